@@ -1,0 +1,1 @@
+"""The pytest plugin of tokenwire. Loaded by pytest through the entry point ``tokenwire``."""
