@@ -1,0 +1,15 @@
+"""What every test shares."""
+
+import os
+
+import pytest
+
+# Servers in tests listen on loopback: no proxy that the machine may have is asked for them.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run coroutine tests on asyncio, which is what the provider SDKs and servers run on."""
+    return "asyncio"

@@ -1,0 +1,116 @@
+"""Check the installed wheel. Runs in an environment that holds the wheel and msgspec, no more.
+
+Every public module of the core is imported, every public name looked up and every doctest run.
+Modules of the adapters either import, or say which extra is missing.
+"""
+
+import doctest
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+from types import ModuleType
+
+DISTRIBUTION = "tokenwire"
+HINT = re.compile(r'pip install "tokenwire\[[a-z-]+(,[a-z-]+)*\]"')
+failures: list[str] = []
+
+
+def expect(condition: object, complaint: str) -> None:
+    if not condition:
+        failures.append(complaint)
+
+
+def modules(package: ModuleType) -> list[str]:
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return [package.__name__, *(module.name for module in found)]
+
+
+def is_public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+def check_metadata() -> None:
+    metadata = importlib.metadata.metadata(DISTRIBUTION)
+    expect(metadata["License-Expression"] == "Apache-2.0", "no licence in the metadata")
+    files = [str(file) for file in importlib.metadata.files(DISTRIBUTION) or ()]
+    for wanted in ("tokenwire/py.typed", "tokenwire_adapters/py.typed", "licenses/LICENSE"):
+        expect(any(file.endswith(wanted) for file in files), f"{wanted} is not installed")
+
+
+def check_core() -> int:
+    core = importlib.import_module("tokenwire")
+    expect(core.__version__ == importlib.metadata.version(DISTRIBUTION), "two versions")
+    third_party = third_parties(set(sys.modules)) - {"msgspec"}
+    expect(not third_party, f"importing the core imports {sorted(third_party)}")
+    examples = 0
+    for name in modules(core):
+        module = importlib.import_module(name)
+        if is_public(name):
+            expect(getattr(module, "__all__", None), f"{name} has no __all__")
+        for public in getattr(module, "__all__", ()):
+            expect(hasattr(module, public), f"{name}.{public} is in __all__ but does not exist")
+        result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+        expect(not result.failed, f"{result.failed} doctests of {name} fail")
+        examples += result.attempted
+    return examples
+
+
+def check_adapters() -> tuple[int, int]:
+    adapters = importlib.import_module("tokenwire_adapters")
+    imported = missing = 0
+    for name in filter(is_public, modules_of(adapters)):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            missing += 1
+            expect(HINT.search(str(error)), f"{name} does not name its extra: {error!r}")
+            expect(error.__cause__, f"the ImportError of {name} has no cause")
+        else:
+            imported += 1
+    return imported, missing
+
+
+def modules_of(package: ModuleType) -> list[str]:
+    """Name the modules directly in `package`, without importing any of them."""
+    return [
+        f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)
+    ]
+
+
+def third_parties(names: set[str]) -> set[str]:
+    tops = {name.partition(".")[0] for name in names}
+    return {
+        top
+        for top in tops - sys.stdlib_module_names - {"tokenwire", "tokenwire_adapters"}
+        if top in importlib.metadata.packages_distributions()
+    }
+
+
+def check_entry_points() -> int:
+    count = 0
+    for entry in importlib.metadata.distribution(DISTRIBUTION).entry_points:
+        count += 1
+        found = importlib.util.find_spec(entry.module)
+        expect(found, f"entry point {entry.group}:{entry.name} names no module: {entry.value}")
+    return count
+
+
+def main() -> None:
+    check_metadata()
+    examples = check_core()
+    imported, missing = check_adapters()
+    entries = check_entry_points()
+    for failure in failures:
+        print("FAILED:", failure)
+    print(
+        f"{examples} doctest examples; {imported} adapters import without an extra, "
+        f"{missing} name the one they need; {entries} entry points"
+    )
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
