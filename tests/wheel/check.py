@@ -41,9 +41,10 @@ def check_metadata() -> None:
 
 
 def check_core() -> int:
+    before = set(sys.modules)
     core = importlib.import_module("tokenwire")
     expect(core.__version__ == importlib.metadata.version(DISTRIBUTION), "two versions")
-    third_party = third_parties(set(sys.modules)) - {"msgspec"}
+    third_party = third_parties(set(sys.modules) - before) - {"msgspec"}
     expect(not third_party, f"importing the core imports {sorted(third_party)}")
     examples = 0
     for name in modules(core):

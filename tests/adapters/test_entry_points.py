@@ -1,0 +1,17 @@
+"""Every entry point of the distribution loads when every extra is installed."""
+
+from importlib.metadata import EntryPoint, distribution
+
+import pytest
+
+ENTRY_POINTS = list(distribution("tokenwire").entry_points)
+
+
+@pytest.mark.parametrize("entry", ENTRY_POINTS, ids=lambda entry: f"{entry.group}:{entry.name}")
+def test_entry_point_loads(entry: EntryPoint) -> None:
+    assert entry.load() is not None
+
+
+def test_the_groups_are_there() -> None:
+    groups = {entry.group for entry in ENTRY_POINTS}
+    assert groups >= {"console_scripts", "pytest11", "tokenwire.backends", "tokenwire.formats"}
