@@ -1,0 +1,48 @@
+"""Typed access to JSON that a stranger sent, and the one way this package writes JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+__all__ = ["BadRequest", "as_list", "as_object", "as_text", "clean", "dumps"]
+
+
+class BadRequest(Exception):
+    """The request is well-formed HTTP but not a request of its API.
+
+    :param message: what is wrong, in words for the developer who sent it.
+    :param param: the field that is wrong, where it is one field.
+    :param status: the HTTP status to answer with.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.status = status
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return the value when it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return the value when it is a JSON array, else an empty one."""
+    return list(cast("list[Any] | tuple[Any, ...]", value)) if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
+    """Return the value when it is a JSON string that UTF-8 can carry, else ``""``."""
+    return clean(value) if isinstance(value, str) else ""
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which JSON may hold and UTF-8 may not."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON with characters as they are, the way the providers write it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
