@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .channel import Channel, Entry
 from .errors import AblyError, ErrorInfo
 from .message import StoredMessage, Version
-from .protocol import Action, Flag, MessageAction, Wire, data_to_wire, encode
+from .protocol import Action, Flag, MessageAction, Wire, encode, member_to_wire
 from .serials import now_ms
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Attachment:
         elif rewind is not None:
             old, cut = self._rewound(rewind)
             if cut:
-                error = ErrorInfo(90004, 400, "rewind: more messages than can be sent; truncated")
+                error = ErrorInfo(90004, 404, "Unable to recover channel (message limit exceeded)")
             if old:
                 flags |= Flag.HAS_BACKLOG
                 position = self._before(old[0])
@@ -222,13 +222,7 @@ class Attachment:
             self._send_presence(Action.SYNC, members, f"{position_id(self.channel.serial)}:")
 
     def _send_presence(self, action: Action, members: Iterable[Wire], serial: str) -> None:
-        binary = self.session.binary
-        wires = []
-        for member in members:
-            rest = {k: v for k, v in member.items() if k not in {"data", "encoding"}}
-            wires.append(
-                {**rest, **data_to_wire(member.get("data"), member.get("encoding"), binary)}
-            )
+        wires = [member_to_wire(member, self.session.binary) for member in members]
         self.session.send(
             {
                 "action": int(action),

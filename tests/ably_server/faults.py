@@ -33,6 +33,7 @@ class Faults:
 
     def __init__(self, server: AblyServer) -> None:
         self._server = server
+        self._timer: asyncio.TimerHandle | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -106,10 +107,9 @@ class Faults:
         self.disconnect_every(seconds, client_id)
 
     def _stop_timer(self) -> None:
-        timer: asyncio.TimerHandle | None = getattr(self, "_timer", None)
-        if timer is not None:
-            timer.cancel()
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def stall(self, stalled: bool = True) -> None:
         """Go silent: sockets stay open, frames and requests are neither read nor answered."""

@@ -97,13 +97,7 @@ class Operation:
 
     def merged_with(self, later: Operation) -> Operation:
         """Return one append for two (docs: updates-deletes, "Append conflation")."""
-        data: Data
-        if (isinstance(self.data, str) and isinstance(later.data, str)) or (
-            isinstance(self.data, bytes) and isinstance(later.data, bytes)
-        ):
-            data = self.data + later.data
-        else:
-            data = self.data if later.data is None else later.data
+        data = _joined(self.data, later.data)
         return replace(later, data=data, name=later.name or self.name)
 
     def can_merge(self, later: Operation) -> bool:
@@ -232,6 +226,14 @@ class StoredMessage:
             ),
         }
         return {key: value for key, value in wire.items() if value is not None}
+
+
+def _joined(first: Data, second: Data) -> Data:
+    if isinstance(first, str) and isinstance(second, str):
+        return first + second
+    if isinstance(first, bytes) and isinstance(second, bytes):
+        return first + second
+    return first if second is None else second
 
 
 def _bytes_in(value: Data) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import Any, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from .errors import AblyError
 
@@ -28,6 +28,7 @@ __all__ = [
     "data_to_wire",
     "decode",
     "encode",
+    "member_to_wire",
 ]
 
 Wire = dict[str, Any]
@@ -153,3 +154,9 @@ def data_to_wire(data: Data, encoding: str | None, binary: bool) -> Wire:
         wire["data"] = base64.b64encode(data).decode()
         wire["encoding"] = f"{encoding}/base64" if encoding else "base64"
     return wire
+
+
+def member_to_wire(member: Wire, binary: bool) -> Wire:
+    """Return a presence message for a client of one encoding."""
+    rest = {key: value for key, value in member.items() if key not in {"data", "encoding"}}
+    return rest | data_to_wire(member.get("data"), member.get("encoding"), binary)

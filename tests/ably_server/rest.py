@@ -15,7 +15,7 @@ from .channel import Channel, Publisher
 from .errors import AblyError
 from .http import Request, Response
 from .message import Operation, StoredMessage
-from .protocol import MessageAction, Wire, data_to_wire, decode, encode
+from .protocol import MessageAction, Wire, decode, encode, member_to_wire
 from .publishing import check_operations
 from .serials import now_ms
 
@@ -101,7 +101,11 @@ class Rest:
                 return 200, self._update(request, principal, channel, serial), {}
             case "GET", ["presence"]:
                 principal.require("subscribe", channel.name)
-                return 200, _presence(list(channel.members.values()), binary), {}
+                return (
+                    200,
+                    [member_to_wire(member, binary) for member in channel.members.values()],
+                    {},
+                )
             case "GET", ["presence", "history"]:
                 principal.require("history", channel.name)
                 return self._presence_history(request, channel, binary)
@@ -156,7 +160,7 @@ class Rest:
         if _direction(request.query) == "backwards":
             events.reverse()
         page, headers = _page(events, request.query, "history", lambda event: f"{event[0]:09d}")
-        return 200, _presence([wire for _, wire in page], binary), headers
+        return 200, [member_to_wire(wire, binary) for _, wire in page], headers
 
 
 def _page(
@@ -179,13 +183,10 @@ def _page(
         start = places.index(query["cursor"]) + 1
     page = list(items[start : start + limit])
     base = {key: value for key, value in query.items() if key != "cursor"}
-    links = [
-        f'<./{path}?{urlencode(base)}>; rel="first"',
-        f'<./{path}?{urlencode(query)}>; rel="current"',
-    ]
+    targets = {"first": base, "current": query}
     if start + limit < len(items):
-        onward = {**base, "cursor": place(page[-1])}
-        links.append(f'<./{path}?{urlencode(onward)}>; rel="next"')
+        targets["next"] = {**base, "cursor": place(page[-1])}
+    links = [f'<./{path}?{urlencode(params)}>; rel="{rel}"' for rel, params in targets.items()]
     return page, {"Link": ", ".join(links)}
 
 
@@ -210,14 +211,6 @@ def _find(channel: Channel, serial: str) -> StoredMessage:
     if message is None:
         raise AblyError(40400, 404, f"no message has the serial {serial}")
     return message
-
-
-def _presence(members: list[Wire], binary: bool) -> list[Wire]:
-    wires = []
-    for member in members:
-        rest = {k: v for k, v in member.items() if k not in {"data", "encoding"}}
-        wires.append({**rest, **data_to_wire(member.get("data"), member.get("encoding"), binary)})
-    return wires
 
 
 def _publisher(principal: Principal) -> Publisher:

@@ -18,7 +18,7 @@ from .http import Request, read_request
 from .protocol import Action, Flag, encode
 from .rest import Rest
 from .rollup import read_window
-from .serials import SerialClock
+from .serials import SerialClock, now_ms
 from .settings import Settings
 from .websocket import WebSocket
 
@@ -243,8 +243,6 @@ class AblyServer:
             latest = session.state.principal.expires
             if latest is not None and latest <= expires:
                 session.disconnect(ErrorInfo(40142, 401, "token expired"))
-
-        from .serials import now_ms
 
         delay = max(0.0, (expires - now_ms()) / 1000)
         return asyncio.get_running_loop().call_later(delay, check)
