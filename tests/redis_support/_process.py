@@ -40,12 +40,12 @@ class ServerProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def spawn(self, configuration: str | None) -> None:
-        """Start it; with None on the file as it stands (Sentinel and CONFIG REWRITE edit it)."""
+    def spawn(self, configuration: str) -> None:
+        """Start it. A later start takes the file as it stands then: Sentinels rewrite it."""
         if self.running:
             raise RuntimeError("the server runs already")
         path = self.directory / "server.conf"
-        if configuration is not None:
+        if not path.exists():
             path.touch(mode=0o600)
             path.write_text(configuration)
         with self.log_path.open("ab") as log:

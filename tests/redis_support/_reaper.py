@@ -9,6 +9,7 @@ server started in a worker thread would die with that thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -91,10 +92,8 @@ class _Reaper:
         if owner != os.getpid() or self._child is None:
             return  # a fork that leaves through sys.exit owns none of this
         for pid in self._pids:
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
         for path in self._dirs:
             shutil.rmtree(path, ignore_errors=True)
         assert self._child.stdin is not None

@@ -40,6 +40,8 @@ async def eventually_async(
     return value
 
 
+# Not the shared generator: hypothesis seeds that, and every worker would draw the same ports.
+_chance = random.SystemRandom()
 _given: set[int] = set()
 
 
@@ -50,7 +52,7 @@ def free_port(*, bus: bool = False) -> int:
     outgoing connection may take it. With `bus`, port + 10000 is free too (the Cluster bus).
     """
     for _ in range(1000):
-        port = random.randrange(10_240, 22_000)
+        port = _chance.randrange(10_240, 22_000)
         wanted = {port, port + 10_000} if bus else {port}
         if not wanted & _given and all(map(_is_free, wanted)):
             _given.update(wanted)

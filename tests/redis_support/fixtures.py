@@ -1,4 +1,4 @@
-"""Pytest fixtures; a conftest takes them with ``from redis_support.fixtures import *``."""
+"""Pytest fixtures; a conftest takes them with ``from tests.redis_support.fixtures import *``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from collections.abc import Iterator
 import pytest
 
 from ._binary import Binary, ServerMissing, find_binaries, find_binary
+from .cluster import RedisCluster
 from .proxy import FaultyProxy
+from .sentinel import RedisSentinel
 from .server import RedisServer
 
-__all__ = ["each_redis_binary", "faulty_proxy", "redis_binary", "redis_server", "shared_redis"]
+__all__ = [
+    "_one_redis",
+    "_one_redis_cluster",
+    "each_redis_binary",
+    "faulty_proxy",
+    "redis_binary",
+    "redis_cluster",
+    "redis_sentinel",
+    "redis_server",
+    "shared_redis",
+    "shared_redis_cluster",
+]
 
 
 def _required() -> Binary:
@@ -64,3 +77,30 @@ def faulty_proxy(redis_server: RedisServer) -> Iterator[FaultyProxy]:
     """A proxy in front of `redis_server`."""
     with FaultyProxy((redis_server.host, redis_server.port)) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def _one_redis_cluster(redis_binary: Binary) -> Iterator[RedisCluster]:
+    with RedisCluster(binary=redis_binary) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shared_redis_cluster(_one_redis_cluster: RedisCluster) -> RedisCluster:
+    """One cluster for the whole session, emptied for each test; starting one takes two seconds."""
+    _one_redis_cluster.reset()
+    return _one_redis_cluster
+
+
+@pytest.fixture
+def redis_cluster(redis_binary: Binary) -> Iterator[RedisCluster]:
+    """A cluster of the test's own, with a proxy in front of each node."""
+    with RedisCluster(binary=redis_binary, proxied=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_sentinel(redis_binary: Binary) -> Iterator[RedisSentinel]:
+    """A master, a replica and three Sentinels of the test's own."""
+    with RedisSentinel(binary=redis_binary) as sentinel:
+        yield sentinel

@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from ._link import Link, Weather
 from ._waiting import PATIENCE, free_port
@@ -61,7 +61,7 @@ class FaultyProxy:
 
     # Life
 
-    def start(self) -> FaultyProxy:
+    def start(self) -> Self:
         self._thread.start()
         self._do(self._listen)
         return self
@@ -74,7 +74,7 @@ class FaultyProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
 
-    def __enter__(self) -> FaultyProxy:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -155,10 +155,19 @@ class FaultyProxy:
 
     def stall(self, direction: Direction | None = None) -> None:
         """Forward nothing in that direction (None: in both); nothing is lost."""
-        self._do(lambda: [self._weather.open[d].clear() for d in _these(direction)])
+
+        def action() -> None:
+            for one in _these(direction):
+                self._weather.open[one].clear()
+
+        self._do(action)
 
     def unstall(self, direction: Direction | None = None) -> None:
-        self._do(lambda: [self._weather.open[d].set() for d in _these(direction)])
+        def action() -> None:
+            for one in _these(direction):
+                self._weather.open[one].set()
+
+        self._do(action)
 
     def half_open(self, direction: Direction) -> None:
         """What is sent in that direction vanishes from now on, and a close with it."""
@@ -216,7 +225,7 @@ class FaultyProxy:
     async def _play(self, script: Script) -> None:
         for step in script:
             wanted, end = self._requests + step.after, self._loop.time() + 1
-            while self._requests < wanted and self._loop.time() < end:
+            while self._requests < wanted and self._loop.time() < end:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             await self._apply(step.fault)
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -168,7 +168,7 @@ class RedisServer:
 
     # Life
 
-    def start(self) -> RedisServer:
+    def start(self) -> Self:
         """Start it and wait until it answers.
 
         :raises RuntimeError: if it ends instead; with its log.
@@ -235,7 +235,7 @@ class RedisServer:
             self._tls_front.close()
         self._process.remove()
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         try:
             return self.start()
         except BaseException:
@@ -274,9 +274,9 @@ class RedisServer:
             self._admin.close()
             self._admin = None
 
-    def cli(self, *command: str | int | float | bytes) -> Any:
+    def cli(self, *command: str | float | bytes) -> Any:
         """Run one command with every right: ``server.cli("CONFIG", "SET", "maxmemory", 0)``."""
-        return self.admin.execute_command(*command)
+        return cast("Any", self.admin).execute_command(*command)
 
     def info(self, section: str = "default") -> dict[str, Any]:
         return dict(self.cli("INFO", section))
