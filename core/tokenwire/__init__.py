@@ -1,0 +1,116 @@
+"""tokenwire: every token your agent produces, on every screen that is watching.
+
+>>> import tokenwire
+>>> with tokenwire.open_sink("memory://doctest") as sink:
+...     with sink.respond("chat-42", response_id="r1") as response:
+...         _ = response.write("Hel")
+...         _ = response.write("lo")
+...     sink.history("chat-42").items[0].text
+'Hello'
+"""
+
+from tokenwire._version import __version__
+from tokenwire.backend import Backend, Capabilities
+from tokenwire.context import channel, current_channel, current_run, run
+from tokenwire.encoding import Encoder, Frame, NativeEncoder
+from tokenwire.errors import (
+    BackendError,
+    BackendMisconfigured,
+    BackendUnavailable,
+    DecodeError,
+    Fenced,
+    GapError,
+    InvalidCursor,
+    InvalidName,
+    MissingExtra,
+    PublishRejected,
+    RateLimited,
+    ResponseCancelled,
+    ResponseClosed,
+    ResponseUnknown,
+    SinkClosed,
+    TokenwireError,
+    UnknownScheme,
+)
+from tokenwire.events import (
+    CancelEvent,
+    DataEvent,
+    DeltaEvent,
+    EndEvent,
+    Event,
+    InputEvent,
+    Part,
+    PartEvent,
+    Response,
+    SnapshotEvent,
+    StartEvent,
+    State,
+    ToolResult,
+    ToolResultEvent,
+    UnknownEvent,
+)
+from tokenwire.memory import MemoryBackend
+from tokenwire.registry import register_backend
+from tokenwire.response import Transcript, fold
+from tokenwire.sink import CancelOutcome, Page, Sink, SinkStats, default_sink, open_sink
+from tokenwire.watch import Watch
+from tokenwire.writer import PartWriter, Receipt, ResponseWriter
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendMisconfigured",
+    "BackendUnavailable",
+    "CancelEvent",
+    "CancelOutcome",
+    "Capabilities",
+    "DataEvent",
+    "DecodeError",
+    "DeltaEvent",
+    "Encoder",
+    "EndEvent",
+    "Event",
+    "Fenced",
+    "Frame",
+    "GapError",
+    "InputEvent",
+    "InvalidCursor",
+    "InvalidName",
+    "MemoryBackend",
+    "MissingExtra",
+    "NativeEncoder",
+    "Page",
+    "Part",
+    "PartEvent",
+    "PartWriter",
+    "PublishRejected",
+    "RateLimited",
+    "Receipt",
+    "Response",
+    "ResponseCancelled",
+    "ResponseClosed",
+    "ResponseUnknown",
+    "ResponseWriter",
+    "Sink",
+    "SinkClosed",
+    "SinkStats",
+    "SnapshotEvent",
+    "StartEvent",
+    "State",
+    "TokenwireError",
+    "ToolResult",
+    "ToolResultEvent",
+    "Transcript",
+    "UnknownEvent",
+    "UnknownScheme",
+    "Watch",
+    "__version__",
+    "channel",
+    "current_channel",
+    "current_run",
+    "default_sink",
+    "fold",
+    "open_sink",
+    "register_backend",
+    "run",
+]

@@ -1,0 +1,145 @@
+"""The I/O thread: one event loop of the sink's own, which owns every backend client."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from tokenwire.errors import SinkClosed
+
+T = TypeVar("T")
+_left_behind: list[object] = []
+
+
+class IoThread:
+    """Runs coroutines on a loop of its own, started on first use. Thread-safe."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped = False
+
+    def after_fork(self) -> None:
+        """The parent's thread is not here: start a new one on next use, unless it was stopped."""
+        # The loop's epoll object is shared with the parent: closing the loop here, as its
+        # finalizer might, would unregister the parent's sockets. So it is kept, never closed.
+        _left_behind.append(self._loop)
+        stopped = self._stopped
+        self._reset()
+        self._stopped = stopped
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread has been started and not stopped."""
+        return self._loop is not None and not self._stopped
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is on this thread."""
+        return threading.current_thread() is self._thread
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, starting the thread if need be.
+
+        :raises SinkClosed: after `stop`.
+        """
+        loop = self._loop
+        if loop is not None and not self._stopped:
+            return loop
+        with self._lock:
+            if self._stopped:
+                raise SinkClosed("this sink is closed; open a new one")
+            if self._loop is None:
+                ready = threading.Event()
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._main, args=(loop, ready), name=self._name, daemon=True
+                )
+                self._thread.start()
+                ready.wait()
+                self._loop = loop
+            return self._loop
+
+    def _main(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
+        asyncio.set_event_loop(loop)
+        loop.call_soon(ready.set)
+        try:
+            loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            pending = asyncio.all_tasks(loop)
+            if pending:
+                loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function` on the loop, soon."""
+        try:
+            self.loop().call_soon_threadsafe(function, *args)
+        except RuntimeError as error:  # closed between the look and the call
+            raise SinkClosed("this sink is closed; open a new one") from error
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task, from this thread only, and hold on to it until it is done."""
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run `coroutine` on the loop; its result comes in a thread's future."""
+        try:
+            loop = self.loop()
+        except SinkClosed:
+            coroutine.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run `coroutine` on the loop and wait for it here.
+
+        :raises RuntimeError: when called on the I/O thread itself, which would wait for ever.
+        :raises TimeoutError: after `timeout` seconds; the coroutine is cancelled.
+        """
+        if self.here:
+            coroutine.close()
+            raise RuntimeError("this blocks: use the async form in callbacks of the I/O thread")
+        future = self.submit(coroutine)
+        try:
+            return future.result(timeout)
+        except concurrent.futures.TimeoutError:
+            if not future.done():
+                future.cancel()
+                raise TimeoutError(f"no answer within {timeout:g} s") from None
+            raise
+
+    async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run `coroutine` on the loop and await it here, on any loop."""
+        if self.here:
+            return await coroutine
+        return await asyncio.wrap_future(self.submit(coroutine))
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop the loop and wait for the thread to end. Idempotent."""
+        with self._lock:
+            self._stopped = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        try:
+            loop.call_soon_threadsafe(loop.stop)
+        except RuntimeError:
+            return
+        if thread is not threading.current_thread():
+            thread.join(timeout)

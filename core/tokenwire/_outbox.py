@@ -1,0 +1,561 @@
+"""From what producers wrote to what the backend has: merging, retrying, recovering.
+
+For each response, entries go out in order. What cannot be delivered in order is healed by a
+snapshot of the whole text; nothing is ever sent past a hole that is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from tokenwire._draft import Draft
+from tokenwire._io import IoThread
+from tokenwire.backend import Backend, Entry, Outcome
+from tokenwire.errors import (
+    BackendError,
+    BackendUnavailable,
+    Fenced,
+    PublishRejected,
+    RateLimited,
+    ResponseUnknown,
+)
+from tokenwire.events import CancelEvent, EndEvent, Event, SnapshotEvent, StartEvent
+
+__all__ = ["Outbox", "OutboxStats", "Single", "Slot"]
+
+logger = logging.getLogger("tokenwire")
+
+_MAX_BATCH = 512  # entries in one publish
+_PACE = 0.002  # seconds between publishes of text that keeps coming
+_BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
+_RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
+
+
+def now_ms() -> int:
+    """The time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class OutboxStats(msgspec.Struct):
+    """Counters of the writing side of a sink."""
+
+    responses: int = 0
+    tokens: int = 0
+    publishes: int = 0
+    entries: int = 0
+    events: int = 0
+    retries: int = 0
+    recoveries: int = 0
+    lost: int = 0
+    fenced: int = 0
+    publish_seconds: float = 0.0
+
+
+class Owner(Protocol):
+    """The writer that a slot belongs to, as the outbox sees it."""
+
+    def absorb(self, draft: Draft) -> None:
+        """Move what was written into `draft`."""
+        ...
+
+    def heard_cancel(self, cancel: CancelEvent) -> None:
+        """Learn that a watcher cancelled the response."""
+        ...
+
+    def heard_outcome(self, slot: Slot, error: BackendError | None) -> None:
+        """Learn that an entry was taken, or (with `error`) that writing must stop."""
+        ...
+
+
+class Slot:
+    """One response on its way to the backend."""
+
+    def __init__(self, owner: Owner, draft: Draft, entry: Entry) -> None:
+        self.owner = owner
+        self.draft = draft
+        self.template = entry
+        self.dirty = False
+        self.done = False
+        self.started = False  # the backend has taken the start
+        self.damaged = False  # what the backend has may have a hole: a snapshot is due
+        self.lost = False  # not even the snapshot was taken
+        self.fenced = False
+        self.inflight = 0
+        self.seq = 0
+        self.attempts = 0
+        self.retries = 0
+        self.recoveries = 0
+        self.retry: Entry | None = None
+        self.not_before = 0.0
+        self.contact = time.monotonic()
+        self.cursor: str | None = None
+
+    def entry(self, events: Sequence[Event]) -> Entry:
+        template = self.template
+        made = Entry(
+            channel=template.channel,
+            events=tuple(events),
+            response_id=template.response_id,
+            fence=template.fence,
+            seq=self.seq,
+            lease=template.lease,
+        )
+        self.seq += 1
+        return made
+
+
+class Single:
+    """An entry without a response: a cancel, an input, a data event, a late tool result."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
+        self.attempts = 0
+        self.dirty = True
+
+
+class Outbox:
+    """Publishes what slots hold. Thread-safe where it says so; otherwise the I/O thread's."""
+
+    def __init__(
+        self, backend: Backend, io: IoThread, *, rollup: float, on_problem: Callable[[str], None]
+    ) -> None:
+        self._backend = backend
+        self._io = io
+        self._rollup = max(rollup, _PACE)
+        self._on_problem = on_problem
+        self.stats = OutboxStats()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._dirty: deque[Slot | Single] = deque()
+        self._later: list[tuple[float, int, Slot | Single]] = []
+        self._numbers = itertools.count()
+        self._unsettled: set[Slot | Single] = set()
+        self._inflight: set[asyncio.Task[None]] = set()
+        self._asleep = False
+        self._urgent = False
+        self._wake: asyncio.Event | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._idle: list[asyncio.Future[None]] = []
+        self._last_flush = 0.0
+        self._failures = 0
+        self._down_until = 0.0
+        self._interval = 0.0  # seconds between publishes that a rate limit asked for
+        self._down = False
+
+    def after_fork(self) -> None:
+        """Forget what the parent has under way."""
+        self._reset()
+
+    # -- from any thread
+
+    def mark(self, item: Slot | Single, *, urgent: bool) -> None:
+        """Have `item` looked at; at once where it is urgent. Thread-safe, never blocks."""
+        item.dirty = True
+        self._dirty.append(item)
+        if urgent:
+            self._urgent = True
+        if self._asleep or urgent:
+            self._asleep = False
+            self._io.call(self._awake)
+
+    def flush_inline(self) -> None:
+        """Publish all that waits, here and now (capability `inline`). Thread-safe."""
+        with self._lock:
+            while self._dirty:
+                batch = self._collect()
+                if not batch:
+                    break
+                self._publish_inline(batch)
+            if self._later:
+                self._io.call(self._awake)
+
+    def fence(self, slot: Slot, error: PublishRejected) -> None:
+        """Stop a slot whose lease was lost."""
+        with self._lock:
+            if not slot.done:
+                self._stop(slot, error)
+                if not slot.inflight:
+                    self._unsettled.discard(slot)
+
+    # -- the pump
+
+    def _awake(self) -> None:
+        if self._pump is None:
+            self._wake = asyncio.Event()
+            self._pump = self._io.spawn(self._run())
+        elif self._wake is not None:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        inline = self._backend.capabilities.inline
+        while True:
+            try:
+                await self._wait_for_work()
+                self._urgent = False
+                with self._lock:
+                    batch = self._collect()
+                    if batch and inline:
+                        self._publish_inline(batch)
+                if batch and not inline:
+                    self._last_flush = time.monotonic()
+                    await self._send(batch)
+                elif batch:
+                    self._last_flush = time.monotonic()
+                self._tell_idle()
+            except Exception:
+                logger.exception("tokenwire: unexpected error in the outbox; going on")
+                await asyncio.sleep(0.1)
+
+    async def _wait_for_work(self) -> None:
+        assert self._wake is not None
+        while True:
+            now = time.monotonic()
+            if now < self._down_until:
+                await self._sleep_until(self._down_until)
+                self._absorb_all()
+                continue
+            paced = self._last_flush + max(self._rollup, self._interval)
+            if (self._dirty or self._due(now)) and (
+                (self._urgent and not self._interval) or now >= paced
+            ):
+                return
+            if self._dirty or self._due(now):
+                await self._sleep_until(paced)
+                continue
+            self._tell_idle()
+            self._asleep = True
+            if self._dirty:  # written between the look and the flag
+                self._asleep = False
+                continue
+            await self._sleep_until(self._later[0][0] if self._later else None)
+            self._asleep = False
+
+    async def _sleep_until(self, when: float | None) -> None:
+        """Sleep until `when` (monotonic) or until woken."""
+        assert self._wake is not None
+        self._wake.clear()
+        timeout = None if when is None else max(0.0, when - time.monotonic())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _due(self, now: float) -> bool:
+        return bool(self._later) and self._later[0][0] <= now
+
+    def _absorb_all(self) -> None:
+        """Merge what is written while nothing can be sent, so that it takes little room."""
+        with self._lock:
+            for item in self._dirty.copy():
+                if isinstance(item, Slot):
+                    item.owner.absorb(item.draft)
+
+    # -- making batches
+
+    def _collect(self) -> list[tuple[Slot | Single, Entry]]:
+        batch: list[tuple[Slot | Single, Entry]] = []
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now and len(batch) < _MAX_BATCH:
+            item = heapq.heappop(self._later)[2]
+            self._collect_one(item, now, batch)
+        for _ in range(len(self._dirty)):
+            if len(batch) >= _MAX_BATCH:
+                break
+            item = self._dirty.popleft()
+            item.dirty = False
+            self._unsettled.add(item)
+            self._collect_one(item, now, batch)
+        return batch
+
+    def _collect_one(
+        self, item: Slot | Single, now: float, batch: list[tuple[Slot | Single, Entry]]
+    ) -> None:
+        if isinstance(item, Single):
+            batch.append((item, item.entry))
+            return
+        item.owner.absorb(item.draft)
+        entry = self._next_entry(item, now)
+        if entry is not None:
+            item.inflight += 1
+            batch.append((item, entry))
+        elif not item.inflight and not self._pending(item):
+            self._unsettled.discard(item)
+
+    def _pending(self, slot: Slot) -> bool:
+        return not slot.done and (
+            slot.retry is not None or slot.damaged or slot.draft.waiting or slot.inflight > 0
+        )
+
+    def _next_entry(self, slot: Slot, now: float) -> Entry | None:
+        if slot.done:
+            return None
+        if slot.retry is not None:
+            if now < slot.not_before or slot.inflight:
+                return None  # it is in `_later`
+            entry, slot.retry = slot.retry, None
+            return entry
+        draft = slot.draft
+        if slot.damaged:
+            return self._recovery(slot, now)
+        if slot.inflight and self._backend.capabilities.window == 1:
+            return None
+        with_end = slot.inflight == 0  # the end waits until all before it is known to be there
+        if not draft.waiting or (draft.only_end and not with_end):
+            return None
+        events = draft.take(
+            with_end=with_end, max_text=self._backend.capabilities.max_text, ts=now_ms()
+        )
+        return slot.entry(events)
+
+    def _recovery(self, slot: Slot, now: float) -> Entry | None:
+        """The entry that heals a response: the whole text, and the end if it was reached."""
+        if slot.inflight:
+            return None
+        if now < slot.not_before and slot.draft.end is None:
+            self._put_off(slot, slot.not_before)
+            return None
+        draft = slot.draft
+        events: list[Event] = [] if slot.started else [draft.start]
+        events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
+        if draft.end is not None:
+            events.append(draft.end)
+        first, longest = _RECOVERY
+        slot.not_before = now + min(longest, first * 2 ** min(slot.recoveries, 16))
+        slot.recoveries += 1
+        self.stats.recoveries += 1
+        return slot.entry(events)
+
+    def _put_off(self, item: Slot | Single, when: float) -> None:
+        heapq.heappush(self._later, (when, next(self._numbers), item))
+
+    # -- sending
+
+    def _publish_inline(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+        entries = [entry for _, entry in batch]
+        begun = time.monotonic()
+        try:
+            outcomes = self._backend.publish_nowait(entries)
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        self._sent(batch, outcomes, begun)
+
+    async def _send(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+        """Publish a batch; wait until another may be sent, merging meanwhile."""
+        task = self._io.spawn(self._publish(batch))
+        self._inflight.add(task)
+        while len(self._inflight) >= self._backend.capabilities.window:
+            done, _ = await asyncio.wait(
+                self._inflight, timeout=0.25, return_when=asyncio.FIRST_COMPLETED
+            )
+            self._inflight -= done
+            if not done:
+                self._absorb_all()
+        self._inflight = {task for task in self._inflight if not task.done()}
+
+    async def _publish(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+        begun = time.monotonic()
+        try:
+            outcomes = await self._backend.publish([entry for _, entry in batch])
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._failed(batch, error)
+        else:
+            self._sent(batch, outcomes, begun)
+        finally:
+            if self._wake is not None:
+                self._wake.set()
+
+    def _sent(
+        self,
+        batch: list[tuple[Slot | Single, Entry]],
+        outcomes: Sequence[Outcome],
+        begun: float,
+    ) -> None:
+        stats = self.stats
+        stats.publishes += 1
+        stats.publish_seconds += time.monotonic() - begun
+        self._failures = 0
+        self._interval *= 0.9
+        if self._interval < 0.005:
+            self._interval = 0.0
+        limited = False
+        for (item, entry), outcome in zip(batch, outcomes, strict=True):
+            if outcome.error is None:
+                stats.entries += 1
+                stats.events += len(entry.events)
+            elif isinstance(outcome.error, RateLimited):
+                limited = True
+                self._slow_down(outcome.error)
+            self._complete(item, entry, outcome)
+        if self._down and not limited and any(outcome.error is None for outcome in outcomes):
+            self._down = False
+            logger.warning("tokenwire: the backend takes tokens again")
+
+    def _failed(self, batch: list[tuple[Slot | Single, Entry]], error: Exception) -> None:
+        """The whole call failed: nothing is known of its entries."""
+        if not isinstance(error, BackendError):
+            logger.error("tokenwire: the backend raised %r", type(error).__name__, exc_info=error)
+            error = BackendUnavailable(f"{type(error).__name__} in the backend")
+        if isinstance(error, RateLimited):
+            self._slow_down(error)
+        elif isinstance(error, BackendUnavailable):
+            self._failures += 1
+            self._down_until = time.monotonic() + _backoff(self._failures)
+            if not self._down:
+                self._down = True
+                self._on_problem(f"the backend does not take tokens, retrying: {error}")
+        for item, entry in batch:
+            self._complete(item, entry, Outcome(error=error))
+
+    def _slow_down(self, error: RateLimited) -> None:
+        self._interval = min(1.0, max(0.02, self._interval * 2))
+        if error.retry_after:
+            self._down_until = time.monotonic() + min(error.retry_after, 30.0)
+
+    # -- what became of entries
+
+    def _complete(self, item: Slot | Single, entry: Entry, outcome: Outcome) -> None:
+        if isinstance(item, Single):
+            self._complete_single(item, outcome)
+            return
+        slot = item
+        slot.inflight -= 1
+        error = outcome.error
+        if slot.done:
+            pass
+        elif error is None:
+            self._accepted(slot, entry, outcome)
+        elif isinstance(error, ResponseUnknown):
+            self._unknown(slot, error)
+        elif isinstance(error, Fenced):
+            self._stop(slot, error)
+        elif isinstance(error, PublishRejected):
+            self._rejected(slot, entry, error)
+        else:
+            self._try_again(slot, entry)
+        if self._pending(slot):
+            self._unsettled.add(slot)
+            if not slot.dirty and not slot.inflight and slot.retry is None:
+                slot.dirty = True
+                self._dirty.append(slot)
+        elif not slot.dirty:
+            self._unsettled.discard(slot)
+
+    def _accepted(self, slot: Slot, entry: Entry, outcome: Outcome) -> None:
+        slot.attempts = 0
+        slot.contact = time.monotonic()
+        slot.cursor = outcome.cursor or slot.cursor
+        if isinstance(entry.events[0], StartEvent):
+            slot.started = True
+        if any(isinstance(event, SnapshotEvent) for event in entry.events):
+            slot.damaged = False
+        if isinstance(entry.events[-1], EndEvent):
+            slot.done = True
+        slot.owner.heard_outcome(slot, None)
+        if outcome.cancel is not None and not slot.done:
+            slot.owner.heard_cancel(outcome.cancel)
+
+    def _unknown(self, slot: Slot, error: ResponseUnknown) -> None:
+        if time.monotonic() - slot.contact > slot.template.lease:
+            self._stop(slot, error)  # we may have been declared dead, and forgotten since
+            return
+        slot.started = False
+        slot.damaged = True
+
+    def _stop(self, slot: Slot, error: PublishRejected) -> None:
+        slot.done = True
+        slot.fenced = True
+        slot.draft.silence()
+        self.stats.fenced += 1
+        slot.owner.heard_outcome(slot, error)
+
+    def _rejected(self, slot: Slot, entry: Entry, error: PublishRejected) -> None:
+        if not any(isinstance(event, SnapshotEvent) for event in entry.events):
+            if slot.lost:
+                self._stop(slot, error)
+            else:
+                slot.damaged = True
+            return
+        slot.lost = True
+        slot.damaged = False
+        self.stats.lost += 1
+        slot.draft.silence()
+        self._on_problem(f"response {slot.template.response_id!r} cannot be delivered: {error}")
+        slot.owner.heard_outcome(slot, None)
+        if not slot.started:
+            self._stop(slot, error)
+
+    def _try_again(self, slot: Slot, entry: Entry) -> None:
+        self.stats.retries += 1
+        slot.retries += 1
+        slot.attempts += 1
+        if slot.inflight or slot.retry is not None or slot.damaged:
+            # Later entries may be there already: order can only be had back by a snapshot.
+            slot.damaged = True
+            slot.retry = None
+            return
+        slot.retry = entry
+        slot.not_before = time.monotonic() + _backoff(slot.attempts)
+        self._put_off(slot, slot.not_before)
+
+    def _complete_single(self, item: Single, outcome: Outcome) -> None:
+        error = outcome.error
+        if error is None or isinstance(error, PublishRejected):
+            self._unsettled.discard(item)
+            if not item.future.done():
+                if error is None:
+                    item.future.set_result(outcome)
+                else:
+                    item.future.set_exception(error)
+            return
+        item.attempts += 1
+        self.stats.retries += 1
+        if item.future.cancelled():
+            self._unsettled.discard(item)
+            return
+        self._put_off(item, time.monotonic() + _backoff(item.attempts))
+
+    # -- finishing
+
+    def _tell_idle(self) -> None:
+        if self._idle and not self._dirty and not self._unsettled and not self._inflight:
+            waiting, self._idle = self._idle, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def idle(self) -> None:
+        """Wait until everything written so far is with the backend, or given up."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(future)
+        self._awake()
+        await future
+
+    @property
+    def waiting(self) -> int:
+        """How many responses and single entries are not yet with the backend."""
+        return len(self._unsettled) + len(self._dirty)
+
+
+def _backoff(attempts: int) -> float:
+    first, longest = _BACKOFF
+    delay: float = min(longest, first * 2.0 ** min(attempts - 1, 16))
+    return delay * random.uniform(0.5, 1.5)

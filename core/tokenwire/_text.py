@@ -1,0 +1,44 @@
+"""Text that grows at its end, cheaply."""
+
+from __future__ import annotations
+
+__all__ = ["TextBuffer", "well_formed"]
+
+
+def well_formed(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot carry, by U+FFFD: one code point for one."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text
+
+
+class TextBuffer:
+    """An append-only text; `length` is in code points.
+
+    Pieces are joined when their number doubles, so that a million appends cost a few dozen joins.
+    """
+
+    __slots__ = ("_limit", "_pieces", "length")
+
+    def __init__(self, text: str = "") -> None:
+        self._pieces = [text] if text else []
+        self._limit = 64
+        self.length = len(text)
+
+    def append(self, text: str) -> None:
+        """Add `text` at the end."""
+        self._pieces.append(text)
+        self.length += len(text)
+        if len(self._pieces) >= self._limit:
+            self._pieces = ["".join(self._pieces)]
+            # The next join copies everything again: wait until there is as much new as old.
+            self._limit = max(64, min(self._limit * 2, 65536))
+
+    def __str__(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""

@@ -1,0 +1,279 @@
+"""The port that every backend implements.
+
+A backend keeps, for each channel, an ordered log of events and, for each response, who may write
+it and until when. The sink, the hub and the gateway stand on these few methods, and
+`tokenwire.testing` holds the suite that says what they must do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from tokenwire.errors import BackendError
+from tokenwire.events import CancelEvent, Event, Response, State
+
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "Entry",
+    "Granularity",
+    "HistoryPage",
+    "Lease",
+    "LeaseState",
+    "Outcome",
+    "Receiver",
+    "Replay",
+    "ReplayFrom",
+    "Subscription",
+]
+
+Granularity: TypeAlias = Literal["response", "token"]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend can do, where backends differ.
+
+    :ivar inline: `publish_nowait` works, from any thread, and what it took is visible at once.
+    :ivar window: how many `publish` calls may be under way at a time; they are begun, and take
+        effect, in order.
+    :ivar fencing: ``"backend"``: late writes of a dead producer are refused by the backend;
+        ``"reader"``: they may enter the log, but come after the response's end, so that every
+        reader ignores them.
+    :ivar dedupe: an entry published twice is in the log once (else readers drop the repeat, by
+        its offsets).
+    :ivar resume: ``"events"``: a retained cursor is continued event by event; ``"snapshots"``:
+        it may be continued by snapshots of the responses that changed.
+    :ivar max_text: the most code points one delta may have; None for no limit.
+    :ivar durable: the log outlives the process that wrote it.
+    """
+
+    inline: bool = False
+    window: int = 1
+    fencing: Literal["backend", "reader"] = "backend"
+    dedupe: bool = True
+    resume: Literal["events", "snapshots"] = "events"
+    max_text: int | None = None
+    durable: bool = True
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is published at once: events of one channel, and of one response where they have one.
+
+    :ivar response_id: the response whose producer writes these events; None for events that
+        anybody may write (cancel, input, data, tool_result), which then have ids.
+    :ivar fence: names the producer of the response; unique for each writer.
+    :ivar seq: rises with each entry of a writer. An entry whose `seq` was taken before is a retry.
+    :ivar key: the same for events without a response: a repeated key is a retry.
+    :ivar lease: how long the response may go without a sign of life, in seconds.
+    """
+
+    channel: str
+    events: tuple[Event, ...]
+    response_id: str | None = None
+    fence: str | None = None
+    seq: int = 0
+    key: str | None = None
+    lease: float = 15.0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one entry.
+
+    :ivar cursor: position of its last event, where known.
+    :ivar error: why it was refused; None when it is in the log. `PublishRejected`, `Fenced`,
+        `ResponseUnknown`, or a transient error, after which the same entry is tried again.
+    :ivar cancel: a cancel of this entry's response that waits for its producer.
+    :ivar state: for a cancel entry: the state its response was in; None when it has not started.
+    """
+
+    cursor: str | None = None
+    error: BackendError | None = None
+    cancel: CancelEvent | None = None
+    state: State | None = None
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A sign of life of the producer of one response; `ttl` in seconds."""
+
+    channel: str
+    response_id: str
+    fence: str
+    ttl: float
+
+
+class LeaseState(msgspec.Struct, frozen=True):
+    """The answer: `lost` when the response has ended or belongs to somebody else."""
+
+    lost: bool = False
+    cancel: CancelEvent | None = None
+
+
+class ReplayFrom(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a reader wants to start. At most one of these; none of them means live.
+
+    :ivar after: right after this cursor.
+    :ivar since: at this time, in milliseconds since 1970.
+    :ivar count: that many items before now: responses and single events, or, in granularity
+        ``"token"``, events.
+    :ivar all: at the beginning.
+    :ivar response_id: only this response.
+    """
+
+    after: str | None = None
+    since: int | None = None
+    count: int | None = None
+    all: bool = False
+    response_id: str | None = None
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader needs before it goes live.
+
+    :ivar events: in order, each with its cursor. Folding them gives a reader without prior state
+        (or, with `after`, one with the state at that cursor) every response that it may hear of
+        later: responses that are streaming are always among them, as snapshots where the reader
+        does not have their beginning.
+    :ivar cursor: the channel's head when the replay was made; live events after it complete the
+        picture.
+    :ivar reset: the cursor asked for is no longer retained: these are snapshots of everything that
+        changed after it and is still there, not a continuation.
+    """
+
+    events: tuple[Event, ...]
+    cursor: str
+    reset: bool = False
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Responses, newest first, and the token for the page before; None on the oldest page."""
+
+    items: tuple[Response, ...]
+    next: str | None = None
+
+
+class Receiver(Protocol):
+    """Who listens to a channel. Called on the loop that subscribed; must not block or raise."""
+
+    def deliver(self, events: Sequence[Event], after: str | None) -> None:
+        """Take events, in log order, each with its cursor.
+
+        :param after: the cursor of the event right before them in the channel's log, so that the
+            receiver can see a hole or a repeat; None where the backend vouches for continuity.
+        """
+        ...
+
+    def resync(self) -> None:
+        """Learn that events may have been missed: read them again from the last one seen."""
+        ...
+
+
+class Subscription(Protocol):
+    """A live subscription."""
+
+    async def close(self) -> None:
+        """Stop. Nothing is delivered afterwards."""
+        ...
+
+
+class Backend(ABC):
+    """Where channels live. All methods run on one event loop, that of the sink's I/O thread.
+
+    Errors of the client underneath are translated: `BackendUnavailable` (try again),
+    `RateLimited`, `BackendMisconfigured`, `PublishRejected`. Nothing else is raised.
+
+    :ivar granularity: ``"response"``: history keeps one item a response; ``"token"``: every event
+        is an item of its own.
+    """
+
+    capabilities: Capabilities = Capabilities()
+    granularity: Granularity = "response"
+
+    @abstractmethod
+    async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        """Append entries to their channels, in order, each as a whole or not at all.
+
+        Calls are begun in order and take effect in that order. The `cursor` of the events is set
+        by the backend. A first `start` event makes the response and gives its producer the lease;
+        every later entry of the same fence renews it.
+
+        :return: one outcome for each entry, in order.
+        :raises BackendUnavailable: when nothing is known of any of them; the same entries will
+            be published again.
+        """
+
+    def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        """Do what `publish` does, at once and from any thread (capability `inline` only)."""
+        raise NotImplementedError(f"{type(self).__name__} does not publish inline")
+
+    @abstractmethod
+    async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
+        """Deliver every event of `channel` from now on.
+
+        When this returns, the subscription stands: whatever is published afterwards is delivered,
+        or `receiver.resync` is called. It lasts through lost connections.
+
+        :raises BackendUnavailable: when it cannot be set up now.
+        """
+
+    @abstractmethod
+    async def control(self, channel: str, receiver: Receiver) -> Subscription:
+        """Deliver the cancel and input events of `channel` from now on: the producer's ear."""
+
+    @abstractmethod
+    async def replay(self, channel: str, start: ReplayFrom) -> Replay:
+        """Read what a reader that starts at `start` needs before it goes live.
+
+        Abandoned responses are ended first.
+
+        :raises InvalidCursor: when `start.after` was never handed out for this channel.
+        :raises BackendUnavailable: when it cannot be read now.
+        """
+
+    @abstractmethod
+    async def history(self, channel: str, *, limit: int, before: str | None = None) -> HistoryPage:
+        """Read a page of responses, newest first. Abandoned responses are ended first.
+
+        :raises InvalidCursor: when `before` is not a page token of this channel.
+        :raises BackendUnavailable: when it cannot be read now.
+        """
+
+    @abstractmethod
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[LeaseState]:
+        """Renew leases; tell of each whether it was lost and whether a cancel waits.
+
+        :raises BackendUnavailable: when it cannot be done now.
+        """
+
+    @abstractmethod
+    async def reap(self, channel: str) -> int:
+        """End, as abandoned, every response of `channel` whose lease ran out; exactly once each.
+
+        :return: how many this call ended.
+        :raises BackendUnavailable: when it cannot be done now.
+        """
+
+    @abstractmethod
+    def order(self, cursor: str) -> Any:
+        """Turn a cursor of an event into a value that sorts as the log does.
+
+        :raises InvalidCursor: when it is malformed.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of connections and whatever else this backend opened itself."""
+
+    async def check(self) -> dict[str, Any]:
+        """Try the backend out, for `tokenwire doctor`; return what is worth telling.
+
+        :raises BackendError: saying what is wrong and what to do.
+        """
+        await self.history("tokenwire-check", limit=1)
+        return {"backend": type(self).__name__}
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, connections that belong to the parent. Must not block."""

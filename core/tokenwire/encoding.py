@@ -1,0 +1,103 @@
+"""From events to what a client on the other side of a wire understands.
+
+An `Encoder` turns events into frames: the data of a server-sent event, or a WebSocket message.
+The native one is here; others come through the entry-point group ``tokenwire.formats``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import ClassVar
+
+import msgspec
+
+from tokenwire.events import Event, encode_json
+
+__all__ = ["Encoder", "Frame", "NativeEncoder", "encoder_formats", "find_encoder"]
+
+GROUP = "tokenwire.formats"
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One message to a client.
+
+    :ivar data: UTF-8, without line breaks (JSON has none).
+    :ivar id: the cursor that a client resumes after.
+    :ivar event: the name of the server-sent event; None for the unnamed kind.
+    """
+
+    data: bytes
+    id: str | None = None
+    event: str | None = None
+
+    def sse(self) -> bytes:
+        """The frame as a server-sent event (WHATWG HTML, section 9.2)."""
+        lines = b""
+        if self.event is not None:
+            lines += b"event: " + _line(self.event) + b"\n"
+        if self.id is not None:
+            lines += b"id: " + _line(self.id) + b"\n"
+        return lines + b"data: " + self.data.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def _line(text: str) -> bytes:
+    return text.replace("\r", "").replace("\n", "").replace("\0", "").encode()
+
+
+class Encoder(ABC):
+    """Encodes the events that one watcher sees, in order. Made anew for each watcher.
+
+    :cvar name: the format's name, as in ``?format=``.
+    :cvar shared: frames depend on nothing but the event, so one encoding serves all watchers.
+    :cvar headers: further HTTP headers of a response in this format.
+    """
+
+    name: ClassVar[str]
+    shared: ClassVar[bool] = False
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def begin(self) -> Iterable[Frame]:
+        """Frames before the first event."""
+        return ()
+
+    @abstractmethod
+    def encode(self, event: Event) -> Iterable[Frame]:
+        """Frames for one event; may be none."""
+
+    def end(self) -> Iterable[Frame]:
+        """Frames after the last event, when the stream ends of itself."""
+        return ()
+
+
+class NativeEncoder(Encoder):
+    """tokenwire's own format: the event as JSON, its cursor as the id."""
+
+    name = "native"
+    shared = True
+
+    def encode(self, event: Event) -> Iterable[Frame]:
+        return (Frame(encode_json(event), id=event.cursor),)
+
+
+def encoder_formats() -> list[str]:
+    """The names of the formats that installed packages offer."""
+    return sorted({"native", *(point.name for point in entry_points(group=GROUP))})
+
+
+def find_encoder(name: str) -> Callable[..., Encoder]:
+    """Find the encoder class of a format.
+
+    :raises ValueError: when there is no such format, or what it needs is not installed.
+    """
+    if name == "native":
+        return NativeEncoder
+    points = list(entry_points(group=GROUP, name=name))
+    if not points:
+        raise ValueError(f"no format {name[:64]!r}; known are {', '.join(encoder_formats())}")
+    try:
+        loaded: Callable[..., Encoder] = points[0].load()
+    except ImportError as error:
+        raise ValueError(f"format {name!r} is not available: {error}") from error
+    return loaded

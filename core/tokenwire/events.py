@@ -1,0 +1,422 @@
+"""The vocabulary: what travels in a channel.
+
+Every event is a small frozen `msgspec.Struct` of one tagged union, told apart by its `type`.
+Offsets and lengths are in code points, times in milliseconds since 1970 (UTC).
+Unknown fields are ignored and unknown types arrive as `UnknownEvent`, so that older readers
+survive newer writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, cast
+
+import msgspec
+
+from tokenwire._text import well_formed
+from tokenwire.errors import DecodeError
+
+__all__ = [
+    "ENDED",
+    "VERSION",
+    "CancelEvent",
+    "DataEvent",
+    "DeltaEvent",
+    "EndEvent",
+    "Event",
+    "InputEvent",
+    "Part",
+    "PartEvent",
+    "Response",
+    "SnapshotEvent",
+    "StartEvent",
+    "State",
+    "ToolResult",
+    "ToolResultEvent",
+    "UnknownEvent",
+    "decode_json",
+    "decode_msgpack",
+    "decode_msgpack_batch",
+    "encode_json",
+    "encode_msgpack",
+    "encode_msgpack_batch",
+    "plain",
+]
+
+VERSION = 1
+"""The version of this vocabulary; it rises when an old reader would misread a new event."""
+
+State: TypeAlias = Literal["streaming", "complete", "cancelled", "failed", "abandoned"]
+"""Where a response stands."""
+
+ENDED: frozenset[str] = frozenset({"complete", "cancelled", "failed", "abandoned"})
+"""The states that a response never leaves."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A typed piece of a response.
+
+    :ivar kind: ``text``, ``reasoning``, ``refusal``, ``tool_call``, ``tool_result``, ``source``,
+        ``file``, ``data`` or a kind of the producer's own.
+    :ivar text: the text so far; for a tool call, its arguments as the model wrote them.
+    :ivar name: the tool's name, or the name of a data part.
+    :ivar call_id: the tool call's id.
+    :ivar data: anything JSON can hold, for kinds that carry it.
+    """
+
+    kind: str
+    text: str = ""
+    name: str | None = None
+    call_id: str | None = None
+    data: Any = None
+
+    @property
+    def arguments(self) -> str:
+        """A tool call's arguments: its text."""
+        return self.text
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a tool answered to a call of a response."""
+
+    call_id: str
+    name: str | None = None
+    output: Any = None
+    error: str | None = None
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One reply of a model, as it stands.
+
+    :ivar id: chosen by its producer, unique in its channel.
+    :ivar run: the agent run it belongs to.
+    :ivar state: ``streaming``, then one of ``complete``, ``cancelled``, ``failed``, ``abandoned``.
+    :ivar usage: token counts as the provider reported them.
+    :ivar error: why it failed, was cancelled or abandoned.
+    :ivar started_at: milliseconds since 1970; `ended_at` likewise.
+    """
+
+    id: str
+    channel: str = ""
+    run: str | None = None
+    state: State = "streaming"
+    parts: tuple[Part, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: str | None = None
+    metadata: dict[str, Any] = {}
+    started_at: int | None = None
+    ended_at: int | None = None
+
+    def _join(self, kind: str) -> str:
+        return "".join(part.text for part in self.parts if part.kind == kind)
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return self._join("text")
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning parts, joined."""
+        return self._join("reasoning")
+
+    @property
+    def refusal(self) -> str:
+        """The refusal parts, joined."""
+        return self._join("refusal")
+
+    @property
+    def tool_calls(self) -> tuple[Part, ...]:
+        """The parts that are tool calls, in order."""
+        return tuple(part for part in self.parts if part.kind == "tool_call")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the response has ended."""
+        return self.state in ENDED
+
+
+class _Base(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """What all events share.
+
+    :ivar cursor: the event's position in its channel, set by the backend.
+    :ivar ts: when it was published, in milliseconds since 1970.
+    :ivar v: the version of the vocabulary that it was written in.
+    """
+
+    cursor: str | None = None
+    ts: int | None = None
+    v: int = VERSION
+
+
+class StartEvent(_Base, frozen=True, kw_only=True, tag="start"):
+    """A response begins."""
+
+    type: ClassVar[Literal["start"]] = "start"
+    response_id: str
+    run: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class PartEvent(_Base, frozen=True, kw_only=True, tag="part"):
+    """Part number `part` of a response begins (and, without text to follow, is all there)."""
+
+    type: ClassVar[Literal["part"]] = "part"
+    response_id: str
+    part: int
+    kind: str
+    name: str | None = None
+    call_id: str | None = None
+    data: Any = None
+
+
+class DeltaEvent(_Base, frozen=True, kw_only=True, tag="delta"):
+    """`text` belongs at `offset` (code points) of part number `part`.
+
+    The first delta of a part creates it where no `part` event did.
+    """
+
+    type: ClassVar[Literal["delta"]] = "delta"
+    response_id: str
+    part: int
+    kind: str
+    offset: int
+    text: str
+
+
+class SnapshotEvent(_Base, frozen=True, kw_only=True, tag="snapshot"):
+    """A whole response as it stands at this cursor; it replaces what a watcher has of it."""
+
+    type: ClassVar[Literal["snapshot"]] = "snapshot"
+    response: Response
+
+    @property
+    def response_id(self) -> str:
+        """The id of the response."""
+        return self.response.id
+
+
+class EndEvent(_Base, frozen=True, kw_only=True, tag="end"):
+    """A response has ended, once and for all."""
+
+    type: ClassVar[Literal["end"]] = "end"
+    response_id: str
+    state: State
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class ToolResultEvent(_Base, frozen=True, kw_only=True, tag="tool_result"):
+    """A tool answered. `response_id` names the response that called it, where that is known."""
+
+    type: ClassVar[Literal["tool_result"]] = "tool_result"
+    call_id: str
+    response_id: str | None = None
+    run: str | None = None
+    name: str | None = None
+    output: Any = None
+    error: str | None = None
+
+
+class DataEvent(_Base, frozen=True, kw_only=True, tag="data"):
+    """Anything else that an agent wants its watchers to know."""
+
+    type: ClassVar[Literal["data"]] = "data"
+    name: str
+    data: Any = None
+    id: str | None = None
+    response_id: str | None = None
+    run: str | None = None
+
+
+class CancelEvent(_Base, frozen=True, kw_only=True, tag="cancel"):
+    """A watcher asked for a response to stop."""
+
+    type: ClassVar[Literal["cancel"]] = "cancel"
+    response_id: str
+    reason: str | None = None
+    id: str | None = None
+
+
+class InputEvent(_Base, frozen=True, kw_only=True, tag="input"):
+    """A message from a watcher to the agent."""
+
+    type: ClassVar[Literal["input"]] = "input"
+    name: str
+    data: Any = None
+    id: str | None = None
+    sender: str | None = None
+    response_id: ClassVar[None] = None
+
+
+class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a type that this version does not know. `raw` is all of it."""
+
+    type: str
+    raw: dict[str, Any]
+    cursor: str | None = None
+    ts: int | None = None
+    response_id: str | None = None
+
+
+KnownEvent: TypeAlias = (
+    StartEvent
+    | PartEvent
+    | DeltaEvent
+    | SnapshotEvent
+    | EndEvent
+    | ToolResultEvent
+    | DataEvent
+    | CancelEvent
+    | InputEvent
+)
+Event: TypeAlias = KnownEvent | UnknownEvent
+"""One thing that happened in a channel."""
+
+_KNOWN_TYPES = frozenset(
+    cls.type
+    for cls in (
+        StartEvent,
+        PartEvent,
+        DeltaEvent,
+        SnapshotEvent,
+        EndEvent,
+        ToolResultEvent,
+        DataEvent,
+        CancelEvent,
+        InputEvent,
+    )
+)
+_json_encoder = msgspec.json.Encoder()
+_json_decoder: msgspec.json.Decoder[KnownEvent] = msgspec.json.Decoder(KnownEvent)
+_msgpack_encoder = msgspec.msgpack.Encoder()
+_msgpack_decoder: msgspec.msgpack.Decoder[KnownEvent] = msgspec.msgpack.Decoder(KnownEvent)
+_batch_decoder: msgspec.msgpack.Decoder[list[KnownEvent]] = msgspec.msgpack.Decoder(
+    list[KnownEvent]
+)
+
+
+def encode_json(event: Event) -> bytes:
+    """Encode one event as JSON (UTF-8, one line)."""
+    return _json_encoder.encode(_encodable(event))
+
+
+def encode_msgpack(event: Event) -> bytes:
+    """Encode one event as msgpack."""
+    return _msgpack_encoder.encode(_encodable(event))
+
+
+def encode_msgpack_batch(events: Sequence[Event]) -> bytes:
+    """Encode several events as one msgpack array."""
+    return _msgpack_encoder.encode([_encodable(event) for event in events])
+
+
+def decode_json(data: bytes | str) -> Event:
+    """Decode one event.
+
+    :raises DecodeError: when `data` is not JSON or not an event.
+    """
+    try:
+        return _json_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        try:
+            return _unknown(msgspec.json.decode(data), error)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise DecodeError(f"not an event: {error}") from error
+
+
+def decode_msgpack(data: bytes) -> Event:
+    """Decode one event.
+
+    :raises DecodeError: when `data` is not msgpack or not an event.
+    """
+    try:
+        return _msgpack_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        try:
+            return _unknown(msgspec.msgpack.decode(data), error)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise DecodeError(f"not an event: {error}") from error
+
+
+def decode_msgpack_batch(data: bytes) -> list[Event]:
+    """Decode a msgpack array of events.
+
+    :raises DecodeError: when `data` is not such an array.
+    """
+    try:
+        return list(_batch_decoder.decode(data))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        try:
+            raws: Any = msgspec.msgpack.decode(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise DecodeError(f"not a batch of events: {error}") from error
+        if not isinstance(raws, list):
+            raise DecodeError(f"not a batch of events: {error}") from error
+        return [_from_raw(raw) for raw in cast("list[Any]", raws)]
+
+
+def plain(value: Any) -> Any:
+    """Turn `value` into what JSON can hold; what it cannot is replaced by its `str`.
+
+    Lone surrogates become U+FFFD, keys become strings, depth is bounded.
+    """
+    return _plain(value, 0)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return well_formed(str(value))
+    if depth >= 32:
+        return "..."
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {well_formed(str(key)): _plain(item, depth + 1) for key, item in items}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, depth + 1) for item in cast("Sequence[Any]", value)]
+    try:
+        builtin = msgspec.to_builtins(value, str_keys=True)
+    except Exception:
+        model_dump = getattr(value, "model_dump", None)
+        try:
+            builtin = model_dump(mode="json") if callable(model_dump) else str(value)
+        except Exception:
+            builtin = f"<{type(value).__name__}>"
+    return _plain(builtin, depth + 1)
+
+
+def _encodable(event: Event) -> Any:
+    if not isinstance(event, UnknownEvent):
+        return event
+    return {**event.raw, "cursor": event.cursor} if event.cursor else event.raw
+
+
+def _from_raw(raw: Any) -> Event:
+    try:
+        event: Event = msgspec.convert(raw, KnownEvent)
+        return event
+    except msgspec.ValidationError as error:
+        return _unknown(raw, error)
+
+
+def _unknown(raw: Any, error: Exception) -> UnknownEvent:
+    """Take `raw` as an event of a type from the future, or raise `DecodeError`."""
+    fields: dict[str, Any] = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    type_ = fields.get("type")
+    if not isinstance(type_, str) or type_ in _KNOWN_TYPES:
+        raise DecodeError(f"not an event: {error}") from error
+    cursor, ts, response_id = (fields.get(name) for name in ("cursor", "ts", "response_id"))
+    return UnknownEvent(
+        type=type_,
+        raw=fields,
+        cursor=cursor if isinstance(cursor, str) else None,
+        ts=ts if isinstance(ts, int) else None,
+        response_id=response_id if isinstance(response_id, str) else None,
+    )

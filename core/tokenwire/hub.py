@@ -1,0 +1,605 @@
+"""One subscription per channel and process, one bounded log, and a position for each watcher.
+
+Everything here runs on the I/O thread, but for `Ring.read` and `ChannelHub.wait_*`, which watchers
+call from wherever they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from tokenwire._io import IoThread
+from tokenwire.backend import Backend, Receiver, Replay, ReplayFrom, Subscription
+from tokenwire.errors import BackendUnavailable, InvalidCursor
+from tokenwire.events import (
+    DeltaEvent,
+    EndEvent,
+    Event,
+    PartEvent,
+    SnapshotEvent,
+    StartEvent,
+)
+from tokenwire.response import extent
+
+__all__ = ["ChannelHub", "HubRegistry", "HubStats", "Item", "Joined", "Ring", "Tracker"]
+
+logger = logging.getLogger("tokenwire")
+
+_MAX_ENDED = 1024  # ended responses whose late writes are still known as such
+_REPLAYS_KEPT = 16
+_REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
+
+
+class HubStats(msgspec.Struct):
+    """Counters of the reading side of a sink."""
+
+    delivered_events: int = 0
+    repeats_dropped: int = 0
+    resyncs: int = 0
+    conflations: int = 0
+    joins: int = 0
+    replays: int = 0
+    reaped: int = 0
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """Where a watcher starts.
+
+    :ivar events: what to give it first.
+    :ivar position: where it goes on in the ring.
+    :ivar order: events in the ring up to here are to be passed over; None for none.
+    :ivar cursor: up to where the watcher knows everything, once it has the events.
+    """
+
+    events: list[Event]
+    position: int
+    order: Any
+    cursor: str
+
+
+class Item:
+    """An event in the ring, with what encoders made of it, so that each encodes it once."""
+
+    __slots__ = ("event", "frames")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.frames: dict[str, Any] | None = None
+
+
+class Ring:
+    """The recent events of a channel: one writer, any number of readers on any thread.
+
+    A reader takes `state` in one go; the writer only appends to the list in it, or puts a new
+    pair in its place. Positions are absolute and never reused.
+    """
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.state: tuple[int, list[Item]] = (0, [])
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    @property
+    def end(self) -> int:
+        """The position after the last event."""
+        base, items = self.state
+        return base + len(items)
+
+    def append(self, event: Event) -> None:
+        base, items = self.state
+        items.append(Item(event))
+        self._bytes += size_of(event)
+        if len(items) >= 2 * self._max_events or self._bytes > 2 * self._max_bytes:
+            self._trim(base, items)
+
+    def _trim(self, base: int, items: list[Item]) -> None:
+        """Drop about the older half; done in one go, so that an append costs O(1) on average."""
+        keep, size = 0, 0
+        for item in reversed(items):
+            size += size_of(item.event)
+            if keep >= self._max_events or (keep and size > self._max_bytes):
+                size -= size_of(item.event)
+                break
+            keep += 1
+        self._bytes = size
+        self.state = (base + len(items) - keep, items[-keep:])
+
+    def read(self, position: int, limit: int = 1024) -> list[Item] | None:
+        """Read from `position` on; None when that was dropped already."""
+        base, items = self.state
+        start = position - base
+        if start < 0:
+            return None
+        return items[start : start + limit]
+
+
+def size_of(event: Event) -> int:
+    """About how much memory an event holds, in bytes."""
+    if isinstance(event, DeltaEvent):
+        return 160 + len(event.text)
+    if isinstance(event, SnapshotEvent):
+        return 512 + extent(event.response)[1]
+    return 256
+
+
+class _Extent:
+    """How far a response has got."""
+
+    __slots__ = ("damaged", "parts")
+
+    def __init__(self, parts: list[int]) -> None:
+        self.parts = parts
+        self.damaged = False
+
+
+class Tracker:
+    """Lets each event of a log through exactly once, and nothing beyond a hole.
+
+    :param lenient: take a response whose beginning was not seen as whole up to its first event
+        (for a reader that continues after a cursor).
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self._lenient = lenient
+        self.streaming: dict[str, _Extent] = {}
+        self._ended: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.missed_start = False
+
+    def admit(self, event: Event) -> Event | None:
+        """Return the event, or what is new in it; None where there is nothing new to tell."""
+        if isinstance(event, DeltaEvent):
+            return self._delta(event)
+        if isinstance(event, StartEvent):
+            if event.response_id in self.streaming or event.response_id in self._ended:
+                return None
+            self.streaming[event.response_id] = _Extent([])
+            return event
+        if isinstance(event, PartEvent):
+            return self._part(event)
+        if isinstance(event, SnapshotEvent):
+            return self._snapshot(event)
+        if isinstance(event, EndEvent):
+            return self._end(event)
+        return event
+
+    def _known(self, response_id: str, part: int, offset: int) -> _Extent | None:
+        known = self.streaming.get(response_id)
+        if known is None and response_id not in self._ended:
+            if self._lenient:
+                known = _Extent([-1] * part + [offset])
+                self.streaming[response_id] = known
+            else:
+                self.missed_start = True
+        return known
+
+    def _delta(self, event: DeltaEvent) -> Event | None:
+        known = self._known(event.response_id, event.part, event.offset)
+        if known is None or known.damaged:
+            return None
+        parts, part = known.parts, event.part
+        if part >= len(parts):
+            if part > len(parts) and self._lenient:
+                parts.extend([-1] * (part - len(parts)))
+            if part > len(parts) or event.offset > 0:
+                known.damaged = True
+                return None
+            parts.append(0)
+        have = parts[part]
+        if have < 0:
+            have = event.offset
+        if event.offset > have:
+            known.damaged = True
+            return None
+        end = event.offset + len(event.text)
+        if end <= have:
+            return None
+        parts[part] = end
+        if event.offset < have:
+            return replace(event, offset=have, text=event.text[have - event.offset :])
+        return event
+
+    def _part(self, event: PartEvent) -> Event | None:
+        known = self._known(event.response_id, event.part, 0)
+        if known is None or known.damaged:
+            return None
+        if event.part < len(known.parts):
+            return None if known.parts[event.part] >= 0 and not self._lenient else event
+        if event.part > len(known.parts) and not self._lenient:
+            known.damaged = True
+            return None
+        known.parts.extend([-1] * (event.part - len(known.parts)))
+        known.parts.append(0)
+        return event
+
+    def _snapshot(self, event: SnapshotEvent) -> Event | None:
+        response = event.response
+        reached = extent(response)
+        if response.id in self._ended:
+            return event if reached > self._ended[response.id] else None
+        known = self.streaming.get(response.id)
+        if response.ended:
+            self.streaming.pop(response.id, None)
+            self._remember(response.id, reached)
+            return event
+        if known is not None and not known.damaged:
+            here = (len(known.parts), sum(max(0, length) for length in known.parts))
+            if reached <= here:
+                return None
+        self.streaming[response.id] = _Extent([len(part.text) for part in response.parts])
+        return event
+
+    def _end(self, event: EndEvent) -> Event | None:
+        if event.response_id in self._ended:
+            return None
+        known = self.streaming.pop(event.response_id, None)
+        if known is None and not self._lenient:
+            self.missed_start = True
+        parts = known.parts if known else []
+        self._remember(event.response_id, (len(parts), sum(max(0, n) for n in parts)))
+        return event
+
+    def _remember(self, response_id: str, reached: tuple[int, int]) -> None:
+        self._ended[response_id] = reached
+        if len(self._ended) > _MAX_ENDED:
+            self._ended.popitem(last=False)
+
+
+class ChannelHub:
+    """What one process knows of one channel."""
+
+    def __init__(self, registry: HubRegistry, channel: str) -> None:
+        self.channel = channel
+        self.ring = Ring(registry.ring_events, registry.ring_bytes)
+        self.users = 0
+        self.closed = False
+        self.active_at = 0.0
+        self._registry = registry
+        self._backend = registry.backend
+        self._tracker = Tracker()
+        self._head = ""
+        self._floor = ""  # the cursor before the first event that the ring ever held
+        self._ready = False
+        self._queue: deque[tuple[Sequence[Event], str | None]] = deque()
+        self._subscription: Subscription | None = None
+        self._syncing: asyncio.Task[Any] | None = None
+        self._replays: OrderedDict[ReplayFrom, tuple[float, asyncio.Task[Replay]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._async_waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._thread_waiters: list[threading.Event] = []
+
+    # -- the subscription
+
+    async def open(self) -> None:
+        """Subscribe and learn what is streaming.
+
+        :raises BackendUnavailable: when that cannot be done now.
+        """
+        self._subscription = await self._backend.subscribe(self.channel, self)
+        replay = await self._backend.replay(self.channel, ReplayFrom())
+        for event in replay.events:
+            self._tracker.admit(event)
+        self._tracker.missed_start = False
+        self._head = self._floor = replay.cursor
+        self._ready = True
+        self._take_queued()
+
+    async def close(self) -> None:
+        """Unsubscribe; watchers drain what they have and end."""
+        self.closed = True
+        if self._syncing is not None:
+            self._syncing.cancel()
+        if self._subscription is not None:
+            await self._subscription.close()
+        self._notify()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether any response of the channel has not ended, as far as is known here."""
+        return bool(self._tracker.streaming)
+
+    def deliver(self, events: Sequence[Event], after: str | None) -> None:
+        """Take events from the backend (see `Receiver`)."""
+        if self.closed or not events:
+            return
+        if not self._ready or self._syncing is not None:
+            self._queue.append((events, after))
+        elif not self._take(events, after):
+            self._queue.append((events, after))
+            self.resync()
+
+    def resync(self) -> None:
+        """Read again from the last event seen (see `Receiver`)."""
+        if self._ready and self._syncing is None and not self.closed:
+            self._registry.stats.resyncs += 1
+            self._syncing = self._registry.io.spawn(self._resync())
+
+    def _take(self, events: Sequence[Event], after: str | None) -> bool:
+        """Put events in the ring; False where something before them is missing."""
+        order = self._backend.order
+        if after != self._head:
+            head = order(self._head)
+            if after is not None and order(after) > head:
+                return False
+            news = [event for event in events if order(event.cursor or "") > head]
+            self._registry.stats.repeats_dropped += len(events) - len(news)
+            events = news
+            if not events:
+                return True
+        self._admit(events)
+        if self._tracker.missed_start:
+            self._tracker.missed_start = False
+            self._head = events[-1].cursor or self._head
+            self._notify()
+            self.resync()
+            return True
+        self._head = events[-1].cursor or self._head
+        self._notify()
+        return True
+
+    def _admit(self, events: Sequence[Event]) -> None:
+        self.active_at = self._registry.now()
+        stats = self._registry.stats
+        for event in events:
+            admitted = self._tracker.admit(event)
+            if admitted is None:
+                stats.repeats_dropped += 1
+            else:
+                self.ring.append(admitted)
+                stats.delivered_events += 1
+
+    def _take_queued(self) -> None:
+        while self._queue and self._syncing is None:
+            events, after = self._queue.popleft()
+            if not self._take(events, after):
+                self._queue.appendleft((events, after))
+                self.resync()
+
+    async def _resync(self) -> None:
+        delay = 0.05
+        start = ReplayFrom(after=self._head)
+        try:
+            while True:
+                try:
+                    missed = await self._backend.replay(self.channel, start)
+                    live = await self._backend.replay(self.channel, ReplayFrom())
+                    break
+                except InvalidCursor:  # the backend lost its memory: start over
+                    start = ReplayFrom(all=True)
+                except Exception as error:
+                    if not isinstance(error, BackendUnavailable):
+                        logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+                    delay = min(delay * 2, 5.0)
+        finally:
+            self._syncing = None
+        self._admit(missed.events)
+        self._head = missed.cursor
+        # A response whose start was missed for good is healed by its snapshot; it takes the
+        # cursor of the head, so that the ring stays in order.
+        order = self._backend.order
+        head = order(self._head)
+        self._admit(
+            [
+                replace(event, cursor=self._head)
+                for event in live.events
+                if order(event.cursor or "") <= head
+            ]
+        )
+        self._tracker.missed_start = False
+        self._notify()
+        self._take_queued()
+
+    # -- joining
+
+    async def join(self, start: ReplayFrom) -> Joined:
+        """Find out where a watcher starts.
+
+        :raises InvalidCursor: when `start.after` is not a cursor of this channel.
+        :raises BackendUnavailable: when the backend cannot be read now.
+        """
+        self._registry.stats.joins += 1
+        if start.after is not None and start.response_id is None:
+            position = self._position(self._backend.order(start.after))
+            if position is not None:
+                return Joined([], position, None, start.after)
+        events: list[Event] = []
+        while True:
+            replay = await self._replay(start)
+            tracker = Tracker(lenient=True)
+            events += [e for e in map(tracker.admit, replay.events) if e is not None]
+            order = self._backend.order(replay.cursor)
+            position = self._position(order, ahead=True)
+            if position is not None:
+                return Joined(events, position, order, replay.cursor)
+            # The ring went on without us: continue from there.
+            start = ReplayFrom(after=replay.cursor, response_id=start.response_id)
+
+    def _position(self, order: Any, *, ahead: bool = False) -> int | None:
+        """The ring position right after `order`; None when the ring does not reach that far."""
+        base, items = self.ring.state
+        key = self._backend.order
+        floor = key(self._floor) if base == 0 else key(items[0].event.cursor or "")
+        if order < floor or (not ahead and order > key(self._head)):
+            return None
+        return base + bisect_right(items, order, key=lambda item: key(item.event.cursor or ""))
+
+    async def _replay(self, start: ReplayFrom) -> Replay:
+        """Replay, sharing it among watchers that join alike at about the same time."""
+        now = self._registry.now()
+        kept = self._replays.get(start)
+        if kept is not None:
+            made, task = kept
+            usable = not task.done() or (
+                not task.cancelled()
+                and task.exception() is None
+                and now - made < _REPLAY_FRESH
+                and self._position(self._backend.order(task.result().cursor), ahead=True)
+                is not None
+            )
+            if usable:
+                return await asyncio.shield(task)
+        self._registry.stats.replays += 1
+        task = self._registry.io.spawn(self._backend.replay(self.channel, start))
+        self._replays[start] = (now, task)
+        self._replays.move_to_end(start)
+        while len(self._replays) > _REPLAYS_KEPT:
+            self._replays.popitem(last=False)
+        return await asyncio.shield(task)
+
+    # -- waking watchers
+
+    def wait_async(self, position: int) -> asyncio.Future[None] | None:
+        """A future of the running loop that is done when there is more; None when there is."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            self._async_waiters.setdefault(loop, []).append(future)
+        return None if self.closed or self.ring.end > position else future
+
+    def wait_thread(self, position: int, event: threading.Event) -> bool:
+        """Have `event` set when there is more; False when there is already."""
+        with self._lock:
+            self._thread_waiters.append(event)
+        return not (self.closed or self.ring.end > position)
+
+    def wake(self) -> None:
+        """Wake all watchers, to look whether they were closed."""
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._lock:
+            waiting, self._async_waiters = self._async_waiters, {}
+            threads, self._thread_waiters = self._thread_waiters, []
+        for loop, futures in waiting.items():
+            try:
+                loop.call_soon_threadsafe(_wake, futures)
+            except RuntimeError:  # that loop is closed, and its watchers with it
+                continue
+        for event in threads:
+            event.set()
+
+
+def _wake(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+class HubRegistry:
+    """The hubs of one sink. Used on the I/O thread only."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        io: IoThread,
+        *,
+        ring_events: int = 2048,
+        ring_bytes: int = 2**20,
+        linger: float = 5.0,
+        reap_every: float = 5.0,
+    ) -> None:
+        self.backend = backend
+        self.io = io
+        self.ring_events = ring_events
+        self.ring_bytes = ring_bytes
+        self.stats = HubStats()
+        self._linger = linger
+        self._reap_every = reap_every
+        self._hubs: dict[str, asyncio.Task[ChannelHub]] = {}
+        self._reaper: asyncio.Task[Any] | None = None
+        self.watchers = 0
+
+    def after_fork(self) -> None:
+        """Forget the parent's hubs."""
+        self._hubs = {}
+        self._reaper = None
+        self.watchers = 0
+
+    def now(self) -> float:
+        """Seconds on the loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    @property
+    def channels(self) -> int:
+        """How many channels are subscribed to."""
+        return len(self._hubs)
+
+    async def acquire(self, channel: str) -> ChannelHub:
+        """Get the hub of `channel`, open; pair each call with one of `release`.
+
+        :raises BackendUnavailable: when the backend cannot be read now.
+        """
+        task = self._hubs.get(channel)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self.io.spawn(self._open(channel))
+            self._hubs[channel] = task
+        hub = await asyncio.shield(task)
+        hub.users += 1
+        self.watchers += 1
+        if self._reaper is None:
+            self._reaper = self.io.spawn(self._reap())
+        return hub
+
+    async def _open(self, channel: str) -> ChannelHub:
+        hub = ChannelHub(self, channel)
+        try:
+            await hub.open()
+        except BaseException:
+            await hub.close()
+            raise
+        return hub
+
+    def release(self, hub: ChannelHub) -> None:
+        """Say that one user of `hub` is done; the last one's hub is closed a little later."""
+        hub.users -= 1
+        self.watchers -= 1
+        if hub.users == 0 and not hub.closed:
+            asyncio.get_running_loop().call_later(self._linger, self._drop, hub)
+
+    def _drop(self, hub: ChannelHub) -> None:
+        if hub.users == 0 and not hub.closed:
+            self._hubs.pop(hub.channel, None)
+            self.io.spawn(hub.close())
+
+    async def _reap(self) -> None:
+        """End responses whose producer died, in the channels that somebody here watches."""
+        while True:
+            await asyncio.sleep(self._reap_every * random.uniform(0.8, 1.2))
+            for task in list(self._hubs.values()):
+                if not task.done() or task.cancelled() or task.exception():
+                    continue
+                hub = task.result()
+                quiet = self.now() - hub.active_at >= min(1.0, self._reap_every)
+                if hub.streaming and quiet:
+                    try:
+                        self.stats.reaped += await self.backend.reap(hub.channel)
+                    except BackendUnavailable:
+                        break  # and try again next time
+                    except Exception:
+                        logger.warning("tokenwire: reaping %r failed", hub.channel, exc_info=True)
+
+    async def close(self) -> None:
+        """Close all hubs."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for task in self._hubs.values():
+            if task.done() and not task.cancelled() and not task.exception():
+                await task.result().close()
+            else:
+                task.cancel()
+        self._hubs.clear()
+
+
+def _check_receiver(hub: ChannelHub) -> Receiver:
+    return hub  # for the type checker: a hub is a receiver

@@ -1,0 +1,341 @@
+"""The one reducer: from events to responses.
+
+`fold` is pure and used by every consumer. `Assembler` is the same reducer over a state that it
+owns, for those who fold millions of events; `Transcript` folds a whole channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tokenwire._text import TextBuffer
+from tokenwire.errors import GapError
+from tokenwire.events import (
+    ENDED,
+    DeltaEvent,
+    EndEvent,
+    Event,
+    Part,
+    PartEvent,
+    Response,
+    SnapshotEvent,
+    StartEvent,
+    State,
+    ToolResult,
+    ToolResultEvent,
+)
+
+__all__ = ["Assembler", "Transcript", "extent", "fold"]
+
+
+def fold(state: Response | None, event: Event) -> Response | None:
+    """Return the response after `event`; the same object where the event changes nothing.
+
+    Deltas are addressed by (response, part, offset): a repeated one changes nothing, one that
+    overlaps adds what is new, one that would leave a hole raises. A response that has ended stays
+    as it ended, but for the results of its tool calls.
+
+    :param state: the response so far, or None before its first event.
+    :param event: any event; those of other responses change nothing.
+    :raises GapError: when something before this event is missing.
+    """
+    response_id = event.response_id
+    if response_id is None or (state is not None and state.id != response_id):
+        return state
+    assembler = Assembler(response_id, state)
+    return assembler.response if assembler.apply(event) else state
+
+
+def extent(response: Response) -> tuple[int, int]:
+    """How much of a response there is: parts, then code points. Grows as the response does."""
+    return len(response.parts), sum(len(part.text) for part in response.parts)
+
+
+class _Piece:
+    """A part that grows."""
+
+    __slots__ = ("call_id", "data", "frozen", "kind", "name", "text")
+
+    def __init__(self, part: Part) -> None:
+        self.kind = part.kind
+        self.name = part.name
+        self.call_id = part.call_id
+        self.data = part.data
+        self.text = TextBuffer(part.text)
+        self.frozen: Part | None = part
+
+    def freeze(self) -> Part:
+        if self.frozen is None:
+            self.frozen = Part(
+                kind=self.kind,
+                text=str(self.text),
+                name=self.name,
+                call_id=self.call_id,
+                data=self.data,
+            )
+        return self.frozen
+
+
+class Assembler:
+    """Folds the events of one response into a state of its own.
+
+    :ivar id: the response's id.
+    :ivar state: where it stands; None before its first event.
+    :ivar length: code points in all its parts together.
+    """
+
+    __slots__ = ("_frozen", "_head", "_pieces", "_results", "id", "length", "state")
+
+    def __init__(self, response_id: str, response: Response | None = None) -> None:
+        self.id = response_id
+        self.state: State | None = None
+        self.length = 0
+        self._head: dict[str, Any] = {}
+        self._pieces: list[_Piece] = []
+        self._results: dict[str, ToolResult] = {}
+        self._frozen: Response | None = None
+        if response is not None:
+            self._load(response)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the response has ended."""
+        return self.state in ENDED
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self._pieces)
+
+    def part_length(self, part: int) -> int:
+        """Code points in part number `part`; 0 where there is none yet."""
+        return self._pieces[part].text.length if part < len(self._pieces) else 0
+
+    @property
+    def response(self) -> Response:
+        """The response as it stands.
+
+        :raises GapError: before its first event.
+        """
+        if self._frozen is None:
+            if self.state is None:
+                raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+            self._frozen = Response(
+                id=self.id,
+                state=self.state,
+                parts=tuple(piece.freeze() for piece in self._pieces),
+                tool_results=tuple(self._results.values()),
+                **self._head,
+            )
+        return self._frozen
+
+    def apply(self, event: Event, *, channel: str = "") -> bool:
+        """Fold one event of this response in; say whether it changed anything.
+
+        :param channel: the channel's name, taken from a response's start on.
+        :raises GapError: when something before this event is missing; nothing has changed then.
+        """
+        if isinstance(event, DeltaEvent):
+            changed = self._delta(event)
+        elif isinstance(event, PartEvent):
+            changed = self._part(event)
+        elif isinstance(event, StartEvent):
+            changed = self._start(event, channel)
+        elif isinstance(event, SnapshotEvent):
+            changed = self._snapshot(event.response)
+        elif isinstance(event, EndEvent):
+            changed = self._end(event)
+        elif isinstance(event, ToolResultEvent):
+            changed = self._tool_result(event)
+        else:
+            changed = False
+        if changed:
+            self._frozen = None
+        return changed
+
+    def check(self, events: Iterable[Event]) -> None:
+        """Say whether `events`, folded one after the other, would fit; change nothing.
+
+        :raises GapError: where one would not.
+        """
+        trial: dict[int, int] = {}
+        parts, state = len(self._pieces), self.state
+        for event in events:
+            if isinstance(event, SnapshotEvent):
+                trial = {i: len(part.text) for i, part in enumerate(event.response.parts)}
+                parts, state = max(parts, len(trial)), event.response.state
+            elif isinstance(event, StartEvent):
+                state = state or "streaming"
+            elif isinstance(event, PartEvent | DeltaEvent | EndEvent) and state is None:
+                raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+            elif isinstance(event, PartEvent | DeltaEvent):
+                have = trial.get(event.part, self.part_length(event.part))
+                offset = event.offset if isinstance(event, DeltaEvent) else 0
+                if event.part > parts or offset > have:
+                    raise GapError(
+                        f"response {self.id!r} lacks what precedes part {event.part},"
+                        f" offset {offset}",
+                        response_id=self.id,
+                    )
+                parts = max(parts, event.part + 1)
+                if isinstance(event, DeltaEvent):
+                    trial[event.part] = max(have, offset + len(event.text))
+
+    def _load(self, response: Response) -> None:
+        self.state = response.state
+        self._head = {name: getattr(response, name) for name in _HEAD}
+        self._pieces = [_Piece(part) for part in response.parts]
+        self._results = {result.call_id: result for result in response.tool_results}
+        self.length = sum(piece.text.length for piece in self._pieces)
+        self._frozen = response
+
+    def _start(self, event: StartEvent, channel: str) -> bool:
+        if self.state is not None:
+            return False
+        self.state = "streaming"
+        self._head = {
+            "channel": channel,
+            "run": event.run,
+            "metadata": event.metadata,
+            "started_at": event.ts,
+        }
+        return True
+
+    def _grow(self, part: int) -> bool:
+        """Check that part number `part` is there or may be made; False once the response ended."""
+        if self.state is None:
+            raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+        if self.ended:
+            return False
+        if part > len(self._pieces):
+            raise GapError(
+                f"response {self.id!r} has {len(self._pieces)} parts, part {part} came",
+                response_id=self.id,
+            )
+        return True
+
+    def _part(self, event: PartEvent) -> bool:
+        if not self._grow(event.part) or event.part < len(self._pieces):
+            return False
+        part = Part(kind=event.kind, name=event.name, call_id=event.call_id, data=event.data)
+        self._pieces.append(_Piece(part))
+        return True
+
+    def _delta(self, event: DeltaEvent) -> bool:
+        if not self._grow(event.part):
+            return False
+        new = event.part == len(self._pieces)
+        have = 0 if new else self._pieces[event.part].text.length
+        if event.offset > have:
+            raise GapError(
+                f"response {self.id!r}, part {event.part}: text at {event.offset} came,"
+                f" {have} code points are there",
+                response_id=self.id,
+            )
+        text = event.text[have - event.offset :]
+        if new:
+            self._pieces.append(_Piece(Part(kind=event.kind)))
+        elif not text:
+            return False
+        piece = self._pieces[event.part]
+        piece.text.append(text)
+        piece.frozen = None
+        self.length += len(text)
+        return True
+
+    def _snapshot(self, response: Response) -> bool:
+        """Take `response` if it is ahead: both are prefixes of what one producer wrote."""
+        if self.state is not None:
+            ahead = (response.ended, *extent(response))
+            here = (self.ended, len(self._pieces), self.length)
+            if ahead <= here:
+                new = [r for r in response.tool_results if r.call_id not in self._results]
+                self._results.update((result.call_id, result) for result in new)
+                return bool(new)
+        results = self._results
+        self._load(response)
+        self._results = {**results, **self._results}
+        return True
+
+    def _end(self, event: EndEvent) -> bool:
+        if self.state is None:
+            raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+        if self.ended:
+            return False
+        self.state = event.state
+        self._head["finish_reason"] = event.finish_reason
+        self._head["usage"] = event.usage
+        self._head["error"] = event.error
+        self._head["ended_at"] = event.ts
+        return True
+
+    def _tool_result(self, event: ToolResultEvent) -> bool:
+        if self.state is None or event.call_id in self._results:
+            return False
+        self._results[event.call_id] = ToolResult(
+            call_id=event.call_id, name=event.name, output=event.output, error=event.error
+        )
+        return True
+
+
+_HEAD = (
+    "channel",
+    "run",
+    "finish_reason",
+    "usage",
+    "error",
+    "metadata",
+    "started_at",
+    "ended_at",
+)
+
+
+class Transcript:
+    """Folds the events of a channel: its responses, in the order in which they were first seen.
+
+    >>> from tokenwire.events import StartEvent, DeltaEvent
+    >>> transcript = Transcript()
+    >>> _ = transcript.apply(StartEvent(response_id="r1"))
+    >>> response = transcript.apply(
+    ...     DeltaEvent(response_id="r1", part=0, kind="text", offset=0, text="Hello")
+    ... )
+    >>> response.text
+    'Hello'
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._assemblers: dict[str, Assembler] = {}
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> Response | None:
+        """Fold `event` in; return its response as it stands now, None where it has none.
+
+        :raises GapError: when something before this event is missing.
+        """
+        response_id = event.response_id
+        if response_id is None:
+            return None
+        assembler = self._assemblers.get(response_id)
+        if assembler is None:
+            assembler = Assembler(response_id)
+            assembler.apply(event)
+            if assembler.state is None:  # a cancel or tool result of a response not seen
+                return None
+            self._assemblers[response_id] = assembler
+        else:
+            assembler.apply(event)
+        return assembler.response
+
+    def __getitem__(self, response_id: str) -> Response:
+        return self._assemblers[response_id].response
+
+    def __contains__(self, response_id: object) -> bool:
+        return response_id in self._assemblers
+
+    def __iter__(self) -> Iterator[Response]:
+        return (assembler.response for assembler in self._assemblers.values())
+
+    def __len__(self) -> int:
+        return len(self._assemblers)

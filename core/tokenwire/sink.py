@@ -1,0 +1,789 @@
+"""`Sink`: the door to channels, for producers and watchers alike."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+import msgspec
+
+from tokenwire._controls import Controls
+from tokenwire._io import IoThread
+from tokenwire._names import check_name, new_id
+from tokenwire._outbox import Outbox, OutboxStats, Single, Slot, now_ms
+from tokenwire.backend import Backend, Entry, Granularity, HistoryPage, Outcome, ReplayFrom
+from tokenwire.context import current_run, resolve_channel
+from tokenwire.errors import (
+    BackendUnavailable,
+    Fenced,
+    InvalidCursor,
+    InvalidName,
+    SinkClosed,
+    TokenwireError,
+)
+from tokenwire.events import (
+    CancelEvent,
+    DataEvent,
+    EndEvent,
+    InputEvent,
+    Response,
+    SnapshotEvent,
+    State,
+    ToolResultEvent,
+    plain,
+)
+from tokenwire.hub import HubRegistry, HubStats
+from tokenwire.registry import open_backend
+from tokenwire.watch import Watch, parse_rewind
+from tokenwire.writer import ResponseWriter, checked_id, redact
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["CancelOutcome", "Page", "Sink", "SinkStats", "default_sink", "open_sink"]
+
+logger = logging.getLogger("tokenwire")
+T = TypeVar("T")
+
+_MAX_PAGE = 1000
+
+
+class SinkStats(msgspec.Struct, frozen=True):
+    """Counters of a sink since it was opened.
+
+    :ivar open: responses being written now.
+    :ivar waiting: responses and single entries not yet with the backend.
+    :ivar watchers: open watches; `channels`: how many channels they watch.
+    """
+
+    writing: OutboxStats
+    reading: HubStats
+    open: int
+    waiting: int
+    watchers: int
+    channels: int
+
+
+class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a cancel.
+
+    :ivar state: how the response stands: ``cancelled``; ``complete``, ``failed`` or ``abandoned``
+        when it ended otherwise; ``pending``: it has not started, and will be cancelled when it
+        does; ``streaming``: its producer did not answer in time.
+    """
+
+    response_id: str
+    state: State | Literal["pending"]
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the response has ended."""
+        return self.state not in ("pending", "streaming")
+
+
+class Page:
+    """Responses of a channel, newest first.
+
+    :ivar items: the responses.
+    """
+
+    def __init__(self, sink: Sink, channel: str, limit: int, page: HistoryPage) -> None:
+        self.items: tuple[Response, ...] = page.items
+        self._sink = sink
+        self._channel = channel
+        self._limit = limit
+        self.before = page.next
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there are older responses."""
+        return self.before is not None
+
+    def next(self) -> Page | None:
+        """Read the page before this one; None when this is the oldest. Blocks."""
+        if self.before is None:
+            return None
+        return self._sink.history(self._channel, limit=self._limit, before=self.before)
+
+    async def anext(self) -> Page | None:
+        """Do what `next` does, without blocking the loop."""
+        if self.before is None:
+            return None
+        return await self._sink.ahistory(self._channel, limit=self._limit, before=self.before)
+
+
+class Sink:
+    """Writes responses into channels of a backend and watches them. Thread-safe.
+
+    Make one for a process with `open_sink`, and close it at the end; it is a context manager,
+    also with `async`. One background thread with an event loop of its own does all I/O.
+
+    :ivar backend: the backend underneath.
+    :ivar strict: whether problems raise into the caller rather than being logged.
+    :ivar lease: seconds without a sign of life after which a response counts as abandoned.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        rollup: float = 0,
+        lease: float = 15.0,
+        strict: bool = False,
+        close_timeout: float = 5.0,
+        ring_events: int = 2048,
+        ring_bytes: int = 2**20,
+    ) -> None:
+        if not 0 <= rollup <= 500:
+            raise ValueError(f"rollup must be from 0 to 500 milliseconds, not {rollup!r}")
+        if not 0.05 <= lease <= 86400:
+            raise ValueError(f"lease must be from 0.05 to 86400 seconds, not {lease!r}")
+        self.backend = backend
+        self.strict = strict
+        self.lease = float(lease)
+        self.rollup = rollup
+        self.close_timeout = close_timeout
+        self._io = IoThread("tokenwire-io")
+        self._outbox = Outbox(
+            backend, self._io, rollup=rollup / 1000, on_problem=self._backend_problem
+        )
+        self.hubs = HubRegistry(
+            backend,
+            self._io,
+            ring_events=ring_events,
+            ring_bytes=ring_bytes,
+            reap_every=min(5.0, self.lease / 3),
+        )
+        self._open: dict[tuple[str, str], ResponseWriter] = {}
+        self._controls = Controls(backend, self._io, self._open, self._outbox, self.lease)
+        self._problem: Exception | None = None
+        self._closing = False
+        self._lock = threading.Lock()
+        self._logged_at: dict[str, float] = {}
+        _sinks.add(self)
+
+    # -- writing
+
+    def respond(
+        self,
+        channel: str | Callable[[], str | None] | None = None,
+        *,
+        response_id: str | None = None,
+        run: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        raise_on_cancel: bool = False,
+    ) -> ResponseWriter:
+        """Begin a response. Returns at once, whatever the backend does.
+
+        :param channel: its name, or a function that gives it; by default the context's (see
+            `tokenwire.context.resolve_channel`).
+        :param response_id: unique in the channel; made up where not given.
+        :param run: the agent run it belongs to; by default the context's, else its own id.
+        :param metadata: anything JSON can hold; watchers see it.
+        :param raise_on_cancel: have writes raise `ResponseCancelled` once a watcher cancels. By
+            default they return False.
+        :raises TokenwireError: in strict mode, when a name is wrong or the sink is closed. Else
+            the response goes nowhere, with a warning.
+        """
+        error: TokenwireError | None = None
+        if isinstance(channel, str):
+            try:
+                name = check_name(channel, "channel")
+            except InvalidName as wrong:
+                error, name = wrong, "invalid"
+        else:
+            name = resolve_channel(channel)
+        try:
+            response_id = checked_id(response_id, "response id") or new_id("r-")
+            run = checked_id(run, "run") or current_run() or response_id
+        except InvalidName as wrong:
+            error, response_id, run = wrong, new_id("r-"), None
+        told = plain(metadata or {})
+        writer = ResponseWriter(
+            self,
+            name,
+            response_id,
+            run=run,
+            metadata=told if isinstance(told, dict) else {},
+            fence=new_id(),
+            raise_on_cancel=raise_on_cancel,
+        )
+        with self._lock:
+            if error is None and self._closing:
+                error = SinkClosed("this sink is closed; open a new one")
+            if error is None and (name, response_id) in self._open:
+                error = Fenced(f"response {response_id!r} is being written in channel {name!r}")
+            if error is None:
+                self._open[name, response_id] = writer
+        if error is not None:
+            writer.detach(error)
+            self.problem(error)
+            return writer
+        self._outbox.stats.responses += 1
+        self.mark(writer.slot, True)
+        self._controls.want(name)
+        self.flush_inline()
+        return writer
+
+    def tool_result(
+        self,
+        channel: str,
+        call_id: str,
+        output: Any = None,
+        *,
+        response_id: str | None = None,
+        run: str | None = None,
+        name: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Tell what a tool answered, also after the response that called it has ended."""
+        event = ToolResultEvent(
+            call_id=str(plain(str(call_id))),
+            response_id=response_id,
+            run=run or current_run(),
+            name=name,
+            output=plain(output),
+            error=None if error is None else redact(str(error)),
+            ts=now_ms(),
+        )
+        self._send(channel, event, key=f"tool-result:{response_id}:{event.call_id}")
+
+    def data(
+        self,
+        channel: str,
+        name: str,
+        data: Any = None,
+        *,
+        response_id: str | None = None,
+        run: str | None = None,
+    ) -> None:
+        """Put a data event of your own into a channel."""
+        key = new_id("d-")
+        event = DataEvent(
+            name=str(plain(name)),
+            data=plain(data),
+            id=key,
+            response_id=response_id,
+            run=run or current_run(),
+            ts=now_ms(),
+        )
+        self._send(channel, event, key=key)
+
+    def _send(self, channel: str, event: ToolResultEvent | DataEvent, *, key: str) -> None:
+        """Hand an event of its own to the outbox; never raises but in strict mode."""
+        try:
+            entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+            if self._closing:
+                raise SinkClosed("this sink is closed; open a new one")
+        except TokenwireError as error:
+            self.problem(error)
+            return
+        self.mark(Single(entry), True)
+        self.flush_inline()
+
+    # -- watching
+
+    def watch(
+        self,
+        channel: str,
+        *,
+        after: str | None = None,
+        rewind: str | int | None = None,
+        response: str | None = None,
+        known: Collection[str] = (),
+        types: Collection[str] | None = None,
+    ) -> Watch:
+        """Watch a channel, with ``async for`` or ``for``.
+
+        Without `after` and `rewind` it is live: snapshots of what is streaming, then what comes.
+
+        :param after: a cursor: go on right after it.
+        :param rewind: start in the past: ``"30s"``, ``"2m"``, a count of items, or ``"all"``.
+        :param response: only this response, from its beginning; ends when it has ended.
+        :param known: ids of responses the caller has already; nothing is told of them.
+        :param types: only events of these types.
+        :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be; a cursor
+            that is well-formed but unknown to the channel is found when iteration begins.
+        :raises SinkClosed: when the sink is closed.
+        """
+        check_name(channel, "channel")
+        checked_id(response, "response id")
+        if after is not None and rewind is not None:
+            raise ValueError("give after= or rewind=, not both")
+        if after is not None:
+            self.backend.order(after)  # raises InvalidCursor where it is malformed
+            start = ReplayFrom(after=after)
+        else:
+            start = ReplayFrom() if rewind is None else parse_rewind(rewind)
+        if response is not None:
+            start = msgspec.structs.replace(start, response_id=response)
+        if self._closing:
+            raise SinkClosed("this sink is closed; open a new one")
+        return Watch(self._io, self.hubs, channel, start, known=known, types=types)
+
+    async def inputs(
+        self, channel: str, *, after: str | None = None, rewind: str | int | None = None
+    ) -> AsyncIterator[InputEvent]:
+        """The inputs that watchers send to `channel`, for an agent to read. Endless."""
+        async with self.watch(channel, after=after, rewind=rewind, types={"input"}) as watch:
+            async for event in watch:
+                if isinstance(event, InputEvent):
+                    yield event
+
+    def history(self, channel: str, *, limit: int = 20, before: str | None = None) -> Page:
+        """Read responses, newest first. Blocks.
+
+        :param limit: how many at most, from 1 to 1000.
+        :param before: the page token `Page.before`.
+        :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
+        :raises BackendUnavailable: when the backend cannot be read.
+        """
+        return self._io.run(self._history(channel, limit, before))
+
+    async def ahistory(self, channel: str, *, limit: int = 20, before: str | None = None) -> Page:
+        """Do what `history` does, without blocking the loop."""
+        return await self._io.arun(self._history(channel, limit, before))
+
+    async def _history(self, channel: str, limit: int, before: str | None) -> Page:
+        check_name(channel, "channel")
+        if not 1 <= limit <= _MAX_PAGE:
+            raise ValueError(f"limit must be from 1 to {_MAX_PAGE}, not {limit!r}")
+        if before is not None and not 0 < len(before) <= 512:
+            raise InvalidCursor("a page token has 1 to 512 characters")
+        page = await self.backend.history(channel, limit=limit, before=before)
+        return Page(self, channel, limit, page)
+
+    # -- talking back
+
+    def cancel(
+        self, channel: str, response_id: str, *, reason: str | None = None, timeout: float = 10.0
+    ) -> CancelOutcome:
+        """Stop a response, from anywhere, and wait for the outcome. Blocks.
+
+        :param reason: shown to watchers and to the producer.
+        :param timeout: how long to wait for its producer, in seconds.
+        :raises InvalidName: for names that cannot be.
+        :raises BackendUnavailable: when the backend did not take the cancel in time.
+        """
+        return self._io.run(self._cancel(channel, response_id, reason, timeout))
+
+    async def acancel(
+        self, channel: str, response_id: str, *, reason: str | None = None, timeout: float = 10.0
+    ) -> CancelOutcome:
+        """Do what `cancel` does, without blocking the loop."""
+        return await self._io.arun(self._cancel(channel, response_id, reason, timeout))
+
+    async def _cancel(
+        self, channel: str, response_id: str, reason: str | None, timeout: float
+    ) -> CancelOutcome:
+        check_name(response_id, "response id")
+        key = new_id("c-")
+        reason = None if reason is None else redact(str(reason))[:500]
+        event = CancelEvent(response_id=response_id, reason=reason, id=key, ts=now_ms())
+        deadline = time.monotonic() + timeout
+        watch = self.watch(channel, response=response_id)
+        try:
+            await _within(deadline, watch.aopen())
+            outcome = await self._deliver(channel, event, key, deadline)
+            if outcome.state is None:
+                return CancelOutcome(response_id=response_id, state="pending")
+            if outcome.state != "streaming":
+                return CancelOutcome(response_id=response_id, state=outcome.state)
+            state = await _within(deadline, _end_of(watch))
+            return CancelOutcome(response_id=response_id, state=state)
+        except TimeoutError:
+            return CancelOutcome(response_id=response_id, state="streaming")
+        finally:
+            await watch.aclose()
+
+    def input(
+        self,
+        channel: str,
+        name: str,
+        data: Any = None,
+        *,
+        sender: str | None = None,
+        id: str | None = None,
+        timeout: float = 10.0,
+    ) -> str:
+        """Send a named message to the agent of a channel; return its cursor. Blocks.
+
+        :param id: names the message; the same id again (a retry) puts nothing in the channel.
+        :raises InvalidName: for names that cannot be.
+        :raises BackendUnavailable: when the backend did not take it in time.
+        """
+        return self._io.run(self._input(channel, name, data, sender, id, timeout))
+
+    async def ainput(
+        self,
+        channel: str,
+        name: str,
+        data: Any = None,
+        *,
+        sender: str | None = None,
+        id: str | None = None,
+        timeout: float = 10.0,
+    ) -> str:
+        """Do what `input` does, without blocking the loop."""
+        return await self._io.arun(self._input(channel, name, data, sender, id, timeout))
+
+    async def _input(
+        self,
+        channel: str,
+        name: str,
+        data: Any,
+        sender: str | None,
+        id: str | None,
+        timeout: float,
+    ) -> str:
+        key = checked_id(id, "input id") or new_id("i-")
+        event = InputEvent(
+            name=check_name(name, "input name"),
+            data=plain(data),
+            id=key,
+            sender=checked_id(sender, "sender"),
+            ts=now_ms(),
+        )
+        try:
+            outcome = await self._deliver(
+                channel, event, f"input:{key}", time.monotonic() + timeout
+            )
+        except TimeoutError:
+            raise BackendUnavailable(f"the input was not taken within {timeout:g} s") from None
+        return outcome.cursor or ""
+
+    async def _deliver(
+        self, channel: str, event: CancelEvent | InputEvent, key: str, deadline: float
+    ) -> Outcome:
+        """Publish a single event and wait until it is in the log (I/O thread)."""
+        entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+        single = Single(entry)
+        self.mark(single, True)
+        return await _within(deadline, asyncio.wrap_future(single.future))
+
+    # -- ending
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was written is with the backend; False after `timeout` s. Blocks."""
+        if not self._io.running:
+            return True
+        try:
+            self._io.run(self._outbox.idle(), self.close_timeout if timeout is None else timeout)
+        except TimeoutError:
+            return False
+        self._raise_problem()
+        return True
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """Do what `flush` does, without blocking the loop."""
+        if not self._io.running:
+            return True
+        try:
+            async with asyncio.timeout(self.close_timeout if timeout is None else timeout):
+                await self._io.arun(self._outbox.idle())
+        except TimeoutError:
+            return False
+        self._raise_problem()
+        return True
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End open responses as abandoned, flush for at most `timeout` seconds, let go of all.
+
+        Idempotent. Watches end. The backend is closed with the sink.
+
+        :param timeout: by default the sink's `close_timeout`.
+        :return: whether everything written reached the backend.
+        """
+        if not self._begin_close():
+            return True
+        flushed = True
+        if self._io.running:
+            limit = self.close_timeout if timeout is None else timeout
+            try:
+                flushed = self._io.run(self._shut(limit), limit + 5)
+            except TimeoutError:
+                flushed = False
+            self._io.stop(2.0)
+        self._closed(flushed)
+        return flushed
+
+    async def aclose(self, timeout: float | None = None) -> bool:
+        """Do what `close` does, without blocking the loop."""
+        if not self._begin_close():
+            return True
+        flushed = True
+        if self._io.running:
+            limit = self.close_timeout if timeout is None else timeout
+            try:
+                async with asyncio.timeout(limit + 5):
+                    flushed = await self._io.arun(self._shut(limit))
+            except TimeoutError:
+                flushed = False
+            self._io.stop(0)
+        self._closed(flushed)
+        return flushed
+
+    def _begin_close(self) -> bool:
+        with self._lock:
+            if self._closing:
+                return False
+            self._closing = True
+            writers = list(self._open.values())
+        for writer in writers:
+            writer.abandon("its producer closed the sink")
+        return True
+
+    async def _shut(self, timeout: float) -> bool:
+        flushed = True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._outbox.idle()
+        except TimeoutError:
+            flushed = False
+        await self._controls.close()
+        await self.hubs.close()
+        try:
+            await self.backend.close()
+        except Exception:
+            logger.warning("tokenwire: closing the backend failed", exc_info=True)
+        return flushed
+
+    def _closed(self, flushed: bool) -> None:
+        _sinks.discard(self)
+        if not flushed:
+            logger.warning(
+                "tokenwire: closed with %d responses or entries not delivered",
+                self._outbox.waiting,
+            )
+        self._raise_problem()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    # -- for writers, adapters and the gateway
+
+    @property
+    def closed(self) -> bool:
+        """Whether the sink was closed."""
+        return self._closing
+
+    def stats(self) -> SinkStats:
+        """Counters since the sink was opened."""
+        return SinkStats(
+            writing=self._outbox.stats,
+            reading=self.hubs.stats,
+            open=len(self._open),
+            waiting=self._outbox.waiting,
+            watchers=self.hubs.watchers,
+            channels=self.hubs.channels,
+        )
+
+    def mark(self, item: Slot | Single, urgent: bool) -> None:
+        """Have the outbox look at `item`."""
+        try:
+            self._outbox.mark(item, urgent=urgent)
+        except SinkClosed as error:
+            self.problem(error)
+
+    def flush_inline(self) -> None:
+        """Publish here and now, where the backend can."""
+        if self.backend.capabilities.inline:
+            try:
+                self._outbox.flush_inline()
+            except SinkClosed as error:
+                self.problem(error)
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function` on the I/O thread, soon; not at all once the sink is closed."""
+        try:
+            self._io.call(function, *args)
+        except SinkClosed:
+            logger.debug("tokenwire: closed before %r could be called", function)
+
+    def count_tokens(self, tokens: int) -> None:
+        """Count what was written."""
+        self._outbox.stats.tokens += tokens
+
+    def forget(self, writer: ResponseWriter) -> None:
+        """Let go of a response that is with the backend, or given up."""
+        with self._lock:
+            key = (writer.channel, writer.id)
+            if self._open.get(key) is writer:
+                del self._open[key]
+
+    def problem(self, error: Exception) -> None:
+        """Deal with something that must not harm the agent: raise in strict mode, else log."""
+        if self.strict:
+            if not self._io.here:
+                raise error
+            self._problem = self._problem or error
+        else:
+            self._log_once(str(error))
+
+    def _backend_problem(self, message: str) -> None:
+        logger.warning("tokenwire: %s", message)
+
+    def _log_once(self, message: str) -> None:
+        """Log, but the same thing at most once a minute."""
+        now = time.monotonic()
+        last = self._logged_at.get(message)
+        if last is None or now - last >= 60:
+            if len(self._logged_at) >= 256:
+                self._logged_at.clear()
+            self._logged_at[message] = now
+            logger.warning("tokenwire: %s", message)
+
+    def _raise_problem(self) -> None:
+        problem, self._problem = self._problem, None
+        if problem is not None and self.strict:
+            raise problem
+
+    def run_blocking(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the I/O thread and wait for it (for adapters and tools)."""
+        return self._io.run(coroutine, timeout)
+
+    def after_fork(self) -> None:
+        """Make the sink usable in a forked child; its parent goes on with what it has open."""
+        self._lock = threading.Lock()
+        self._io.after_fork()
+        self._outbox.after_fork()
+        self.hubs.after_fork()
+        self.backend.after_fork()
+        self._controls.after_fork()
+        for writer in list(self._open.values()):
+            writer.detach()
+        self._open.clear()
+
+
+def open_sink(
+    url: str | Backend | None = None,
+    *,
+    rollup: float = 0,
+    lease: float = 15.0,
+    granularity: Granularity | None = None,
+    strict: bool | None = None,
+    close_timeout: float = 5.0,
+    **options: Any,
+) -> Sink:
+    """Open a sink.
+
+    :param url: ``memory://``, ``redis://…``, ``ably://…`` or any scheme that an installed package
+        adds, or a ready backend. By default ``$TOKENWIRE_URL``, else ``memory://``.
+    :param rollup: the window in which tokens merge into one publish, in milliseconds (0 to 500).
+        Tokens that come while a publish is under way always merge.
+    :param lease: seconds without a sign of life after which a response counts as abandoned.
+    :param granularity: ``"response"`` (history keeps one item a response) or ``"token"``.
+    :param strict: raise problems into the caller, for tests; by default ``$TOKENWIRE_STRICT``.
+    :param close_timeout: seconds that `Sink.close`, and the interpreter's exit, wait for delivery.
+    :param options: for the backend.
+    :raises UnknownScheme: when no installed package handles the URL.
+    :raises MissingExtra: when the backend's own dependency is missing; the message names it.
+    :raises ValueError: when the rest of the URL or an argument is wrong.
+    """
+    if strict is None:
+        strict = os.environ.get("TOKENWIRE_STRICT", "") not in ("", "0", "false")
+    if granularity not in (None, "response", "token"):
+        raise ValueError(f"granularity must be 'response' or 'token', not {granularity!r}")
+    if isinstance(url, Backend):
+        if options:
+            raise TypeError(f"a ready backend takes no options: {', '.join(options)}")
+        if granularity is not None and granularity != url.granularity:
+            raise ValueError(f"the backend's granularity is {url.granularity!r}")
+        backend = url
+    else:
+        if granularity is not None:
+            options["granularity"] = granularity
+        backend = open_backend(url or os.environ.get("TOKENWIRE_URL") or "memory://", **options)
+    return Sink(backend, rollup=rollup, lease=lease, strict=strict, close_timeout=close_timeout)
+
+
+_default: Sink | None = None
+_default_lock = threading.Lock()
+
+
+def default_sink() -> Sink:
+    """The sink of this process for code that names none, opened from ``$TOKENWIRE_URL``.
+
+    :raises UnknownScheme, MissingExtra, ValueError: as `open_sink` does.
+    """
+    global _default
+    with _default_lock:
+        if _default is None or _default.closed:
+            _default = open_sink()
+        return _default
+
+
+async def _within(deadline: float, awaitable: Awaitable[T]) -> T:
+    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        return await awaitable
+
+
+async def _end_of(watch: Watch) -> State:
+    async for event in watch:
+        if isinstance(event, EndEvent):
+            return event.state
+        if isinstance(event, SnapshotEvent) and event.response.ended:
+            return event.response.state
+    return "streaming"
+
+
+_sinks: weakref.WeakSet[Sink] = weakref.WeakSet()
+
+
+def _each_sink() -> Sequence[Sink]:
+    return list(_sinks)
+
+
+def _close_all() -> None:
+    """At exit: flush what is there, end what is open."""
+    for sink in _each_sink():
+        try:
+            sink.close()
+        except Exception:
+            logger.warning("tokenwire: closing a sink at exit failed", exc_info=True)
+
+
+def _flush_all() -> None:
+    """When the main thread ends: flush while the interpreter can still resolve names."""
+    for sink in _each_sink():
+        if sink.stats().waiting:
+            try:
+                sink.flush()
+            except Exception:
+                logger.warning("tokenwire: flushing a sink at exit failed", exc_info=True)
+
+
+def _after_fork_in_child() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    for sink in _each_sink():
+        sink.after_fork()
+
+
+# `threading` runs these before it waits for other threads, and before executors refuse work (which
+# resolving a host name takes); `atexit` runs after that. The first is not public, so it may go.
+getattr(threading, "_register_atexit", atexit.register)(_flush_all)
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
