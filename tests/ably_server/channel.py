@@ -89,6 +89,8 @@ class Channel:
                 message = self._create(operation, own, timestamp, publisher)
             else:
                 message = self.messages[operation.serial or ""]
+                # Docs, "Operation metadata": filled in for an identified client.
+                operation.version_client_id = operation.version_client_id or publisher.client_id
                 message.next_version(
                     operation, own, timestamp, keep_extras=self._settings.append_keeps_extras
                 )
@@ -189,7 +191,7 @@ class Channel:
     def forget_log(self) -> None:
         """Make every position before now one that can no longer be resumed."""
         self._log.clear()
-        self.oldest_resumable = self.serial
+        self.serial = self.oldest_resumable = self._clock.next()
 
     def after(self, serial: str) -> tuple[bool, list[Entry]]:
         """Return what was published after a position, and whether that is all of it.

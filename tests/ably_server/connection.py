@@ -106,6 +106,7 @@ class Session:
         self._socket = socket
         self._heartbeats = params.get("heartbeats") == "true"
         self._held: list[Wire] = []
+        self._ended = False
         self._publishing = Publishing(self)
         self._handlers = {
             Action.HEARTBEAT: self._on_heartbeat,
@@ -126,6 +127,8 @@ class Session:
     def send(self, frame: Wire) -> None:
         """Send a frame, unless a fault loses it or holds it back."""
         faults = self.server.faults
+        if self._ended:
+            return
         if faults.stalled:
             self._held.append(frame)
         elif not faults.drops("out", frame["action"]):
@@ -160,11 +163,17 @@ class Session:
 
     def disconnect(self, error: ErrorInfo) -> None:
         """Send DISCONNECTED and end the transport; the connection can be resumed (RTN15h)."""
-        self.send({"action": int(Action.DISCONNECTED), "error": error.wire()})
-        self._socket.close()
+        self._end({"action": int(Action.DISCONNECTED), "error": error.wire()})
+
+    def _end(self, last: Wire) -> None:
+        if not self._ended:
+            self.send(last)
+            self._ended = True
+            self._socket.close()
 
     def abort(self) -> None:
         """End the transport without a word (RTN15a)."""
+        self._ended = True
         self._socket.abort()
 
     def apply_faults(self) -> None:
@@ -187,6 +196,8 @@ class Session:
             while (raw := await self._socket.receive()) is not None:
                 await self.server.not_stalled()
                 self.server.stats["frames_in"] += 1
+                if self._ended:
+                    break  # what was on its way when the server ended it gets no answer
                 self._handle(raw)
         finally:
             heartbeat.cancel()
@@ -210,8 +221,7 @@ class Session:
 
     def fail(self, error: ErrorInfo) -> None:
         """Send an ERROR for the connection and end it for good (RTN15j)."""
-        self.send({"action": int(Action.ERROR), "error": error.wire()})
-        self._socket.close()
+        self._end({"action": int(Action.ERROR), "error": error.wire()})
 
     async def _beat(self) -> None:
         # Well within the interval, so that a slow machine does not break the promise (RTN23).
@@ -230,8 +240,7 @@ class Session:
 
     def _on_close(self, frame: Wire) -> None:
         self.server.close_connection(self.state)
-        self.send({"action": int(Action.CLOSED)})
-        self._socket.close()
+        self._end({"action": int(Action.CLOSED)})
 
     def _on_attach(self, frame: Wire) -> None:
         name = str(frame.get("channel") or "")
