@@ -205,8 +205,12 @@ async def test_a_runaway_publisher_is_disconnected(server: AblyServer):
         back = asyncio.ensure_future(next_connected(client))
         publishes = [asyncio.ensure_future(channel.publish("m", "x")) for _ in range(60)]
         await back
-        await asyncio.gather(*publishes, return_exceptions=True)
         assert server.stats["connects"] >= 2
+        # After a DISCONNECTED this SDK sends nothing again until it thinks the new transport
+        # idle, some 25 s later, so there is nothing to wait for here.
+        for publish in publishes:
+            publish.cancel()
+        await asyncio.gather(*publishes, return_exceptions=True)
 
 
 async def test_lost_frames(server: AblyServer):
