@@ -12,6 +12,7 @@ query are only recorded. A `Gate` lets the test decide when each event leaves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import threading
@@ -237,9 +238,10 @@ class Replay:
         started.set_result(None)
         await stopped.wait()
         server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
 
     async def _serve(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
@@ -249,10 +251,11 @@ class Replay:
             writer.close()
             await writer.wait_closed()
         except (_Gone, ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
             writer.transport.abort()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _exchange(self, reader: _Reader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when the connection is to end."""

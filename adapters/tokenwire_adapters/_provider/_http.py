@@ -6,6 +6,7 @@ It is for loopback: no TLS, no proxies, no request bodies in chunks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -178,9 +179,11 @@ class Connection:
         except ConnectionError:
             raise ClientGone from None
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Drop the connection at once."""
         self._writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     async def close(self) -> None:
         """Close the connection after what is written has gone out."""
@@ -189,7 +192,7 @@ class Connection:
             async with asyncio.timeout(5):
                 await self._writer.wait_closed()
         except (TimeoutError, ConnectionError):
-            self.abort()
+            await self.abort()
 
 
 def _common(request_id: str, keep_alive: bool) -> tuple[str, ...]:

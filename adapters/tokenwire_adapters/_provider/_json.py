@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, cast
 
-__all__ = ["BadRequest", "as_list", "as_object", "as_text", "clean", "dumps"]
+__all__ = ["BadRequest", "as_list", "as_object", "as_text", "clean", "dumps", "loads"]
 
 
 class BadRequest(Exception):
@@ -45,4 +46,23 @@ def clean(text: str) -> str:
 
 def dumps(value: Any) -> str:
     """Compact JSON with characters as they are, the way the providers write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else clean(text)
+
+
+def loads(data: bytes) -> Any:
+    """Parse strict JSON.
+
+    :raises BadRequest: it is none, or it holds a number that JSON cannot write back.
+    """
+    try:
+        return json.loads(data, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body of the request is not valid JSON.") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import re
 import secrets
+import threading
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
@@ -15,7 +16,7 @@ from . import _chat, _messages, _responses
 from ._ask import read_ask
 from ._frames import Frame
 from ._http import BadHttp, ClientGone, Connection, Limits, Request
-from ._json import BadRequest, dumps
+from ._json import BadRequest, dumps, loads
 from ._plan import Api, Ask, Reply, plan
 from ._record import Counters, Outcome, RequestRecord
 
@@ -79,6 +80,8 @@ class Provider:
         self._limits = limits or Limits()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = threading.Condition()
+        self._replies = 0
 
     @property
     def base_url(self) -> str:
@@ -99,6 +102,22 @@ class Provider:
             if record.id == record_id:
                 return record
         raise LookupError(f"no reply {record_id!r} among the last {len(self.records)}")
+
+    def wait_for_replies(self, count: int, timeout: float = 60.0) -> RequestRecord:
+        """Wait until this many replies have begun; return the record of the last one that has.
+
+        :param count: replies since the provider started.
+        :param timeout: seconds.
+        :raises TimeoutError: fewer have begun.
+        """
+        with self._asked:
+            if not self._asked.wait_for(lambda: self._replies >= count, timeout):
+                raise TimeoutError(f"{self._replies} of {count} replies began within {timeout} s")
+            return self.records[-1]
+
+    async def wait_for_replies_async(self, count: int, timeout: float = 60.0) -> RequestRecord:
+        """`wait_for_replies`, from a coroutine."""
+        return await asyncio.to_thread(self.wait_for_replies, count, timeout)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -135,33 +154,31 @@ class Provider:
         if server is None:
             return
         server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
 
     async def _serve(self, connection: Connection) -> None:
+        try:
+            with contextlib.suppress(ClientGone):
+                await self._serve_requests(connection)
+                await connection.close()
+        finally:
+            await connection.abort()
+
+    async def _serve_requests(self, connection: Connection) -> None:
         try:
             while request := await connection.read():
                 self.counters.requests += 1
                 await self._answer(connection, request)
                 if not request.keep_alive:
                     break
-            await connection.close()
         except BadHttp as error:
             self.counters.refused += 1
             body = _error_body(error.status, error.message, None, anthropic=False)
-            try:
-                await connection.answer(error.status, body, _request_id())
-                await connection.close()
-            except ClientGone:
-                connection.abort()
-        except ClientGone:
-            connection.abort()
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
+            await connection.answer(error.status, body, _request_id())
 
     async def _answer(self, connection: Connection, request: Request) -> None:
         request_id = _request_id()
@@ -190,19 +207,18 @@ class Provider:
             return _models(request, route["id"])
         if request.method != "POST":
             raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
-        try:
-            body = json.loads(request.body)
-        except (ValueError, RecursionError):
-            raise BadRequest("The body of the request is not valid JSON.") from None
-        return read_ask(_ROUTES[route["name"]], body)
+        return read_ask(_ROUTES[route["name"]], loads(request.body))
 
     async def _reply(
         self, connection: Connection, request: Request, request_id: str, ask: Ask
     ) -> None:
         replies = plan(ask, length=self._length)
         record = RequestRecord(_PREFIXES[ask.api] + secrets.token_hex(12), ask, replies)
-        self.records.append(record)
-        self.counters.running += 1
+        with self._asked:
+            self.records.append(record)
+            self._replies += 1
+            self.counters.running += 1
+            self._asked.notify_all()
         try:
             if ask.stream:
                 await self._stream(connection, request, request_id, ask, replies, record)
