@@ -1,0 +1,27 @@
+"""What tests need: the suite every backend passes, scripted producers, and faults on demand.
+
+A backend of your own is held to the same promises as ours in a few lines::
+
+    from tokenwire.testing import BackendContract
+
+    class TestMyBackend(BackendContract):
+        def place(self, granularity):
+            server = my_server()
+            self.at_end(server.stop)
+            return lambda: MyBackend(server.url, granularity=granularity)
+"""
+
+from tokenwire.testing.contract import BackendContract
+from tokenwire.testing.faulty import Deliver, FaultyBackend, Publish
+from tokenwire.testing.producers import Script, Spectator, read_until, scripts
+
+__all__ = [
+    "BackendContract",
+    "Deliver",
+    "FaultyBackend",
+    "Publish",
+    "Script",
+    "Spectator",
+    "read_until",
+    "scripts",
+]

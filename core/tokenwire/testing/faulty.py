@@ -1,0 +1,207 @@
+"""`FaultyBackend`: any backend, with faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from tokenwire.backend import (
+    Backend,
+    Entry,
+    HistoryPage,
+    Lease,
+    LeaseState,
+    Outcome,
+    Receiver,
+    Replay,
+    ReplayFrom,
+    Subscription,
+)
+from tokenwire.errors import BackendUnavailable, PublishRejected, RateLimited
+from tokenwire.events import Event
+
+__all__ = ["Deliver", "FaultyBackend", "Publish"]
+
+
+class Publish(Enum):
+    """What becomes of one call of `publish`."""
+
+    OK = "ok"
+    FAIL = "fail"  # nothing is published, and the caller is told to try again
+    LOSE_REPLY = "lose reply"  # it is published, but the caller is told to try again
+    REJECT = "reject"  # every entry is refused for good
+    REJECT_FIRST = "reject first"  # the first entry is refused for good, the others are taken
+    LIMIT = "limit"  # rate limited
+    TWICE = "twice"  # the network delivers it twice
+    YIELD = "yield"  # others run before it takes effect
+
+
+class Deliver(Enum):
+    """What becomes of one delivery to a subscriber."""
+
+    OK = "ok"
+    DROP = "drop"
+    TWICE = "twice"
+    SWAP = "swap"  # it comes after the next one
+    RESYNC = "resync"  # the connection was lost and is back
+
+
+class _Ear:
+    """Passes deliveries on, with faults."""
+
+    def __init__(self, backend: FaultyBackend, receiver: Receiver) -> None:
+        self._backend = backend
+        self.receiver = receiver
+        self._held: tuple[Sequence[Event], str | None] | None = None
+
+    def deliver(self, events: Sequence[Event], after: str | None) -> None:
+        if self._backend.killed:
+            return
+        fault = self._backend.next_deliver()
+        if fault is Deliver.SWAP and self._held is None:
+            self._held = (events, after)
+            return
+        if fault is not Deliver.DROP:
+            self.receiver.deliver(events, after)
+        if fault is Deliver.TWICE:
+            self.receiver.deliver(events, after)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.receiver.deliver(*held)
+        if fault is Deliver.RESYNC:
+            self.receiver.resync()
+
+    def resync(self) -> None:
+        self.receiver.resync()
+
+    def release(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.receiver.deliver(*held)
+        self.receiver.resync()
+
+
+class FaultyBackend(Backend):
+    """Wraps a backend; follows scripts of faults, then behaves.
+
+    :param publish: what becomes of the first calls of `publish`, one by one.
+    :param deliver: what becomes of the first deliveries to subscribers, one by one.
+    :ivar published: how many calls of `publish` came through here.
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        *,
+        publish: Iterable[Publish] = (),
+        deliver: Iterable[Deliver] = (),
+    ) -> None:
+        self.inner = inner
+        self.granularity = inner.granularity
+        self.capabilities = msgspec.structs.replace(inner.capabilities, inline=False)
+        self.publish_faults = deque(publish)
+        self.deliver_faults = deque(deliver)
+        self.published = 0
+        self.killed = False
+        self._stalled = asyncio.Event()
+        self._stalled.set()
+        self._ears: list[_Ear] = []
+
+    # -- the faults
+
+    def kill(self) -> None:
+        """From now on nothing gets through, in either direction: the process is gone."""
+        self.killed = True
+
+    def revive(self) -> None:
+        """Undo `kill`: the process was only suspended."""
+        self.killed = False
+
+    def stall(self) -> None:
+        """Have calls hang, from the I/O thread only, until `unstall`."""
+        self._stalled.clear()
+
+    def unstall(self) -> None:
+        """Let hanging calls go on."""
+        self._stalled.set()
+
+    async def heal(self) -> None:
+        """Use up no more faults, and tell subscribers to look for what they missed."""
+        self.publish_faults.clear()
+        self.deliver_faults.clear()
+        for ear in self._ears:
+            ear.release()
+
+    def next_deliver(self) -> Deliver:
+        """The next fault of a delivery."""
+        return self.deliver_faults.popleft() if self.deliver_faults else Deliver.OK
+
+    async def _gate(self) -> None:
+        await self._stalled.wait()
+        if self.killed:
+            raise BackendUnavailable("injected: killed")
+
+    # -- the backend
+
+    async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        await self._gate()
+        self.published += 1
+        fault = self.publish_faults.popleft() if self.publish_faults else Publish.OK
+        if fault is Publish.FAIL:
+            raise BackendUnavailable("injected: not published")
+        if fault is Publish.LIMIT:
+            raise RateLimited("injected: slow down", retry_after=0.001)
+        if fault is Publish.REJECT:
+            return [Outcome(error=PublishRejected("injected: refused")) for _ in entries]
+        if fault is Publish.REJECT_FIRST:
+            rest = await self.inner.publish(entries[1:]) if len(entries) > 1 else []
+            return [Outcome(error=PublishRejected("injected: refused")), *rest]
+        if fault is Publish.YIELD:
+            for _ in range(3):
+                await asyncio.sleep(0)
+        outcomes = await self.inner.publish(entries)
+        if fault is Publish.TWICE:
+            outcomes = await self.inner.publish(entries)
+        if fault is Publish.LOSE_REPLY:
+            raise BackendUnavailable("injected: the reply was lost")
+        return outcomes
+
+    async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
+        await self._gate()
+        ear = _Ear(self, receiver)
+        self._ears.append(ear)
+        return await self.inner.subscribe(channel, ear)
+
+    async def control(self, channel: str, receiver: Receiver) -> Subscription:
+        await self._gate()
+        return await self.inner.control(channel, receiver)
+
+    async def replay(self, channel: str, start: ReplayFrom) -> Replay:
+        await self._gate()
+        return await self.inner.replay(channel, start)
+
+    async def history(self, channel: str, *, limit: int, before: str | None = None) -> HistoryPage:
+        await self._gate()
+        return await self.inner.history(channel, limit=limit, before=before)
+
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[LeaseState]:
+        await self._gate()
+        return await self.inner.renew(leases)
+
+    async def reap(self, channel: str) -> int:
+        await self._gate()
+        return await self.inner.reap(channel)
+
+    def order(self, cursor: str) -> Any:
+        return self.inner.order(cursor)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    def after_fork(self) -> None:
+        self.inner.after_fork()
