@@ -122,12 +122,24 @@ class Claim:
     writes none of them.
 
     :ivar channel: where the response goes; `run`, `response_id`, `metadata` likewise.
+    :ivar sink: the `Sink` of the upper layer, where it was given one; whoever takes the claim and
+        was given none of its own writes there.
     :ivar owner: who took it; None while nobody has.
     :ivar writer: the `ResponseWriter` of whoever took it, so that the layers above can add to it.
     :ivar closed: the call is over; the claim covers nothing any more.
     """
 
-    __slots__ = ("_lock", "channel", "closed", "metadata", "owner", "response_id", "run", "writer")
+    __slots__ = (
+        "_lock",
+        "channel",
+        "closed",
+        "metadata",
+        "owner",
+        "response_id",
+        "run",
+        "sink",
+        "writer",
+    )
 
     def __init__(
         self,
@@ -136,8 +148,10 @@ class Claim:
         run: str | None = None,
         response_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        sink: Any = None,
     ) -> None:
         self.channel = channel
+        self.sink = sink
         self.run = run
         self.response_id = response_id
         self.metadata = metadata or {}
