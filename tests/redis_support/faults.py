@@ -91,7 +91,7 @@ Fault: TypeAlias = Cut | CutAfter | LoseReply | Delay | Throttle | Stall | HalfO
 
 @dataclass(frozen=True)
 class Step:
-    """Apply `fault` once `after` more requests have passed (or a second without that many)."""
+    """Apply `fault` once `after` more requests have passed, or none has come for 0.1 s."""
 
     fault: Fault
     after: int = 0

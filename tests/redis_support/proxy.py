@@ -224,10 +224,16 @@ class FaultyProxy:
 
     async def _play(self, script: Script) -> None:
         for step in script:
-            wanted, end = self._requests + step.after, self._loop.time() + 1
-            while self._requests < wanted and self._loop.time() < end:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+            await self._pass(step.after)
             await self._apply(step.fault)
+
+    async def _pass(self, requests: int) -> None:
+        """Wait for that many requests, or until none has come for a tenth of a second."""
+        wanted, seen, since = self._requests + requests, self._requests, self._loop.time()
+        while self._requests < wanted and self._loop.time() < since + 0.1:
+            await asyncio.sleep(0.001)
+            if self._requests != seen:
+                seen, since = self._requests, self._loop.time()
 
     async def _apply(self, fault: Fault) -> None:
         match fault:
@@ -276,9 +282,12 @@ class FaultyProxy:
 
         def run() -> None:
             try:
-                done.set_result(action())
+                result = action()
             except BaseException as error:
                 done.set_exception(error)
+            else:
+                # An aborted transport closes its socket one turn of the loop later.
+                self._loop.call_soon(done.set_result, result)
 
         self._loop.call_soon_threadsafe(run)
         return done.result(PATIENCE)
