@@ -383,10 +383,10 @@ class ResponseWriter:
     def receipt(self) -> Receipt:
         """How its delivery stands."""
         slot = self.slot
-        if self._error is not None:
-            status: Any = "refused"
-        elif slot.lost:
-            status = "lost"
+        if slot.lost:
+            status: Any = "lost"
+        elif self._error is not None:
+            status = "refused"
         elif not slot.done:
             status = "pending"
         else:
