@@ -1,0 +1,57 @@
+"""The second opinion on the local Ably: the official JavaScript SDK, and AI Transport."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ably_server import ServerThread, Settings
+
+from .jsclients import FOLDER, node
+
+SCENARIOS = (
+    "stream",
+    "rewind",
+    "history",
+    "resume",
+    "recover",
+    "presence",
+    "auth",
+    "faults",
+    "rest",
+)
+
+
+@pytest.fixture
+def server() -> Iterator[ServerThread]:
+    with ServerThread(settings=Settings(mutable=("ai",), inbound_rate=None)) as thread:
+        yield thread
+
+
+def run(server: ServerThread, script: str, scenario: str, encoding: str, major: int) -> None:
+    tools = node(major)
+    result = subprocess.run(
+        [tools.executable, str(FOLDER / script), scenario],
+        env=tools.environment(
+            ABLY_PORT=server.server.port,
+            ABLY_CONTROL=server.server.control_port,
+            ABLY_KEY=server.server.key.full,
+            ABLY_ENCODING=encoding,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.stdout == f"done {scenario}\n", result.stdout + result.stderr
+    assert result.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_official_sdk_sees_what_is_documented(
+    server: ServerThread, scenario: str, encoding: str
+) -> None:
+    run(server, "ably.cjs", scenario, encoding, 20)
