@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
 
@@ -20,6 +22,7 @@ from ._waiting import eventually, free_port
 from .proxy import FaultyProxy
 
 Tls: TypeAlias = Literal["server", "mutual"]
+AofMark: TypeAlias = dict[Path, int]
 _ADMIN = "tests-admin"
 
 
@@ -29,8 +32,9 @@ class RedisServer:
     `start` returns once it answers PING. It can be killed, frozen and restarted on the same port
     and directory. A hidden user of its own lets `cli` work whatever the other users may do.
 
-    :param appendonly: keep an append-only file, synced every second (``kill`` then loses nothing
-        that was answered, since the file is written before the answer).
+    :param appendonly: keep an append-only file, synced every second. ``kill`` mostly loses
+        nothing that was answered, but may: while an fsync takes long, Redis holds what it should
+        write for up to two seconds. See `wait_written` and `rewind`.
     :param maxmemory: bytes; what exceeds it is answered by ``OOM command not allowed``.
     :param password: of the default user; None: it needs none.
     :param users: ACL rules, one user each, as in ``ACL SETUSER``: ``"reader on >secret ~* +get"``.
@@ -249,6 +253,31 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    # The append-only file
+
+    def wait_written(self) -> None:
+        """Until all that was answered has been written to the append-only file."""
+        eventually(
+            lambda: self.info("persistence")["aof_buffer_length"] == 0, "the append-only file"
+        )
+
+    def mark(self) -> AofMark:
+        """Remember the present state, for `rewind`."""
+        self.wait_written()
+        files = [*self.directory.glob("appendonly.aof"), *self.directory.glob("*/*.incr.aof")]
+        return {path: path.stat().st_size for path in files}
+
+    def rewind(self, mark: AofMark) -> None:
+        """``kill -9`` and restart with what was there at `mark`: answered writes are lost since.
+
+        This is what a crash can do with ``appendfsync everysec``, and a failover to a replica
+        that lags behind.
+        """
+        self.kill()
+        for path, size in mark.items():
+            os.truncate(path, size)
+        self.start()
 
     # Commands
 

@@ -74,6 +74,7 @@ def test_a_slot_with_two_homes_asks_and_goes_on(shared_redis_cluster, client):
 def test_a_killed_node_comes_back(redis_cluster):
     node = redis_cluster.owner(redis_cluster.slot_of("key"))
     node.cli("SET", "key", 1)
+    node.wait_written()
     node.restart(kill=True)
     redis_cluster.wait_ok()
     assert node.cli("GET", "key") == "1"

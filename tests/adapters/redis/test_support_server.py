@@ -47,10 +47,21 @@ def test_a_bad_configuration_is_told_with_the_servers_words(redis_binary):
     server.close()
 
 
-def test_kill_and_restart_keep_what_was_answered(redis_server, connect):
+def test_rewind_loses_what_was_answered(each_redis_binary, connect):
+    with RedisServer(binary=each_redis_binary, appendonly=True) as server:
+        client = connect(server.url)
+        client.rpush("numbers", 1, 2)
+        mark = server.mark()
+        client.rpush("numbers", 3)
+        server.rewind(mark)
+        assert client.lrange("numbers", 0, -1) == [b"1", b"2"]
+
+
+def test_kill_and_restart_keep_what_was_written(redis_server, connect):
     client = connect(redis_server.url)
     for number in range(100):
         client.rpush("numbers", number)
+    redis_server.wait_written()
     old = redis_server.pid
     redis_server.kill()
     assert not _alive(old)
