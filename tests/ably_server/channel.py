@@ -245,17 +245,15 @@ class Channel:
             self.presence_history.extend(out)
             self._add(Entry(self._clock.next(), timestamp, publisher, presence=tuple(out)))
 
-    def drop_members(self, connection_id: str, *, synthesized: bool) -> None:
-        """Make every member of a connection leave.
+    def drop_members(self, connection_id: str) -> None:
+        """Make every member of a connection leave, in the server's name.
 
-        After a lost connection the leave is synthesized: its id does not begin with the
-        connection's id (RTP2b1).
+        Such a leave is synthesized: its id does not begin with the connection's id, so clients
+        order it by its time and not by a serial of the connection (RTP2b1).
         """
         gone = [wire for (owner, _), wire in self.members.items() if owner == connection_id]
-        leaves = []
-        for member in gone:
-            leave = {**member, "action": int(PresenceAction.LEAVE)}
-            if synthesized:
-                leave["id"] = f"server:{member['id']}"
-            leaves.append(leave)
+        leaves = [
+            {**member, "action": int(PresenceAction.LEAVE), "id": f"server:{member['id']}"}
+            for member in gone
+        ]
         self.change_presence(leaves, Publisher(None, None))

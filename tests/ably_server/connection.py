@@ -276,7 +276,7 @@ class Session:
         attachment = self.attachments.pop(name, None)
         if attachment is not None:
             attachment.end()
-            attachment.channel.drop_members(self.state.id, synthesized=False)
+            attachment.channel.drop_members(self.state.id)
         self.send({"action": int(Action.DETACHED), "channel": name})
 
     def _on_sync(self, frame: Wire) -> None:

@@ -222,7 +222,7 @@ class AblyServer:
 
     def _leave_all(self, state: ConnectionState) -> None:
         for channel in self.channels.values():
-            channel.drop_members(state.id, synthesized=True)
+            channel.drop_members(state.id)
 
     def close_connection(self, state: ConnectionState) -> None:
         """Dispose of a connection: it cannot be resumed, and its members leave (RTN12)."""
@@ -230,7 +230,7 @@ class AblyServer:
         state.stop_timers()
         state.rollup.flush_all()
         for channel in self.channels.values():
-            channel.drop_members(state.id, synthesized=False)
+            channel.drop_members(state.id)
 
     def _watch_expiry(self, session: Session) -> asyncio.TimerHandle | None:
         """End a session when its token expires (RTN15h: DISCONNECTED with 40142)."""
