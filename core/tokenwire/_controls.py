@@ -33,7 +33,11 @@ class _Ear:
         self.subscription: Subscription | None = None
         self.idle_since: float | None = None
 
-    def deliver(self, events: Sequence[Event], after: str | None) -> None:
+    def deliver(
+        self,
+        events: Sequence[Event],
+        after: str | None,  # noqa: ARG002 - a producer needs no continuity
+    ) -> None:
         for event in events:
             if isinstance(event, CancelEvent):
                 self.controls.cancel(self.channel, event)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -37,7 +37,7 @@ _warned = False
 
 
 @contextmanager
-def channel(name: str, *, run: str | None = None) -> Iterator[str]:
+def channel(name: str, *, run: str | None = None) -> Generator[str]:
     """Make `name` the channel of code in this block that names none.
 
     :param run: makes this the current run, too.
@@ -54,7 +54,7 @@ def channel(name: str, *, run: str | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def run(run_id: str) -> Iterator[str]:
+def run(run_id: str) -> Generator[str]:
     """Let the responses begun in this block share one run.
 
     :raises InvalidName: when `run_id` cannot be an id.
@@ -189,7 +189,7 @@ def set_claim(claim: Claim | None) -> None:
 
 
 @contextmanager
-def claiming(claim: Claim) -> Iterator[Claim]:
+def claiming(claim: Claim) -> Generator[Claim]:
     """Cover the calls made in this block with `claim`."""
     token = _claim.set(claim)
     try:

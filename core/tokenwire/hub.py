@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tokenwire._io import IoThread
-from tokenwire.backend import Backend, Receiver, Replay, ReplayFrom, Subscription
+from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
 from tokenwire.errors import BackendUnavailable, InvalidCursor
 from tokenwire.events import (
     DeltaEvent,
@@ -599,7 +599,3 @@ class HubRegistry:
             else:
                 task.cancel()
         self._hubs.clear()
-
-
-def _check_receiver(hub: ChannelHub) -> Receiver:
-    return hub  # for the type checker: a hub is a receiver

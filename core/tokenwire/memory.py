@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, cast
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -607,7 +607,7 @@ class MemoryBackend(Backend):
         asked = granularity or parse_qs(parts.query).get("granularity", [None])[0]
         if asked not in ("response", "token", None):
             raise ValueError(f"granularity must be 'response' or 'token', not {asked!r}")
-        wanted = cast("Granularity", asked or "response")
+        wanted: Granularity = asked or "response"
         with _process_lock:
             store = _process_stores.get(name)
             if store is None:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import msgspec
 
@@ -205,13 +205,13 @@ class Sink:
             run = checked_id(run, "run") or current_run() or response_id
         except InvalidName as wrong:
             error, response_id, run = wrong, new_id("r-"), None
-        told = plain(metadata or {})
+        told: Any = plain(metadata or {})
         writer = ResponseWriter(
             self,
             name,
             response_id,
             run=run,
-            metadata=told if isinstance(told, dict) else {},
+            metadata=cast("dict[str, Any]", told) if isinstance(told, dict) else {},
             fence=new_id(),
             raise_on_cancel=raise_on_cancel,
         )

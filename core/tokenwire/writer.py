@@ -9,7 +9,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import msgspec
 
@@ -286,12 +286,12 @@ class ResponseWriter:
                 return False
             self._state = state
             self._cancel = cancel
-        told = plain(usage)
+        told: Any = plain(usage)
         event = EndEvent(
             response_id=self.id,
             state=state,
             finish_reason=None if finish_reason is None else well_formed(str(finish_reason)),
-            usage=told if isinstance(told, dict) else None,
+            usage=cast("dict[str, Any]", told) if isinstance(told, dict) else None,
             error=_describe(error),
             ts=now_ms(),
         )
@@ -311,7 +311,9 @@ class ResponseWriter:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
+        # `bool | None`, not `bool`: but for its own cancel, the block swallows nothing, and type
+        # checkers should not think that code in it may be skipped.
         if error is None:
             self.finish()
         elif isinstance(error, ResponseCancelled) and error.response_id == self.id:
@@ -333,7 +335,7 @@ class ResponseWriter:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         return self.__exit__(kind, error, traceback)
 
     # -- what became of it

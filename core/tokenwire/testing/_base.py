@@ -69,10 +69,15 @@ class ContractBase:
         return self._connects[granularity]()
 
     def sink(
-        self, backend: Backend | None = None, *, granularity: Granularity = "response", **options: Any
+        self,
+        backend: Backend | None = None,
+        *,
+        granularity: Granularity = "response",
+        **options: Any,
     ) -> Sink:
         """A sink on a connection of its own, closed after the test."""
-        made = Sink(backend or self.connect(granularity), **{"lease": 60.0, **options})
+        options.setdefault("lease", 60.0)
+        made = Sink(backend or self.connect(granularity), **options)
         self.at_end(made.close)
         return made
 

@@ -6,9 +6,10 @@ import asyncio
 
 from tokenwire.errors import InvalidCursor
 from tokenwire.events import DeltaEvent, Event, SnapshotEvent
-from tokenwire.sink import Sink
+from tokenwire.sink import Page, Sink
 from tokenwire.testing._base import ContractBase, ended
 from tokenwire.testing.producers import Script, Spectator, scripts
+from tokenwire.watch import Watch
 
 __all__ = ["ReadingContract"]
 
@@ -59,7 +60,7 @@ class ReadingContract(ContractBase):
     def test_joining_midway_at_every_token(self) -> None:
         script = next(scripts(4, tokens=12))
         sink, other = self.sink(), self.sink()
-        watches = []
+        watches: list[Watch] = []
         with sink.respond(self.channel, response_id="r") as response:
             for kind, text in script.tokens:
                 response.write(text, kind=kind)
@@ -196,14 +197,16 @@ class ReadingContract(ContractBase):
         names = [f"r{number}" for number in range(7)]
         for name in names:
             self._produce(sink, name, Script((("text", name),)))
-        page = self.sink().history(self.channel, limit=3)
-        sizes, found = [], []
+        page: Page | None = self.sink().history(self.channel, limit=3)
+        sizes: list[int] = []
+        found: list[str] = []
         while page is not None:
             sizes.append(len(page.items))
             found += [response.id for response in page.items]
             page = page.next()
         assert found == names[::-1]
-        assert max(sizes) <= 3 and sizes[-1] > 0
+        assert max(sizes) <= 3
+        assert sizes[-1] > 0
         assert [r.text for r in sink.history(self.channel, limit=1).items] == ["r6"]
 
     def test_history_shows_what_streams(self) -> None:

@@ -52,7 +52,7 @@ class TroubleContract(ContractBase):
         others = [self.sink() for _ in range(3)]
         self.eventually(lambda: others[0].history(self.channel).items[0].state == "abandoned")
         threads = [
-            threading.Thread(target=lambda s=other: s.run_blocking(s.backend.reap(self.channel)))
+            threading.Thread(target=other.run_blocking, args=(other.backend.reap(self.channel),))
             for other in others
         ]
         for thread in threads:
@@ -103,9 +103,7 @@ class TroubleContract(ContractBase):
         sink = self.sink(backend)
 
         def entry(fence: str, seq: int, *events: StartEvent | DeltaEvent | EndEvent) -> Entry:
-            return Entry(
-                channel=self.channel, events=events, response_id="r", fence=fence, seq=seq
-            )
+            return Entry(channel=self.channel, events=events, response_id="r", fence=fence, seq=seq)
 
         def delta(offset: int, text: str) -> DeltaEvent:
             return DeltaEvent(response_id="r", part=0, kind="text", offset=offset, text=text)

@@ -159,7 +159,9 @@ class FaultyBackend(Backend):
         if fault is Publish.REJECT:
             return [Outcome(error=PublishRejected("injected: refused")) for _ in entries]
         if fault is Publish.REJECT_FIRST:
-            rest = await self.inner.publish(entries[1:]) if len(entries) > 1 else []
+            rest: Sequence[Outcome] = ()
+            if len(entries) > 1:
+                rest = await self.inner.publish(entries[1:])
             return [Outcome(error=PublishRejected("injected: refused")), *rest]
         if fault is Publish.YIELD:
             for _ in range(3):

@@ -17,7 +17,7 @@ __all__ = ["Script", "Spectator", "read_until", "scripts"]
 
 _WORDS = (
     " the", " token", " wire", "\n\n", "  ", " naïve", " 東京", "🙂", "e\u0301", "\u200d", "#",
-    '"', "\\", " </script>", "\r\n", "\u2028", "data: ", "\x00", "𝒳", " a", "",
+    '"', "\\", " </script>", "\r\n", "\u2028", "data: ", "\x00", "\U0001d4b3", " a", "",
 )  # fmt: skip
 
 
