@@ -1,0 +1,1 @@
+"""What the LangChain adapter is made of."""
