@@ -156,6 +156,7 @@ class StartEvent(_Base, frozen=True, kw_only=True, tag="start"):
 
     type: ClassVar[Literal["start"]] = "start"
     response_id: str
+    channel: str = ""
     run: str | None = None
     metadata: dict[str, Any] = {}
 

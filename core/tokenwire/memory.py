@@ -607,7 +607,7 @@ class MemoryBackend(Backend):
         asked = granularity or parse_qs(parts.query).get("granularity", [None])[0]
         if asked not in ("response", "token", None):
             raise ValueError(f"granularity must be 'response' or 'token', not {asked!r}")
-        wanted: Granularity = asked or "response"
+        wanted: Granularity = "token" if asked == "token" else "response"
         with _process_lock:
             store = _process_stores.get(name)
             if store is None:

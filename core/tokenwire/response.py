@@ -195,7 +195,7 @@ class Assembler:
             return False
         self.state = "streaming"
         self._head = {
-            "channel": channel,
+            "channel": event.channel or channel,
             "run": event.run,
             "metadata": event.metadata,
             "started_at": event.ts,

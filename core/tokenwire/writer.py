@@ -119,7 +119,9 @@ class ResponseWriter:
         self._error: BackendError | None = None
         self._detached = False
         self._settled: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
-        start = StartEvent(response_id=response_id, run=run, metadata=metadata, ts=now_ms())
+        start = StartEvent(
+            response_id=response_id, channel=channel, run=run, metadata=metadata, ts=now_ms()
+        )
         draft = Draft(start, channel, sink.backend.granularity)
         entry = Entry(
             channel=channel, events=(), response_id=response_id, fence=fence, lease=sink.lease
