@@ -1,0 +1,80 @@
+"""Closing a provider's HTTP response from another thread, while its consumer waits for bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+__all__ = ["hang_up"]
+
+logger = logging.getLogger("tokenwire")
+
+
+def hang_up(response: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Stop the provider from sending `response`. Quick; from any thread.
+
+    Closing a socket does not wake a thread that waits to read from it; shutting it down does, on
+    any event loop, and tells the provider at once. The consumer's own thread or task then closes
+    it. Where there is no socket of its own (HTTP/2 shares one, tests have none), the response is
+    closed instead, on its loop or on a thread, since that may wait.
+
+    :param response: an ``httpx`` or ``httpx2`` response.
+    :param loop: the loop that reads it, where that is an asyncio loop.
+    """
+    if getattr(response, "is_closed", False):
+        return
+    try:
+        if _shut_down(response):
+            return
+    except Exception:
+        logger.debug("tokenwire: cannot shut the socket down", exc_info=True)
+    if loop is not None:
+        try:
+            loop.call_soon_threadsafe(_start_close, loop, response)
+        except RuntimeError:
+            logger.debug("tokenwire: the stream's loop is closed", exc_info=True)
+    elif callable(getattr(response, "close", None)):
+        threading.Thread(target=_close, args=(response,), name="tokenwire-close").start()
+
+
+def _shut_down(response: Any) -> bool:
+    """Shut the response's socket down; False where it has none of its own."""
+    extensions = response.extensions
+    if extensions.get("http_version", b"").startswith(b"HTTP/2"):
+        return False
+    stream = extensions.get("network_stream")
+    found = stream.get_extra_info("socket") if stream is not None else None
+    if found is None:
+        return False
+    # A duplicate, since event loops hand out stand-ins that cannot be shut down, and since a TLS
+    # socket would let go of its state under the reader.
+    with socket.socket(fileno=os.dup(found.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+    return True
+
+
+_closing: set[asyncio.Task[None]] = set()  # the loop itself would hold them weakly
+
+
+def _start_close(loop: asyncio.AbstractEventLoop, response: Any) -> None:
+    task = loop.create_task(_aclose(response))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+async def _aclose(response: Any) -> None:
+    try:
+        await response.aclose()
+    except Exception:
+        logger.debug("tokenwire: closing a cancelled stream failed", exc_info=True)
+
+
+def _close(response: Any) -> None:
+    try:
+        response.close()
+    except Exception:
+        logger.debug("tokenwire: closing a cancelled stream failed", exc_info=True)

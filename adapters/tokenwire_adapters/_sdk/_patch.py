@@ -1,0 +1,352 @@
+"""`Sdk`: the places of one SDK that are listened to, patched once and on its classes.
+
+A patch of the classes leaves every object what it is: identity, type, attributes and context
+managers. Which clients are heard is held beside them. A client that nobody wrapped costs a look
+into a table for each request, and nothing for each token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tokenwire_adapters._sdk._drive import adrive, drive
+from tokenwire_adapters._sdk._tap import Options, Tap
+
+__all__ = ["Recognise", "Sdk"]
+
+logger = logging.getLogger("tokenwire")
+
+_RAW = "X-Stainless-Raw-Response"
+
+
+@dataclass(frozen=True)
+class Recognise:
+    """How an SDK's requests and chunks are told apart.
+
+    :ivar request: the tap for a request, by its method and path; None for what carries no reply.
+    :ivar item: the tap for a stream, by its first item.
+    """
+
+    request: Callable[[str, str], type[Tap] | None]
+    item: Callable[[Any], type[Tap] | None]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The classes of an SDK that are patched.
+
+    :ivar clients: those with ``request``: sync, async.
+    :ivar streams: those with ``__stream__`` and ``close``: sync, async.
+    :ivar closers: further classes with ``close``: the class, the attribute that holds the HTTP
+        response, and whether it is async.
+    :ivar parsers: classes of raw responses with ``parse``, and whether that is async.
+    """
+
+    clients: tuple[type, type]
+    streams: tuple[type, type]
+    closers: tuple[tuple[type, str, bool], ...] = ()
+    parsers: tuple[tuple[type, bool], ...] = ()
+
+
+class Sdk:
+    """One SDK, and who of it is heard. Thread-safe."""
+
+    def __init__(self, places: Places, recognise: Recognise) -> None:
+        self._places = places
+        self._recognise = recognise
+        self._everyone: Options | None = None
+        self._clients: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
+        self._taps: weakref.WeakKeyDictionary[Any, Tap] = weakref.WeakKeyDictionary()
+        self._patches: list[tuple[type, str, Any, Any]] = []
+        self._lock = threading.RLock()
+
+    # -- who is heard
+
+    def hear_everyone(self, options: Options | None) -> None:
+        """Hear every client that is not wrapped by itself; with None, no longer."""
+        with self._lock:
+            self._everyone = options
+            if options is not None:
+                self._install()
+            elif not self._clients:
+                self._remove()
+
+    @property
+    def everyone(self) -> Options | None:
+        """How every client is heard, if it is."""
+        return self._everyone
+
+    def hear(self, client: Any, options: Options) -> None:
+        """Hear one client, and the copies that are made of it."""
+        with self._lock:
+            self._install()
+            self._clients[client] = options
+            for owner in type(client).__mro__:
+                for name in ("copy", "with_options"):
+                    if name in vars(owner):
+                        self._patch(owner, name, self._copying)
+
+    def forget(self, client: Any) -> None:
+        """Hear a client no longer (responses under way are read to their end)."""
+        with self._lock:
+            self._clients.pop(client, None)
+            if not self._clients and self._everyone is None:
+                self._remove()
+
+    def hear_stream(self, stream: Any, options: Options) -> None:
+        """Hear one stream; a stream that is heard already stays as it is."""
+        with self._lock:
+            self._install()
+        response = stream.response
+        if response in self._taps:
+            return
+        find = functools.partial(self._find, response, options)
+        inner = stream._iterator
+        stream._iterator = drive(inner, find) if self._is_sync(stream) else adrive(inner, find)
+
+    def options_of(self, client: Any) -> Options | None:
+        """How `client` is heard; None: not at all."""
+        if self._clients:
+            found = self._clients.get(client)
+            if found is not None:
+                return found
+        return self._everyone
+
+    def _is_sync(self, stream: Any) -> bool:
+        return isinstance(stream, self._places.streams[0])
+
+    # -- one request
+
+    def _open(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tap | None:
+        """Make the tap for a request, and begin its response where its reply will be parsed."""
+        options = self.options_of(client)
+        if options is None:
+            return None
+        try:
+            final = kwargs["options"] if "options" in kwargs else args[1]
+            made = self._recognise.request(final.method, final.url)
+            if made is None:
+                return None
+            body = final.json_data
+            tap = made(options, cast("Any", body) if isinstance(body, Mapping) else None)
+            raw = isinstance(final.headers, Mapping) and _RAW in final.headers
+        except Exception:
+            logger.warning("tokenwire: cannot read a request", exc_info=True)
+            return None
+        if not raw:  # nobody may ever parse a raw response
+            tap.begin()
+        return tap
+
+    def _answer(self, tap: Tap, result: Any) -> None:
+        """Learn what a request gave: a stream, a raw response, or a whole reply."""
+        try:
+            streams = isinstance(result, self._places.streams)
+            response = result.response if streams else getattr(result, "http_response", None)
+            if response is not None:
+                self._taps[response] = tap
+                tap.bind(response)
+                return
+        except Exception as error:
+            tap.broken(error)
+            return
+        tap.whole(result)
+
+    def _parsed(self, raw: Any, result: Any) -> None:
+        """Learn what a raw response held."""
+        tap = self._taps.get(raw.http_response)
+        if tap is not None and not tap.ended and not tap.driven:
+            if isinstance(result, self._places.streams):
+                tap.begin()
+            else:
+                tap.whole(result)
+
+    def _find(self, response: Any, options: Options | None, item: Any) -> Tap | None:
+        """Find the tap for a stream: the one of its request, else, by its first item, a new one."""
+        try:
+            tap = self._taps.get(response)
+            if tap is None and item is not None and options is not None:
+                made = self._recognise.item(item)
+                if made is None:
+                    return None
+                tap = made(options, {"model": getattr(item, "model", None)})
+                self._taps[response] = tap
+                tap.bind(response)
+            if tap is None or tap.driven:
+                return None
+            tap.driven = True
+            tap.loop = _loop()
+        except Exception:
+            logger.warning("tokenwire: cannot read a stream", exc_info=True)
+            return None
+        tap.begin()
+        return tap
+
+    # -- the patches
+
+    def _install(self) -> None:
+        if self._patches:
+            return
+        places = self._places
+        self._patch(places.clients[0], "request", self._requesting)
+        self._patch(places.clients[1], "request", self._arequesting)
+        self._patch(places.streams[0], "__stream__", self._streaming)
+        self._patch(places.streams[1], "__stream__", self._astreaming)
+        self._patch(places.streams[0], "close", functools.partial(self._closing, "response"))
+        self._patch(places.streams[1], "close", functools.partial(self._aclosing, "response"))
+        for owner, attribute, is_async in places.closers:
+            make = self._aclosing if is_async else self._closing
+            self._patch(owner, "close", functools.partial(make, attribute))
+        for owner, is_async in places.parsers:
+            self._patch(owner, "parse", self._aparsing if is_async else self._parsing)
+
+    def _patch(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
+        if any(at is owner and of == name for at, of, _, _ in self._patches):
+            return
+        original = vars(owner).get(name)
+        if original is None:
+            return
+        made = functools.wraps(original)(make(original))
+        setattr(owner, name, made)
+        self._patches.append((owner, name, original, made))
+
+    def _remove(self) -> None:
+        """Put back what was there, where nobody else has patched over it."""
+        kept: list[tuple[type, str, Any, Any]] = []
+        for owner, name, original, made in reversed(self._patches):
+            if vars(owner).get(name) is made:
+                setattr(owner, name, original)
+            else:
+                kept.append((owner, name, original, made))
+        self._patches = kept
+
+    def _requesting(self, original: Any) -> Any:
+        def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            tap = self._open(client, args, kwargs)
+            if tap is None:
+                return original(client, *args, **kwargs)
+            try:
+                result = original(client, *args, **kwargs)
+            except Exception as error:
+                tap.failed(error)
+                raise
+            except BaseException:
+                tap.closed()
+                raise
+            self._answer(tap, result)
+            return result
+
+        return request
+
+    def _arequesting(self, original: Any) -> Any:
+        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            tap = self._open(client, args, kwargs)
+            if tap is None:
+                return await original(client, *args, **kwargs)
+            tap.loop = _loop()
+            try:
+                result = await original(client, *args, **kwargs)
+            except Exception as error:
+                tap.failed(error)
+                raise
+            except BaseException:
+                tap.closed()
+                raise
+            self._answer(tap, result)
+            return result
+
+        return request
+
+    def _streaming(self, original: Any) -> Any:
+        def __stream__(stream: Any) -> Any:
+            options = self.options_of(stream._client)
+            if options is None:
+                return original(stream)
+            inner = original(self._unbound(stream))
+            return drive(inner, functools.partial(self._find, stream.response, options))
+
+        return __stream__
+
+    def _astreaming(self, original: Any) -> Any:
+        def __stream__(stream: Any) -> Any:
+            options = self.options_of(stream._client)
+            if options is None:
+                return original(stream)
+            inner = original(self._unbound(stream))
+            return adrive(inner, functools.partial(self._find, stream.response, options))
+
+        return __stream__
+
+    def _unbound(self, stream: Any) -> Any:
+        """A copy, where that is safe, for a generator to hold.
+
+        A stream that holds a generator that holds the stream is a cycle: dropped by its consumer,
+        it would go on costing until the garbage collector comes by.
+        """
+        return copy.copy(stream) if type(stream) in self._places.streams else stream
+
+    def _closing(self, attribute: str, original: Any) -> Any:
+        def close(owner: Any) -> Any:
+            try:
+                return original(owner)
+            finally:
+                self._closed(getattr(owner, attribute, None))
+
+        return close
+
+    def _aclosing(self, attribute: str, original: Any) -> Any:
+        async def close(owner: Any) -> Any:
+            try:
+                return await original(owner)
+            finally:
+                self._closed(getattr(owner, attribute, None))
+
+        return close
+
+    def _closed(self, response: Any) -> None:
+        try:
+            tap = self._taps.get(response)
+        except TypeError:  # a stand-in that cannot be looked up
+            return
+        if tap is not None:
+            tap.closed()
+
+    def _parsing(self, original: Any) -> Any:
+        def parse(raw: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(raw, *args, **kwargs)
+            self._parsed(raw, result)
+            return result
+
+        return parse
+
+    def _aparsing(self, original: Any) -> Any:
+        async def parse(raw: Any, *args: Any, **kwargs: Any) -> Any:
+            result = await original(raw, *args, **kwargs)
+            self._parsed(raw, result)
+            return result
+
+        return parse
+
+    def _copying(self, original: Any) -> Any:
+        def copied(client: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(client, *args, **kwargs)
+            options = self._clients.get(client)
+            if options is not None and result is not client:
+                self._clients[result] = options
+            return result
+
+        return copied
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # a thread without one, or another library's
+        return None

@@ -1,0 +1,118 @@
+"""OpenAI's SDK: publish what a client or one of its streams brings, and change nothing about it.
+
+    from openai import OpenAI
+    from tokenwire_adapters.openai import wrap
+
+    client = wrap(OpenAI(), channel="chat-42")
+
+Works with ``openai`` 2 and 3, `OpenAI`, `AsyncOpenAI`, their Azure forms and any ``base_url``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tokenwire import Sink
+from tokenwire.errors import MissingExtra
+from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk
+from tokenwire_adapters._sdk._chat import ChatTap
+from tokenwire_adapters._sdk._patch import Places
+from tokenwire_adapters._sdk._tap import Tap
+
+try:
+    import openai as _openai
+    from openai import _base_client, _legacy_response, _response
+    from openai._streaming import AsyncStream, Stream
+    from openai.lib.streaming.chat import AsyncChatCompletionStream, ChatCompletionStream
+    from openai.lib.streaming.responses import AsyncResponseStream, ResponseStream
+except ImportError as error:
+    raise MissingExtra(
+        'the OpenAI adapter needs the SDK: pip install "tokenwire[openai]"'
+    ) from error
+
+__all__ = ["hear_all", "unwrap", "wrap"]
+
+T = TypeVar("T")
+
+
+def _by_request(method: str, url: str) -> type[Tap] | None:
+    if method.lower() == "post" and url.partition("?")[0].endswith("/chat/completions"):
+        return ChatTap
+    return None
+
+
+def _by_item(item: Any) -> type[Tap] | None:
+    if getattr(item, "object", None) == "chat.completion.chunk" or hasattr(item, "choices"):
+        return ChatTap
+    return None
+
+
+_SDK = Sdk(
+    Places(
+        clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
+        streams=(Stream, AsyncStream),
+        closers=(
+            (ChatCompletionStream, "_response", False),
+            (AsyncChatCompletionStream, "_response", True),
+            (ResponseStream, "_response", False),
+            (AsyncResponseStream, "_response", True),
+            (_response.APIResponse, "http_response", False),
+            (_response.AsyncAPIResponse, "http_response", True),
+        ),
+        parsers=(
+            (_legacy_response.LegacyAPIResponse, False),
+            (_response.APIResponse, False),
+            (_response.AsyncAPIResponse, True),
+        ),
+    ),
+    Recognise(request=_by_request, item=_by_item),
+)
+
+
+def wrap(
+    client_or_stream: T,
+    sink: Sink | None = None,
+    *,
+    channel: Channel = None,
+    run: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    on_cancel: OnCancel = "end",
+) -> T:
+    """Publish what a client's calls, or one stream, bring. Returns the same object.
+
+    Wrapping a client concerns that client and the copies made of it (``with_options``), no other.
+    Wrapping it again replaces what was told before. A stream that is heard already, since its
+    client is wrapped, stays as it is.
+
+    :param client_or_stream: a client (sync or async), what ``create(stream=True)`` returned, or
+        what a ``.stream()`` helper gave.
+    :param sink: by default `tokenwire.default_sink`, opened when it is first needed.
+    :param channel: a name, or a function that gives one at each call; by default the context's.
+    :param run: the agent run; by default the context's, else a run for each call.
+    :param metadata: what watchers see beside the provider, the API and the model.
+    :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
+        `tokenwire.ResponseCancelled` (``"raise"``).
+    :raises TypeError: when it is neither a client nor a stream of this SDK.
+    :raises ValueError: for arguments that cannot be.
+    """
+    options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
+    if isinstance(client_or_stream, _openai.OpenAI | _openai.AsyncOpenAI):
+        _SDK.hear(client_or_stream, options)
+        return client_or_stream
+    stream: Any = getattr(client_or_stream, "_raw_stream", client_or_stream)
+    if not isinstance(stream, Stream | AsyncStream):
+        raise TypeError(f"not a client or stream of openai: {type(client_or_stream).__name__}")
+    _SDK.hear_stream(stream, options)
+    return client_or_stream
+
+
+def unwrap(client: T) -> T:
+    """Undo `wrap` of a client. What it has under way is read to its end."""
+    _SDK.forget(client)
+    return client
+
+
+def hear_all(options: Options | None) -> None:
+    """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
+    _SDK.hear_everyone(options)
