@@ -144,7 +144,8 @@ async def test_what_was_not_acknowledged_is_sent_again_and_published_once(server
 
 
 async def test_the_server_goes_and_comes_back(server: AblyServer):
-    async with realtime(server, "agent") as agent:
+    # A refused connection is noticed only when this timeout ends it.
+    async with realtime(server, "agent", realtime_request_timeout=500) as agent:
         channel = agent.channels.get("ai:x")
         await channel.publish("m", "a")
         gone = asyncio.ensure_future(agent.connection.once_async("disconnected"))
@@ -395,7 +396,9 @@ async def test_presence_enter_update_leave_and_sync(server: AblyServer):
         mine = agent.channels.get("ai:x").presence
         await mine.enter({"state": "thinking"})
         theirs = watcher.channels.get("ai:x").presence
-        await theirs.subscribe(lambda event: events.append((event.action, event.client_id, event.data)))
+        await theirs.subscribe(
+            lambda event: events.append((event.action, event.client_id, event.data))
+        )
         members = await theirs.get()  # by way of the sync
         assert [(m.client_id, m.data) for m in members] == [("agent", {"state": "thinking"})]
         await mine.update("typing")

@@ -55,3 +55,17 @@ def test_the_official_sdk_sees_what_is_documented(
     server: ServerThread, scenario: str, encoding: str
 ) -> None:
     run(server, "ably.cjs", scenario, encoding, 20)
+
+
+@pytest.mark.parametrize(
+    "scenario", ["streaming", "reloading", "cancelling", "dropping", "refusing"]
+)
+def test_ai_transports_own_pair_works_on_it(server: ServerThread, scenario: str) -> None:
+    run(server, "ai-transport.cjs", scenario, "msgpack", 22)
+
+
+def test_ai_transports_own_pair_stays_within_the_rate_limit() -> None:
+    """With Ably's default limit of 50 messages a second, and its rollup."""
+    with ServerThread(settings=Settings(mutable=("ai",))) as server:
+        run(server, "ai-transport.cjs", "streaming", "msgpack", 22)
+        assert server.server.stats["published"] < 50
