@@ -89,6 +89,8 @@ class RedisServer:
             "save": '""',
             "appendonly": "yes" if appendonly else "no",
             "appendfsync": "everysec",
+            # As from Redis 7: a user has the channels that its rules name, and no others.
+            "acl-pubsub-default": "resetchannels",
             # Replicas in these tests are small and must be there at once.
             "repl-diskless-sync-delay": 0,
             "repl-ping-replica-period": 1,

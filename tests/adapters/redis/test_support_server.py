@@ -86,7 +86,7 @@ def test_password_users_socket_and_limits(each_redis_binary, connect):
     with RedisServer(
         binary=each_redis_binary,
         password="secret",
-        users=["reader on >pass ~a* +get"],
+        users=["reader on >pass ~a* &a* +get +publish"],
         unix_socket=True,
         maxmemory=3_000_000,
         maxclients=20,
@@ -98,7 +98,9 @@ def test_password_users_socket_and_limits(each_redis_binary, connect):
 
         reader = connect(server.url_for("reader", "pass"))
         assert reader.get("a") == b"1"
-        for refused in (("GET", "b"), ("SET", "a", "2")):
+        assert reader.publish("a", "x") == 0
+        assert client.publish("any", "x") == 0
+        for refused in (("GET", "b"), ("SET", "a", "2"), ("PUBLISH", "b", "x")):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 reader.execute_command(*refused)
 
