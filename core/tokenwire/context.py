@@ -127,6 +127,10 @@ class Claim:
     :ivar owner: who took it; None while nobody has.
     :ivar writer: the `ResponseWriter` of whoever took it, so that the layers above can add to it.
     :ivar closed: the call is over; the claim covers nothing any more.
+    :ivar reserved: the upper layer shows the call itself, or not at all: those below, who find the
+        claim taken, keep quiet.
+    :ivar raise_on_cancel: the upper layer needs `ResponseCancelled` to end its loop, once a
+        watcher cancels; whoever takes the claim raises it.
     """
 
     __slots__ = (
@@ -135,6 +139,8 @@ class Claim:
         "closed",
         "metadata",
         "owner",
+        "raise_on_cancel",
+        "reserved",
         "response_id",
         "run",
         "sink",
@@ -149,9 +155,12 @@ class Claim:
         response_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         sink: Any = None,
+        raise_on_cancel: bool = False,
     ) -> None:
         self.channel = channel
         self.sink = sink
+        self.raise_on_cancel = raise_on_cancel
+        self.reserved = False
         self.run = run
         self.response_id = response_id
         self.metadata = metadata or {}
@@ -171,6 +180,11 @@ class Claim:
             if self.owner is None and not self.closed:
                 self.owner = owner
             return self.owner is owner
+
+    def reserve(self, owner: object) -> bool:
+        """Take the claim, and have the layers below keep quiet."""
+        self.reserved = self.take(owner)
+        return self.reserved
 
     def close(self) -> None:
         """Say that the call is over."""

@@ -119,5 +119,5 @@ async def adrive(inner: AsyncIterator[Any], find: Find) -> AsyncGenerator[Any, N
 
 def _after_cancel(tap: Tap | None) -> None:
     """End the consumer's loop the way it was asked for."""
-    if tap is not None and tap.options.on_cancel == "raise":
+    if tap is not None and tap.raises:
         raise ResponseCancelled(*tap.cancelled_id)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tokenwire.context import current_claim
 from tokenwire_adapters._sdk._drive import adrive, drive
 from tokenwire_adapters._sdk._tap import Options, Tap
 
@@ -25,6 +26,7 @@ __all__ = ["Recognise", "Sdk"]
 logger = logging.getLogger("tokenwire")
 
 _RAW = "X-Stainless-Raw-Response"
+_CLAIMED = Options()  # where to and what about: the claim says it
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Sdk:
         self._places = places
         self._recognise = recognise
         self._everyone: Options | None = None
+        self._claims = False
         self._clients: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
         self._taps: weakref.WeakKeyDictionary[Any, Tap] = weakref.WeakKeyDictionary()
         self._patches: list[tuple[type, str, Any, Any]] = []
@@ -76,8 +79,14 @@ class Sdk:
             self._everyone = options
             if options is not None:
                 self._install()
-            elif not self._clients:
+            elif not self._clients and not self._claims:
                 self._remove()
+
+    def hear_claims(self) -> None:
+        """Hear the calls that a framework's hook has opened a claim for, whichever the client."""
+        with self._lock:
+            self._claims = True
+            self._install()
 
     @property
     def everyone(self) -> Options | None:
@@ -98,7 +107,7 @@ class Sdk:
         """Hear a client no longer (responses under way are read to their end)."""
         with self._lock:
             self._clients.pop(client, None)
-            if not self._clients and self._everyone is None:
+            if not self._clients and self._everyone is None and not self._claims:
                 self._remove()
 
     def hear_stream(self, stream: Any, options: Options) -> None:
@@ -113,11 +122,16 @@ class Sdk:
         stream._iterator = drive(inner, find) if self._is_sync(stream) else adrive(inner, find)
 
     def options_of(self, client: Any) -> Options | None:
-        """How `client` is heard; None: not at all."""
+        """How a call of `client`, made here and now, is heard; None: not at all."""
+        claim = current_claim()
+        if claim is not None and claim.reserved:
+            return None
         if self._clients:
             found = self._clients.get(client)
             if found is not None:
                 return found
+        if self._everyone is None and self._claims and claim is not None and not claim.taken:
+            return _CLAIMED
         return self._everyone
 
     def _is_sync(self, stream: Any) -> bool:
@@ -267,7 +281,7 @@ class Sdk:
     def _streaming(self, original: Any) -> Any:
         def __stream__(stream: Any) -> Any:
             options = self.options_of(stream._client)
-            if options is None:
+            if options is None and stream.response not in self._taps:
                 return original(stream)
             inner = original(self._unbound(stream))
             return drive(inner, functools.partial(self._find, stream.response, options))
@@ -277,7 +291,7 @@ class Sdk:
     def _astreaming(self, original: Any) -> Any:
         def __stream__(stream: Any) -> Any:
             options = self.options_of(stream._client)
-            if options is None:
+            if options is None and stream.response not in self._taps:
                 return original(stream)
             inner = original(self._unbound(stream))
             return adrive(inner, functools.partial(self._find, stream.response, options))

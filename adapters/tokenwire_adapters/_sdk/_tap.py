@@ -55,6 +55,7 @@ class Tap:
     Every step that an SDK call depends on goes through `guard`: what fails here is logged, and
     the call goes on unheard. A strict sink raises instead.
 
+    :ivar raises: what its consumer meets after that is `tokenwire.ResponseCancelled`.
     :ivar stopped: a watcher cancelled all that this request makes.
     :ivar ended: every response of it has ended.
     :ivar driven: a generator reads its stream.
@@ -81,6 +82,7 @@ class Tap:
         self._response: weakref.ref[Any] | None = None
         self._last: object = None
         self._broken = False
+        self.raises = options.on_cancel == "raise"
         self._claim = current_claim()
         self._current_run = current_run()
 
@@ -145,6 +147,7 @@ class Tap:
             run = run or claim.run or (claim.writer.run if claim.writer is not None else None)
             base = claim.response_id if owned else None
             metadata = claim.metadata if owned else {}
+        self.raises = self.raises or (owned and claim is not None and claim.raise_on_cancel)
         sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
         self._channel = resolve_channel(self._named_channel)
         self._run = run or self._current_run
