@@ -36,14 +36,14 @@ def parse_rewind(rewind: str | int) -> ReplayFrom:
     """
     if isinstance(rewind, bool):
         raise ValueError("rewind must be a duration such as '2m', a count, or 'all'")
-    if isinstance(rewind, int) or rewind.isdecimal():
+    if isinstance(rewind, int) or (rewind.isascii() and rewind.isdecimal()):
         count = int(rewind) if len(str(rewind)) <= 9 else -1
         if not 0 <= count <= 1_000_000:
             raise ValueError("rewind: the count must be from 0 to 1000000")
         return ReplayFrom(count=count)
     if rewind == "all":
         return ReplayFrom(all=True)
-    match = _REWIND.fullmatch(rewind)
+    match = _REWIND.fullmatch(rewind) if rewind.isascii() else None
     if match is None:
         raise ValueError(
             f"rewind must be a duration such as '30s' or '2m', a count, or 'all',"
@@ -90,6 +90,19 @@ class Watch:
         self._ready: deque[Item] = deque()
         self._ended = False
         self._closed = False
+
+    @property
+    def position(self) -> str | None:
+        """The cursor up to which this watch has everything, given out or waiting; for gateways.
+
+        Right after `open`, a reader that takes what is waiting knows all there is up to here.
+        """
+        return self._at or None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether events are there to be taken. Right after `open`: those that hydrate a reader."""
+        return bool(self._ready)
 
     # -- for `async for`
 

@@ -214,8 +214,11 @@ class ResponseWriter:
 
     def _text(self, target: object, text: str) -> bool:
         """The hot path: some 200 ns."""
-        if self._state != "streaming" or not isinstance(text, str):
-            return self._refuse(text)
+        if self._state != "streaming":
+            return self._refuse()
+        if not isinstance(text, str):
+            self._sink.problem(TypeError(f"text must be a str, not {type(text).__name__}"))
+            return False
         self._ops.append((target, text))
         slot = self.slot
         if not slot.dirty:
@@ -224,17 +227,15 @@ class ResponseWriter:
 
     def _put(self, target: object, text: str | None) -> bool:
         if self._state != "streaming":
-            return self._refuse(text)
+            return self._refuse()
         self._ops.append((target, text))
         self._sink.mark(self.slot, True)
         return True
 
-    def _refuse(self, text: object) -> bool:
-        if text is not None and not isinstance(text, str):
-            self._sink.problem(TypeError(f"text must be a str, not {type(text).__name__}"))
-        elif self._cancel is not None and self._raise_on_cancel:
+    def _refuse(self) -> bool:
+        if self._cancel is not None and self._raise_on_cancel:
             raise ResponseCancelled(self.id, self._cancel.reason)
-        elif self._cancel is None and not self._detached:
+        if self._cancel is None and not self._detached:
             error = self._error or ResponseClosed(f"response {self.id!r} has ended")
             self._sink.problem(error)
         return False

@@ -84,6 +84,7 @@ class Spectator:
         self.cursor: str | None = None
         self.seen: list[Event] = []
         self.ends: dict[str, int] = {}
+        self._singles: set[str] = set()
 
     def see(self, event: Event) -> None:
         """Take one event. Folding raises `GapError` where something is missing."""
@@ -97,6 +98,9 @@ class Spectator:
             if event.type == "delta":
                 assert after is not before, f"a repeat: {event}"
             assert not (before.ended and after.state != before.state), "it ended twice"
+        if event.type in ("data", "input", "cancel") and event.cursor is not None:
+            assert event.cursor not in self._singles, f"a repeat: {event}"
+            self._singles.add(event.cursor)
         ended = event.type == "end" or (isinstance(event, SnapshotEvent) and event.response.ended)
         if ended and response_id is not None and (before is None or not before.ended):
             self.ends[response_id] = self.ends.get(response_id, 0) + 1
