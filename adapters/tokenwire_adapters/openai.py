@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk
+from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk, own_stream
 from tokenwire_adapters._sdk._chat import ChatTap
 from tokenwire_adapters._sdk._patch import Places
+from tokenwire_adapters._sdk._responses import ResponsesTap
 from tokenwire_adapters._sdk._tap import Tap
 
 try:
-    import openai as _openai
     from openai import _base_client, _legacy_response, _response
     from openai._streaming import AsyncStream, Stream
     from openai.lib.streaming.chat import AsyncChatCompletionStream, ChatCompletionStream
@@ -37,14 +37,22 @@ T = TypeVar("T")
 
 
 def _by_request(method: str, url: str) -> type[Tap] | None:
-    if method.lower() == "post" and url.partition("?")[0].endswith("/chat/completions"):
+    if method.lower() != "post":
+        return None
+    path = url.partition("?")[0]
+    if path.endswith("/chat/completions"):
         return ChatTap
-    return None
+    return ResponsesTap if path.endswith("/responses") else None
 
 
 def _by_item(item: Any) -> type[Tap] | None:
-    if getattr(item, "object", None) == "chat.completion.chunk" or hasattr(item, "choices"):
+    if getattr(item, "object", None) == "chat.completion.chunk" or isinstance(
+        getattr(item, "choices", None), list
+    ):
         return ChatTap
+    kind = getattr(item, "type", None)
+    if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
+        return ResponsesTap
     return None
 
 
@@ -97,10 +105,10 @@ def wrap(
     :raises ValueError: for arguments that cannot be.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    if isinstance(client_or_stream, _openai.OpenAI | _openai.AsyncOpenAI):
+    if isinstance(client_or_stream, _base_client.SyncAPIClient | _base_client.AsyncAPIClient):
         _SDK.hear(client_or_stream, options)
         return client_or_stream
-    stream: Any = getattr(client_or_stream, "_raw_stream", client_or_stream)
+    stream = own_stream(client_or_stream)
     if not isinstance(stream, Stream | AsyncStream):
         raise TypeError(f"not a client or stream of openai: {type(client_or_stream).__name__}")
     _SDK.hear_stream(stream, options)

@@ -4,8 +4,18 @@ Nothing here imports an SDK: chunks and clients are known by their shape, so tha
 use, and every server that speaks a provider's API a little differently, can be read.
 """
 
-from tokenwire_adapters._sdk._patch import Recognise, Sdk
+from tokenwire_adapters._sdk._patch import Recognise, Sdk, own_stream
 from tokenwire_adapters._sdk._seen import seen
 from tokenwire_adapters._sdk._tap import Channel, Metadata, OnCancel, Options, Tap
 
-__all__ = ["Channel", "Metadata", "OnCancel", "Options", "Recognise", "Sdk", "Tap", "seen"]
+__all__ = [
+    "Channel",
+    "Metadata",
+    "OnCancel",
+    "Options",
+    "Recognise",
+    "Sdk",
+    "Tap",
+    "own_stream",
+    "seen",
+]

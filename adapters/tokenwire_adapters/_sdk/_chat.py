@@ -88,7 +88,7 @@ class ChatTap(Tap):
                 if extra:
                     self._extra(one, extra)
             if choice.finish_reason is not None:
-                self._finish(one, delta, choice.finish_reason)
+                self._finish(one, choice.finish_reason)
         usage = item.usage
         if usage is not None:
             self._usage = dumped(usage)
@@ -135,7 +135,7 @@ class ChatTap(Tap):
             one.finish is not None for one in self._choices.values()
         )
 
-    def _finish(self, one: _Choice, delta: Any, reason: str) -> None:
+    def _finish(self, one: _Choice, reason: str) -> None:
         one.finish = reason
         for call in one.parts:  # one that never got a name
             call.begin(one.writer)

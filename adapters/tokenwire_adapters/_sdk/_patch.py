@@ -21,7 +21,7 @@ from tokenwire.context import current_claim
 from tokenwire_adapters._sdk._drive import adrive, drive
 from tokenwire_adapters._sdk._tap import Options, Tap
 
-__all__ = ["Recognise", "Sdk"]
+__all__ = ["Places", "Recognise", "Sdk", "own_stream"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -279,24 +279,24 @@ class Sdk:
         return request
 
     def _streaming(self, original: Any) -> Any:
-        def __stream__(stream: Any) -> Any:
+        def wrapped(stream: Any) -> Any:
             options = self.options_of(stream._client)
             if options is None and stream.response not in self._taps:
                 return original(stream)
             inner = original(self._unbound(stream))
             return drive(inner, functools.partial(self._find, stream.response, options))
 
-        return __stream__
+        return wrapped
 
     def _astreaming(self, original: Any) -> Any:
-        def __stream__(stream: Any) -> Any:
+        def wrapped(stream: Any) -> Any:
             options = self.options_of(stream._client)
             if options is None and stream.response not in self._taps:
                 return original(stream)
             inner = original(self._unbound(stream))
             return adrive(inner, functools.partial(self._find, stream.response, options))
 
-        return __stream__
+        return wrapped
 
     def _unbound(self, stream: Any) -> Any:
         """A copy, where that is safe, for a generator to hold.
@@ -364,3 +364,8 @@ def _loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:  # a thread without one, or another library's
         return None
+
+
+def own_stream(stream: Any) -> Any:
+    """The SDK's stream under the helper that ``.stream()`` gives; other things as they are."""
+    return getattr(stream, "_raw_stream", stream)

@@ -104,8 +104,8 @@ class Tap:
         """Token counts, as far as the provider has told them."""
         return None
 
-    def reason(self, index: int) -> str | None:
-        """Why the model stopped, as far as the provider has told."""
+    def reason(self, index: int) -> str | None:  # noqa: ARG002
+        """Why the model stopped choice number `index`, as far as the provider has told."""
         return None
 
     # -- beginning

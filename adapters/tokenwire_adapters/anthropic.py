@@ -1,0 +1,105 @@
+"""Anthropic's SDK: publish what a client or one of its streams brings, and change nothing about it.
+
+    from anthropic import Anthropic
+    from tokenwire_adapters.anthropic import wrap
+
+    client = wrap(Anthropic(), channel="chat-42")
+
+Works with ``messages`` and ``beta.messages``, sync and async, ``create`` and ``stream``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tokenwire import Sink
+from tokenwire.errors import MissingExtra
+from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk, own_stream
+from tokenwire_adapters._sdk._messages import MessagesTap
+from tokenwire_adapters._sdk._patch import Places
+from tokenwire_adapters._sdk._tap import Tap
+
+try:
+    from anthropic import _base_client, _response
+    from anthropic._streaming import AsyncStream, Stream
+except ImportError as error:
+    raise MissingExtra(
+        'the Anthropic adapter needs the SDK: pip install "tokenwire[anthropic]"'
+    ) from error
+
+__all__ = ["hear_all", "unwrap", "wrap"]
+
+T = TypeVar("T")
+
+
+def _by_request(method: str, url: str) -> type[Tap] | None:
+    if method.lower() == "post" and url.partition("?")[0].endswith("/messages"):
+        return MessagesTap
+    return None
+
+
+def _by_item(item: Any) -> type[Tap] | None:
+    return MessagesTap if getattr(item, "type", None) == "message_start" else None
+
+
+_SDK = Sdk(
+    Places(
+        clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
+        streams=(Stream, AsyncStream),
+        closers=(
+            (_response.APIResponse, "http_response", False),
+            (_response.AsyncAPIResponse, "http_response", True),
+        ),
+        parsers=((_response.APIResponse, False), (_response.AsyncAPIResponse, True)),
+    ),
+    Recognise(request=_by_request, item=_by_item),
+)
+
+
+def wrap(
+    client_or_stream: T,
+    sink: Sink | None = None,
+    *,
+    channel: Channel = None,
+    run: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    on_cancel: OnCancel = "end",
+) -> T:
+    """Publish what a client's calls, or one stream, bring. Returns the same object.
+
+    Wrapping a client concerns that client and the copies made of it (``with_options``), no other.
+    Wrapping it again replaces what was told before. A stream that is heard already, since its
+    client is wrapped, stays as it is.
+
+    :param client_or_stream: a client (sync or async; also for Bedrock, Vertex and the like), what
+        ``create(stream=True)`` returned, or what ``messages.stream()`` gave.
+    :param sink: by default `tokenwire.default_sink`, opened when it is first needed.
+    :param channel: a name, or a function that gives one at each call; by default the context's.
+    :param run: the agent run; by default the context's, else a run for each call.
+    :param metadata: what watchers see beside the provider, the API and the model.
+    :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
+        `tokenwire.ResponseCancelled` (``"raise"``).
+    :raises TypeError: when it is neither a client nor a stream of this SDK.
+    :raises ValueError: for arguments that cannot be.
+    """
+    options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
+    if isinstance(client_or_stream, _base_client.SyncAPIClient | _base_client.AsyncAPIClient):
+        _SDK.hear(client_or_stream, options)
+        return client_or_stream
+    stream = own_stream(client_or_stream)
+    if not isinstance(stream, Stream | AsyncStream):
+        raise TypeError(f"not a client or stream of anthropic: {type(client_or_stream).__name__}")
+    _SDK.hear_stream(stream, options)
+    return client_or_stream
+
+
+def unwrap(client: T) -> T:
+    """Undo `wrap` of a client. What it has under way is read to its end."""
+    _SDK.forget(client)
+    return client
+
+
+def hear_all(options: Options | None) -> None:
+    """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
+    _SDK.hear_everyone(options)
