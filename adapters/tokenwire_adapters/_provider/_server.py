@@ -158,6 +158,8 @@ class Provider:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # From Python 3.12 on, waiting for what is done already does not let its callbacks run.
+            self._tasks.difference_update(tasks)
         await server.wait_closed()
 
     async def _serve(self, connection: Connection) -> None:
