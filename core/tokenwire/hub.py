@@ -19,23 +19,16 @@ import msgspec
 from msgspec.structs import replace
 
 from tokenwire._io import IoThread
+from tokenwire._ring import Item, Ring
+from tokenwire._tracker import Tracker
 from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
 from tokenwire.errors import BackendUnavailable, InvalidCursor
-from tokenwire.events import (
-    DeltaEvent,
-    EndEvent,
-    Event,
-    PartEvent,
-    SnapshotEvent,
-    StartEvent,
-)
-from tokenwire.response import extent
+from tokenwire.events import Event
 
 __all__ = ["ChannelHub", "HubRegistry", "HubStats", "Item", "Joined", "Ring", "Tracker"]
 
 logger = logging.getLogger("tokenwire")
 
-_MAX_ENDED = 1024  # ended responses whose late writes are still known as such
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
 
@@ -65,194 +58,6 @@ class Joined(msgspec.Struct, frozen=True):
     position: int
     order: Any
     cursor: str
-
-
-class Item:
-    """An event in the ring, with what encoders made of it, so that each encodes it once."""
-
-    __slots__ = ("event", "frames")
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self.frames: dict[str, Any] | None = None
-
-
-class Ring:
-    """The recent events of a channel: one writer, any number of readers on any thread.
-
-    A reader takes `state` in one go; the writer only appends to the list in it, or puts a new
-    pair in its place. Positions are absolute and never reused.
-    """
-
-    def __init__(self, max_events: int, max_bytes: int) -> None:
-        self.state: tuple[int, list[Item]] = (0, [])
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self._bytes = 0
-
-    @property
-    def end(self) -> int:
-        """The position after the last event."""
-        base, items = self.state
-        return base + len(items)
-
-    def append(self, event: Event) -> None:
-        base, items = self.state
-        items.append(Item(event))
-        self._bytes += size_of(event)
-        if len(items) >= 2 * self._max_events or self._bytes > 2 * self._max_bytes:
-            self._trim(base, items)
-
-    def _trim(self, base: int, items: list[Item]) -> None:
-        """Drop about the older half; done in one go, so that an append costs O(1) on average."""
-        keep, size = 0, 0
-        for item in reversed(items):
-            size += size_of(item.event)
-            if keep >= self._max_events or (keep and size > self._max_bytes):
-                size -= size_of(item.event)
-                break
-            keep += 1
-        self._bytes = size
-        self.state = (base + len(items) - keep, items[-keep:])
-
-    def read(self, position: int, limit: int = 1024) -> list[Item] | None:
-        """Read from `position` on; None when that was dropped already."""
-        base, items = self.state
-        start = position - base
-        if start < 0:
-            return None
-        return items[start : start + limit]
-
-
-def size_of(event: Event) -> int:
-    """About how much memory an event holds, in bytes."""
-    if isinstance(event, DeltaEvent):
-        return 160 + len(event.text)
-    if isinstance(event, SnapshotEvent):
-        return 512 + extent(event.response)[1]
-    return 256
-
-
-class _Extent:
-    """How far a response has got."""
-
-    __slots__ = ("damaged", "parts")
-
-    def __init__(self, parts: list[int]) -> None:
-        self.parts = parts
-        self.damaged = False
-
-
-class Tracker:
-    """Lets each event of a log through exactly once, and nothing beyond a hole.
-
-    :param lenient: take a response whose beginning was not seen as whole up to its first event
-        (for a reader that continues after a cursor).
-    """
-
-    def __init__(self, *, lenient: bool = False) -> None:
-        self._lenient = lenient
-        self.streaming: dict[str, _Extent] = {}
-        self._ended: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self.missed_start = False
-
-    def admit(self, event: Event) -> Event | None:
-        """Return the event, or what is new in it; None where there is nothing new to tell."""
-        if isinstance(event, DeltaEvent):
-            return self._delta(event)
-        if isinstance(event, StartEvent):
-            if event.response_id in self.streaming or event.response_id in self._ended:
-                return None
-            self.streaming[event.response_id] = _Extent([])
-            return event
-        if isinstance(event, PartEvent):
-            return self._part(event)
-        if isinstance(event, SnapshotEvent):
-            return self._snapshot(event)
-        if isinstance(event, EndEvent):
-            return self._end(event)
-        return event
-
-    def _known(self, response_id: str, part: int, offset: int) -> _Extent | None:
-        known = self.streaming.get(response_id)
-        if known is None and response_id not in self._ended:
-            if self._lenient:
-                known = _Extent([-1] * part + [offset])
-                self.streaming[response_id] = known
-            else:
-                self.missed_start = True
-        return known
-
-    def _delta(self, event: DeltaEvent) -> Event | None:
-        known = self._known(event.response_id, event.part, event.offset)
-        if known is None or known.damaged:
-            return None
-        parts, part = known.parts, event.part
-        if part >= len(parts):
-            if part > len(parts) and self._lenient:
-                parts.extend([-1] * (part - len(parts)))
-            if part > len(parts) or event.offset > 0:
-                known.damaged = True
-                return None
-            parts.append(0)
-        have = parts[part]
-        if have < 0:
-            have = event.offset
-        if event.offset > have:
-            known.damaged = True
-            return None
-        end = event.offset + len(event.text)
-        if end <= have:
-            return None
-        parts[part] = end
-        if event.offset < have:
-            return replace(event, offset=have, text=event.text[have - event.offset :])
-        return event
-
-    def _part(self, event: PartEvent) -> Event | None:
-        known = self._known(event.response_id, event.part, 0)
-        if known is None or known.damaged:
-            return None
-        if event.part < len(known.parts):
-            return None if known.parts[event.part] >= 0 and not self._lenient else event
-        if event.part > len(known.parts) and not self._lenient:
-            known.damaged = True
-            return None
-        known.parts.extend([-1] * (event.part - len(known.parts)))
-        known.parts.append(0)
-        return event
-
-    def _snapshot(self, event: SnapshotEvent) -> Event | None:
-        response = event.response
-        reached = extent(response)
-        if response.id in self._ended:
-            return event if reached > self._ended[response.id] else None
-        known = self.streaming.get(response.id)
-        if response.ended:
-            self.streaming.pop(response.id, None)
-            self._remember(response.id, reached)
-            return event
-        if known is not None and not known.damaged:
-            here = (len(known.parts), sum(max(0, length) for length in known.parts))
-            if reached <= here:
-                return None
-        self.streaming[response.id] = _Extent([len(part.text) for part in response.parts])
-        return event
-
-    def _end(self, event: EndEvent) -> Event | None:
-        if event.response_id in self._ended:
-            return None
-        known = self.streaming.pop(event.response_id, None)
-        if known is None and not self._lenient:
-            self.missed_start = True
-        parts = known.parts if known else []
-        self._remember(event.response_id, (len(parts), sum(max(0, n) for n in parts)))
-        return event
-
-    def _remember(self, response_id: str, reached: tuple[int, int]) -> None:
-        self._ended[response_id] = reached
-        if len(self._ended) > _MAX_ENDED:
-            self._ended.popitem(last=False)
 
 
 class ChannelHub:

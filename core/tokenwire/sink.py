@@ -10,14 +10,17 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
 from tokenwire._controls import Controls
 from tokenwire._io import IoThread
 from tokenwire._names import check_name, new_id
-from tokenwire._outbox import Outbox, OutboxStats, Single, Slot, now_ms
+from tokenwire._outbox import Outbox, now_ms
+from tokenwire._redact import redact
+from tokenwire._results import CancelOutcome, SinkStats
+from tokenwire._slot import Single, Slot
 from tokenwire.backend import Backend, Entry, Granularity, HistoryPage, Outcome, ReplayFrom
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (
@@ -39,10 +42,10 @@ from tokenwire.events import (
     ToolResultEvent,
     plain,
 )
-from tokenwire.hub import HubRegistry, HubStats
+from tokenwire.hub import HubRegistry
 from tokenwire.registry import open_backend
 from tokenwire.watch import Watch, parse_rewind
-from tokenwire.writer import ResponseWriter, checked_id, redact
+from tokenwire.writer import ResponseWriter, checked_id
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,39 +56,6 @@ logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
 _MAX_PAGE = 1000
-
-
-class SinkStats(msgspec.Struct, frozen=True):
-    """Counters of a sink since it was opened.
-
-    :ivar open: responses being written now.
-    :ivar waiting: responses and single entries not yet with the backend.
-    :ivar watchers: open watches; `channels`: how many channels they watch.
-    """
-
-    writing: OutboxStats
-    reading: HubStats
-    open: int
-    waiting: int
-    watchers: int
-    channels: int
-
-
-class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a cancel.
-
-    :ivar state: how the response stands: ``cancelled``; ``complete``, ``failed`` or ``abandoned``
-        when it ended otherwise; ``pending``: it has not started, and will be cancelled when it
-        does; ``streaming``: its producer did not answer in time.
-    """
-
-    response_id: str
-    state: State | Literal["pending"]
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether the response has ended."""
-        return self.state not in ("pending", "streaming")
 
 
 class Page:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tokenwire._draft import Draft, PartKey
 from tokenwire._names import check_name
-from tokenwire._outbox import Slot, now_ms
+from tokenwire._outbox import now_ms
+from tokenwire._receipt import Receipt
+from tokenwire._redact import describe, redact
+from tokenwire._slot import Slot
 from tokenwire._text import well_formed
 from tokenwire.backend import Entry
 from tokenwire.errors import (
@@ -34,39 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["PartWriter", "Receipt", "ResponseWriter"]
 
 logger = logging.getLogger("tokenwire")
-
-_MAX_ERROR = 2000  # code points of an error's text that watchers get
-_SECRETS = re.compile(
-    r"(?i)(?<=://)[^\s/@]+(?=@)"  # user:password@host
-    r"|\b(?:sk|pk|rk|xox[a-z]|gh[a-z])[-_][\w-]{8,}"  # keys with the usual prefixes
-    r"|(?<=bearer )[\w.~+/=-]+"
-    r"|(?<=api_key=)[^\s&'\"]+|(?<=api-key: )\S+|(?<=password=)[^\s&'\"]+|(?<=token=)[^\s&'\"]+"
-)
-
-
-def redact(text: str) -> str:
-    """Mask what looks like a credential, and bound the length."""
-    return well_formed(_SECRETS.sub("***", text))[:_MAX_ERROR]
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """How the delivery of a response stands.
-
-    :ivar status: ``pending``: not all of it is with the backend yet; ``delivered``: all of it is;
-        ``recovered``: likewise, and at least once only after a snapshot of the whole text took the
-        place of deltas that were lost; ``lost``: the backend would not take (all of) it;
-        ``refused``: it belongs to another producer or was declared abandoned.
-    :ivar cursor: of the last event known to be in the log.
-    :ivar retries: how many times an entry was sent again.
-    :ivar recoveries: how many snapshots were sent in place of lost deltas.
-    :ivar error: why it was lost or refused.
-    """
-
-    status: Literal["pending", "delivered", "recovered", "lost", "refused"]
-    cursor: str | None = None
-    retries: int = 0
-    recoveries: int = 0
-    error: str | None = None
 
 
 class PartWriter(PartKey):
@@ -295,7 +262,7 @@ class ResponseWriter:
             state=state,
             finish_reason=None if finish_reason is None else well_formed(str(finish_reason)),
             usage=cast("dict[str, Any]", told) if isinstance(told, dict) else None,
-            error=_describe(error),
+            error=describe(error),
             ts=now_ms(),
         )
         self._ops.append((event, None))
@@ -461,20 +428,6 @@ class ResponseWriter:
         with self._lock:
             if not self._settled.done():
                 self._settled.set_result(self.receipt)
-
-
-def _describe(error: BaseException | str | None) -> str | None:
-    """What watchers are told of an error."""
-    if error is None:
-        return None
-    if isinstance(error, str):
-        return redact(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    name = type(error).__name__
-    return redact(f"{name}: {text}" if text else name)
 
 
 def _call(callback: Callable[[], object]) -> None:
