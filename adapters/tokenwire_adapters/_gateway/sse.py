@@ -1,0 +1,230 @@
+"""Event streams (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tokenwire.encoding import Encoder, find_encoder
+from tokenwire.watch import Watch
+from tokenwire_adapters._gateway.auth import Caller
+from tokenwire_adapters._gateway.frames import StreamFramer, named
+from tokenwire_adapters._gateway.http import Message, Receive, Request, Send, send_response
+from tokenwire_adapters._gateway.lines import Line, retry_hint
+from tokenwire_adapters._gateway.problems import Problem, problem_of
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._gateway.core import Core
+
+__all__ = ["Plan", "plan_of", "serve_events"]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # no-transform: a proxy that compressed would hold tokens back until it has a block full.
+    (b"cache-control", b"no-cache, no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_PROLOGUE = b"retry: 2000\n\n"
+_COMMENT = b": keep-alive\n\n"
+_LAST_WORDS = 2.0  # seconds that a goodbye may take
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asked to watch."""
+
+    channel: str
+    after: str | None = None
+    rewind: str | None = None
+    response: str | None = None
+    format: str = "native"
+    wait: bool = True
+
+
+def plan_of(request: Request, channel: str) -> Plan:
+    """Read the parameters of an event stream. :raises Problem: where they are wrong."""
+    last = request.header(b"last-event-id")
+    if last is not None:
+        try:
+            # EventSource sends UTF-8; header values are latin-1 in ASGI.
+            last = last.encode("latin-1").decode()
+        except UnicodeError as error:
+            raise Problem("bad_cursor", "Last-Event-ID is not UTF-8") from error
+        if len(last) > 512:
+            raise Problem("bad_cursor", "Last-Event-ID is over 512 characters")
+    after = last or request.parameter("after")
+    wait = request.parameter("wait")
+    if wait not in (None, "0", "1"):
+        raise Problem("bad_request", "wait is 0 or 1")
+    return Plan(
+        channel=channel,
+        after=after,
+        rewind=None if after else request.parameter("rewind", 32),
+        response=request.parameter("response"),
+        format=request.parameter("format", 64) or "native",
+        wait=wait != "0",
+    )
+
+
+def encoder_for(name: str) -> Callable[[], Encoder]:
+    """Find a format. :raises Problem: ``bad_format`` when there is none of this name."""
+    try:
+        return find_encoder(name)
+    except ValueError as error:
+        raise Problem("bad_format", str(error)) from error
+
+
+async def serve_events(
+    core: Core,
+    caller: Caller,
+    plan: Plan,
+    receive: Receive,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Serve one event stream, from its parameters to its end.
+
+    :raises Problem: before the response has started; afterwards, the stream itself tells.
+    """
+    framer = StreamFramer(encoder_for(plan.format)())
+    with core.lines.admitted(caller):
+        if await _nothing_to_tell(core, plan):
+            await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
+            return
+        watch = core.sink.watch(
+            plan.channel, after=plan.after, rewind=plan.rewind, response=plan.response
+        )
+        try:
+            await core.within(watch.aopen())
+            stream = _Stream(core, caller, send, framer, watch, plan)
+            with core.lines.listed(stream):
+                await stream.run(receive, headers)
+        finally:
+            watch.close()
+
+
+async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
+    """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
+    if not plan.wait and plan.response is None and not await core.anything_streams(plan.channel):
+        return True
+    if plan.response is None or plan.after is None:
+        return False
+    response, cursor = await core.look_up(plan.channel, plan.response)
+    if response is None or not response.ended or cursor is None:
+        return False
+    order = core.sink.backend.order
+    try:
+        return bool(order(plan.after) >= order(cursor))
+    except TypeError:  # cursors of another age of the log
+        return False
+
+
+class _Stream(Line):
+    """One open event stream."""
+
+    def __init__(
+        self,
+        core: Core,
+        caller: Caller,
+        send: Send,
+        framer: StreamFramer,
+        watch: Watch,
+        plan: Plan,
+    ) -> None:
+        super().__init__(caller, send, "sse")
+        self._core = core
+        self._framer = framer
+        self._watch = watch
+        self._plan = plan
+
+    async def run(self, receive: Receive, headers: list[tuple[bytes, bytes]]) -> None:
+        more = [(k.lower().encode(), v.encode()) for k, v in self._framer.encoder.headers.items()]
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_HEADERS, *more, *headers],
+            }
+        )
+        last = b""
+        listener = asyncio.create_task(self._listen(receive))
+        try:
+            with self.serving():
+                last = await self._pump()
+        except Exception as error:
+            last = self._failed(problem_of(error))
+        finally:
+            listener.cancel()
+        if self.reason is not None:
+            last = self._dropped()
+        if self.reason not in ("gone", "slow"):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._send_last(last)
+
+    async def _send_last(self, data: bytes) -> None:
+        self._core.count(0, len(data))
+        await self.send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.drop("gone")
+
+    async def _pump(self) -> bytes:
+        """Send events until there are no more; return what is to be sent last."""
+        framer, watch = self._framer, self._watch
+        await self._write(_PROLOGUE + framer.begin())
+        position = watch.position
+        if not watch.waiting:  # nothing to hydrate with
+            await self._ready(position)
+        whole, conflated = watch.waiting, 0
+        while items := await watch.abatch():
+            if whole or conflated != watch.conflated:
+                first, whole, conflated = whole, False, watch.conflated
+                for data in framer.whole(items, items[-1].event.cursor):
+                    await self._write(data, len(items))
+                if first:
+                    await self._ready(position)
+            else:
+                data = framer.live(items)
+                if data:
+                    await self._write(data, len(items))
+            if framer.finished:
+                break
+        if self._plan.response is None and not framer.finished:
+            self.reason = "bye"  # the sink was closed
+        return framer.end()
+
+    async def _ready(self, cursor: str | None) -> None:
+        if self._framer.native:
+            await self._write(named("ready", {"type": "ready", "cursor": cursor}, id=cursor))
+
+    async def _write(self, data: bytes, events: int = 0) -> None:
+        self._core.count(events, len(data))
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _failed(self, problem: Problem) -> bytes:
+        return named("error", problem.document()) if self._framer.native else self._framer.end()
+
+    def _dropped(self) -> bytes:
+        if self.reason == "expired":
+            return self._failed(Problem("token_expired", "the token has expired"))
+        if self.reason == "bye":
+            retry = retry_hint()
+            hint = f"retry: {retry}\n".encode()
+            return hint + (
+                named("bye", {"type": "bye", "retry": retry}) if self._framer.native else b"\n"
+            )
+        return b""
+
+    def keep_alive(self) -> Message:
+        self._core.count(0, len(_COMMENT))
+        return {"type": "http.response.body", "body": _COMMENT, "more_body": True}

@@ -1,0 +1,43 @@
+"""OpenTelemetry spans, where opentelemetry-api is installed; else nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Span", "span"]
+
+try:
+    from opentelemetry import trace as _trace
+except ImportError:  # pragma: no cover - the extra is not installed
+    _tracer: Any = None
+else:
+    _tracer = _trace.get_tracer("tokenwire.gateway")
+
+
+class Span:
+    """What may be said about what is going on."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, inner: Any = None) -> None:
+        self._span = inner
+
+    def set(self, name: str, value: str | float) -> None:
+        """Set an attribute."""
+        if self._span is not None:
+            self._span.set_attribute(name, value)
+
+
+_NOTHING = Span()
+
+
+@contextmanager
+def span(name: str, attributes: Mapping[str, Any]) -> Generator[Span, None, None]:
+    """Cover the body with a span."""
+    if _tracer is None:
+        yield _NOTHING
+        return
+    with _tracer.start_as_current_span(name, attributes=dict(attributes)) as inner:
+        yield Span(inner)

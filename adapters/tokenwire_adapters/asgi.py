@@ -1,0 +1,43 @@
+"""The gateway: channels over HTTP and WebSocket, for browsers and everything else.
+
+    from tokenwire_adapters.asgi import Gateway
+
+    app.mount("/tokenwire", Gateway("redis://localhost", authorize=may))
+
+See docs/gateway.md for the routes and protocols, and docs/security.md for who may do what.
+"""
+
+from __future__ import annotations
+
+from tokenwire.errors import MissingExtra
+
+try:
+    import joserfc
+    import starlette
+except ImportError as _error:
+    raise MissingExtra(
+        f'the gateway needs {_error.name}: pip install "tokenwire[gateway]"'
+    ) from _error
+
+from tokenwire_adapters._gateway.auth import Authorize
+from tokenwire_adapters._gateway.gateway import Gateway
+from tokenwire_adapters._gateway.limits import Limits
+from tokenwire_adapters._gateway.logs import MaskTokens
+from tokenwire_adapters._gateway.middleware import TokenwireMiddleware
+from tokenwire_adapters._gateway.problems import AccessDenied
+from tokenwire_adapters._gateway.response import EventsResponse
+from tokenwire_adapters._gateway.tokens import Tokens, mint_token
+
+__all__ = [
+    "AccessDenied",
+    "Authorize",
+    "EventsResponse",
+    "Gateway",
+    "Limits",
+    "MaskTokens",
+    "Tokens",
+    "TokenwireMiddleware",
+    "mint_token",
+]
+
+_ = joserfc, starlette
