@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
@@ -174,14 +174,7 @@ class Guard:
 
     async def _ask(self, authorize: Authorize, caller: Caller, channel: str, action: str) -> None:
         try:
-            if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(
-                getattr(authorize, "__call__", None)  # noqa: B004
-            ):
-                answer: Any = await authorize(caller.connection, channel, action)
-            else:
-                answer = await run_in_threadpool(authorize, caller.connection, channel, action)
-                if isinstance(answer, Awaitable):
-                    answer = await answer
+            answer = await _called(authorize, caller.connection, channel, action)
         except Problem:
             raise
         except AccessDenied as error:
@@ -204,6 +197,16 @@ class Guard:
             raise Problem("forbidden", f"{action!r} in channel {channel!a} is not allowed")
         if answer is not True:
             caller.principal = str(answer)[:256]
+
+
+async def _called(authorize: Authorize, *arguments: Any) -> Any:
+    """Call a function that may be async, or block."""
+    if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(
+        getattr(authorize, "__call__", None)  # noqa: B004
+    ):
+        return await authorize(*arguments)
+    answer: Any = await run_in_threadpool(authorize, *arguments)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def same_origin(request: Request, origin: str) -> bool:

@@ -35,8 +35,8 @@ class Gateway:
         and closes; by default ``$TOKENWIRE_URL``, else ``memory://``.
     :param authorize: ``authorize(connection, channel, action)``, sync (run in a thread) or async.
         `connection` is Starlette's `HTTPConnection`; `action` is ``subscribe``,
-        ``history``, ``cancel`` or ``input``. It returns a principal (a string that names the user) or True to allow, False to
-        refuse, or raises `AccessDenied` or `PermissionError`. None refuses, too.
+        ``history``, ``cancel`` or ``input``. It returns a principal (a string that names the
+        user) or True to allow, False to refuse, or raises `AccessDenied` or `PermissionError`. None refuses, too.
     :param tokens: checks signed tokens. With both, both must allow.
     :param allow_origins: exact origins whose pages may use the gateway, beside its own.
     :param limits: what it takes.

@@ -29,8 +29,8 @@ class TokenwireMiddleware:
     Context variables carry both into handlers, into threads that the framework runs them in, and
     into streaming bodies.
 
-    :param channel: where the name of the channel comes from: a function of the ASGI scope, or one
-        of ``"header:NAME"``, ``"query:NAME"``, ``"cookie:NAME"``, ``"path:/chats/{channel}/reply"``.
+    :param channel: where the name of the channel comes from: a function of the ASGI scope, or
+        ``"header:NAME"``, ``"query:NAME"``, ``"cookie:NAME"`` or ``"path:/chats/{channel}/reply"``.
         None leaves the channel to what names it otherwise. What comes from a client is as
         trustworthy as the client: check that it may write there.
     :param run: the same for the run; by default every request is a run of its own, with ``""`` of
