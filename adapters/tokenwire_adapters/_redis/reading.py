@@ -1,0 +1,192 @@
+"""Replays, history and the reaper: one round trip each, as a rule."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tokenwire.backend import HistoryPage, Replay, ReplayFrom
+from tokenwire.errors import BackendUnavailable, InvalidCursor
+from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
+from tokenwire_adapters._redis.codec import Stored, decode_log, merge
+from tokenwire_adapters._redis.cursors import NOTHING, Place, parse, parse_page, show
+from tokenwire_adapters._redis.errors import translate
+from tokenwire_adapters._redis.options import Settings
+from tokenwire_adapters._redis.servers import Servers
+from tokenwire_adapters._redis.wire import Command
+from tokenwire_adapters._redis.writing import ScriptText, Writing, run_script
+
+__all__ = ["Reading"]
+
+_READ = ScriptText("read.lua")
+_LARGEST = 2**53 - 1  # what Lua can count to
+
+
+class Reading:
+    """What reads channels."""
+
+    def __init__(self, servers: Servers, settings: Settings, writing: Writing) -> None:
+        self._servers = servers
+        self._settings = settings
+        self._writing = writing
+
+    async def _ask(self, base: str, mode: str, *numbers: int, wanted: str = "") -> Any:
+        """Run the reading script, after ending what is abandoned."""
+        token = "1" if self._settings.granularity == "token" else "0"
+        padded = [*numbers, 0, 0, 0][:3]
+        call: Command = (1, base, mode, *padded, wanted, token)
+        for _ in range(64):
+            reply = await self._call(base, call)
+            if reply[0] != b"reap":
+                return reply
+            await self._writing.reap(base, [name.decode() for name in reply[1:]])
+        raise BackendUnavailable("abandoned responses cannot be ended")
+
+    async def _call(self, base: str, call: Command) -> Any:
+        node = await self._servers.node(base)
+        try:
+            (reply,) = await run_script(node.read, _READ, [call])
+        except Exception as error:
+            await self._servers.failed(error, node)
+            raise translate(error, node.shown) from error
+        if isinstance(reply, Exception):
+            await self._servers.failed(reply, node)
+            raise translate(reply, node.shown) from reply
+        return reply
+
+    async def reap(self, channel: str) -> int:
+        """End what is abandoned (see `Backend.reap`)."""
+        base = self._writing.base(channel)
+        node = await self._servers.node(base)
+        try:
+            replies = await node.read.run(
+                [("TIME",), ("ZRANGE", f"{base}:open", 0, 255, "WITHSCORES")]
+            )
+        except Exception as error:
+            raise translate(error, node.shown) from error
+        for reply in replies:
+            if isinstance(reply, Exception):
+                await self._servers.failed(reply, node)
+                raise translate(reply, node.shown) from reply
+        (seconds, micros), leases = replies
+        now = int(seconds) * 1000 + int(micros) // 1000
+        pairs = zip(leases[::2], leases[1::2], strict=True)
+        dead = [name.decode() for name, lease in pairs if float(lease) < now]
+        return await self._writing.reap(base, dead) if dead else 0
+
+    # -- replay
+
+    async def replay(self, channel: str, start: ReplayFrom) -> Replay:
+        """Read what a reader needs before it goes live (see `Backend.replay`)."""
+        base = self._writing.base(channel)
+        wanted = start.response_id or ""
+        if start.after is not None:
+            place = parse(start.after)
+            reply = await self._ask(base, "after", *place, wanted=wanted)
+        elif start.all:
+            reply = await self._ask(base, "all", wanted=wanted)
+        elif start.since is not None:
+            since = min(max(start.since, 0), _LARGEST)
+            reply = await self._ask(base, "since", since, wanted=wanted)
+        elif start.count is not None:
+            count = min(max(start.count, 0), 10**6)
+            reply = await self._ask(base, "count", count, wanted=wanted)
+        else:
+            reply = await self._ask(base, "live", wanted=wanted)
+        kind = reply[0]
+        if kind == b"none":
+            reset = start.after not in (None, NOTHING)
+            return Replay(events=(), cursor=NOTHING, reset=reset)
+        if kind == b"ahead":
+            raise InvalidCursor(f"cursor {start.after!r} is ahead of its channel")
+        if kind == b"exact":
+            _, _, head, log = reply
+            events = decode_log(log, parse(start.after or NOTHING))
+            if wanted:
+                events = [event for event in events if event.response_id == wanted]
+            if self._settings.granularity == "response":
+                events = merge(events)
+            return Replay(events=tuple(events), cursor=head.decode())
+        return self._whole(channel, reply, wanted)
+
+    def _whole(self, channel: str, reply: Any, wanted: str) -> Replay:
+        """What a reader without state is to know."""
+        _, now, head, reset, shown, responses, singles, tail, one_by_one = reply
+        after = _place(shown)
+        age = self._settings.retention.age
+        oldest = 0 if age is None else int(now) - int(age * 1000)
+        found: list[tuple[Place, Event]] = []
+        whole: set[str | None] = set()
+        ts = int(time.time() * 1000)
+        for stored in map(Stored, responses):
+            ended = stored.state != "streaming"
+            if not stored.whole or (ended and stored.last[0] < oldest):
+                continue
+            if not wanted and ended and stored.last <= after:
+                continue
+            if one_by_one and stored.first > after:
+                continue  # its events follow below, one by one
+            whole.add(stored.id)
+            response = stored.response(channel)
+            snapshot = SnapshotEvent(response=response, cursor=show(stored.last), ts=ts)
+            found.append((stored.last, snapshot))
+        for event in decode_log(tail if one_by_one else singles, after):
+            if wanted and event.response_id != wanted:
+                continue
+            if event.response_id in whole and not isinstance(event, CancelEvent | DataEvent):
+                continue  # it is in the snapshot
+            place = parse(event.cursor or NOTHING)
+            if place[0] >= oldest:
+                found.append((place, event))
+        found.sort(key=lambda pair: pair[0])
+        events = tuple(event for _, event in found)
+        return Replay(events=events, cursor=head.decode(), reset=bool(reset))
+
+    # -- history
+
+    async def history(self, channel: str, limit: int, before: str | None) -> HistoryPage:
+        """Read a page of responses (see `Backend.history`)."""
+        base = self._writing.base(channel)
+        born, number = (None, 0) if before is None else parse_page(before)
+        if born is not None and number == 0:
+            return HistoryPage(items=())
+        most = min(max(limit, 1), 1000)
+        reply = await self._ask(base, "history", most, number, self._settings.page_bytes)
+        if reply[0] == b"none":
+            return HistoryPage(items=())
+        _, now, following, first, responses = reply
+        if born is not None and born != first.decode():
+            return HistoryPage(items=())  # a page of a channel that is gone
+        age = self._settings.retention.age
+        oldest = 0 if age is None else int(now) - int(age * 1000)
+        items = tuple(
+            stored.response(channel)
+            for stored in map(Stored, responses)
+            if stored.whole and (stored.state == "streaming" or stored.last[0] >= oldest)
+        )
+        more = f"{first.decode()}-{following.decode()}" if following else None
+        return HistoryPage(items=items, next=more)
+
+    # -- doctor
+
+    async def check(self) -> dict[str, Any]:
+        """Try out what the backend needs (see `Backend.check`)."""
+        base = self._writing.base("tokenwire-check")
+        await self._call(base, (1, base, "history", 1, 0, 1, "", "0"))
+        told: dict[str, Any] = {"backend": "RedisBackend", "kind": self._servers.target.kind}
+        told["where"] = self._servers.target.shown
+        told["server"] = self._servers.flavour
+        told["version"] = ".".join(map(str, self._servers.version))
+        told["sharded pub/sub"] = self._servers.sharded
+        told["granularity"] = self._settings.granularity
+        begun = time.perf_counter()
+        await self._call(base, (1, base, "history", 1, 0, 1, "", "0"))
+        told["round trip"] = f"{(time.perf_counter() - begun) * 1000:.2f} ms"
+        return told
+
+
+def _place(text: bytes) -> Place:
+    ms, seq, index = text.split(b"-")
+    return int(ms), int(seq), int(index)
+
+

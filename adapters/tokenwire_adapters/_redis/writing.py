@@ -1,0 +1,293 @@
+"""Publishing, leases and reaping: one script call for each server and round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from tokenwire.backend import Entry, Lease, LeaseState, Outcome
+from tokenwire.errors import (
+    BackendError,
+    BackendUnavailable,
+    Fenced,
+    PublishRejected,
+    ResponseUnknown,
+)
+from tokenwire.events import CancelEvent, State, decode_msgpack
+from tokenwire_adapters._redis.codec import (
+    ENTRY,
+    REAP,
+    RENEW,
+    SINGLE,
+    encode_events,
+    pack,
+    reaches_producers,
+)
+from tokenwire_adapters._redis.cursors import base_key
+from tokenwire_adapters._redis.errors import said, translate
+from tokenwire_adapters._redis.options import Settings
+from tokenwire_adapters._redis.servers import Node, Servers
+from tokenwire_adapters._redis.wire import Command, Wire
+
+__all__ = ["ScriptText", "Writing", "run_script"]
+
+_OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _FAILED = 0, 1, 2, 3, 4, 9
+_TOGETHER = 64  # jobs in one call of the script, so that Redis serves others in between
+_MAX_PENDING = 2048  # keys of retries, and cancels before the start, for each channel: twice that
+_MAX_MESSAGE = 2**20  # bytes; larger entries are announced, and read from the log
+_MAX_PAYLOAD = 128 * 2**20  # bytes; Redis itself takes 512 MiB
+_CHANNEL_KEYS = ("", ":log", ":open", ":starts", ":ends", ":sizes", ":singles")
+_PENDING_KEYS = (":cancels", ":cancels:old", ":keys", ":keys:old")
+
+
+class ScriptText:
+    """A Lua script of this package."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__ or __name__).joinpath(name).read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_WRITE = ScriptText("write.lua")
+
+
+async def run_script(
+    wire: Wire, script: ScriptText, calls: Sequence[Command], extra: Sequence[Command] = ()
+) -> list[Any]:
+    """Call a script once for each of `calls` (keys and arguments), in one round trip.
+
+    Where the server does not know the script yet, it is told, and the calls are made again.
+    """
+    replies = await wire.run([*(("EVALSHA", script.sha, *call) for call in calls), *extra])
+    if any(isinstance(reply, Exception) and said(reply) == "NOSCRIPT" for reply in replies):
+        # None of them ran: they all came over one connection, one after the other.
+        again = [("EVAL", script.text, *calls[0])]
+        again += [("EVALSHA", script.sha, *call) for call in calls[1:]]
+        replies = await wire.run([*again, *extra])
+    return replies
+
+
+class _Group:
+    """Jobs for one call of the script."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self.jobs: list[list[Any]] = []
+        self.payloads: list[bytes] = []
+        self.keys: dict[str, None] = {}
+
+    def add(self, place: int, job: list[Any], payload: bytes | None, keys: Sequence[str]) -> None:
+        if payload is not None:
+            self.payloads.append(payload)
+            job[2] = len(self.payloads) + 2
+        self.places.append(place)
+        self.jobs.append(job)
+        self.keys.update(dict.fromkeys(keys))
+
+    def command(self, settings: bytes) -> Command:
+        keys = list(self.keys)
+        return (len(keys), *keys, settings, pack(self.jobs), *self.payloads)
+
+
+class _Result:
+    """What the script says of one job."""
+
+    __slots__ = ("cancel", "code", "cursor", "message", "state")
+
+    def __init__(self, line: str, cancels: Sequence[bytes]) -> None:
+        code, cursor, state, place, self.message = line.split(" ", 4)
+        self.code = int(code)
+        self.cursor = None if cursor == "-" else cursor
+        self.state = state if state != "-" else None
+        self.cancel: CancelEvent | None = None
+        if place != "0":
+            event = decode_msgpack(cancels[int(place) - 1])
+            self.cancel = event if isinstance(event, CancelEvent) else None
+
+
+class Writing:
+    """What changes channels."""
+
+    def __init__(self, servers: Servers, settings: Settings) -> None:
+        self._servers = servers
+        self._prefix = settings.prefix
+        self._settings = settings
+        keep = settings.retention
+        self._arguments: list[Any] = [
+            keep.events,
+            keep.event_bytes,
+            keep.responses,
+            keep.bytes,
+            0 if keep.age is None else max(1, int(keep.age * 1000)),
+            "PUBLISH",
+            settings.granularity == "token",
+            _MAX_PENDING,
+            _MAX_MESSAGE,
+        ]
+
+    def base(self, channel: str) -> str:
+        """The key of a channel."""
+        return base_key(self._prefix, channel)
+
+    # -- publishing
+
+    async def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Publish entries (see `Backend.publish`)."""
+        outcomes: list[Outcome | None] = [None] * len(entries)
+        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        for place, entry in enumerate(entries):
+            try:
+                made.append((place, *self._job(entry)))
+            except PublishRejected as error:
+                outcomes[place] = Outcome(error=error)
+        results = await self._run(made)
+        for place, result in results.items():
+            outcomes[place] = _outcome(entries[place], result)
+        # Every place has one: each was refused above, or ran, or failed with its server.
+        return [outcome or Outcome(error=BackendUnavailable("no answer")) for outcome in outcomes]
+
+    def _job(self, entry: Entry) -> tuple[str, list[Any], bytes, Sequence[str]]:
+        base = self.base(entry.channel)
+        try:
+            payload, ops = encode_events(entry.events)
+        except (TypeError, ValueError, OverflowError, UnicodeError) as error:
+            raise PublishRejected(f"cannot be encoded: {error}") from error
+        if len(payload) > _MAX_PAYLOAD:
+            raise PublishRejected(f"{len(payload)} bytes at once are more than Redis takes")
+        keys = [base + part for part in _CHANNEL_KEYS]
+        if entry.response_id is None:
+            keys += [base + part for part in _PENDING_KEYS]
+            keys += [f"{base}:r:{one}" for event in entry.events if (one := event.response_id)]
+            aside = reaches_producers(entry.events)
+            return base, [SINGLE, base, 0, entry.key or "", ops, aside], payload, keys
+        response_id = entry.response_id
+        keys += [base + part for part in _PENDING_KEYS[:2]]
+        keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
+        lease = max(1, int(entry.lease * 1000))
+        job = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops]
+        return base, job, payload, keys
+
+    # -- leases
+
+    async def renew(self, leases: Sequence[Lease]) -> list[LeaseState]:
+        """Renew leases (see `Backend.renew`)."""
+        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        for place, lease in enumerate(leases):
+            base = self.base(lease.channel)
+            keys = [base + part for part in _CHANNEL_KEYS]
+            keys += [f"{base}:r:{lease.response_id}", f"{base}:t:{lease.response_id}"]
+            ttl = max(1, int(lease.ttl * 1000))
+            job = [RENEW, base, lease.response_id, lease.fence, ttl]
+            made.append((place, base, job, None, keys))
+        states: list[LeaseState] = []
+        results = await self._run(made)
+        for place in range(len(leases)):
+            result = results[place]
+            if isinstance(result, BackendError):
+                raise result
+            if result.code == _FAILED:
+                raise translate(result.message, self._servers.target.shown)
+            states.append(LeaseState(lost=result.code != _OK, cancel=result.cancel))
+        return states
+
+    async def reap(self, base: str, response_ids: Sequence[str]) -> int:
+        """End those of these responses whose lease ran out; say how many this call ended."""
+        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        for place, response_id in enumerate(response_ids):
+            keys = [base + part for part in _CHANNEL_KEYS]
+            keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
+            made.append((place, base, [REAP, base, response_id], None, keys))
+        results = await self._run(made)
+        for result in results.values():
+            if isinstance(result, BackendError):
+                raise result
+            if result.code == _FAILED:
+                raise translate(result.message, self._servers.target.shown)
+        return sum(
+            isinstance(result, _Result) and result.code == _OK for result in results.values()
+        )
+
+    # -- running
+
+    async def _run(
+        self, made: Sequence[tuple[int, str, list[Any], bytes | None, Sequence[str]]]
+    ) -> dict[int, _Result | BackendError]:
+        """Run jobs, grouped by server; the order within a channel is kept."""
+        results: dict[int, _Result | BackendError] = {}
+        by_node: dict[Node, list[_Group]] = {}
+        by_channel: dict[str, _Group] = {}
+        for place, base, job, payload, keys in made:
+            try:
+                node = await self._servers.node(base)
+            except BackendError as error:
+                results[place] = error
+                continue
+            groups = by_node.setdefault(node, [])
+            if self._servers.cluster:  # the keys of one call share a slot
+                group = by_channel.get(base)
+                if group is None or len(group.jobs) >= _TOGETHER:
+                    group = by_channel[base] = _Group()
+                    groups.append(group)
+            else:
+                if not groups or len(groups[-1].jobs) >= _TOGETHER:
+                    groups.append(_Group())
+                group, keys = groups[-1], (base,)
+            group.add(place, job, payload, keys)
+        if len(by_node) == 1:
+            ((node, groups),) = by_node.items()
+            await self._call(node, groups, results)
+        elif by_node:
+            await asyncio.gather(
+                *(self._call(node, groups, results) for node, groups in by_node.items())
+            )
+        return results
+
+    async def _call(
+        self, node: Node, groups: Sequence[_Group], results: dict[int, _Result | BackendError]
+    ) -> None:
+        self._arguments[5] = "SPUBLISH" if self._servers.sharded else "PUBLISH"
+        settings = pack(self._arguments)
+        wanted = self._settings.replicas
+        extra = [("WAIT", wanted, int(self._settings.timeout * 500))] if wanted else []
+        calls = [group.command(settings) for group in groups]
+        try:
+            replies = await run_script(node.write, _WRITE, calls, extra)
+        except Exception as error:
+            replies = [error] * (len(calls) + len(extra))
+        if wanted and not (isinstance(replies[-1], int) and replies[-1] >= wanted):
+            lag = BackendUnavailable(f"fewer than {wanted} replicas have it ({node.shown})")
+            replies = [one if isinstance(one, Exception) else lag for one in replies]
+        for group, reply in zip(groups, replies, strict=False):
+            if isinstance(reply, Exception):
+                await self._servers.failed(reply, node)
+                problem = translate(reply, node.shown)
+                results.update(dict.fromkeys(group.places, problem))
+                continue
+            for place, line in zip(group.places, reply[0].decode().split("\n"), strict=True):
+                results[place] = result = _Result(line, reply[1:])
+                if result.code == _FAILED:
+                    await self._servers.failed(result.message, node)
+                    results[place] = translate(result.message, node.shown)
+
+
+def _outcome(entry: Entry, result: _Result | BackendError) -> Outcome:
+    if isinstance(result, BackendError):
+        return Outcome(error=result)
+    name = entry.response_id
+    error: BackendError | None = None
+    if result.code == _FENCED:
+        error = Fenced(f"response {name!r} belongs to another producer")
+    elif result.code == _ENDED:
+        error = Fenced(f"response {name!r} has ended")
+    elif result.code == _UNKNOWN:
+        error = ResponseUnknown(f"no response {name!r} here")
+    elif result.code == _GAP:
+        error = PublishRejected(f"response {name!r} lacks what precedes {result.message}")
+    if error is not None:
+        return Outcome(error=error)
+    state: Any = result.state
+    known: State | None = state
+    return Outcome(cursor=result.cursor, cancel=result.cancel, state=known)

@@ -1,0 +1,35 @@
+"""The contract of all backends, on one server, on a Cluster, and behind Sentinels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.redis_support import RedisCluster, RedisServer
+from tokenwire.backend import Backend, Granularity
+from tokenwire.testing import BackendContract
+from tokenwire_adapters.redis import RedisBackend
+
+pytestmark = pytest.mark.redis
+
+
+class TestOneServer(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, _one_redis: RedisServer) -> Iterator[None]:
+        self.server = _one_redis
+        yield
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        return lambda: RedisBackend(self.server.url, granularity=granularity)
+
+
+class TestCluster(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, _one_redis_cluster: RedisCluster) -> Iterator[None]:
+        self.cluster = _one_redis_cluster
+        yield
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        url = self.cluster.url.replace("redis://", "redis+cluster://")
+        return lambda: RedisBackend(url, granularity=granularity)
