@@ -22,22 +22,33 @@ from tokenwire.backend import (
     Replay,
     ReplayFrom,
 )
+from tokenwire.errors import MissingExtra
 from tokenwire.memory import Retention
 
 try:
-    import redis.asyncio  # noqa: F401
+    from tokenwire_adapters._redis.options import (
+        Settings,
+        Target,
+        from_client,
+        from_url,
+        settings_of,
+    )
+        Settings,
+        Target,
+        from_client,
+        from_url,
+        settings_of,
+    )
 except ImportError as error:
-    raise ImportError('the Redis backend needs redis-py: pip install "tokenwire[redis]"') from error
+    raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
 from tokenwire_adapters._redis.cursors import parse
 from tokenwire_adapters._redis.listening import Listening, Stand
-from tokenwire_adapters._redis.options import Settings, Target, from_client, from_url, settings_of
 from tokenwire_adapters._redis.reading import Reading
 from tokenwire_adapters._redis.servers import Servers
 from tokenwire_adapters._redis.writing import Writing
 
 __all__ = ["RedisBackend", "Retention"]
-
 
 
 class RedisBackend(Backend):
@@ -120,5 +131,3 @@ class RedisBackend(Backend):
         self._listening.abandon()
         self._servers.abandon()
         self._reset()
-
-

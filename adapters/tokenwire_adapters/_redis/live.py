@@ -8,7 +8,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import redis.exceptions as theirs
 
@@ -204,14 +204,15 @@ class Live:
                         await self._send("PING")
 
     def _take(self, reply: Any) -> None:
-        if not isinstance(reply, list) or len(reply) < 3:  # a pong
+        words = cast("list[Any]", reply) if isinstance(reply, list) else []
+        if len(words) < 3:  # a pong
             return
-        kind, name = reply[0], reply[1].decode()
+        kind, name, message = words[0], words[1].decode(), words[2]
         topic = self._topics.get(name)
         if kind in (b"message", b"smessage"):
             if topic is not None:
                 for listener in tuple(topic.listeners):
-                    listener.heard(reply[2])
+                    listener.heard(message)
         elif kind in (b"subscribe", b"ssubscribe"):
             if topic is not None:
                 self._confirmed(topic)
@@ -251,5 +252,3 @@ class Live:
         _left_behind.append((self._connection, self._task))
         self._connection = self._task = None
         self._topics = {}
-
-

@@ -235,7 +235,9 @@ def from_client(client: Any) -> Target:
         for name in ("read_from_replicas", "cluster_error_retry_attempts", "parser_class"):
             found.pop(name, None)
         found.setdefault("connection_class", next(iter(nodes)).connection_class)
-        return _target("cluster", tuple((node.host, int(node.port)) for node in nodes), _clean(found))
+        return _target(
+            "cluster", tuple((node.host, int(node.port)) for node in nodes), _clean(found)
+        )
     pool = getattr(client, "connection_pool", None)
     if pool is None or not hasattr(pool, "connection_kwargs"):
         raise ValueError("client must be a redis.asyncio.Redis or RedisCluster")

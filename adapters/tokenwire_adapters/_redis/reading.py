@@ -188,5 +188,3 @@ class Reading:
 def _place(text: bytes) -> Place:
     ms, seq, index = text.split(b"-")
     return int(ms), int(seq), int(index)
-
-

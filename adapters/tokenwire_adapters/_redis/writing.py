@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome
 from tokenwire.errors import (
@@ -70,6 +70,16 @@ async def run_script(
     return replies
 
 
+class _Job(NamedTuple):
+    """One job of the script, and the keys that it touches."""
+
+    place: int
+    base: str
+    words: list[Any]
+    payload: bytes | None
+    keys: Sequence[str]
+
+
 class _Group:
     """Jobs for one call of the script."""
 
@@ -79,12 +89,12 @@ class _Group:
         self.payloads: list[bytes] = []
         self.keys: dict[str, None] = {}
 
-    def add(self, place: int, job: list[Any], payload: bytes | None, keys: Sequence[str]) -> None:
-        if payload is not None:
-            self.payloads.append(payload)
-            job[2] = len(self.payloads) + 2
-        self.places.append(place)
-        self.jobs.append(job)
+    def add(self, job: _Job, keys: Sequence[str]) -> None:
+        if job.payload is not None:
+            self.payloads.append(job.payload)
+            job.words[2] = len(self.payloads) + 2
+        self.places.append(job.place)
+        self.jobs.append(job.words)
         self.keys.update(dict.fromkeys(keys))
 
     def command(self, settings: bytes) -> Command:
@@ -137,10 +147,10 @@ class Writing:
     async def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Publish entries (see `Backend.publish`)."""
         outcomes: list[Outcome | None] = [None] * len(entries)
-        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        made: list[_Job] = []
         for place, entry in enumerate(entries):
             try:
-                made.append((place, *self._job(entry)))
+                made.append(self._job(place, entry))
             except PublishRejected as error:
                 outcomes[place] = Outcome(error=error)
         results = await self._run(made)
@@ -149,7 +159,7 @@ class Writing:
         # Every place has one: each was refused above, or ran, or failed with its server.
         return [outcome or Outcome(error=BackendUnavailable("no answer")) for outcome in outcomes]
 
-    def _job(self, entry: Entry) -> tuple[str, list[Any], bytes, Sequence[str]]:
+    def _job(self, place: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
         try:
             payload, ops = encode_events(entry.events)
@@ -162,26 +172,27 @@ class Writing:
             keys += [base + part for part in _PENDING_KEYS]
             keys += [f"{base}:r:{one}" for event in entry.events if (one := event.response_id)]
             aside = reaches_producers(entry.events)
-            return base, [SINGLE, base, 0, entry.key or "", ops, aside], payload, keys
+            words = [SINGLE, base, 0, entry.key or "", ops, aside]
+            return _Job(place, base, words, payload, keys)
         response_id = entry.response_id
         keys += [base + part for part in _PENDING_KEYS[:2]]
         keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
         lease = max(1, int(entry.lease * 1000))
-        job = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops]
-        return base, job, payload, keys
+        words = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops]
+        return _Job(place, base, words, payload, keys)
 
     # -- leases
 
     async def renew(self, leases: Sequence[Lease]) -> list[LeaseState]:
         """Renew leases (see `Backend.renew`)."""
-        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        made: list[_Job] = []
         for place, lease in enumerate(leases):
             base = self.base(lease.channel)
             keys = [base + part for part in _CHANNEL_KEYS]
             keys += [f"{base}:r:{lease.response_id}", f"{base}:t:{lease.response_id}"]
             ttl = max(1, int(lease.ttl * 1000))
-            job = [RENEW, base, lease.response_id, lease.fence, ttl]
-            made.append((place, base, job, None, keys))
+            words = [RENEW, base, lease.response_id, lease.fence, ttl]
+            made.append(_Job(place, base, words, None, keys))
         states: list[LeaseState] = []
         results = await self._run(made)
         for place in range(len(leases)):
@@ -195,11 +206,11 @@ class Writing:
 
     async def reap(self, base: str, response_ids: Sequence[str]) -> int:
         """End those of these responses whose lease ran out; say how many this call ended."""
-        made: list[tuple[int, str, list[Any], bytes | None, Sequence[str]]] = []
+        made: list[_Job] = []
         for place, response_id in enumerate(response_ids):
             keys = [base + part for part in _CHANNEL_KEYS]
             keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
-            made.append((place, base, [REAP, base, response_id], None, keys))
+            made.append(_Job(place, base, [REAP, base, response_id], None, keys))
         results = await self._run(made)
         for result in results.values():
             if isinstance(result, BackendError):
@@ -212,30 +223,28 @@ class Writing:
 
     # -- running
 
-    async def _run(
-        self, made: Sequence[tuple[int, str, list[Any], bytes | None, Sequence[str]]]
-    ) -> dict[int, _Result | BackendError]:
+    async def _run(self, made: Sequence[_Job]) -> dict[int, _Result | BackendError]:
         """Run jobs, grouped by server; the order within a channel is kept."""
         results: dict[int, _Result | BackendError] = {}
         by_node: dict[Node, list[_Group]] = {}
         by_channel: dict[str, _Group] = {}
-        for place, base, job, payload, keys in made:
+        for job in made:
             try:
-                node = await self._servers.node(base)
+                node = await self._servers.node(job.base)
             except BackendError as error:
-                results[place] = error
+                results[job.place] = error
                 continue
             groups = by_node.setdefault(node, [])
             if self._servers.cluster:  # the keys of one call share a slot
-                group = by_channel.get(base)
+                group = by_channel.get(job.base)
                 if group is None or len(group.jobs) >= _TOGETHER:
-                    group = by_channel[base] = _Group()
+                    group = by_channel[job.base] = _Group()
                     groups.append(group)
+                group.add(job, job.keys)
             else:
                 if not groups or len(groups[-1].jobs) >= _TOGETHER:
                     groups.append(_Group())
-                group, keys = groups[-1], (base,)
-            group.add(place, job, payload, keys)
+                groups[-1].add(job, (job.base,))
         if len(by_node) == 1:
             ((node, groups),) = by_node.items()
             await self._call(node, groups, results)
@@ -266,8 +275,9 @@ class Writing:
                 problem = translate(reply, node.shown)
                 results.update(dict.fromkeys(group.places, problem))
                 continue
-            for place, line in zip(group.places, reply[0].decode().split("\n"), strict=True):
-                results[place] = result = _Result(line, reply[1:])
+            told, *cancels = cast("list[bytes]", reply)
+            for place, line in zip(group.places, told.decode().split("\n"), strict=True):
+                results[place] = result = _Result(line, cancels)
                 if result.code == _FAILED:
                     await self._servers.failed(result.message, node)
                     results[place] = translate(result.message, node.shown)
