@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from ably import AblyException, AblyRest
 from ably.types.channeloptions import ChannelOptions
@@ -18,7 +19,11 @@ from ably.types.message import Message
 from tests.ably_server import AblyServer, Key, Settings
 from tests.ably_server.clients import Subscriber, eventually, realtime, rest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # The SDK reads the times of presence messages in the old way.
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"),
+]
 
 
 @pytest.fixture
@@ -65,6 +70,28 @@ async def test_a_short_drop_is_resumed_without_loss(server: AblyServer, told: bo
         # After the resume the first append brought the whole text.
         texts = [m.data for m in seen.messages if m.action == 1]
         assert any(text.startswith("abc") for text in texts)
+
+
+async def test_what_was_missed_while_away_comes_once_and_in_order(server: AblyServer):
+    async with realtime(server, "agent") as agent, realtime(server, "watcher") as watcher:
+        seen, changes = Subscriber(), []
+        reader = watcher.channels.get("ai:x")
+        await reader.subscribe(seen.take)
+        reader.on("attached", lambda change: changes.append(change.resumed))
+        channel = agent.channels.get("ai:x")
+        await channel.publish("m", "0")
+        await seen.until(lambda mine: len(mine.messages) == 1)
+        server.faults.refuse()
+        server.faults.disconnect("watcher")
+        for index in range(1, 5):
+            await channel.publish("m", str(index))
+        assert len(seen.messages) == 1
+        server.faults.refuse(False)
+        await seen.until(lambda mine: len(mine.messages) == 5)
+        await channel.publish("m", "5")
+        await seen.until(lambda mine: mine.messages[-1].data == "5")
+        assert [message.data for message in seen.messages] == list("012345")
+        assert changes == [True]
 
 
 async def test_forgotten_connections_get_a_new_id(server: AblyServer):
@@ -298,6 +325,23 @@ async def test_wrong_credentials_fail_the_connection(server: AblyServer):
         async with realtime(server, token=token) as client:
             assert client.connection.state in {"failed", "disconnected"}
             assert client.connection.error_reason.code in {code, 40171, 80019}
+
+
+async def test_keys_over_rest(server: AblyServer):
+    url = f"http://127.0.0.1:{server.port}/channels/ai%3Ax/messages"
+    async with httpx.AsyncClient() as http:
+        for key, status, code in (
+            (server.key.full, 200, None),
+            ("app.key:wrong", 401, "40101"),
+            ("app.other:secret", 404, "40400"),
+            ("nonsense:secret", 400, "40005"),
+        ):
+            answer = await http.get(url, auth=tuple(key.split(":")))
+            assert (answer.status_code, answer.headers.get("X-Ably-Errorcode")) == (status, code)
+        server.key.revoked = True
+        answer = await http.get(url, auth=tuple(server.key.full.split(":")))
+        assert answer.json()["error"]["code"] == 40131
+        assert (await http.get(url)).json()["error"]["code"] == 40101
 
 
 async def test_capabilities_are_enforced(server: AblyServer):
