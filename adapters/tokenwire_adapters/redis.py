@@ -33,12 +33,6 @@ try:
         from_url,
         settings_of,
     )
-        Settings,
-        Target,
-        from_client,
-        from_url,
-        settings_of,
-    )
 except ImportError as error:
     raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
