@@ -107,6 +107,16 @@ class Parts:
         self.writer.part(kind, name=name, data=data)
 
 
+class _FrameworkClaim(Claim):
+    """A claim that tells which framework opened it."""
+
+    __slots__ = ("framework",)
+
+    def __init__(self, framework: str, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.framework = framework
+
+
 class ModelCall:
     """One call of a model.
 
@@ -117,19 +127,27 @@ class ModelCall:
     def __init__(
         self,
         sink: tokenwire.Sink,
+        framework: str,
         *,
         channel: str | Callable[[], str | None] | None,
         session: str | None,
         response_id: str,
         run: str,
         metadata: dict[str, Any],
+        raise_on_cancel: bool,
+        above: ModelCall | None = None,
     ) -> None:
         self.sink = sink
         self.writer: tokenwire.ResponseWriter | None = None
         self.parts: Parts | None = None
         self.below = False
         self.ended = False
+        self.claim: Claim
         outer = current_claim()
+        if above is not None and not above.ended:
+            outer = above.claim
+        elif isinstance(outer, _FrameworkClaim) and outer.framework == framework:
+            outer = None  # of a call before this one, which has not told of its end (yet)
         if outer is not None and not outer.taken:
             # A framework above told of this very call (LlamaIndex over LangChain, say): we are the
             # lower layer, and write for both.
@@ -137,12 +155,14 @@ class ModelCall:
             self.owns_claim = False
             outer.metadata = {**metadata, **outer.metadata}
         else:
-            self.claim = Claim(
+            self.claim = _FrameworkClaim(
+                framework,
                 channel=resolve_channel(channel, session=session),
                 run=current_run() or run,
                 response_id=response_id,
                 metadata=metadata,
                 sink=sink,
+                raise_on_cancel=raise_on_cancel,
             )
             self.owns_claim = True
         self._outer = outer
@@ -170,6 +190,11 @@ class ModelCall:
         self.writer = claim.writer = writer
         self.parts = Parts(writer)
         return self.parts
+
+    def withdraw(self) -> None:
+        """Leave the call to somebody else, who saw it at the same time."""
+        self.ended = True
+        self._uncover()
 
     @property
     def where(self) -> tokenwire.ResponseWriter | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import tokenwire
@@ -23,6 +24,7 @@ from tokenwire_adapters._langchain.runs import Call, Node, Runs
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.tracers import context
 except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
     raise tokenwire.MissingExtra(
         'TokenwireCallbackHandler needs langchain-core: pip install "tokenwire[langchain]"'
@@ -31,7 +33,7 @@ except ImportError as error:  # pragma: no cover - tried without the extra by te
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["TokenwireCallbackHandler"]
+__all__ = ["TokenwireCallbackHandler", "hear_all"]
 
 Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -82,6 +84,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         self._channel = channel
         self._metadata = metadata
         self._raise_on_cancel = raise_on_cancel
+        self._automatic = False
 
     def __copy__(self) -> TokenwireCallbackHandler:
         return self
@@ -126,7 +129,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if node is None:
             return
         for call in _runs.under(node):
-            if call.owner is self and call.model is not None:
+            if call.model is not None:
                 reason = None if isinstance(error, CANCELS) else f"the run failed: {error}"
                 call.model.cancel(reason)
 
@@ -181,17 +184,24 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         self, run_id: UUID, node: Node, tags: Any, metadata: dict[str, Any], batch: int
     ) -> None:
         key = run_id.int
-        if key in _runs.calls:
-            return  # another handler has it
+        other = _runs.calls.get(key)
+        if other is not None:
+            if self._automatic or not getattr(other.owner, "_automatic", False):
+                return  # another handler has it
+            _runs.remove(key)
+            if other.model is not None:
+                other.model.withdraw()
         call = Call(self, node, None)
         if _SILENT.isdisjoint(tags):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
+                "langchain",
                 channel=self._channel,
                 session=_session(metadata),
                 response_id=str(run_id),
                 run=node.root.id,
                 metadata=self._describe(metadata),
+                raise_on_cancel=self._raise_on_cancel,
             )
             call.model.cover()
         if call.model is None or batch > 1:
@@ -200,7 +210,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             if call.model is not None:
                 call.model.open()
             call.reserved = Claim()
-            call.reserved.take(self)
+            call.reserved.reserve(self)
             set_claim(call.reserved)
         dropped = _runs.add(key, call)
         if dropped is not None and dropped.model is not None:
@@ -306,8 +316,11 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         _runs.remove(run_id.int)
         if call.reserved is not None:
             call.reserved.close()
-        if call.model is not None:
-            call.model.fail(error)
+        if call.model is None:
+            return
+        if isinstance(error, tokenwire.ResponseCancelled) and call.model.stopped:
+            call.node.root.cancelled = error
+        call.model.fail(error)
 
     def _stop(self, call: Call) -> None:
         """A watcher cancelled: leave the model's stream, which closes it.
@@ -387,6 +400,26 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         except Exception as error:
             _reporter.report(error, self._sink)
             return None
+
+
+_everyone: ContextVar[TokenwireCallbackHandler | None] = ContextVar(
+    "tokenwire_langchain", default=None
+)
+
+
+def hear_all(handler: TokenwireCallbackHandler | None) -> None:
+    """Hear every call of this process through `handler` (None: no longer), with no code changed.
+
+    A handler that a call names itself comes first. For `tokenwire_adapters.auto`.
+    """
+    global _everyone
+    hooks: list[Any] = context._configure_hooks  # pyright: ignore[reportPrivateUsage]
+    hooks[:] = [hook for hook in hooks if hook[0] is not _everyone]
+    if handler is not None:
+        handler._automatic = True  # pyright: ignore[reportPrivateUsage]
+        # A default is seen by threads that were started with an empty context, too.
+        _everyone = ContextVar("tokenwire_langchain", default=handler)
+        context.register_configure_hook(_everyone, inheritable=True)
 
 
 def _gone(key: int) -> None:

@@ -22,6 +22,6 @@ def hear_claims() -> None:
         if name in sys.modules and name not in _tried:
             _tried.add(name)
             try:
-                getattr(importlib.import_module(f"tokenwire_adapters.{name}"), "_SDK").hear_claims()
+                importlib.import_module(f"tokenwire_adapters.{name}")._SDK.hear_claims()
             except Exception:
                 logger.warning("tokenwire: cannot listen to %s", name, exc_info=True)

@@ -1,0 +1,1 @@
+"""What the LlamaIndex adapter is made of."""

@@ -1,0 +1,320 @@
+"""Stream what LlamaIndex's models, chat engines, query engines and agents produce.
+
+>>> from llama_index.core.instrumentation import get_dispatcher
+>>> from tokenwire_adapters.llama_index import TokenwireEventHandler
+>>> get_dispatcher().add_event_handler(TokenwireEventHandler(channel="chat-42"))
+
+See docs/llama-index.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tokenwire
+from tokenwire.context import Claim, resolve_channel, set_claim
+from tokenwire_adapters._calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
+from tokenwire_adapters._sdk import seen
+from tokenwire_adapters._sdk._claims import hear_claims
+
+try:
+    from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+    from pydantic import PrivateAttr
+
+    from tokenwire_adapters._llama_index import spans
+    from tokenwire_adapters._llama_index.content import Reader
+except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
+    raise tokenwire.MissingExtra(
+        'TokenwireEventHandler needs llama-index-core: pip install "tokenwire[llama-index]"'
+    ) from error
+
+__all__ = ["TokenwireEventHandler", "hear_all"]
+
+_reporter = Reporter("the LlamaIndex handler")
+_tool_calls = ToolCalls()
+
+
+class _Call:
+    """A call of a model that is going on.
+
+    :ivar model: None where the call is not to be shown.
+    :ivar depth: how many layers of LlamaIndex tell of it under one span.
+    """
+
+    __slots__ = ("depth", "last", "model", "owner", "reader", "reserved", "streamed")
+
+    def __init__(self, owner: object, model: ModelCall | None) -> None:
+        self.owner = owner
+        self.model = model
+        self.reader = Reader()
+        self.reserved: Claim | None = None
+        self.depth = 1
+        self.last: object = None
+        self.streamed = False
+
+
+_calls: dict[str, _Call] = {}
+_lock = threading.Lock()
+
+
+class TokenwireEventHandler(BaseEventHandler):
+    """Writes the tokens, tool calls and tool results of LlamaIndex into channels.
+
+    One handler, added to the root dispatcher, serves the whole process, sync and async. It never
+    changes or breaks a call, but for a cancel. Where two handlers see the same call, the first one
+    has it.
+
+    LlamaIndex swallows what its handlers raise, so a handler alone cannot stop a model. With
+    `stop_provider`, the calls that go through the SDKs of OpenAI and Anthropic are listened to
+    there: a watcher's cancel closes the provider's response at once, and `ResponseCancelled`
+    leaves the model's stream and ends the agent. Calls of other providers run on unseen.
+
+    :param sink: where to write; by default `tokenwire.default_sink`, opened at the first call.
+    :param channel: its name, or a function that gives it; by default the context's channel, else
+        the ``thread_id`` (or ``session_id``) of LlamaIndex's `instrument_tags`.
+    :param metadata: told to watchers with each response.
+    :param stop_provider: patch the streams of the SDKs in use, for the calls of LlamaIndex alone.
+    """
+
+    _sink: tokenwire.Sink | None = PrivateAttr(default=None)
+    _channel: str | Callable[[], str | None] | None = PrivateAttr(default=None)
+    _metadata: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _stop_provider: bool = PrivateAttr(default=True)
+    _automatic: bool = PrivateAttr(default=False)
+
+    def __init__(
+        self,
+        sink: tokenwire.Sink | None = None,
+        *,
+        channel: str | Callable[[], str | None] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        stop_provider: bool = True,
+    ) -> None:
+        super().__init__()
+        self._sink = sink
+        self._channel = channel
+        self._metadata = dict(metadata or {})
+        self._stop_provider = stop_provider
+        seen()  # from now on, taps remember what they have read
+        spans.install()
+        spans.TREE.on_exit = _span_exit
+        spans.TREE.on_drop = _span_drop
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "TokenwireEventHandler"
+
+    def __copy__(self) -> TokenwireEventHandler:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> TokenwireEventHandler:
+        return self
+
+    def handle(self, event: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Take one event of LlamaIndex. Never raises, but in strict mode."""
+        name = type(event).__name__
+        step = _STEPS.get(name)
+        if step is not None:
+            try:
+                step(self, event)
+            except Exception as error:
+                _reporter.report(error, self._sink)
+
+    def _start(self, event: Any) -> None:
+        span = _span(event)
+        call = _calls.get(span)
+        if call is not None:
+            if self._automatic or not getattr(call.owner, "_automatic", False):
+                if call.owner is self:
+                    call.depth += 1
+                return
+            _forget(span, call)
+            if call.model is not None:
+                call.model.withdraw()
+        if self._stop_provider:
+            hear_claims()
+        tags: dict[str, Any] = event.tags
+        call = _Call(self, None)
+        if tags.get("nostream"):
+            call.reserved = Claim()
+            call.reserved.reserve(self)
+            set_claim(call.reserved)
+        else:
+            above = next((_calls[at] for at in spans.TREE.above(span) if at in _calls), None)
+            call.model = ModelCall(
+                self._sink if self._sink is not None else tokenwire.default_sink(),
+                "llama_index",
+                channel=self._channel,
+                session=_session(tags),
+                response_id=span,
+                run=spans.TREE.root(span),
+                metadata=self._describe(event.model_dict),
+                raise_on_cancel=True,
+                above=above.model if above is not None else None,
+            )
+            call.model.cover()
+        with _lock:
+            _calls[span] = call
+            dropped = _calls.pop(next(iter(_calls))) if len(_calls) > MAX_CALLS else None
+        if dropped is not None and dropped.model is not None:
+            dropped.model.cancel("too many calls are open")
+
+    def _describe(self, model: dict[str, Any]) -> dict[str, Any]:
+        told: dict[str, Any] = {"framework": "llama_index"}
+        for name, key in (("llm", "class_name"), ("model", "model_name")):
+            if isinstance(model.get(key), str):
+                told[name] = model[key]
+        return {**told, **self._metadata}
+
+    def _progress(self, event: Any) -> None:
+        call = _calls.get(_span(event))
+        if call is None or call.owner is not self or call.model is None:
+            return
+        response = event.response
+        if response is call.last:
+            return  # a layer of LlamaIndex within another
+        call.last = response
+        model = call.model
+        if not call.streamed:
+            call.streamed = True
+            if not model.claim.taken and seen(response.raw):
+                model.below = True  # the SDK's tap took another claim: one context, two streams
+        parts = model.parts or model.open()
+        if parts is not None:
+            call.reader.read(parts, response)
+
+    def _end(self, event: Any) -> None:
+        span = _span(event)
+        call = _calls.get(span)
+        if call is None or call.owner is not self:
+            return
+        call.depth -= 1
+        if call.depth > 0:
+            return
+        _forget(span, call)
+        model = call.model
+        if model is None:
+            return
+        response = event.response
+        if response is not None:
+            if not call.streamed and not model.claim.taken and seen(response.raw):
+                model.below = True
+            call.reader.read_last(model.open(), response)
+            for call_id, name in call.reader.tools.items():
+                _tool_calls.learn(model, call_id, name)
+        model.finish(call.reader.finish_reason, call.reader.usage)
+
+    def _exception(self, event: Any) -> None:
+        call = _calls.get(_span(event))
+        if call is not None and call.owner is self:
+            _fail(_span(event), call, event.exception)
+
+
+_STEPS: dict[str, Callable[[TokenwireEventHandler, Any], None]] = {
+    "LLMChatStartEvent": TokenwireEventHandler._start,  # pyright: ignore[reportPrivateUsage]
+    "LLMCompletionStartEvent": TokenwireEventHandler._start,  # pyright: ignore[reportPrivateUsage]
+    "LLMChatInProgressEvent": TokenwireEventHandler._progress,  # pyright: ignore[reportPrivateUsage]
+    "LLMCompletionInProgressEvent": TokenwireEventHandler._progress,  # pyright: ignore[reportPrivateUsage]
+    "LLMChatEndEvent": TokenwireEventHandler._end,  # pyright: ignore[reportPrivateUsage]
+    "LLMCompletionEndEvent": TokenwireEventHandler._end,  # pyright: ignore[reportPrivateUsage]
+    "ExceptionEvent": TokenwireEventHandler._exception,  # pyright: ignore[reportPrivateUsage]
+}
+"""By name: the other events are most of them, and cost no more than a look here."""
+
+
+def hear_all(handler: TokenwireEventHandler | None) -> None:
+    """Hear every call of this process through `handler` (None: no longer).
+
+    A handler that the program adds itself comes first. For `tokenwire_adapters.auto`.
+    """
+    root = spans.root_dispatcher()
+    root.event_handlers = [
+        each
+        for each in root.event_handlers
+        if not (isinstance(each, TokenwireEventHandler) and each._automatic)  # pyright: ignore[reportPrivateUsage]
+    ]
+    if handler is not None:
+        handler._automatic = True  # pyright: ignore[reportPrivateUsage]
+        root.add_event_handler(handler)
+
+
+def _span(event: Any) -> str:
+    """The span of an event; where there is none, the thread has to do."""
+    return event.span_id or f"thread-{threading.get_ident()}"
+
+
+def _session(tags: dict[str, Any]) -> str | None:
+    for key in ("thread_id", "session_id", "conversation_id"):
+        if tags.get(key):
+            return str(tags[key])
+    return None
+
+
+def _forget(span: str, call: _Call) -> None:
+    with _lock:
+        _calls.pop(span, None)
+    if call.reserved is not None:
+        call.reserved.close()
+
+
+def _fail(span: str, call: _Call, error: BaseException | None) -> None:
+    _forget(span, call)
+    if call.model is not None:
+        if error is None:
+            call.model.cancel()
+        else:
+            call.model.fail(error)
+
+
+def _span_drop(span: str, error: BaseException | None) -> None:
+    """A span broke off: no event tells of a call that fails before its first token."""
+    call = _calls.get(span)
+    if call is not None:
+        try:
+            _fail(span, call, error)
+        except Exception as wrong:
+            _reporter.report(wrong)
+
+
+def _span_exit(span: str, result: Any) -> None:
+    """A span is over: of a tool, if it gives what an agent's `call_tool` step gives."""
+    if type(result).__name__ != "ToolCallResult":
+        return
+    try:
+        _tell(span, result)
+    except Exception as wrong:
+        _reporter.report(wrong)
+
+
+def _tell(span: str, result: Any) -> None:
+    call_id = str(result.tool_id)
+    output = result.tool_output
+    failed = bool(getattr(output, "is_error", False))
+    text = getattr(output, "content", None)
+    if text is None:
+        text = str(output)
+    answer, error = (None, str(text)) if failed else (text, None)
+    if _tool_calls.tell(call_id, answer, name=result.tool_name, error=error):
+        return
+    handler = next(
+        (
+            each
+            for each in spans.root_dispatcher().event_handlers
+            if isinstance(each, TokenwireEventHandler)
+        ),
+        None,
+    )
+    if handler is None:
+        return
+    # An agent that calls tools in its text makes up ids of its own.
+    sink = handler._sink if handler._sink is not None else tokenwire.default_sink()  # pyright: ignore[reportPrivateUsage]
+    sink.tool_result(
+        resolve_channel(handler._channel),  # pyright: ignore[reportPrivateUsage]
+        call_id,
+        answer,
+        run=spans.TREE.root(span),
+        name=result.tool_name,
+        error=error,
+    )
