@@ -21,7 +21,7 @@ from tokenwire_adapters._sdk._patch import Places
 from tokenwire_adapters._sdk._tap import Tap
 
 try:
-    from anthropic import _base_client, _response
+    from anthropic import _base_client, _response  # pyright: ignore[reportPrivateUsage]
     from anthropic._streaming import AsyncStream, Stream
 except ImportError as error:
     raise MissingExtra(

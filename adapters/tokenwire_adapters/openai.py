@@ -22,7 +22,7 @@ from tokenwire_adapters._sdk._responses import ResponsesTap
 from tokenwire_adapters._sdk._tap import Tap
 
 try:
-    from openai import _base_client, _legacy_response, _response
+    from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
     from openai._streaming import AsyncStream, Stream
     from openai.lib.streaming.chat import AsyncChatCompletionStream, ChatCompletionStream
     from openai.lib.streaming.responses import AsyncResponseStream, ResponseStream

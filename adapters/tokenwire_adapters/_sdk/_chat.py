@@ -104,8 +104,7 @@ class ChatTap(Tap):
         for choice in result.choices or ():
             message = choice.message
             one = self._choice(choice.index)
-            extra = getattr(message, "model_extra", None) or {}
-            self._extra(one, extra)
+            self._extra(one, cast("Any", getattr(message, "model_extra", None) or {}))
             if message.content:
                 _blocks(one, message.content)
             self._rest(one, message)
@@ -181,7 +180,7 @@ def _blocks(one: _Choice, content: Any) -> None:
         elif told.get("type") == "thinking":
             thinking = told.get("thinking")
             for inner in cast("list[Any]", thinking) if isinstance(thinking, list) else [thinking]:
-                text = inner.get("text") if isinstance(inner, Mapping) else inner
+                text = cast("Any", inner).get("text") if isinstance(inner, Mapping) else inner
                 if isinstance(text, str) and text:
                     one.write(text, kind="reasoning")
 
@@ -208,12 +207,18 @@ def _sources(one: _Choice, told: Any) -> None:
     if not isinstance(told, list | tuple):
         return
     for each in cast("list[Any]", told):
-        data = dumped(each)
-        if isinstance(data, str):
-            data = {"type": "url_citation", "url": data}
-        elif isinstance(data, Mapping) and isinstance(data.get("url_citation"), Mapping):
-            data = {"type": "url_citation", **data["url_citation"]}
+        data = _source(dumped(each))
         mark = repr(data)
-        if isinstance(data, Mapping) and mark not in one.sources:
+        if data is not None and mark not in one.sources:
             one.sources.add(mark)
             one.writer.part("source", data=data)
+
+
+def _source(told: Any) -> dict[str, Any] | None:
+    if isinstance(told, str):
+        return {"type": "url_citation", "url": told}
+    if not isinstance(told, dict):
+        return None
+    data = cast("dict[str, Any]", told)
+    nested = data.get("url_citation")
+    return {"type": "url_citation", **nested} if isinstance(nested, dict) else data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from types import TracebackType
 from typing import Any
 
 from tokenwire import ResponseCancelled
@@ -12,112 +13,128 @@ from tokenwire_adapters._sdk._tap import Tap
 __all__ = ["adrive", "drive"]
 
 Find = Callable[[Any], Tap | None]
-"""Finds the tap of a stream: before the first item with None, then by that item; None: leave it."""
+"""Finds a stream's tap: before the first item with None, then by that item. None: nobody's."""
 
 
 def drive(inner: Iterator[Any], find: Find) -> Generator[Any, None, None]:
     """Yield what `inner` yields, and show it to the tap."""
-    tap = find(None)
+    reading = _Reading(find(None))
+    tap = reading.tap
     try:
-        for item in inner:
-            if tap is None:
-                tap = find(item)
+        with reading:
+            for item in inner:
                 if tap is None:
-                    yield item
-                    yield from inner
-                    return
-            if tap.stopped:
-                break
-            try:
-                tap.feed(item)
-                if TABLE.wanted:
-                    tap.note(item)
-            except Exception as error:
-                tap.broken(error)
+                    tap = reading.tap = find(item) or _DEAF
+                if tap.stopped:
+                    break
+                try:
+                    tap.feed(item)
+                    tap.last = item
+                    if TABLE.wanted:
+                        tap.note(item)
+                except Exception as error:
+                    tap.broken(error)
+                    tap = reading.tap = _DEAF
                 yield item
-                yield from inner
-                return
-            yield item
-            if tap.stopped:
-                break
-        if tap is None:
-            return
-        if not tap.stopped:
-            tap.exhausted()
-            return
-    except GeneratorExit:
-        if tap is not None:
-            tap.dropped()
-        raise
-    except Exception as error:
-        if tap is None or not tap.stopped:
-            if tap is not None:
-                tap.failed(error)
-            raise
-    except BaseException:
-        if tap is not None:
-            tap.closed()
-        raise
+                if tap.stopped:
+                    break
+            reading.over()
     finally:
         close = getattr(inner, "close", None)
         if close is not None:
             close()
-    _after_cancel(tap)
+    reading.cancelled()
 
 
 async def adrive(inner: AsyncIterator[Any], find: Find) -> AsyncGenerator[Any, None]:
     """Do what `drive` does, in a coroutine."""
-    tap = find(None)
+    reading = _Reading(find(None))
+    tap = reading.tap
     try:
-        async for item in inner:
-            if tap is None:
-                tap = find(item)
+        with reading:
+            async for item in inner:
                 if tap is None:
-                    yield item
-                    async for other in inner:
-                        yield other
-                    return
-            if tap.stopped:
-                break
-            try:
-                tap.feed(item)
-                if TABLE.wanted:
-                    tap.note(item)
-            except Exception as error:
-                tap.broken(error)
+                    tap = reading.tap = find(item) or _DEAF
+                if tap.stopped:
+                    break
+                try:
+                    tap.feed(item)
+                    tap.last = item
+                    if TABLE.wanted:
+                        tap.note(item)
+                except Exception as error:
+                    tap.broken(error)
+                    tap = reading.tap = _DEAF
                 yield item
-                async for other in inner:
-                    yield other
-                return
-            yield item
-            if tap.stopped:
-                break
-        if tap is None:
-            return
-        if not tap.stopped:
-            tap.exhausted()
-            return
-    except GeneratorExit:
-        if tap is not None:
-            tap.dropped()
-        raise
-    except Exception as error:
-        if tap is None or not tap.stopped:
-            if tap is not None:
-                tap.failed(error)
-            raise
-    except BaseException:
-        if tap is not None:
-            tap.closed()
-        raise
+                if tap.stopped:
+                    break
+            reading.over()
     finally:
         close = getattr(inner, "aclose", None)
         if close is not None:
             await close()
-    _after_cancel(tap)
+    reading.cancelled()
 
 
-def _after_cancel(tap: Tap | None) -> None:
-    """End the consumer's loop the way it was asked for."""
-    if tap is not None and tap.raises:
-        raise ResponseCancelled(*tap.cancelled_id)
+class _Reading:
+    """How the reading of a stream ends, for its tap."""
+
+    __slots__ = ("tap",)
+
+    def __init__(self, tap: Tap | None) -> None:
+        self.tap = tap
+
+    def over(self) -> None:
+        """The stream has no more items, or a watcher has cancelled."""
+        if self.tap is not None and not self.tap.stopped:
+            self.tap.exhausted()
+
+    def cancelled(self) -> None:
+        """End the consumer's loop the way it was asked for, if a watcher has cancelled."""
+        if self.tap is not None and self.tap.stopped and self.tap.raises:
+            raise ResponseCancelled(*self.tap.cancelled_id)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        tap = self.tap
+        if tap is None or error is None:
+            return False
+        if isinstance(error, GeneratorExit):
+            tap.dropped()
+        elif not isinstance(error, Exception):
+            tap.closed()
+        elif tap.stopped:
+            return True  # the connection was shut down on our own behalf
+        else:
+            tap.failed(error)
+        return False
+
+
+class _Deaf(Tap):
+    """Stands for the tap of a stream that nobody listens to (any more)."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.ended = True
+        self.raises = False
+        self.last = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "last":  # shared by many streams: it holds nothing of them
+            super().__setattr__(name, value)
+
+    def feed(self, item: Any) -> None:
+        pass
+
+    def note(self, item: object) -> None:
+        pass
+
+
+_DEAF = _Deaf()

@@ -143,7 +143,7 @@ class MessagesTap(Tap):
 
     def _changed(self, event: Any) -> None:
         self._reason = event.delta.stop_reason or self._reason
-        usage = dumped(event.usage) or {}
+        usage: dict[str, Any] = dumped(event.usage) or {}
         # Older servers tell the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_SIDE if key in self._before}
         self._usage = {**began, **usage}

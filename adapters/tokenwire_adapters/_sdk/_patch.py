@@ -130,7 +130,9 @@ class Sdk:
             found = self._clients.get(client)
             if found is not None:
                 return found
-        if self._everyone is None and self._claims and claim is not None and not claim.taken:
+        # A claim taken by a tap is that of a request of ours: this is its stream, or one under it.
+        free = claim is not None and (not claim.taken or isinstance(claim.owner, Tap))
+        if self._everyone is None and self._claims and free:
             return _CLAIMED
         return self._everyone
 
@@ -151,7 +153,8 @@ class Sdk:
                 return None
             body = final.json_data
             tap = made(options, cast("Any", body) if isinstance(body, Mapping) else None)
-            raw = isinstance(final.headers, Mapping) and _RAW in final.headers
+            headers: Any = final.headers
+            raw = isinstance(headers, Mapping) and _RAW in cast("Mapping[str, Any]", headers)
         except Exception:
             logger.warning("tokenwire: cannot read a request", exc_info=True)
             return None
@@ -175,7 +178,7 @@ class Sdk:
 
     def _parsed(self, raw: Any, result: Any) -> None:
         """Learn what a raw response held."""
-        tap = self._taps.get(raw.http_response)
+        tap = self._tap_of(raw.http_response)
         if tap is not None and not tap.ended and not tap.driven:
             if isinstance(result, self._places.streams):
                 tap.begin()
@@ -213,6 +216,8 @@ class Sdk:
         self._patch(places.clients[1], "request", self._arequesting)
         self._patch(places.streams[0], "__stream__", self._streaming)
         self._patch(places.streams[1], "__stream__", self._astreaming)
+        self._patch(places.streams[0], "__iter__", self._iterating)
+        self._patch(places.streams[1], "__aiter__", self._iterating)
         self._patch(places.streams[0], "close", functools.partial(self._closing, "response"))
         self._patch(places.streams[1], "close", functools.partial(self._aclosing, "response"))
         for owner, attribute, is_async in places.closers:
@@ -281,7 +286,7 @@ class Sdk:
     def _streaming(self, original: Any) -> Any:
         def wrapped(stream: Any) -> Any:
             options = self.options_of(stream._client)
-            if options is None and stream.response not in self._taps:
+            if options is None and self._tap_of(stream.response) is None:
                 return original(stream)
             inner = original(self._unbound(stream))
             return drive(inner, functools.partial(self._find, stream.response, options))
@@ -291,12 +296,27 @@ class Sdk:
     def _astreaming(self, original: Any) -> Any:
         def wrapped(stream: Any) -> Any:
             options = self.options_of(stream._client)
-            if options is None and stream.response not in self._taps:
+            if options is None and self._tap_of(stream.response) is None:
                 return original(stream)
             inner = original(self._unbound(stream))
             return adrive(inner, functools.partial(self._find, stream.response, options))
 
         return wrapped
+
+    def _iterating(self, original: Any) -> Any:
+        """Notice that a ``for`` loop was left, by when its generator goes.
+
+        The stream itself may live on in a variable, and would say nothing.
+        """
+
+        def iterate(stream: Any) -> Any:
+            generator = original(stream)
+            tap = self._tap_of(getattr(stream, "response", None)) if self._taps else None
+            if tap is not None and not tap.ended:
+                weakref.finalize(generator, tap.left).atexit = False
+            return generator
+
+        return iterate
 
     def _unbound(self, stream: Any) -> Any:
         """A copy, where that is safe, for a generator to hold.
@@ -325,12 +345,15 @@ class Sdk:
         return close
 
     def _closed(self, response: Any) -> None:
-        try:
-            tap = self._taps.get(response)
-        except TypeError:  # a stand-in that cannot be looked up
-            return
+        tap = self._tap_of(response)
         if tap is not None:
             tap.closed()
+
+    def _tap_of(self, response: Any) -> Tap | None:
+        try:
+            return self._taps.get(response)
+        except TypeError:  # a stand-in that cannot be looked up
+            return None
 
     def _parsing(self, original: Any) -> Any:
         def parse(raw: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from tokenwire_adapters._sdk._tap import Options, Tap, dumped
 __all__ = ["ResponsesTap"]
 
 _CUT_OFF = "the stream ended before the response was complete"
+_ASKS = ("action", "actions", "operation", "arguments")
 _SECRET = ("encrypted_content", "result")  # opaque to watchers, and large
 
 
@@ -185,8 +186,7 @@ class ResponsesTap(Tap):
         writer = self.writer(0)
         call_id = told.get("call_id")
         if call_id and kind.endswith("_call"):
-            body = _first(item, "action", "actions", "operation", "arguments")
-            body = dumped(body) if not isinstance(body, list) else [dumped(x) for x in body]
+            body: Any = next((told[key] for key in _ASKS if told.get(key)), "")
             arguments = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
             writer.tool_call(kind.removesuffix("_call"), call_id, arguments)
         elif call_id and "output" in told:
@@ -215,9 +215,7 @@ class ResponsesTap(Tap):
             writer.fail(told, finish_reason=status, usage=self._usage)
         elif status == "cancelled":
             writer.cancel("the provider cancelled it", finish_reason=status, usage=self._usage)
-        elif status in ("queued", "in_progress"):  # background mode: nothing more comes this way
-            writer.finish(status, self._usage)
-        else:
+        else:  # in background mode also "queued": nothing more comes this way
             writer.finish(status, self._usage)
         self._over()
 

@@ -59,6 +59,7 @@ class Tap:
     :ivar stopped: a watcher cancelled all that this request makes.
     :ivar ended: every response of it has ended.
     :ivar driven: a generator reads its stream.
+    :ivar last: the chunk that was read last, while the stream is open.
     :ivar loop: the asyncio loop that reads it.
     """
 
@@ -80,7 +81,8 @@ class Tap:
         self._run: str | None = None
         self._metadata: dict[str, Any] = {}
         self._response: weakref.ref[Any] | None = None
-        self._last: object = None
+        self.last: Any = None
+        self._noted: object = None
         self._broken = False
         self.raises = options.on_cancel == "raise"
         self._claim = current_claim()
@@ -203,13 +205,18 @@ class Tap:
 
     def note(self, item: object) -> None:
         """Remember the chunk that was read last, for `seen`."""
-        TABLE.note(item, self._last)
-        self._last = item
+        TABLE.note(item, self._noted)
+        self._noted = item
 
     def settle_soon(self) -> None:
         """End a finished reply soon, should its consumer not read on to the stream's end."""
         if self._sink is not None:
-            self._sink.call_soon(_later, weakref.ref(self))
+            self._sink.call_soon(_later, weakref.ref(self), None)
+
+    def left(self) -> None:
+        """End the reply soon, unless its consumer, who left the loop, reads on."""
+        if self._sink is not None and not self.ended:
+            self._sink.call_soon(_later, weakref.ref(self), self.last)
 
     # -- ending
 
@@ -263,7 +270,8 @@ class Tap:
 
     def _over(self) -> None:
         self.ended = True
-        if self._last is not None:
+        self.last = None
+        if self._noted is not None:
             self.note(None)
 
     # -- being cancelled
@@ -287,10 +295,12 @@ class Tap:
         return "", None
 
 
-def _later(ref: weakref.ref[Tap]) -> None:
+def _later(ref: weakref.ref[Tap], last: Any) -> None:
+    """Close a tap after a while; given its last chunk, only if it is still the last."""
+
     def settle() -> None:
         tap = ref()
-        if tap is not None:
+        if tap is not None and (last is None or tap.last is last):
             tap.closed()
 
     asyncio.get_running_loop().call_later(_SETTLE, settle)
