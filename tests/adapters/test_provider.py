@@ -1,6 +1,7 @@
 """The local provider, asked by the real SDKs."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -63,17 +64,30 @@ def slow():
         yield provider
 
 
-def chat_client(provider, **options):
-    return openai.OpenAI(base_url=provider.base_url, api_key="unused", max_retries=0, **options)
+@pytest.fixture(autouse=True)
+def _close_clients():
+    with _opened:
+        yield
 
 
-def async_chat_client(provider, **options):
-    options = {"max_retries": 0, **options}
-    return openai.AsyncOpenAI(base_url=provider.base_url, api_key="unused", **options)
+_opened = contextlib.ExitStack()
+
+
+def opened(client):
+    """Close the client at the end of the test."""
+    return _opened.enter_context(client)
+
+
+def chat_client(provider):
+    return opened(openai.OpenAI(base_url=provider.base_url, api_key="unused", max_retries=0))
+
+
+def async_chat_client(provider):
+    return openai.AsyncOpenAI(base_url=provider.base_url, api_key="unused", max_retries=0)
 
 
 def claude_client(provider):
-    return anthropic.Anthropic(base_url=provider.base_url, api_key="unused", max_retries=0)
+    return opened(anthropic.Anthropic(base_url=provider.base_url, api_key="unused", max_retries=0))
 
 
 def async_claude_client(provider):
@@ -605,11 +619,13 @@ def test_models(fast):
 def test_base_urls_with_and_without_version(fast):
     root = f"http://127.0.0.1:{fast.port}"
     for base_url in (root, f"{root}/v1"):
-        chat = openai.OpenAI(base_url=base_url, api_key="unused")
+        chat = opened(openai.OpenAI(base_url=base_url, api_key="unused"))
         assert chat.chat.completions.create(model="m", messages=user("hi")).choices
-        claude = anthropic.Anthropic(base_url=base_url, api_key="unused")
+        claude = opened(anthropic.Anthropic(base_url=base_url, api_key="unused"))
         assert claude.messages.create(model="m", max_tokens=9, messages=user("hi")).content
-    azure = openai.AzureOpenAI(azure_endpoint=root, api_key="unused", api_version="2024-10-21")
+    azure = opened(
+        openai.AzureOpenAI(azure_endpoint=root, api_key="unused", api_version="2024-10-21")
+    )
     assert azure.chat.completions.create(model="m", messages=user("hi")).choices
 
 
@@ -796,7 +812,7 @@ def test_run_as_a_module():
     )
     try:
         base_url = program.stdout.readline().strip()
-        client = openai.OpenAI(base_url=base_url, api_key="unused")
+        client = opened(openai.OpenAI(base_url=base_url, api_key="unused"))
         assert client.chat.completions.create(model="m", messages=user("hi")).choices
         program.send_signal(signal.SIGINT)
         assert program.wait(60) == 0

@@ -222,6 +222,9 @@ class Replay:
             reader = _Reader()
 
             def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                if stopped.is_set():  # accepted while the server was being closed
+                    writer.transport.abort()
+                    return
                 task = loop.create_task(self._serve(reader, writer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -242,6 +245,8 @@ class Replay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Waiting for what is done already does not let its callbacks run (Python 3.12).
+            self._tasks.difference_update(tasks)
         await server.wait_closed()
 
     async def _serve(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,7 @@
 """The replay server and the recordings, read by the real SDKs."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 
@@ -12,11 +13,25 @@ from tests.support.replay import Gate, Replay, Reply, split_events
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
 
+_opened = contextlib.ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def _close_clients():
+    with _opened:
+        yield
+
+
+def opened(client):
+    """Close the client at the end of the test."""
+    return _opened.enter_context(client)
+
+
 TALK = [{"role": "user", "content": "x"}]
 
 
 def chat_stream(replay, **options):
-    client = openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0)
+    client = opened(openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0))
     return client.chat.completions.create(model="m", messages=TALK, stream=True, **options)
 
 
@@ -50,7 +65,7 @@ class Seen:
             self.error = error.message
 
     def responses(self, replay):
-        client = openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0)
+        client = opened(openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0))
         for event in client.responses.create(model="m", input="x", stream=True):
             match event.type:
                 case "response.output_text.delta":
@@ -69,7 +84,9 @@ class Seen:
                     self.error = event.message
 
     def anthropic(self, replay):
-        client = anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        client = opened(
+            anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        )
         try:
             for event in client.messages.create(
                 model="m", max_tokens=9, messages=TALK, stream=True
@@ -113,7 +130,9 @@ def test_the_sdk_reads_what_the_index_says(recording, cuts):
 def test_the_helper_accumulates(recording):
     expected = recording.expected
     with Replay(recording.body) as replay:
-        client = anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        client = opened(
+            anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        )
         with client.messages.stream(model="m", max_tokens=9, messages=TALK) as stream:
             if expected.error:
                 with pytest.raises(anthropic.APIError, match=expected.error):
@@ -132,7 +151,7 @@ def test_the_helper_accumulates(recording):
 def test_the_responses_helper_accumulates(recording):
     expected = recording.expected
     with Replay(recording.body) as replay:
-        client = openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0)
+        client = opened(openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=0))
         with client.responses.stream(model="m", input="x") as stream:
             for _ in stream:
                 pass
@@ -227,7 +246,7 @@ def test_errors_then_retry():
     refusal = json.dumps({"error": {"message": "slow down", "type": "rate_limit_error"}}).encode()
     again = Reply(refusal, status=429, headers={"retry-after-ms": "1"})
     with Replay(again, named("chat-text").body) as replay:
-        client = openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=1)
+        client = opened(openai.OpenAI(base_url=replay.base_url, api_key="unused", max_retries=1))
         assert list(client.chat.completions.create(model="m", messages=TALK, stream=True))
         assert len(replay.exchanges) == 2
         assert replay.exchanges[0].path == "/v1/chat/completions"
@@ -238,7 +257,9 @@ def test_errors_then_retry():
 
 def test_paths_and_queries_are_recorded():
     with Replay(named("anthropic-text").body) as replay:
-        client = anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        client = opened(
+            anthropic.Anthropic(base_url=replay.root_url, api_key="unused", max_retries=0)
+        )
         with client.messages.stream(
             model="m", max_tokens=9, messages=TALK, extra_query={"beta": "true"}
         ) as stream:

@@ -139,6 +139,9 @@ class Provider:
             reader = Connection.reader(self._limits)
 
             def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                if self._server is None:  # accepted while the server was being closed
+                    writer.transport.abort()
+                    return
                 task = loop.create_task(self._serve(Connection(reader, writer, self._limits)))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
