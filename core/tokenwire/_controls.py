@@ -158,6 +158,8 @@ class Controls:
                     if not slot.draft.waiting:
                         error = Fenced(f"response {lease.response_id!r} was declared abandoned")
                         self._outbox.fence(slot, error)
+                elif state.unknown and not slot.done and not slot.inflight:
+                    self._outbox.unknown(slot, f"no response {lease.response_id!r} any more")
                 elif state.cancel is not None:
                     writer.heard_cancel(state.cancel)
 

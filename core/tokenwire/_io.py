@@ -123,12 +123,22 @@ class IoThread:
                 future.cancel()
                 raise TimeoutError(f"no answer within {timeout:g} s") from None
             raise
+        except concurrent.futures.CancelledError:
+            raise SinkClosed("this sink was closed meanwhile") from None
 
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the loop and await it here, on any loop."""
         if self.here:
             return await coroutine
-        return await asyncio.wrap_future(self.submit(coroutine))
+        future = self.submit(coroutine)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and not (task and task.cancelling()):
+                # Not the caller was cancelled, but the loop there stopped.
+                raise SinkClosed("this sink was closed meanwhile") from None
+            raise
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the loop and wait for the thread to end. Idempotent."""

@@ -232,7 +232,9 @@ class MemoryStore:
     def _renew(self, lease: Lease) -> LeaseState:
         channel = self._channels.get(lease.channel)
         kept = channel.responses.get(lease.response_id) if channel else None
-        if channel is None or kept is None or kept.fence != lease.fence or kept.assembler.ended:
+        if channel is None or kept is None:
+            return LeaseState(unknown=True)
+        if kept.fence != lease.fence or kept.assembler.ended:
             return LeaseState(lost=True)
         kept.ttl = lease.ttl
         kept.lease_until = self.clock() + lease.ttl

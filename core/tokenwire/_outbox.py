@@ -110,6 +110,14 @@ class Outbox:
                 if not slot.inflight:
                     self._unsettled.discard(slot)
 
+    def unknown(self, slot: Slot, message: str) -> None:
+        """Make a response again that the backend does not know any more (I/O thread)."""
+        with self._lock:
+            if not slot.done:
+                self._unknown(slot, ResponseUnknown(message))
+        if slot.damaged:
+            self.mark(slot, urgent=True)
+
     # -- the pump
 
     def _awake(self) -> None:

@@ -106,9 +106,15 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The answer: `lost` when the response has ended or belongs to somebody else."""
+    """The answer.
+
+    :ivar lost: the response has ended, or belongs to somebody else.
+    :ivar unknown: the backend does not know it (its data was flushed, say): it may be made again.
+    :ivar cancel: a cancel that waits for its producer.
+    """
 
     lost: bool = False
+    unknown: bool = False
     cancel: CancelEvent | None = None
 
 

@@ -323,6 +323,7 @@ class HubRegistry:
         self._reap_every = reap_every
         self._hubs: dict[str, asyncio.Task[ChannelHub]] = {}
         self._reaper: asyncio.Task[Any] | None = None
+        self._closed = False
         self.watchers = 0
 
     def after_fork(self) -> None:
@@ -345,11 +346,14 @@ class HubRegistry:
 
         :raises BackendUnavailable: when the backend cannot be read now.
         """
-        task = self._hubs.get(channel)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self.io.spawn(self._open(channel))
-            self._hubs[channel] = task
-        hub = await asyncio.shield(task)
+        while True:
+            task = self._hubs.get(channel)
+            if task is None or (task.done() and (task.cancelled() or task.exception())):
+                task = self.io.spawn(self._open(channel))
+                self._hubs[channel] = task
+            hub = await asyncio.shield(task)
+            if not hub.closed or self._closed:  # else its last user left while we waited
+                break
         hub.users += 1
         self.watchers += 1
         if self._reaper is None:
@@ -396,6 +400,7 @@ class HubRegistry:
 
     async def close(self) -> None:
         """Close all hubs."""
+        self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
         for task in self._hubs.values():

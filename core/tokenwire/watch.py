@@ -114,7 +114,11 @@ class Watch:
             event = self._next_ready()
             if event is not None:
                 return event
-            if not await self._afill():
+            try:
+                more = await self._afill()
+            except SinkClosed:
+                more = False
+            if not more:
                 raise StopAsyncIteration
 
     async def abatch(self) -> list[Item]:
@@ -181,7 +185,11 @@ class Watch:
             event = self._next_ready()
             if event is not None:
                 return event
-            if not self._fill():
+            try:
+                more = self._fill()
+            except SinkClosed:
+                more = False
+            if not more:
                 raise StopIteration
 
     def open(self) -> Self:

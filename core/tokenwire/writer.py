@@ -85,6 +85,7 @@ class ResponseWriter:
         self._calls: dict[str, PartWriter] = {}
         self._error: BackendError | None = None
         self._detached = False
+        self._fresh = True  # the first text does not wait for a rollup window
         self._settled: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
         start = StartEvent(
             response_id=response_id, channel=channel, run=run, metadata=metadata, ts=now_ms()
@@ -189,7 +190,8 @@ class ResponseWriter:
         self._ops.append((target, text))
         slot = self.slot
         if not slot.dirty:
-            self._sink.mark(slot, False)
+            self._sink.mark(slot, self._fresh)
+            self._fresh = False
         return True
 
     def _put(self, target: object, text: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The sink around the agent: it never harms it, survives forks and exits, and says what is wrong."""
+"""The sink around the agent: harms nothing, survives forks and exits, says what is wrong."""
 
 from __future__ import annotations
 
@@ -183,6 +183,43 @@ def test_rollup_merges_and_the_first_token_does_not_wait() -> None:
     assert response.wait(_PATIENCE).status == "delivered"
     assert backend.published - before <= 3
     sink.close()
+
+
+def test_a_response_that_was_flushed_is_made_again() -> None:
+    for quiet in (True, False):
+        store = MemoryStore()
+        sink = Sink(MemoryBackend(store), lease=0.3 if quiet else 60)
+        with sink.respond("c", response_id="r", metadata={"user": "u1"}) as response:
+            response.write("before ")
+            assert sink.flush(_PATIENCE)
+            store._channels.clear()  # pyright: ignore[reportPrivateUsage]
+            watch = sink.watch("c", response="r").open()
+            if quiet:  # the next renewal of the lease notices
+                assert next(watch).type in ("start", "snapshot")
+            response.write("after")
+        assert response.wait(_PATIENCE).status == "recovered"
+        (kept,) = sink.history("c").items
+        assert (kept.text, kept.state) == ("before after", "complete")
+        assert kept.metadata == {"user": "u1"}
+        sink.close()
+
+
+def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:
+    backend = FaultyBackend(MemoryBackend())
+    sink = Sink(backend, close_timeout=0.05)
+    backend.stall()
+
+    async def main() -> None:
+        joining = asyncio.create_task(sink.watch("c").aopen())
+        iterating = asyncio.create_task(anext(sink.watch("d"), "the end"))
+        while sink.hubs.channels < 2:
+            await asyncio.sleep(0)
+        await sink.aclose()
+        with pytest.raises(SinkClosed):
+            await joining
+        assert await iterating == "the end"
+
+    asyncio.run(main())
 
 
 def test_one_store_for_the_whole_process() -> None:
