@@ -15,6 +15,7 @@ __all__ = ["Command", "Connect", "Wire", "drop"]
 
 Command: TypeAlias = Sequence[str | bytes | int | float]
 Connect: TypeAlias = Callable[[], Awaitable[Any]]
+_PAUSES = (0.0, 0.05, None)  # seconds before a lost connection is tried again, and the last try
 _left_behind: list[Any] = []
 
 
@@ -34,8 +35,8 @@ class Wire:
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send `commands` at once; return the replies, errors of the server among them.
 
-        A connection that turns out to be closed is opened again once: nothing we send does harm
-        when it arrives twice.
+        A connection that is lost is opened again, and the commands are sent again: nothing we
+        send does harm when it arrives twice.
 
         :raises Exception: what redis-py raises when there is no connection.
         """
@@ -45,20 +46,20 @@ class Wire:
         except TimeoutError:
             raise BackendUnavailable("Redis does not answer in time") from None
         try:
-            used_before = self._connection is not None
-            try:
-                return await self._once(commands)
-            except (theirs.ConnectionError, OSError, asyncio.IncompleteReadError) as error:
-                if not used_before or isinstance(error, theirs.AuthenticationError):
-                    raise
-            return await self._once(commands)
+            for pause in _PAUSES:
+                try:
+                    if self._connection is None:
+                        self._connection = await self._connect()
+                    return await self._once(self._connection, commands)
+                except (theirs.ConnectionError, OSError, asyncio.IncompleteReadError) as error:
+                    if pause is None or isinstance(error, theirs.AuthenticationError):
+                        raise
+                await asyncio.sleep(pause)
+            raise AssertionError
         finally:
             self._lock.release()
 
-    async def _once(self, commands: Sequence[Command]) -> list[Any]:
-        if self._connection is None:
-            self._connection = await self._connect()
-        connection = self._connection
+    async def _once(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         try:
             await connection.send_packed_command(_packed(commands), check_health=False)
             replies: list[Any] = []
