@@ -8,6 +8,7 @@ from typing import Self
 
 from tokenwire._names import check_name
 from tokenwire.backend import Backend
+from tokenwire.encoding import find_encoder
 from tokenwire.sink import Sink, open_sink
 from tokenwire_adapters._gateway.app import serve_http, serve_websocket
 from tokenwire_adapters._gateway.auth import Authorize, Guard
@@ -18,7 +19,7 @@ from tokenwire_adapters._gateway.limits import Limits
 from tokenwire_adapters._gateway.logs import protect
 from tokenwire_adapters._gateway.ops import MetricsFor, Operations
 from tokenwire_adapters._gateway.response import EventsResponse
-from tokenwire_adapters._gateway.sse import Plan, encoder_for
+from tokenwire_adapters._gateway.sse import Plan
 from tokenwire_adapters._gateway.tokens import Tokens
 
 __all__ = ["Gateway"]
@@ -36,7 +37,8 @@ class Gateway:
     :param authorize: ``authorize(connection, channel, action)``, sync (run in a thread) or async.
         `connection` is Starlette's `HTTPConnection`; `action` is ``subscribe``,
         ``history``, ``cancel`` or ``input``. It returns a principal (a string that names the
-        user) or True to allow, False to refuse, or raises `AccessDenied` or `PermissionError`. None refuses, too.
+        user) or True to allow, False to refuse, or raises `AccessDenied` or `PermissionError`.
+        None refuses, too.
     :param tokens: checks signed tokens. With both, both must allow.
     :param allow_origins: exact origins whose pages may use the gateway, beside its own.
     :param limits: what it takes.
@@ -115,7 +117,7 @@ class Gateway:
         """
         check_name(channel, "channel")
         self.sink.watch(channel, after=after, rewind=rewind, response=response)  # checks them
-        encoder_for(format)
+        find_encoder(format)
         plan = Plan(
             channel=channel,
             after=after,

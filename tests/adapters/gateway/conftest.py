@@ -1,0 +1,35 @@
+"""A memory store of each test's own, a gateway on it, and a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+import tokenwire
+from tests.adapters.gateway.support import Server, serving
+from tokenwire_adapters.asgi import Gateway
+
+
+@pytest.fixture
+def sink() -> Iterator[tokenwire.Sink]:
+    with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
+        yield sink
+
+
+@pytest.fixture
+def gateway(sink: tokenwire.Sink) -> Gateway:
+    return Gateway(sink)
+
+
+@pytest.fixture
+def server(gateway: Gateway) -> Iterator[Server]:
+    with serving(gateway) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        yield client

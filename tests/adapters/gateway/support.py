@@ -1,0 +1,167 @@
+"""A real server, and clients that speak to it as browsers do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import httpx
+import uvicorn
+import websockets
+from httpx_sse import ServerSentEvent, aconnect_sse
+
+from tokenwire.events import decode_json
+from tokenwire.response import Transcript
+
+PATIENCE = 60.0
+SECRET = "a secret of the tests that is long enough"
+
+
+class Server:
+    """uvicorn on a free port of loopback, in a thread."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.ws_url = f"ws://127.0.0.1:{self.port}"
+        options = {"log_level": "warning", "lifespan": "off", **options}
+        self.server = uvicorn.Server(uvicorn.Config(app, **options))
+        self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
+        self._thread.start()
+        until = time.monotonic() + PATIENCE
+        while not self.server.started:
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.server.force_exit = True
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def serving(app: Any, **options: Any) -> Iterator[Server]:
+    server = Server(app, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class Stream:
+    """One open event stream."""
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent], response: httpx.Response) -> None:
+        self._events = events
+        self.response = response
+
+    async def next(self) -> ServerSentEvent:
+        """The next message, comments and hints aside."""
+        with anyio.fail_after(PATIENCE):
+            async for event in self._events:
+                if event.data:
+                    return event
+        raise EOFError
+
+    async def until(self, kind: str) -> list[ServerSentEvent]:
+        """Messages up to the one of this type (or name), which is the last."""
+        found = []
+        while True:
+            event = await self.next()
+            found.append(event)
+            if kind in (event.event, json.loads(event.data).get("type")):
+                return found
+
+    async def fold(self, transcript: Transcript, response_id: str) -> None:
+        """Fold what comes until the response has ended, which a snapshot can tell, too."""
+        while response_id not in transcript or not transcript[response_id].ended:
+            for event in native([await self.next()]):
+                transcript.apply(event)
+
+    async def rest(self) -> list[ServerSentEvent]:
+        """All messages until the server ends the stream."""
+        with anyio.fail_after(PATIENCE):
+            return [event async for event in self._events if event.data]
+
+
+@contextlib.asynccontextmanager
+async def watching(client: httpx.AsyncClient, path: str, **options: Any) -> AsyncIterator[Stream]:
+    async with aconnect_sse(client, "GET", path, timeout=PATIENCE, **options) as source:
+        assert source.response.status_code == 200, await source.response.aread()
+        iterator = source.aiter_sse()
+        try:
+            yield Stream(iterator, source.response)
+        finally:
+            with contextlib.suppress(Exception):
+                await iterator.aclose()
+
+
+class Chat:
+    """A socket that speaks the gateway's protocol."""
+
+    def __init__(self, socket: websockets.ClientConnection) -> None:
+        self.socket = socket
+        self.cursors: dict[str, str] = {}
+        self.transcript = Transcript()
+        self._last = 0
+
+    async def receive(self) -> dict[str, Any]:
+        with anyio.fail_after(PATIENCE):
+            while True:
+                message: dict[str, Any] = json.loads(await self.socket.recv())
+                if message["op"] == "events":
+                    for event in message["events"]:
+                        self.transcript.apply(decode_json(json.dumps(event)))
+                    if "cursor" in message:
+                        self.cursors[message["channel"]] = message["cursor"]
+                if message != {"op": "ping"}:
+                    return message
+
+    async def send(self, op: str, **fields: Any) -> int:
+        self._last += 1
+        await self.socket.send(json.dumps({"op": op, "id": self._last, **fields}))
+        return self._last
+
+    async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Send a request and return its reply or error; what comes in between is taken."""
+        request = await self.send(op, **fields)
+        while True:
+            message = await self.receive()
+            if message.get("id") == request:
+                return message
+
+    async def until(self, op: str) -> dict[str, Any]:
+        while True:
+            message = await self.receive()
+            if message["op"] == op:
+                return message
+
+    async def closed(self) -> tuple[int | None, str]:
+        """Read until the server closes; its code and reason."""
+        with anyio.fail_after(PATIENCE):
+            try:
+                while True:
+                    await self.socket.recv()
+            except websockets.ConnectionClosed as closed:
+                assert closed.rcvd is not None
+                return closed.rcvd.code, closed.rcvd.reason
+
+
+@contextlib.asynccontextmanager
+async def chatting(url: str, channel: str = "c", **options: Any) -> AsyncIterator[Chat]:
+    options = {"subprotocols": ["tokenwire.v1"], "proxy": None, **options}
+    async with websockets.connect(f"{url}/channels/{channel}/ws", **options) as connection:
+        yield Chat(connection)
+
+
+def native(events: list[ServerSentEvent]) -> list[Any]:
+    """The events of the vocabulary among messages."""
+    return [decode_json(event.data) for event in events if event.event == "message"]
