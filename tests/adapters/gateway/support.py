@@ -132,7 +132,9 @@ class Chat:
 
     async def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send a request and return its reply or error; what comes in between is taken."""
-        request = await self.send(op, **fields)
+        return await self.receive_of(await self.send(op, **fields))
+
+    async def receive_of(self, request: int) -> dict[str, Any]:
         while True:
             message = await self.receive()
             if message.get("id") == request:
