@@ -286,11 +286,8 @@ class ChannelHub:
         with self._lock:
             waiting, self._async_waiters = self._async_waiters, {}
             threads, self._thread_waiters = self._thread_waiters, []
-        for loop, futures in waiting.items():
-            try:
-                loop.call_soon_threadsafe(_wake, futures)
-            except RuntimeError:  # that loop is closed, and its watchers with it
-                continue
+        if waiting:
+            self._registry.wake(waiting)
         for event in threads:
             event.set()
 
@@ -323,6 +320,7 @@ class HubRegistry:
         self._reap_every = reap_every
         self._hubs: dict[str, asyncio.Task[ChannelHub]] = {}
         self._reaper: asyncio.Task[Any] | None = None
+        self._wakes: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self._closed = False
         self.watchers = 0
 
@@ -330,11 +328,27 @@ class HubRegistry:
         """Forget the parent's hubs."""
         self._hubs = {}
         self._reaper = None
+        self._wakes = {}
         self.watchers = 0
 
     def now(self) -> float:
         """Seconds on the loop's clock."""
         return asyncio.get_running_loop().time()
+
+    def wake(self, waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]) -> None:
+        """Wake watchers, those of all channels that have news in one call for each loop."""
+        if not self._wakes:
+            asyncio.get_running_loop().call_soon(self._wake)
+        for loop, futures in waiting.items():
+            self._wakes.setdefault(loop, []).extend(futures)
+
+    def _wake(self) -> None:
+        wakes, self._wakes = self._wakes, {}
+        for loop, futures in wakes.items():
+            try:
+                loop.call_soon_threadsafe(_wake, futures)
+            except RuntimeError:  # that loop is closed, and its watchers with it
+                continue
 
     @property
     def channels(self) -> int:

@@ -86,7 +86,8 @@ class ResponseWriter:
         self._error: BackendError | None = None
         self._detached = False
         self._fresh = True  # the first text does not wait for a rollup window
-        self._settled: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
+        self._done = False  # it is with the backend, or given up
+        self._waiters: list[concurrent.futures.Future[Receipt]] = []
         start = StartEvent(
             response_id=response_id, channel=channel, run=run, metadata=metadata, ts=now_ms()
         )
@@ -376,7 +377,7 @@ class ResponseWriter:
     def wait(self, timeout: float | None = None) -> Receipt:
         """Wait until the ended response is with the backend, or given up; at most `timeout` s."""
         try:
-            return self._settled.result(timeout)
+            return self._settled().result(timeout)
         except concurrent.futures.TimeoutError:
             return self.receipt
 
@@ -384,9 +385,19 @@ class ResponseWriter:
         """Do what `wait` does, without blocking the loop."""
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(asyncio.wrap_future(self._settled))
+                return await asyncio.wrap_future(self._settled())
         except TimeoutError:
             return self.receipt
+
+    def _settled(self) -> concurrent.futures.Future[Receipt]:
+        future: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
+        with self._lock:
+            done = self._done
+            if not done:
+                self._waiters.append(future)
+        if done:
+            future.set_result(self.receipt)
+        return future
 
     # -- called by the outbox and the sink
 
@@ -428,8 +439,11 @@ class ResponseWriter:
     def _settle(self) -> None:
         self._sink.forget(self)
         with self._lock:
-            if not self._settled.done():
-                self._settled.set_result(self.receipt)
+            self._done = True
+            waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if future.set_running_or_notify_cancel():
+                future.set_result(self.receipt)
 
 
 def _call(callback: Callable[[], object]) -> None:
