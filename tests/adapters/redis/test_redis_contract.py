@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,9 +16,8 @@ pytestmark = pytest.mark.redis
 
 class TestOneServer(BackendContract):
     @pytest.fixture(autouse=True)
-    def _server(self, _one_redis: RedisServer) -> Iterator[None]:
+    def _server(self, _one_redis: RedisServer) -> None:
         self.server = _one_redis
-        yield
 
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
         return lambda: RedisBackend(self.server.url, granularity=granularity)
@@ -26,9 +25,8 @@ class TestOneServer(BackendContract):
 
 class TestCluster(BackendContract):
     @pytest.fixture(autouse=True)
-    def _cluster(self, _one_redis_cluster: RedisCluster) -> Iterator[None]:
+    def _cluster(self, _one_redis_cluster: RedisCluster) -> None:
         self.cluster = _one_redis_cluster
-        yield
 
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
         url = self.cluster.url.replace("redis://", "redis+cluster://")
