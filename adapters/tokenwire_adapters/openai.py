@@ -109,9 +109,10 @@ def wrap(
         _SDK.hear(client_or_stream, options)
         return client_or_stream
     stream = own_stream(client_or_stream)
-    if not isinstance(stream, Stream | AsyncStream):
+    if isinstance(stream, Stream | AsyncStream):
+        _SDK.hear_stream(stream, options)
+    elif not _SDK.hear_manager(stream, options):
         raise TypeError(f"not a client or stream of openai: {type(client_or_stream).__name__}")
-    _SDK.hear_stream(stream, options)
     return client_or_stream
 
 

@@ -13,7 +13,7 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -120,6 +120,27 @@ class Sdk:
         find = functools.partial(self._find, response, options)
         inner = stream._iterator
         stream._iterator = drive(inner, find) if self._is_sync(stream) else adrive(inner, find)
+
+    def hear_manager(self, manager: Any, options: Options) -> bool:
+        """Hear the stream that a ``.stream()`` helper's manager is about to request.
+
+        :return: False when it is no such manager.
+        """
+        for name, request in vars(manager).items() if hasattr(manager, "__dict__") else ():
+            if name.endswith("__api_request"):
+                break
+        else:
+            return False
+
+        def heard(stream: Any) -> Any:
+            self.hear_stream(stream, options)
+            return stream
+
+        if callable(request):
+            setattr(manager, name, lambda: heard(request()))
+        else:
+            setattr(manager, name, _Later(request, heard))
+        return True
 
     def options_of(self, client: Any) -> Options | None:
         """How a call of `client`, made here and now, is heard; None: not at all."""
@@ -392,3 +413,21 @@ def _loop() -> asyncio.AbstractEventLoop | None:
 def own_stream(stream: Any) -> Any:
     """The SDK's stream under the helper that ``.stream()`` gives; other things as they are."""
     return getattr(stream, "_raw_stream", stream)
+
+
+class _Later:
+    """What an async manager awaits in the place of its own request."""
+
+    def __init__(self, request: Awaitable[Any], heard: Callable[[Any], Any]) -> None:
+        self._request = request
+        self._heard = heard
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        stream = yield from self._request.__await__()
+        return self._heard(stream)
+
+    def close(self) -> None:
+        """Do what is done to a coroutine that is not awaited after all."""
+        close = getattr(self._request, "close", None)
+        if close is not None:
+            close()

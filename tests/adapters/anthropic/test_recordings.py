@@ -1,0 +1,194 @@
+"""Every recording, over HTTP, through the real SDK in every way it streams, wrapped."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import pytest
+
+from tests.adapters.anthropic.clients import aclient, client
+from tests.support.recordings import Recording, named, parameters
+from tests.support.replay import Replay, Reply
+from tests.support.sdk import check, responses
+from tokenwire import Sink
+from tokenwire_adapters.anthropic import wrap
+
+Way = Callable[[Any], Any]
+ARGUMENTS: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": []}
+
+
+def create(on: Any) -> None:
+    for _ in on.messages.create(**ARGUMENTS, stream=True):
+        pass
+
+
+def beta(on: Any) -> None:
+    for _ in on.beta.messages.create(**ARGUMENTS, stream=True):
+        pass
+
+
+def nexts(on: Any) -> None:
+    stream = on.messages.create(**ARGUMENTS, stream=True)
+    while True:
+        try:
+            next(stream)
+        except StopIteration:
+            return
+
+
+def in_with(on: Any) -> None:
+    with on.messages.create(**ARGUMENTS, stream=True) as stream:
+        for _ in stream:
+            pass
+
+
+def helper(on: Any) -> None:
+    with on.messages.stream(**ARGUMENTS) as stream:
+        for _ in stream:
+            pass
+
+
+def text(on: Any) -> None:
+    with on.messages.stream(**ARGUMENTS) as stream:
+        for _ in stream.text_stream:
+            pass
+
+
+def beta_helper(on: Any) -> None:
+    with on.beta.messages.stream(**ARGUMENTS) as stream:
+        stream.until_done()
+
+
+def raw(on: Any) -> None:
+    for _ in on.messages.with_raw_response.create(**ARGUMENTS, stream=True).parse():
+        pass
+
+
+def streaming(on: Any) -> None:
+    with on.messages.with_streaming_response.create(**ARGUMENTS, stream=True) as got:
+        for _ in got.parse():
+            pass
+
+
+def copied(on: Any) -> None:
+    create(on.with_options(timeout=30))
+
+
+async def acreate(on: Any) -> None:
+    async for _ in await on.messages.create(**ARGUMENTS, stream=True):
+        pass
+
+
+async def anexts(on: Any) -> None:
+    stream = await on.messages.create(**ARGUMENTS, stream=True)
+    while True:
+        try:
+            await stream.__anext__()
+        except StopAsyncIteration:
+            return
+
+
+async def ahelper(on: Any) -> None:
+    async with on.messages.stream(**ARGUMENTS) as stream:
+        async for _ in stream:
+            pass
+
+
+async def abeta_helper(on: Any) -> None:
+    async with on.beta.messages.stream(**ARGUMENTS) as stream:
+        async for _ in stream.text_stream:
+            pass
+
+
+async def astreaming(on: Any) -> None:
+    async with on.messages.with_streaming_response.create(**ARGUMENTS, stream=True) as got:
+        async for _ in await got.parse():
+            pass
+
+
+WAYS: list[Way] = [
+    create,
+    beta,
+    nexts,
+    in_with,
+    helper,
+    text,
+    beta_helper,
+    raw,
+    streaming,
+    copied,
+    acreate,
+    anexts,
+    ahelper,
+    abeta_helper,
+    astreaming,
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("recording", parameters("anthropic"))
+def test_recording(recording: Recording, way: Way, sink: Sink) -> None:
+    with Replay(Reply(recording.body, cuts=7)) as replay:
+        try:
+            _read(way, replay, sink)
+        except anthropic.APIError as error:
+            assert recording.expected.error, error
+    (found,) = responses(sink, "c")
+    check(found, recording.expected)
+
+
+def _read(way: Way, replay: Replay, sink: Sink) -> None:
+    if asyncio.iscoroutinefunction(way):
+
+        async def run() -> None:
+            async with aclient(replay) as on:
+                assert wrap(on, sink, channel="c") is on
+                await way(on)
+
+        asyncio.run(run())
+        return
+    with client(replay) as on:
+        assert wrap(on, sink, channel="c") is on
+        way(on)
+
+
+@pytest.mark.parametrize("recording", parameters("anthropic"))
+def test_one_stream_wrapped(recording: Recording, sink: Sink) -> None:
+    with Replay(recording.body) as replay, client(replay) as on:
+        stream = on.messages.create(**ARGUMENTS, stream=True)
+        assert wrap(stream, sink, channel="c") is stream
+        try:
+            for _ in stream:
+                pass
+        except anthropic.APIError as error:
+            assert recording.expected.error, error
+    check(responses(sink, "c")[0], recording.expected)
+
+
+def test_two_ways_at_once_publish_once(sink: Sink) -> None:
+    recording = named("anthropic-thinking")
+    with Replay(recording.body) as replay, client(replay) as on:
+        wrap(wrap(on, sink, channel="c"), sink, channel="c")
+        with wrap(on.messages.stream(**ARGUMENTS), sink) as stream:
+            wrap(stream, sink, channel="other")
+            for _ in stream:
+                pass
+    (found,) = responses(sink, "c")
+    check(found, recording.expected)
+    assert responses(sink, "other") == []
+
+
+def test_signatures_and_encrypted_data_are_not_published(sink: Sink) -> None:
+    for recording in parameters("anthropic"):
+        if recording.values[0] is None:
+            continue
+        with Replay(recording.values[0].body) as replay, client(replay) as on:
+            wrap(on, sink, channel="c")
+            try:
+                create(on)
+            except anthropic.APIError:
+                pass
+    for response in responses(sink, "c"):
+        assert "encrypted" not in repr(response)
+        assert "signature" not in repr(response)
