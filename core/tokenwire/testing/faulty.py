@@ -91,6 +91,8 @@ class FaultyBackend(Backend):
 
     :param publish: what becomes of the first calls of `publish`, one by one.
     :param deliver: what becomes of the first deliveries to subscribers, one by one.
+    :param inline: publish inline while there are no faults to inject, if the backend can: what a
+        response wrote is then visible when it has closed.
     :ivar published: how many calls of `publish` came through here.
     """
 
@@ -100,10 +102,13 @@ class FaultyBackend(Backend):
         *,
         publish: Iterable[Publish] = (),
         deliver: Iterable[Deliver] = (),
+        inline: bool = False,
     ) -> None:
         self.inner = inner
         self.granularity = inner.granularity
-        self.capabilities = msgspec.structs.replace(inner.capabilities, inline=False)
+        self.capabilities = msgspec.structs.replace(
+            inner.capabilities, inline=inline and inner.capabilities.inline
+        )
         self.publish_faults = deque(publish)
         self.deliver_faults = deque(deliver)
         self.published = 0
@@ -148,30 +153,32 @@ class FaultyBackend(Backend):
 
     # -- the backend
 
+    def _next_publish(self) -> Publish:
+        self.published += 1
+        return self.publish_faults.popleft() if self.publish_faults else Publish.OK
+
     async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         await self._gate()
-        self.published += 1
-        fault = self.publish_faults.popleft() if self.publish_faults else Publish.OK
-        if fault is Publish.FAIL:
-            raise BackendUnavailable("injected: not published")
-        if fault is Publish.LIMIT:
-            raise RateLimited("injected: slow down", retry_after=0.001)
-        if fault is Publish.REJECT:
-            return [Outcome(error=PublishRejected("injected: refused")) for _ in entries]
-        if fault is Publish.REJECT_FIRST:
-            rest: Sequence[Outcome] = ()
-            if len(entries) > 1:
-                rest = await self.inner.publish(entries[1:])
-            return [Outcome(error=PublishRejected("injected: refused")), *rest]
-        if fault is Publish.YIELD:
-            for _ in range(3):
-                await asyncio.sleep(0)
-        outcomes = await self.inner.publish(entries)
-        if fault is Publish.TWICE:
-            outcomes = await self.inner.publish(entries)
-        if fault is Publish.LOSE_REPLY:
-            raise BackendUnavailable("injected: the reply was lost")
-        return outcomes
+        fault = self._next_publish()
+        refused = _refusals(fault, entries)
+        rest = entries[len(refused) :]
+        for _ in range(3 if fault is Publish.YIELD else 0):
+            await asyncio.sleep(0)
+        taken: Sequence[Outcome] = ()
+        for _ in range(2 if fault is Publish.TWICE else 1):
+            taken = await self.inner.publish(rest) if rest else ()
+        return _reply(fault, [*refused, *taken])
+
+    def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        if self.killed or not self._stalled.is_set():
+            raise BackendUnavailable("injected: killed or stalled")
+        fault = self._next_publish()
+        refused = _refusals(fault, entries)
+        rest = entries[len(refused) :]
+        taken: Sequence[Outcome] = ()
+        for _ in range(2 if fault is Publish.TWICE else 1):
+            taken = self.inner.publish_nowait(rest) if rest else ()
+        return _reply(fault, [*refused, *taken])
 
     async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
         await self._gate()
@@ -207,3 +214,19 @@ class FaultyBackend(Backend):
 
     def after_fork(self) -> None:
         self.inner.after_fork()
+
+
+def _refusals(fault: Publish, entries: Sequence[Entry]) -> list[Outcome]:
+    """What is refused of `entries`, from the first on."""
+    if fault is Publish.FAIL:
+        raise BackendUnavailable("injected: not published")
+    if fault is Publish.LIMIT:
+        raise RateLimited("injected: slow down", retry_after=0.001)
+    many = len(entries) if fault is Publish.REJECT else int(fault is Publish.REJECT_FIRST)
+    return [Outcome(error=PublishRejected("injected: refused"))] * many
+
+
+def _reply(fault: Publish, outcomes: list[Outcome]) -> list[Outcome]:
+    if fault is Publish.LOSE_REPLY:
+        raise BackendUnavailable("injected: the reply was lost")
+    return outcomes
