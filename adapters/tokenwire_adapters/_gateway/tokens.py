@@ -259,6 +259,8 @@ def load_keys(source: KeySource) -> KeySet:
     """
     try:
         keys = _load(source)
+    except _TooShort:
+        raise ValueError(f"a secret must have at least {_MIN_SECRET} bytes") from None
     except (JoseError, TypeError, KeyError, ValueError) as error:
         # The cause may quote the key.
         raise ValueError(f"this is not a usable key ({type(error).__name__})") from None
@@ -266,6 +268,10 @@ def load_keys(source: KeySource) -> KeySet:
         if isinstance(key, OctKey) and len(key.raw_value) < _MIN_SECRET:
             raise ValueError(f"a secret must have at least {_MIN_SECRET} bytes")
     return keys
+
+
+class _TooShort(Exception):
+    """A secret that could be guessed."""
 
 
 def _load(source: KeySource) -> KeySet:
@@ -277,7 +283,11 @@ def _load(source: KeySource) -> KeySet:
         data: Any = dict(source)
         return KeySet.import_key_set(data) if "keys" in data else KeySet([import_key(data)])
     raw = source.encode() if isinstance(source, str) else source
+    if not isinstance(raw, bytes):
+        raise TypeError("not a key")
     if not raw.lstrip().startswith(b"-----BEGIN"):
+        if len(raw) < _MIN_SECRET:
+            raise _TooShort
         return KeySet([OctKey.import_key(raw)])
     for kind in (RSAKey, ECKey, OKPKey):
         try:
