@@ -1,0 +1,1 @@
+"""The parts of the command line; see `tokenwire_adapters.cli`."""

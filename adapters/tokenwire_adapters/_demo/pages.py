@@ -1,0 +1,46 @@
+"""The files of the demo's page, and the headers they are sent with."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+__all__ = ["PAGES", "page_response"]
+
+PAGES = {
+    "index.html": "text/html; charset=utf-8",
+    "demo.css": "text/css; charset=utf-8",
+    "demo.js": "text/javascript; charset=utf-8",
+    "pane.js": "text/javascript; charset=utf-8",
+    "markdown.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+# Nothing inline, nothing from elsewhere; trusted types make the browser refuse `innerHTML` and
+# its like. Sockets are named, since not every browser counts them as 'self'.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+
+
+def page_response(name: str, request: Request) -> Response:
+    """One file of the page."""
+    body = (resources.files("tokenwire_adapters") / "_static" / "demo" / name).read_bytes()
+    return Response(
+        body,
+        media_type=PAGES[name],
+        headers={
+            "content-security-policy": _POLICY.format(host=request.url.netloc),
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+            "cross-origin-opener-policy": "same-origin",
+            "cache-control": "no-cache",
+        },
+    )
