@@ -55,15 +55,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         import openai
 
-        from tokenwire_adapters._demo import run
+        from tokenwire_adapters._cli import demo_server
     except ImportError as error:
         raise missing(error) from error
     _ = openai
-    options = run.Options(
+    options = demo_server.Options(
         url=told.to,
         port=told.port,
         model=told.model,
         pace=told.pace,
         browser=not told.no_browser,
     )
-    return run.serve(options) if told.once is None else run.once(options, told.once)
+    return demo_server.serve(options) if told.once is None else demo_server.once(options, told.once)

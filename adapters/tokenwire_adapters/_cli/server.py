@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -17,34 +18,40 @@ from tokenwire_adapters._cli.errors import Failure
 __all__ = ["bound_socket", "config"]
 
 HEADER_TIMEOUT = 15.0
-"""Seconds in which a connection must have sent its first request's head."""
+"""Seconds that the head of a request may take."""
 
 
 class _Patient(H11Protocol):
-    """uvicorn's HTTP/1.1, which drops clients that connect and then send their head too slowly.
+    """uvicorn's HTTP/1.1, which drops clients that send the head of a request too slowly.
 
-    uvicorn's own `timeout_keep_alive` counts only after a first response.
+    uvicorn's own `timeout_keep_alive` ends with the first byte of a request, and begins after a
+    first response.
     """
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE or not self.conn.trailing_data[0]:
+            self._stop_waiting()
+        elif self._waiting is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
         self._waiting = self.loop.call_later(HEADER_TIMEOUT, self._give_up)
 
     def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.abort()
+        self.transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def handle_websocket_upgrade(self, event: Any) -> None:
-        self._forget()  # the transport goes to another protocol
-        super().handle_websocket_upgrade(event)
-
-    def _forget(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None

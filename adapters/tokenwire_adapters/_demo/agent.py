@@ -129,10 +129,10 @@ class ChatAgent:
     def _call(self, call: dict[str, Any], on_tool: ToolReport | None) -> None:
         name = call["function"]["name"]
         try:
-            arguments: Any = json.loads(call["function"]["arguments"] or "{}")
-        except ValueError:
-            arguments = {}
-        result = _weather(str(arguments.get("city", "")) if isinstance(arguments, dict) else "")
+            city = str(json.loads(call["function"]["arguments"])["city"])
+        except (ValueError, LookupError, TypeError):
+            city = ""
+        result = _weather(city)
         if on_tool is not None:
             on_tool(call["id"], name, result)
         self._messages.append(

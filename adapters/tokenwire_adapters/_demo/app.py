@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from starlette.applications import Starlette
@@ -180,7 +180,7 @@ async def _json(request: Request) -> dict[str, Any]:
         raise HTTPException(400, "the body is not JSON") from error
     if not isinstance(value, dict):
         raise HTTPException(422, "the body must be an object")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def _own_page(request: Request) -> None:
