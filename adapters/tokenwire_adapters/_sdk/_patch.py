@@ -191,6 +191,8 @@ class Sdk:
             if response is not None:
                 self._taps[response] = tap
                 tap.bind(response)
+                if streams:  # one that is dropped unread runs no code of its own
+                    weakref.finalize(result, tap.left).atexit = False
                 return
         except Exception as error:
             tap.broken(error)

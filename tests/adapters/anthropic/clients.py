@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from anthropic import AsyncAnthropic, Anthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
+from anthropic import Anthropic, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
 
 from tests.support.replay import Replay
 from tests.support.sdk import TLS

@@ -1,6 +1,7 @@
 """Every recording, over HTTP, through the real SDK in every way it streams, wrapped."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -126,14 +127,17 @@ WAYS: list[Way] = [
 ]
 
 
+def _failing(recording: Recording) -> contextlib.AbstractContextManager[object]:
+    """An error that the provider reports, and no other, may come out of the SDK."""
+    return contextlib.suppress(*([anthropic.APIError] if recording.expected.error else []))
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("recording", parameters("anthropic"))
 def test_recording(recording: Recording, way: Way, sink: Sink) -> None:
     with Replay(Reply(recording.body, cuts=7)) as replay:
-        try:
+        with _failing(recording):
             _read(way, replay, sink)
-        except anthropic.APIError as error:
-            assert recording.expected.error, error
     (found,) = responses(sink, "c")
     check(found, recording.expected)
 
@@ -158,11 +162,9 @@ def test_one_stream_wrapped(recording: Recording, sink: Sink) -> None:
     with Replay(recording.body) as replay, client(replay) as on:
         stream = on.messages.create(**ARGUMENTS, stream=True)
         assert wrap(stream, sink, channel="c") is stream
-        try:
+        with _failing(recording):
             for _ in stream:
                 pass
-        except anthropic.APIError as error:
-            assert recording.expected.error, error
     check(responses(sink, "c")[0], recording.expected)
 
 
@@ -185,10 +187,8 @@ def test_signatures_and_encrypted_data_are_not_published(sink: Sink) -> None:
             continue
         with Replay(recording.values[0].body) as replay, client(replay) as on:
             wrap(on, sink, channel="c")
-            try:
+            with _failing(recording.values[0]):
                 create(on)
-            except anthropic.APIError:
-                pass
     for response in responses(sink, "c"):
         assert "encrypted" not in repr(response)
         assert "signature" not in repr(response)

@@ -1,6 +1,7 @@
 """Every recording, over HTTP, through the real SDK in every way it streams, wrapped."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -127,15 +128,18 @@ WAYS: list[Way] = [
 ]
 
 
+def _failing(recording: Recording) -> contextlib.AbstractContextManager[object]:
+    """An error that the provider reports, and no other, may come out of the SDK."""
+    return contextlib.suppress(*([openai.APIError] if recording.expected.error else []))
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("recording", parameters("chat") + parameters("responses"))
 def test_recording(recording: Recording, way: Way, sink: Sink) -> None:
     # Cut at any byte, since servers do; the same bytes whichever way is taken.
     with Replay(Reply(recording.body, cuts=7)) as replay:
-        try:
+        with _failing(recording):
             _read(way, replay, sink, _arguments(recording))
-        except openai.APIError as error:
-            assert recording.expected.error, error
     found = responses(sink, "c")
     check(found[0], recording.expected)
     texts = recording.expected.texts
@@ -169,11 +173,9 @@ def test_one_stream_wrapped(recording: Recording, sink: Sink) -> None:
     with Replay(recording.body) as replay, client(replay) as on:
         stream = _api(on, arguments).create(**arguments, stream=True)
         assert wrap(stream, sink, channel="c") is stream
-        try:
+        with _failing(recording):
             for _ in stream:
                 pass
-        except openai.APIError as error:
-            assert recording.expected.error, error
     check(responses(sink, "c")[0], recording.expected)
 
 
