@@ -181,15 +181,22 @@ class ModelCall:
             self.below = True
             return None
         self._uncover()  # nothing below reads this stream: what comes next is another call
-        writer: tokenwire.ResponseWriter = (claim.sink or self.sink).respond(
-            claim.channel,
-            response_id=claim.response_id,
-            run=claim.run,
-            metadata=claim.metadata,
-        )
-        self.writer = claim.writer = writer
-        self.parts = Parts(writer)
+        self.parts = self._begin(claim.response_id)
+        self.writer = claim.writer = self.parts.writer
         return self.parts
+
+    def another(self, index: int) -> Parts:
+        """A further response to the same request (``n > 1``)."""
+        return self._begin(f"{self.claim.response_id}-{index}")
+
+    def _begin(self, response_id: str | None) -> Parts:
+        claim = self.claim
+        sink: tokenwire.Sink = claim.sink or self.sink
+        return Parts(
+            sink.respond(
+                claim.channel, response_id=response_id, run=claim.run, metadata=claim.metadata
+            )
+        )
 
     def withdraw(self) -> None:
         """Leave the call to somebody else, who saw it at the same time."""

@@ -297,6 +297,8 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 content.write_message(parts, message)
             elif parts is not None and getattr(generation, "text", None):
                 parts.text("text", generation.text)
+            for index, other in enumerate(generations[1:] if parts is not None else (), 1):
+                _write_choice(model, index, other)
         for call_id, name, _ in content.tool_calls(message) if message is not None else ():
             _tool_calls.learn(model, call_id, name)
         stopped = model.stopped
@@ -402,6 +404,17 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             return None
 
 
+def _write_choice(model: ModelCall, index: int, generation: Any) -> None:
+    """Write a further reply to the same request (``n > 1``), as a response of its own."""
+    parts = model.another(index)
+    message: Any = getattr(generation, "message", None)
+    if message is not None:
+        content.write_message(parts, message)
+    elif getattr(generation, "text", None):
+        parts.text("text", generation.text)
+    parts.writer.finish(content.finish_reason(message, generation))
+
+
 _everyone: ContextVar[TokenwireCallbackHandler | None] = ContextVar(
     "tokenwire_langchain", default=None
 )
@@ -428,8 +441,12 @@ def _gone(key: int) -> None:
     if call is not None:
         if call.reserved is not None:
             call.reserved.close()
-        if call.model is not None:
+        if call.model is not None and call.model.writer is not None:
             call.model.cancel()
+        elif call.model is not None:
+            # A layer below that writes knows of its own end. Its call need not even be this one:
+            # what ran in this context since may have found the claim.
+            call.model.withdraw()
 
 
 def _session(metadata: dict[str, Any]) -> str | None:

@@ -23,6 +23,10 @@ _SERVER_CALLS = frozenset(
 )
 """Tool calls that the provider runs itself."""
 
+_ASKS = ("action", "actions", "operation", "arguments")
+_OPAQUE = frozenset({"index", "encrypted_content", "result"})
+"""What of a provider's own tool call says nothing to watchers, or is large."""
+
 _FILES = frozenset({"image", "audio", "video", "file"})
 
 
@@ -174,17 +178,28 @@ def _write_reasoning(parts: Parts, block: dict[str, Any], index: object) -> bool
 
 
 def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None:
-    """Write a tool call that OpenAI ran: it comes when it is done."""
-    call_id: Any = block.get("call_id") or block.get("id")
-    if kind == "custom_tool_call" or not isinstance(call_id, str):
-        return
-    arguments: Any = block.get("arguments", block.get("code", block.get("action")))
-    text = arguments if isinstance(arguments, str) else _dumps(arguments)
-    parts.tool(("server", call_id), call_id, block.get("name") or kind, text)
-    output: Any = block.get("output", block.get("results", block.get("outputs")))
-    error: Any = block.get("error")
-    if output is not None or error:
-        parts.writer.tool_result(call_id, output, error=None if error is None else str(error))
+    """Write a call of a tool that OpenAI runs: it comes when it is done."""
+    item_id: Any = block.get("id")
+    call_id: Any = block.get("call_id")
+    told = {key: value for key, value in block.items() if key not in _OPAQUE}
+    if kind == "custom_tool_call":
+        return  # `tool_call_chunks` has it
+    if kind in ("mcp_call", "code_interpreter_call") and isinstance(item_id, str):
+        name: Any = block.get("name") or kind.removesuffix("_call")
+        parts.tool(("server", item_id), item_id, name, block.get("arguments") or block.get("code"))
+        output: Any = block.get("output") or block.get("outputs")
+        error: Any = block.get("error")
+        if output is not None or error is not None:
+            failed = None if error is None else _dumps(error)
+            parts.writer.tool_result(item_id, output, name=name, error=failed)
+    elif isinstance(call_id, str):
+        asks: Any = next((told[key] for key in _ASKS if told.get(key)), None)
+        text = asks if isinstance(asks, str) else _dumps(asks)
+        parts.tool(("server", call_id), call_id, kind.removesuffix("_call"), text)
+    elif kind == "image_generation_call":
+        parts.whole("file", {**told, "media_type": "image/png"}, name=kind)
+    else:
+        parts.whole("data", told, name=kind)
 
 
 def write_event(parts: Parts, event: dict[str, Any]) -> bool:

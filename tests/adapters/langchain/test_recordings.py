@@ -1,0 +1,87 @@
+"""Recorded streams through LangChain's models: the channel carries what the provider sent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import tokenwire
+from tests.support import recordings
+from tests.support.recordings import Recording
+from tests.support.replay import Replay, Reply
+
+from . import models
+
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+
+ALL = recordings.parameters()
+
+
+@pytest.fixture(params=["handler", "handler and tap"])
+def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the SDKs under LangChain are listened to, as well."""
+    if request.param == "handler":
+        yield False
+        return
+    from tokenwire_adapters import anthropic, openai
+    from tokenwire_adapters._sdk import Options
+
+    openai.hear_all(Options())
+    anthropic.hear_all(Options())
+    yield True
+    openai.hear_all(None)
+    anthropic.hear_all(None)
+
+
+@pytest.mark.parametrize("way", [models.stream, models.astream], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("recording", ALL)
+async def test_the_channel_carries_what_the_provider_sent(
+    recording: Recording,
+    way: Any,
+    tapped: bool,
+    config: Any,
+    responses: Callable[[], list[tokenwire.Response]],
+) -> None:
+    expected = recording.expected
+    options: dict[str, Any] = {}
+    if recording.api == "anthropic" and expected.reasoning:
+        options["thinking"] = {"type": "enabled", "budget_tokens": 1024}
+        options["max_tokens"] = 2048
+    with Replay(Reply(recording.body, cuts=7)) as replay:
+        model = models.model(recording.api, replay, **options)
+        if recording.api == "anthropic" and expected.tool_arguments:
+            model = model.bind_tools([{"name": "t", "description": "", "input_schema": {}}])
+        if expected.error:
+            with contextlib.suppress(Exception):
+                await models.run(way, model, config)
+        else:
+            await models.run(way, model, config)
+
+    if recording.name == "chat-two-choices":
+        if not tapped:
+            return  # LangChain takes every choice of a stream for the first
+        assert [each.text for each in responses()] == expected.texts
+        return
+    (response,) = responses()
+    assert response.text == expected.text
+    if tapped or recording.api != "chat":  # ChatOpenAI drops both from the streams of this API
+        assert response.reasoning == expected.reasoning
+        assert response.refusal == expected.refusal
+    assert [part.text for part in response.tool_calls] == expected.tool_arguments
+    if expected.error:
+        assert response.state == "failed"
+        assert expected.error in (response.error or "")
+        return
+    assert response.state == "complete"
+    assert response.finish_reason == expected.finish
+    if expected.usage:
+        told = expected.usage
+        for ours, theirs in (("input", "prompt"), ("output", "completion")):
+            if ours == "input" and recording.api == "anthropic" and not tapped:
+                continue  # ChatAnthropic counts what the last event tells, and it may tell none
+            counts = response.usage or {}
+            count = counts.get(f"{ours}_tokens", counts.get(f"{theirs}_tokens"))
+            assert count == told.get(f"{ours}_tokens", told.get(f"{theirs}_tokens"))

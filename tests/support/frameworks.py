@@ -1,0 +1,33 @@
+"""What the tests of frameworks' adapters share."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.replay import PATIENCE
+
+
+def wait_until(holds: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Wait until `holds` gives something true, and return it. Garbage is collected meanwhile."""
+    deadline = time.monotonic() + timeout
+    while not (value := holds()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it never came to hold: {holds}")
+        gc.collect()
+        time.sleep(0.005)
+    return value
+
+
+async def await_until(holds: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Do what `wait_until` does, without blocking the loop."""
+    deadline = time.monotonic() + timeout
+    while not (value := holds()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it never came to hold: {holds}")
+        gc.collect()
+        await asyncio.sleep(0.005)
+    return value
