@@ -141,12 +141,11 @@ def _path(pattern: str) -> Finder:
     if len(fields) != 1 or not pattern.startswith("/"):
         raise ValueError(f"a path pattern begins with / and has one {{field}}: {pattern!r}")
     before, _, after = pattern.partition("{" + fields[0] + "}")
-    tail = "" if after else "$"
-    expression = re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}{tail}")
+    expression = re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")
 
     def find(scope: Scope) -> str | None:
         path: str = scope["path"]
-        match = expression.match(path)
+        match = expression.fullmatch(path)
         return None if match is None else match[1]
 
     return find

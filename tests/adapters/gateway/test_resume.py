@@ -64,7 +64,7 @@ async def read_stream(url: str, rng: random.Random, transcript: Transcript, coun
             query = "" if last else "?rewind=all"
             with contextlib.suppress(httpx.TransportError):
                 async with watching(client, f"/channels/c/events{query}", headers=headers) as stream:
-                    for _ in range(rng.randint(1, 60)):
+                    for _ in range(rng.randint(1, 20)):
                         event = await stream.next()
                         for one in native([event]):
                             transcript.apply(one)
@@ -82,7 +82,7 @@ async def read_socket(url: str, rng: random.Random, transcript: Transcript, coun
             async with chatting(url) as chat:
                 chat.transcript = transcript
                 await chat.ask("subscribe", after=cursor, rewind="all")
-                for _ in range(rng.randint(1, 40)):
+                for _ in range(rng.randint(1, 20)):
                     await chat.receive()
                     cursor = chat.cursors.get("c", cursor)
                     if complete(transcript, count):
@@ -108,9 +108,9 @@ async def test_text_is_exact_over_random_disconnects(
                 transcript = Transcript()
                 task = tasks.create_task(reader(url, random.Random(100 * seed + n), transcript, 12))
                 readers.append((transcript, task))
-    for transcript, task in readers:
+    for transcript, _ in readers:
         assert {response.id: response.text for response in transcript} == written.result()
-        assert task.result() > 1, "nothing was broken off"
+    assert sum(task.result() for _, task in readers) > len(readers), "nothing was broken off"
 
 
 async def test_a_replay_broken_off_midway_leaves_no_hole(

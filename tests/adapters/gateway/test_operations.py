@@ -1,0 +1,185 @@
+"""What operators need: health, metrics, spans, shutdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+import tokenwire
+from tests.adapters.gateway.support import PATIENCE, chatting, serving, watching
+from tokenwire.backend import HistoryPage
+from tokenwire.errors import BackendUnavailable
+from tokenwire_adapters.asgi import Gateway
+
+
+async def test_ready_only_while_the_backend_can_be_reached() -> None:
+    class Shaky(tokenwire.MemoryBackend):
+        down = False
+
+        async def history(
+            self, channel: str, *, limit: int, before: str | None = None
+        ) -> HistoryPage:
+            if self.down:
+                raise BackendUnavailable("connection refused by secret-host:6379")
+            return await super().history(channel, limit=limit, before=before)
+
+    backend = Shaky()
+    with tokenwire.open_sink(backend) as sink, serving(Gateway(sink)) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/readyz")).json() == {"status": "ready"}
+            backend.down = True
+            with anyio.fail_after(PATIENCE):
+                while (answer := await client.get("/readyz")).status_code == 200:
+                    await anyio.sleep(0.05)  # an answer is good for a second
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert (await client.get("/healthz")).json()["status"] == "ok"
+            answer = await client.get("/channels/c/responses")
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "secret-host" not in answer.text
+
+
+async def test_metrics_tell_what_goes_on(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
+    pytest.importorskip("prometheus_client")
+    from prometheus_client.parser import text_string_to_metric_families
+
+    async with watching(client, "/channels/c/events") as stream:
+        await stream.next()
+        with sink.respond("c") as response:
+            response.write("text")
+        await stream.until("end")
+        await client.get("/nowhere")
+        answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert found["tokenwire_responses_total",] == 1
+    assert found["tokenwire_tokens_total",] == 1
+    assert found["tokenwire_watchers",] == 1
+    assert found["tokenwire_gateway_connections", "sse"] == 1
+    assert found["tokenwire_gateway_sent_events_total",] == 3
+    assert found["tokenwire_gateway_sent_bytes_total",] > 200
+    assert found["tokenwire_gateway_refused_total", "not_found"] == 1
+    assert found["tokenwire_gateway_requests_total", "none", "404"] == 1
+    for name in ("conflations_total", "publish_retries_total", "abandoned_total"):
+        assert (f"tokenwire_{name}",) in found
+    assert ("tokenwire_publish_latency_seconds",) in found
+    assert ("tokenwire_gateway_lag_seconds",) in found
+
+
+@pytest.mark.parametrize(("for_", "status"), [("local", 403), ("everyone", 200), ("nobody", 404)])
+async def test_metrics_are_not_for_everybody(
+    sink: tokenwire.Sink, for_: str, status: int
+) -> None:
+    gateway = Gateway(sink, authorize=lambda *_: True, metrics_for=for_)  # type: ignore[arg-type]
+    with serving(gateway) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            answer = await client.get("/metrics", headers={"x-forwarded-for": "10.0.0.1"})
+    assert answer.status_code == status
+
+
+async def test_the_browser_client_is_served_where_it_is_shipped(
+    client: httpx.AsyncClient,
+) -> None:
+    from importlib import resources
+
+    for name, kind in (("tokenwire.js", "text/javascript"), ("tokenwire.d.ts", "typescript")):
+        file = resources.files("tokenwire_adapters") / "_static" / name
+        answer = await client.get(f"/{name}")
+        if not file.is_file():
+            assert answer.status_code == 404
+            continue
+        assert answer.content == file.read_bytes()
+        assert kind in answer.headers["content-type"]
+        assert answer.headers["access-control-allow-origin"] == "*"
+        tag = answer.headers["etag"]
+        again = await client.get(f"/{name}", headers={"if-none-match": tag})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_api_is_described(client: httpx.AsyncClient) -> None:
+    description = (await client.get("/openapi.json")).json()
+    assert description["openapi"] == "3.1.0"
+    assert "/channels/{channel}/events" in description["paths"]
+    assert "vercel" in json.dumps(description)
+
+
+async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = sdk.TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    await client.get("/channels/c/responses")
+    span = exporter.get_finished_spans()[-1]
+    assert span.name == "tokenwire.gateway.request"
+    assert dict(span.attributes)["http.route"] == "history"
+    assert dict(span.attributes)["http.response.status_code"] == 200
+
+
+APP = """
+import sys
+import uvicorn
+from fastapi import FastAPI
+from tokenwire_adapters.asgi import Gateway
+
+gateway = Gateway("memory://")
+app = FastAPI() if sys.argv[1] == "mounted" else gateway
+if sys.argv[1] == "mounted":
+    app.mount("/", gateway)
+uvicorn.run(app, port=0, log_level="info", timeout_graceful_shutdown=30)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("how", ["mounted", "alone"])
+async def test_a_server_told_to_stop_lets_its_clients_know(how: str, tmp_path: Path) -> None:
+    """uvicorn alone would wait for ever for streams that never end."""
+    process = await anyio.open_process(
+        [sys.executable, "-c", APP, how], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stderr is not None
+        log = ""
+        with anyio.fail_after(PATIENCE):
+            while "running on http://127.0.0.1:" not in log:
+                log += (await process.stderr.receive()).decode()
+            port = int(log.partition("running on http://127.0.0.1:")[2].split()[0])
+            url = f"http://127.0.0.1:{port}"
+            async with (
+                httpx.AsyncClient(base_url=url) as client,
+                watching(client, "/channels/c/events") as stream,
+                chatting(f"ws://127.0.0.1:{port}") as chat,
+            ):
+                await stream.next()
+                await chat.ask("subscribe")
+                process.send_signal(signal.SIGTERM)
+                assert (await stream.rest())[-1].event == "bye"
+                assert (await chat.closed())[0] == 1012
+            async for part in process.stderr:
+                log += part.decode()
+            await process.wait()
+        assert "Finished server process" in log
+        assert "Traceback" not in log
+        assert "timeout graceful shutdown exceeded" not in log
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
+
+
