@@ -161,7 +161,9 @@ class Live:
                 pinging = asyncio.create_task(self._ping(connection))
                 await self._subscribe(self._topics)
                 while True:
-                    reply = await connection.read_response(disable_decoding=True)
+                    reply = await connection.read_response(
+                        disable_decoding=True, disconnect_on_error=False
+                    )
                     self._heard_at = asyncio.get_running_loop().time()
                     delay = _BACKOFF[0]
                     self._take(reply)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -204,8 +205,13 @@ def _target(
     }
     if issubclass(connection_class, SSLConnection):
         sentinel |= {name: value for name, value in arguments.items() if name.startswith("ssl_")}
-    # Replies are read as RESP2, by us. Nothing is tried again by redis-py.
-    fixed = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
+    # Replies are read as RESP2, by us. Nothing is tried again by redis-py. CLIENT SETINFO would
+    # cost a round trip and a right.
+    fixed: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
+    if "driver_info" in _parameters(AbstractConnection):
+        fixed["driver_info"] = None
+    else:
+        fixed |= {"lib_name": None, "lib_version": None}
     target = Target(
         kind=kind,
         addresses=addresses,
@@ -230,18 +236,19 @@ def from_client(client: Any) -> Target:
     """
     if hasattr(client, "nodes_manager"):  # RedisCluster
         manager = client.nodes_manager
-        nodes = manager.startup_nodes.values()
-        found = dict(manager.connection_kwargs)
-        for name in ("read_from_replicas", "cluster_error_retry_attempts", "parser_class"):
-            found.pop(name, None)
-        found.setdefault("connection_class", next(iter(nodes)).connection_class)
-        return _target(
-            "cluster", tuple((node.host, int(node.port)) for node in nodes), _clean(found)
-        )
+        nodes = list(manager.startup_nodes.values())
+        connection_class = nodes[0].connection_class
+        found = _clean(dict(manager.connection_kwargs), connection_class)
+        found["connection_class"] = connection_class
+        return _target("cluster", tuple((node.host, int(node.port)) for node in nodes), found)
     pool = getattr(client, "connection_pool", None)
     if pool is None or not hasattr(pool, "connection_kwargs"):
         raise ValueError("client must be a redis.asyncio.Redis or RedisCluster")
-    found = _clean(dict(pool.connection_kwargs))
+    address = (
+        str(pool.connection_kwargs.get("host", "localhost")),
+        int(pool.connection_kwargs.get("port", 6379)),
+    )
+    found = _clean(dict(pool.connection_kwargs), pool.connection_class)
     found["connection_class"] = pool.connection_class
     if hasattr(pool, "sentinel_manager"):
         sentinels = pool.sentinel_manager.sentinels
@@ -255,16 +262,27 @@ def from_client(client: Any) -> Target:
         return _target("sentinel", addresses, found, pool.service_name)
     if issubclass(pool.connection_class, UnixDomainSocketConnection):
         return _target("single", (), found)
-    address = (str(found.get("host", "localhost")), int(found.get("port", 6379)))
     return _target("single", (address,), found)
 
 
-def _clean(found: dict[str, Any]) -> dict[str, Any]:
-    """Without what belongs to the client's own connections, such as handlers of its pool."""
+def _clean(found: dict[str, Any], connection_class: type[Any]) -> dict[str, Any]:
+    """Only what a connection takes, without what belongs to the client's own pool."""
+    taken = _parameters(connection_class)
     return {
         name: value
         for name, value in found.items()
-        if "maint_" not in name
-        and name not in ("event_dispatcher", "himport_registry", "legacy_responses")
+        if (name in taken or name.startswith("sentinel_"))
+        and "maint" not in name
+        and name not in ("event_dispatcher", "himport_registry", "parser_class")
+        and name not in ("driver_info", "lib_name", "lib_version")
         and not name.startswith("orig_")
+    }
+
+
+def _parameters(some_class: Any) -> set[str]:
+    """What a class takes when it is made, in all its bases."""
+    return {
+        name
+        for part in some_class.__mro__[:-1]
+        for name in inspect.signature(part.__init__).parameters
     }

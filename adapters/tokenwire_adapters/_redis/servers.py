@@ -43,8 +43,8 @@ class Node:
     async def close(self) -> None:
         """Close all three."""
         await self.live.close()
-        await self.write.renew()
-        await self.read.renew()
+        await self.write.close()
+        await self.read.close()
 
     def abandon(self) -> None:
         """Leave all three to the parent process."""
@@ -255,4 +255,4 @@ class Servers:
 
 async def _call(connection: Any, *command: str) -> Any:
     await connection.send_command(*command, check_health=False)
-    return await connection.read_response(disable_decoding=True)
+    return await connection.read_response(disable_decoding=True, disconnect_on_error=False)

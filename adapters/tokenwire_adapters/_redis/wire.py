@@ -30,6 +30,7 @@ class Wire:
         self._connect = connect
         self._timeout = timeout
         self._connection: Any = None
+        self._closed = False
         self._lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -47,6 +48,8 @@ class Wire:
             raise BackendUnavailable("Redis does not answer in time") from None
         try:
             for pause in _PAUSES:
+                if self._closed:
+                    raise BackendUnavailable("the backend is closed")
                 try:
                     if self._connection is None:
                         self._connection = await self._connect()
@@ -65,11 +68,16 @@ class Wire:
             replies: list[Any] = []
             for _ in commands:
                 try:
-                    replies.append(await connection.read_response(disable_decoding=True))
+                    replies.append(
+                        await connection.read_response(
+                            disable_decoding=True, disconnect_on_error=False
+                        )
+                    )
                 except theirs.ResponseError as error:
                     replies.append(error)
         except BaseException:
-            self._connection = None
+            if self._connection is connection:
+                self._connection = None
             await drop(connection)
             raise
         return replies
@@ -80,6 +88,11 @@ class Wire:
         if connection is not None:
             await drop(connection)
 
+    async def close(self) -> None:
+        """Let go of the connection for good."""
+        self._closed = True
+        await self.renew()
+
     def abandon(self) -> None:
         """Leave a connection to the parent process: neither use nor close it."""
         _left_behind.append(self._connection)
@@ -87,9 +100,13 @@ class Wire:
 
 
 async def drop(connection: Any) -> None:
-    """Close a connection, whatever state it is in."""
+    """Close a connection, whatever state it is in, without waiting for the other side."""
+    writer = getattr(connection, "_writer", None)
     with contextlib.suppress(Exception):
         await connection.disconnect(nowait=True)
+    if writer is not None:  # TLS would else wait for the server's farewell
+        writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 def _packed(commands: Sequence[Command]) -> list[bytes]:

@@ -145,7 +145,10 @@ class Writing:
     # -- publishing
 
     async def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Publish entries (see `Backend.publish`)."""
+        """Publish entries (see `Backend.publish`).
+
+        :raises BackendUnavailable: when all of them met the same trouble.
+        """
         outcomes: list[Outcome | None] = [None] * len(entries)
         made: list[_Job] = []
         for place, entry in enumerate(entries):
@@ -154,6 +157,9 @@ class Writing:
             except PublishRejected as error:
                 outcomes[place] = Outcome(error=error)
         results = await self._run(made)
+        problems = [one for one in results.values() if isinstance(one, BackendUnavailable)]
+        if problems and len(problems) == len(entries):
+            raise problems[0]
         for place, result in results.items():
             outcomes[place] = _outcome(entries[place], result)
         # Every place has one: each was refused above, or ran, or failed with its server.
