@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable
 from typing import Self
 
+from tokenwire import Sink, open_sink
 from tokenwire._names import check_name
 from tokenwire.backend import Backend
 from tokenwire.encoding import find_encoder
-from tokenwire.sink import Sink, open_sink
 from tokenwire_adapters._gateway.app import serve_http, serve_websocket
 from tokenwire_adapters._gateway.auth import Authorize, Guard
 from tokenwire_adapters._gateway.core import Core

@@ -15,12 +15,16 @@ from tokenwire_adapters._gateway.http import Message, Send
 from tokenwire_adapters._gateway.limits import Counts, Limits
 from tokenwire_adapters._gateway.problems import Problem
 
-__all__ = ["Line", "Lines", "Reason"]
+__all__ = ["Gone", "Line", "Lines", "Reason"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
 """Why a line was dropped."""
+
+
+class Gone(Exception):
+    """The client has left; there is nobody to send to."""
 
 
 class Line:
@@ -42,11 +46,17 @@ class Line:
         self._over = False
 
     async def send(self, message: Message) -> None:
-        """Send, one message at a time, whoever calls."""
+        """Send, one message at a time, whoever calls. :raises Gone: when the client has left."""
         async with self._lock:
             self.sending_since = self.loop.time()
             try:
                 await self._send(message)
+            except OSError as error:  # what ASGI servers raise once the client has left
+                if asyncio.current_task() is self._task:
+                    self.reason = self.reason or "gone"
+                else:
+                    self.drop("gone")
+                raise Gone from error
             finally:
                 self.sending_since = None
                 self.sent_at = self.loop.time()
@@ -62,6 +72,8 @@ class Line:
         """Run the body until it ends, or until `drop` ends it (and only it)."""
         try:
             yield
+        except Gone:
+            pass
         except asyncio.CancelledError:
             if self.reason is None or self._task is None:
                 raise

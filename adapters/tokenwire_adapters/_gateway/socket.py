@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from tokenwire._names import check_name
-from tokenwire.errors import TokenwireError
 from tokenwire.watch import Watch
 from tokenwire_adapters._gateway.auth import Caller
 from tokenwire_adapters._gateway.frames import SocketFramer
 from tokenwire_adapters._gateway.http import Message, Receive, Send
-from tokenwire_adapters._gateway.lines import Line, Reason, retry_hint
+from tokenwire_adapters._gateway.lines import Gone, Line, Reason, retry_hint
 from tokenwire_adapters._gateway.problems import Problem, problem_of
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Socket(Line):
             self._close = (1011, "internal error")
         finally:
             await self._let_go()
-        with suppress(TimeoutError, Exception):
+        with suppress(Exception):
             async with asyncio.timeout(_LAST_WORDS):
                 await self._say_goodbye()
 
@@ -212,20 +211,23 @@ class Socket(Line):
         task.add_done_callback(self._requests.discard)
 
     async def _answer(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        try:
-            if op == "subscribe":
-                await self._subscribe(request_id, fields)
-                return
-            handler = _HANDLERS.get(op)
-            if handler is None:
-                raise Problem("bad_request", f"no such op: {op[:32]!a}")
-            result = await handler(self, fields)
-        except (Problem, TokenwireError, ValueError) as error:
-            await self._refuse(request_id, problem_of(error))
-        except Exception as error:
-            await self._refuse(request_id, problem_of(error))
-        else:
-            await self._tell({"op": "reply", "id": request_id, "result": result})
+        with suppress(Gone):
+            try:
+                await self._work(op, request_id, fields)
+            except Gone:
+                raise
+            except Exception as error:
+                await self._refuse(request_id, problem_of(error))
+
+    async def _work(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+        if op == "subscribe":  # replies before its events come
+            await self._subscribe(request_id, fields)
+            return
+        handler = _HANDLERS.get(op)
+        if handler is None:
+            raise Problem("bad_request", f"no such op: {op[:32]!a}")
+        result = await handler(self, fields)
+        await self._tell({"op": "reply", "id": request_id, "result": result})
 
     async def _refuse(self, request_id: Any, problem: Problem) -> None:
         self._core.refused(problem, self.caller, "a message")
@@ -354,6 +356,8 @@ class Socket(Line):
     async def _pump(self, key: tuple[str, str | None], subscription: _Subscription) -> None:
         try:
             await self._send_events(subscription)
+        except Gone:
+            return
         except Exception as error:
             farewell = {**subscription.about("error"), "error": problem_of(error).error()}
         else:
@@ -365,7 +369,8 @@ class Socket(Line):
             del self._subscriptions[key]
             subscription.watch.close()
             self._heard_at = self.loop.time()
-            await self._tell(farewell)
+            with suppress(Gone):
+                await self._tell(farewell)
 
     async def _send_events(self, subscription: _Subscription) -> None:
         watch, framer = subscription.watch, subscription.framer

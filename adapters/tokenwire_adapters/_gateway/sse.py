@@ -15,7 +15,7 @@ from tokenwire.watch import Watch
 from tokenwire_adapters._gateway.auth import Caller
 from tokenwire_adapters._gateway.frames import StreamFramer, named
 from tokenwire_adapters._gateway.http import Message, Receive, Request, Send, send_response
-from tokenwire_adapters._gateway.lines import Line, retry_hint
+from tokenwire_adapters._gateway.lines import Gone, Line, retry_hint
 from tokenwire_adapters._gateway.problems import Problem, problem_of
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class _Stream(Line):
         if self.reason is not None:
             last = self._dropped()
         if self.reason not in ("gone", "slow"):
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, Gone):
                 async with asyncio.timeout(_LAST_WORDS):
                     await self._send_last(last)
 

@@ -149,12 +149,10 @@ class Chat:
     async def closed(self) -> tuple[int | None, str]:
         """Read until the server closes; its code and reason."""
         with anyio.fail_after(PATIENCE):
-            try:
+            with contextlib.suppress(websockets.ConnectionClosed):
                 while True:
                     await self.socket.recv()
-            except websockets.ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                return closed.rcvd.code, closed.rcvd.reason
+        return self.socket.close_code, self.socket.close_reason or ""
 
 
 @contextlib.asynccontextmanager

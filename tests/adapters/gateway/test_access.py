@@ -195,7 +195,11 @@ async def test_rights_of_a_socket_are_those_of_its_token(secured: Server) -> Non
     async with chatting(secured.ws_url, additional_headers=bearer(token)) as chat:
         assert "result" in await chat.ask("subscribe")
         assert (await chat.ask("subscribe", channel="d"))["error"]["code"] == "forbidden"
-        for op, fields in (("history", {}), ("cancel", {"response": "r"}), ("input", {"name": "n"})):
+        for op, fields in (
+            ("history", {}),
+            ("cancel", {"response": "r"}),
+            ("input", {"name": "n"}),
+        ):
             assert (await chat.ask(op, **fields))["error"]["code"] == "forbidden", op
         assert "result" in await chat.ask("history", channel="d")
 
@@ -256,7 +260,7 @@ async def test_authorize_decides(
         return answer
 
     async def decide_later(connection: Any, channel: str, action: str) -> Any:
-        await anyio.sleep(0)
+        await asyncio.sleep(0)
         return decide(connection, channel, action)
 
     class Decider:
@@ -711,5 +715,3 @@ def test_limits_are_checked() -> None:
 def test_wrong_settings_are_refused(sink: tokenwire.Sink, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Gateway(sink, **options)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import anyio
@@ -47,7 +48,7 @@ async def test_a_late_watcher_gets_a_snapshot_then_what_comes(
     with sink.respond("c", response_id="r1") as response:
         response.write("before ")
         async with watching(client, f"{CHANNEL}/events") as stream:
-            snapshot, ready = await stream.until("ready")
+            snapshot, _ready = await stream.until("ready")
             assert json.loads(snapshot.data)["type"] == "snapshot"
             response.write("after")
             response.finish()
@@ -160,7 +161,9 @@ async def test_names_are_decoded_exactly_once(
         with sink.respond(name, response_id=f"of {name}") as response:
             response.write("x")
         # httpx would normalise a path; this is the URL as a client may write it.
-        url = httpx.URL(str(client.base_url)).copy_with(raw_path=f"/channels/{path}/responses".encode())
+        url = httpx.URL(str(client.base_url)).copy_with(
+            raw_path=f"/channels/{path}/responses".encode()
+        )
         page = (await client.get(url)).json()
         assert [item["id"] for item in page["items"]] == [f"of {name}"], name
 
@@ -270,7 +273,7 @@ async def test_a_slow_client_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
                 with sink.respond("c", response_id="r1") as response:
                     for _ in range(4000):  # 4 MB, more than the buffers of two sockets hold
                         response.write(text)
-                        await anyio.sleep(0)
+                        await asyncio.sleep(0)
                 transcript = Transcript()
                 await stream.fold(transcript, "r1")
         assert small.stats().reading.conflations > 0

@@ -79,9 +79,7 @@ async def test_metrics_tell_what_goes_on(client: httpx.AsyncClient, sink: tokenw
 
 
 @pytest.mark.parametrize(("for_", "status"), [("local", 403), ("everyone", 200), ("nobody", 404)])
-async def test_metrics_are_not_for_everybody(
-    sink: tokenwire.Sink, for_: str, status: int
-) -> None:
+async def test_metrics_are_not_for_everybody(sink: tokenwire.Sink, for_: str, status: int) -> None:
     gateway = Gateway(sink, authorize=lambda *_: True, metrics_for=for_)  # type: ignore[arg-type]
     with serving(gateway) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
@@ -181,5 +179,3 @@ async def test_a_server_told_to_stop_lets_its_clients_know(how: str, tmp_path: P
         if process.returncode is None:
             process.kill()
         await process.aclose()
-
-

@@ -63,7 +63,9 @@ async def read_stream(url: str, rng: random.Random, transcript: Transcript, coun
             headers = {"last-event-id": last} if last else {}
             query = "" if last else "?rewind=all"
             with contextlib.suppress(httpx.TransportError):
-                async with watching(client, f"/channels/c/events{query}", headers=headers) as stream:
+                async with watching(
+                    client, f"/channels/c/events{query}", headers=headers
+                ) as stream:
                     for _ in range(rng.randint(1, 20)):
                         event = await stream.next()
                         for one in native([event]):
@@ -160,5 +162,3 @@ async def test_watchers_resume_at_another_gateway(sink: tokenwire.Sink) -> None:
                 cursor = chat.cursors["c"]
         response.finish()
     assert transcript["r1"].text == "one 0 1 2 3 4 5 "
-
-

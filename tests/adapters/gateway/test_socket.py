@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import anyio
@@ -135,7 +136,10 @@ async def test_history_cancel_and_input(server: Server, sink: tokenwire.Sink) ->
         await chat.ask("input", name="last")
     seen = [next(inputs), next(inputs)]
     inputs.close()
-    assert [(event.name, event.data) for event in seen] == [("message", {"text": "hi"}), ("last", None)]
+    assert [(event.name, event.data) for event in seen] == [
+        ("message", {"text": "hi"}),
+        ("last", None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +258,7 @@ async def test_a_slow_socket_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
             with sink.respond("c", response_id="r1") as response:
                 for _ in range(8000):
                     response.write(text)
-                    await anyio.sleep(0)
+                    await asyncio.sleep(0)
             while "r1" not in chat.transcript or not chat.transcript["r1"].ended:
                 await chat.receive()
         assert small.stats().reading.conflations > 0

@@ -234,9 +234,9 @@ def test_tokens_are_masked_in_logs(caplog: pytest.LogCaptureFixture) -> None:
     logger.addFilter(mask)
     with caplog.at_level(logging.INFO):
         logger.info('%s - "%s %s"', "127.0.0.1", "GET", f"/channels/c/events?token={token}&after=7")
-        logger.info(f"Authorization: Bearer {token}")
+        logger.info("Authorization: %s", f"Bearer {token}")
         logger.info("%(path)s", {"path": f"/x?a=1&access_token={token}"})
-        logger.info(f"tokenwire.v1, tokenwire.bearer.{token}")
+        logger.info("%s", f"tokenwire.v1, tokenwire.bearer.{token}")
     logger.removeFilter(mask)
     assert token not in caplog.text
     assert token[:20] not in caplog.text
