@@ -43,5 +43,5 @@ def tokenwire_sink(tokenwire_backend: FaultyBackend) -> Iterator[Sink]:
 @pytest.fixture
 def tokenwire_default(tokenwire_sink: Sink, monkeypatch: pytest.MonkeyPatch) -> Sink:
     """The sink that code gets which names none (`tokenwire.default_sink`)."""
-    monkeypatch.setattr("tokenwire.sink._default", tokenwire_sink)
+    monkeypatch.setattr("tokenwire.opening._default", tokenwire_sink)
     return tokenwire_sink

@@ -50,9 +50,10 @@ from tokenwire.events import (
     UnknownEvent,
 )
 from tokenwire.memory import MemoryBackend
+from tokenwire.opening import default_sink, open_sink
 from tokenwire.registry import register_backend
 from tokenwire.response import Transcript, fold
-from tokenwire.sink import CancelOutcome, Page, Sink, SinkStats, default_sink, open_sink
+from tokenwire.sink import CancelOutcome, Page, Sink, SinkStats
 from tokenwire.watch import Watch
 from tokenwire.writer import PartWriter, Receipt, ResponseWriter
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from tokenwire._slot import OutboxStats
-from tokenwire.events import State
+from tokenwire.backend import HistoryPage
+from tokenwire.events import Response, State
 from tokenwire.hub import HubStats
 
-__all__ = ["CancelOutcome", "SinkStats"]
+if TYPE_CHECKING:
+    from tokenwire.sink import Sink
+
+__all__ = ["CancelOutcome", "Page", "SinkStats"]
 
 
 class SinkStats(msgspec.Struct, frozen=True):
@@ -44,3 +48,34 @@ class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
     def acknowledged(self) -> bool:
         """Whether the response has ended."""
         return self.state not in ("pending", "streaming")
+
+
+class Page:
+    """Responses of a channel, newest first.
+
+    :ivar items: the responses.
+    """
+
+    def __init__(self, sink: Sink, channel: str, limit: int, page: HistoryPage) -> None:
+        self.items: tuple[Response, ...] = page.items
+        self._sink = sink
+        self._channel = channel
+        self._limit = limit
+        self.before = page.next
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there are older responses."""
+        return self.before is not None
+
+    def next(self) -> Page | None:
+        """Read the page before this one; None when this is the oldest. Blocks."""
+        if self.before is None:
+            return None
+        return self._sink.history(self._channel, limit=self._limit, before=self.before)
+
+    async def anext(self) -> Page | None:
+        """Do what `next` does, without blocking the loop."""
+        if self.before is None:
+            return None
+        return await self._sink.ahistory(self._channel, limit=self._limit, before=self.before)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import os
 import threading
 import time
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
 from tokenwire._controls import Controls
 from tokenwire._io import IoThread
+from tokenwire._lifetime import sinks
 from tokenwire._names import check_name, new_id
 from tokenwire._outbox import Outbox, now_ms
 from tokenwire._redact import redact
-from tokenwire._results import CancelOutcome, SinkStats
+from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._slot import Single, Slot
-from tokenwire.backend import Backend, Entry, Granularity, HistoryPage, Outcome, ReplayFrom
+from tokenwire._talking import cancel, put_input
+from tokenwire.backend import Backend, Entry, ReplayFrom
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (
-    BackendUnavailable,
     Fenced,
     InvalidCursor,
     InvalidName,
@@ -32,61 +30,24 @@ from tokenwire.errors import (
     TokenwireError,
 )
 from tokenwire.events import (
-    CancelEvent,
     DataEvent,
-    EndEvent,
     InputEvent,
-    Response,
-    SnapshotEvent,
-    State,
     ToolResultEvent,
     plain,
 )
 from tokenwire.hub import HubRegistry
-from tokenwire.registry import open_backend
 from tokenwire.watch import Watch, parse_rewind
 from tokenwire.writer import ResponseWriter, checked_id
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["CancelOutcome", "Page", "Sink", "SinkStats", "default_sink", "open_sink"]
+__all__ = ["CancelOutcome", "Page", "Sink", "SinkStats"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
 _MAX_PAGE = 1000
-
-
-class Page:
-    """Responses of a channel, newest first.
-
-    :ivar items: the responses.
-    """
-
-    def __init__(self, sink: Sink, channel: str, limit: int, page: HistoryPage) -> None:
-        self.items: tuple[Response, ...] = page.items
-        self._sink = sink
-        self._channel = channel
-        self._limit = limit
-        self.before = page.next
-
-    @property
-    def has_next(self) -> bool:
-        """Whether there are older responses."""
-        return self.before is not None
-
-    def next(self) -> Page | None:
-        """Read the page before this one; None when this is the oldest. Blocks."""
-        if self.before is None:
-            return None
-        return self._sink.history(self._channel, limit=self._limit, before=self.before)
-
-    async def anext(self) -> Page | None:
-        """Do what `next` does, without blocking the loop."""
-        if self.before is None:
-            return None
-        return await self._sink.ahistory(self._channel, limit=self._limit, before=self.before)
 
 
 class Sink:
@@ -137,7 +98,7 @@ class Sink:
         self._closing = False
         self._lock = threading.Lock()
         self._logged_at: dict[str, float] = {}
-        _sinks.add(self)
+        sinks.add(self)
 
     # -- writing
 
@@ -342,36 +303,13 @@ class Sink:
         :raises InvalidName: for names that cannot be.
         :raises BackendUnavailable: when the backend did not take the cancel in time.
         """
-        return self._io.run(self._cancel(channel, response_id, reason, timeout))
+        return self._io.run(cancel(self, channel, response_id, reason, timeout))
 
     async def acancel(
         self, channel: str, response_id: str, *, reason: str | None = None, timeout: float = 10.0
     ) -> CancelOutcome:
         """Do what `cancel` does, without blocking the loop."""
-        return await self._io.arun(self._cancel(channel, response_id, reason, timeout))
-
-    async def _cancel(
-        self, channel: str, response_id: str, reason: str | None, timeout: float
-    ) -> CancelOutcome:
-        check_name(response_id, "response id")
-        key = new_id("c-")
-        reason = None if reason is None else redact(str(reason))[:500]
-        event = CancelEvent(response_id=response_id, reason=reason, id=key, ts=now_ms())
-        deadline = time.monotonic() + timeout
-        watch = self.watch(channel, response=response_id)
-        try:
-            await _within(deadline, watch.aopen())
-            outcome = await self._deliver(channel, event, key, deadline)
-            if outcome.state is None:
-                return CancelOutcome(response_id=response_id, state="pending")
-            if outcome.state != "streaming":
-                return CancelOutcome(response_id=response_id, state=outcome.state)
-            state = await _within(deadline, _end_of(watch))
-            return CancelOutcome(response_id=response_id, state=state)
-        except TimeoutError:
-            return CancelOutcome(response_id=response_id, state="streaming")
-        finally:
-            await watch.aclose()
+        return await self._io.arun(cancel(self, channel, response_id, reason, timeout))
 
     def input(
         self,
@@ -389,7 +327,7 @@ class Sink:
         :raises InvalidName: for names that cannot be.
         :raises BackendUnavailable: when the backend did not take it in time.
         """
-        return self._io.run(self._input(channel, name, data, sender, id, timeout))
+        return self._io.run(put_input(self, channel, name, data, sender, id, timeout))
 
     async def ainput(
         self,
@@ -402,41 +340,7 @@ class Sink:
         timeout: float = 10.0,
     ) -> str:
         """Do what `input` does, without blocking the loop."""
-        return await self._io.arun(self._input(channel, name, data, sender, id, timeout))
-
-    async def _input(
-        self,
-        channel: str,
-        name: str,
-        data: Any,
-        sender: str | None,
-        id: str | None,
-        timeout: float,
-    ) -> str:
-        key = checked_id(id, "input id") or new_id("i-")
-        event = InputEvent(
-            name=check_name(name, "input name"),
-            data=plain(data),
-            id=key,
-            sender=checked_id(sender, "sender"),
-            ts=now_ms(),
-        )
-        try:
-            outcome = await self._deliver(
-                channel, event, f"input:{key}", time.monotonic() + timeout
-            )
-        except TimeoutError:
-            raise BackendUnavailable(f"the input was not taken within {timeout:g} s") from None
-        return outcome.cursor or ""
-
-    async def _deliver(
-        self, channel: str, event: CancelEvent | InputEvent, key: str, deadline: float
-    ) -> Outcome:
-        """Publish a single event and wait until it is in the log (I/O thread)."""
-        entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
-        single = Single(entry)
-        self.mark(single, True)
-        return await _within(deadline, asyncio.wrap_future(single.future))
+        return await self._io.arun(put_input(self, channel, name, data, sender, id, timeout))
 
     # -- ending
 
@@ -526,7 +430,7 @@ class Sink:
         return flushed
 
     def _closed(self, flushed: bool) -> None:
-        _sinks.discard(self)
+        sinks.discard(self)
         if not flushed:
             logger.warning(
                 "tokenwire: closed with %d responses or entries not delivered",
@@ -644,116 +548,3 @@ class Sink:
         for writer in list(self._open.values()):
             writer.detach()
         self._open.clear()
-
-
-def open_sink(
-    url: str | Backend | None = None,
-    *,
-    rollup: float = 0,
-    lease: float = 15.0,
-    granularity: Granularity | None = None,
-    strict: bool | None = None,
-    close_timeout: float = 5.0,
-    **options: Any,
-) -> Sink:
-    """Open a sink.
-
-    :param url: ``memory://``, ``redis://…``, ``ably://…`` or any scheme that an installed package
-        adds, or a ready backend. By default ``$TOKENWIRE_URL``, else ``memory://``.
-    :param rollup: the window in which tokens merge into one publish, in milliseconds (0 to 500).
-        Tokens that come while a publish is under way always merge.
-    :param lease: seconds without a sign of life after which a response counts as abandoned.
-    :param granularity: ``"response"`` (history keeps one item a response) or ``"token"``.
-    :param strict: raise problems into the caller, for tests; by default ``$TOKENWIRE_STRICT``.
-    :param close_timeout: seconds that `Sink.close`, and the interpreter's exit, wait for delivery.
-    :param options: for the backend.
-    :raises UnknownScheme: when no installed package handles the URL.
-    :raises MissingExtra: when the backend's own dependency is missing; the message names it.
-    :raises ValueError: when the rest of the URL or an argument is wrong.
-    """
-    if strict is None:
-        strict = os.environ.get("TOKENWIRE_STRICT", "") not in ("", "0", "false")
-    if granularity not in (None, "response", "token"):
-        raise ValueError(f"granularity must be 'response' or 'token', not {granularity!r}")
-    if isinstance(url, Backend):
-        if options:
-            raise TypeError(f"a ready backend takes no options: {', '.join(options)}")
-        if granularity is not None and granularity != url.granularity:
-            raise ValueError(f"the backend's granularity is {url.granularity!r}")
-        backend = url
-    else:
-        if granularity is not None:
-            options["granularity"] = granularity
-        backend = open_backend(url or os.environ.get("TOKENWIRE_URL") or "memory://", **options)
-    return Sink(backend, rollup=rollup, lease=lease, strict=strict, close_timeout=close_timeout)
-
-
-_default: Sink | None = None
-_default_lock = threading.Lock()
-
-
-def default_sink() -> Sink:
-    """The sink of this process for code that names none, opened from ``$TOKENWIRE_URL``.
-
-    :raises UnknownScheme, MissingExtra, ValueError: as `open_sink` does.
-    """
-    global _default
-    with _default_lock:
-        if _default is None or _default.closed:
-            _default = open_sink()
-        return _default
-
-
-async def _within(deadline: float, awaitable: Awaitable[T]) -> T:
-    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-        return await awaitable
-
-
-async def _end_of(watch: Watch) -> State:
-    async for event in watch:
-        if isinstance(event, EndEvent):
-            return event.state
-        if isinstance(event, SnapshotEvent) and event.response.ended:
-            return event.response.state
-    return "streaming"
-
-
-_sinks: weakref.WeakSet[Sink] = weakref.WeakSet()
-
-
-def _each_sink() -> Sequence[Sink]:
-    return list(_sinks)
-
-
-def _close_all() -> None:
-    """At exit: flush what is there, end what is open."""
-    for sink in _each_sink():
-        try:
-            sink.close()
-        except Exception:
-            logger.warning("tokenwire: closing a sink at exit failed", exc_info=True)
-
-
-def _flush_all() -> None:
-    """When the main thread ends: flush while the interpreter can still resolve names."""
-    for sink in _each_sink():
-        if sink.stats().waiting:
-            try:
-                sink.flush()
-            except Exception:
-                logger.warning("tokenwire: flushing a sink at exit failed", exc_info=True)
-
-
-def _after_fork_in_child() -> None:
-    global _default_lock
-    _default_lock = threading.Lock()
-    for sink in _each_sink():
-        sink.after_fork()
-
-
-# `threading` runs these before it waits for other threads, and before executors refuse work (which
-# resolving a host name takes); `atexit` runs after that. The first is not public, so it may go.
-getattr(threading, "_register_atexit", atexit.register)(_flush_all)
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -405,6 +405,8 @@ def test_an_input_that_cannot_be_taken() -> None:
     backend.kill()
     with pytest.raises(BackendUnavailable, match="not taken within"):
         sink.input("c", "message", timeout=0.05)
+    with pytest.raises(BackendUnavailable):
+        sink.cancel("c", "r", timeout=0.05)
     sink.close()
 
 
