@@ -1,0 +1,1 @@
+"""What the encoders of user interface protocols share: one run, told as one message."""

@@ -1,0 +1,120 @@
+"""Whatever a watcher sees of a run, the AI SDK's client makes the same message of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.adapters.ui.logs import Log, loaded, logs, without
+from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
+from tokenwire.encoding import find_encoder
+from tokenwire.events import Response
+from tokenwire_adapters.vercel import VercelEncoder
+
+
+def test_the_format_is_found_by_name():
+    assert find_encoder("vercel") is VercelEncoder
+    assert VercelEncoder.headers["x-vercel-ai-ui-message-stream"] == "v1"
+
+
+@given(log=logs(), data=st.data())
+def test_any_log_from_any_point_makes_the_same_message(log, data):
+    at = data.draw(st.integers(0, len(log.events)), label="joined at")
+    begin = data.draw(st.integers(0, len(log.events)), label="conflated from")
+    end = data.draw(st.integers(begin, len(log.events)), label="to")
+    for seen in (log.events, log.joined(at), log.conflated(begin, end)):
+        message = VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen))
+        check(message, log)
+
+
+@given(log=logs(), data=st.data())
+def test_what_was_primed_is_told_first(log, data):
+    at = data.draw(st.integers(0, len(log.events)))
+    encoder = VercelEncoder(run=log.run, enveloped=log.enveloped)
+    encoder.prime(log.snapshots(at))
+    check(VercelMessage().read(frames_of(encoder, log.events[at:])), log)
+
+
+@given(log=logs(), data=st.data())
+def test_repeated_events_change_nothing(log, data):
+    begin = data.draw(st.integers(0, len(log.events)))
+    seen = [*log.events[:begin], *log.events[: begin // 2], *log.events[begin:]]
+    check(VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen)), log)
+
+
+@given(log=logs())
+def test_it_finds_the_run_that_streams(log):
+    message = VercelMessage().read(frames_of(VercelEncoder(), log.events))
+    check(message, log)
+
+
+def check(message: VercelMessage, log: Log) -> None:
+    assert message.done
+    assert message.id == log.run
+    responses = log.responses()
+    lead = next((each for each in responses if each.id == log.run), responses[-1])
+    if lead.state == "cancelled":
+        assert message.over == "abort"
+    else:
+        assert message.over == "finish"
+        assert (message.error is None) == (lead.state == "complete")
+        if lead.state != "complete":
+            assert message.error == lead.error
+    assert message.metadata["state"] == lead.state
+    for response in responses:
+        check_response(message, response)
+
+
+def check_response(message: VercelMessage, response: Response) -> None:
+    texts: dict[str, str] = defaultdict(str)
+    order: dict[str, list[str]] = defaultdict(list)
+    for part in message.parts:
+        if part["type"] in ("text", "reasoning") and part["id"].startswith(f"{response.id}:"):
+            base = part["id"].rstrip("~")
+            if base not in texts:
+                order[part["type"]].append(base)
+            texts[base] += part["text"]
+    text = "".join(texts[base] for base in order["text"])
+    assert text == "".join(p.text for p in response.parts if p.kind in ("text", "refusal"))
+    assert "".join(texts[base] for base in order["reasoning"]) == response.reasoning
+    check_tools(message, response)
+    for index, part in enumerate(response.parts):
+        tag = f"{response.id}:{index}"
+        if part.kind == "source":
+            assert one(message, sourceId=tag)
+        elif part.kind in ("data", "own"):
+            found = one(message, id=tag)
+            assert found["data"] == {"x": 1}
+            assert found["type"] == ("data-chart" if part.kind == "data" else "data-own")
+
+
+def check_tools(message: VercelMessage, response: Response) -> None:
+    results = {result.call_id: result for result in response.tool_results}
+    told: set[str] = set()
+    for index, call in enumerate(response.parts):
+        if call.kind != "tool_call":
+            continue
+        tags = (call.call_id, f"{call.call_id}:{response.id}:{index}")
+        parts = [p for p in message.parts if p.get("toolCallId") in tags]
+        part = next(p for p in parts if p["raw"] == call.text)
+        assert part["type"] == f"tool-{call.name or 'tool'}"
+        result = results.get(call.call_id or "")
+        if result is None or call.call_id in told:
+            if response.state == "complete":
+                assert part["state"] in ("input-available", "output-available", "output-error")
+                assert part["input"] == loaded(call.text)
+        elif result.error is not None:
+            told.add(result.call_id)
+            assert any(p.get("errorText") == result.error for p in parts)
+        else:
+            told.add(result.call_id)
+            assert any(p.get("output", ...) == without(result.output) for p in parts)
+
+
+def one(message: VercelMessage, **wanted: Any) -> dict[str, Any]:
+    found = [p for p in message.parts if all(p.get(k) == v for k, v in wanted.items())]
+    assert len(found) == 1
+    return found[0]
