@@ -1,0 +1,126 @@
+"""What a producer has to know of a channel: who writes what, and what was asked of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import force_setattr
+
+from tokenwire.events import CancelEvent, Event, InputEvent
+from tokenwire_adapters._ably.cursors import show
+from tokenwire_adapters._ably.wire import Joiner, Msg, single_of
+
+__all__ = ["Ledger"]
+
+_MAX = 2048
+
+
+class Ledger:
+    """Cancels, inputs and owners of responses, as a channel's messages tell of them.
+
+    :param on_change: called with the id of a response that was begun or ended by somebody.
+    :ivar cancels: what was cancelled and has not ended, as far as is known here.
+    :ivar owners: the first message of each response, and the producer it names.
+    :ivar ended: responses that were ended for their producer, which was taken for dead.
+    """
+
+    def __init__(self, on_change: Callable[[str], None]) -> None:
+        self.cancels: OrderedDict[str, CancelEvent] = OrderedDict()
+        self.owners: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self.ended: OrderedDict[str, str] = OrderedDict()
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._joiner = Joiner()
+        self._on_change = on_change
+
+    async def first(self, messages: list[Msg]) -> None:
+        await self.again(messages)
+
+    async def again(self, messages: list[Msg]) -> Sequence[Event]:
+        found: list[Event] = []
+        for msg in sorted(messages, key=lambda m: m.serial):
+            found += self.live(msg)
+        return found
+
+    def live(self, msg: Msg) -> Sequence[Event]:
+        if msg.action == "delete":
+            return []
+        response_id = msg.headers.get("responseId")
+        kind = msg.headers.get("type")
+        if isinstance(kind, str) or not msg.ours:
+            return self._single(msg, kind, response_id if isinstance(response_id, str) else None)
+        fence = msg.headers.get("producer")
+        if isinstance(response_id, str) and isinstance(fence, str):
+            if msg.name == "end":
+                self.ended[response_id] = fence
+            elif "start" in msg.headers:
+                known = self.owners.get(response_id)
+                if known is not None and known[0] <= msg.serial:
+                    return []
+                self.owners[response_id] = (msg.serial, fence)
+            else:
+                return []
+            for table in (self.owners, self.ended):
+                while len(table) > _MAX:
+                    table.popitem(last=False)
+            self._on_change(response_id)
+        return []
+
+    def _single(self, msg: Msg, kind: object, response_id: str | None) -> list[Event]:
+        if msg.serial in self._seen:
+            return []
+        event: Event | None = None
+        if kind in ("cancel", "input"):
+            payload = self._joiner.payload(msg)
+            event = None if payload is None else single_of(str(kind), payload, response_id)
+        elif not msg.ours:
+            event = foreign_control(msg)
+        if not isinstance(event, CancelEvent | InputEvent):
+            return []
+        self._seen[msg.serial] = None
+        while len(self._seen) > _MAX:
+            self._seen.popitem(last=False)
+        force_setattr(event, "cursor", show((msg.version, 0, 0)))
+        if isinstance(event, CancelEvent):
+            self.note_cancel(event)
+        return [event]
+
+    def note_cancel(self, event: CancelEvent) -> None:
+        """Remember a cancel until its response ends."""
+        self.cancels.setdefault(event.response_id, event)
+        while len(self.cancels) > _MAX:
+            self.cancels.popitem(last=False)
+
+    @property
+    def incomplete(self) -> bool:
+        return False
+
+    def cursor(self) -> str | None:
+        return None
+
+
+def foreign_control(msg: Msg) -> CancelEvent | InputEvent | None:
+    """A cancel or an input that somebody published without tokenwire.
+
+    A message named ``cancel`` with ``responseId`` in its headers or data, or one named ``input``.
+    """
+    data = msg.data
+    if msg.name == "cancel":
+        response_id = msg.headers.get("responseId")
+        reason = None
+        if isinstance(data, dict):
+            response_id = response_id or data.get("responseId")
+            reason = data.get("reason")
+        if isinstance(response_id, str) and 0 < len(response_id) <= 256:
+            told = reason[:500] if isinstance(reason, str) else None
+            return CancelEvent(response_id=response_id, reason=told, id=msg.serial, ts=msg.at)
+    if msg.name == "input":
+        name = msg.headers.get("name")
+        return InputEvent(
+            name=name if isinstance(name, str) and name else "message",
+            data=data if not isinstance(data, bytes | bytearray) else None,
+            id=msg.serial,
+            sender=msg.client_id,
+            ts=msg.at,
+        )
+    return None
