@@ -17,11 +17,13 @@ from tokenwire_adapters._gateway.frames import StreamFramer, named
 from tokenwire_adapters._gateway.http import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._gateway.lines import Gone, Line, retry_hint
 from tokenwire_adapters._gateway.problems import Problem, problem_of
+from tokenwire_adapters._ui.opening import open_run
+from tokenwire_adapters._ui.run import RunEncoder
 
 if TYPE_CHECKING:
     from tokenwire_adapters._gateway.core import Core
 
-__all__ = ["Plan", "plan_of", "serve_events"]
+__all__ = ["Plan", "plan_of", "serve_events", "serve_watch"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -93,21 +95,50 @@ async def serve_events(
 
     :raises Problem: before the response has started; afterwards, the stream itself tells.
     """
-    framer = StreamFramer(encoder_for(plan.format)())
+    encoder = encoder_for(plan.format)()
     with core.lines.admitted(caller):
-        if await _nothing_to_tell(core, plan):
+        watch = await _open(core, plan, encoder)
+        if watch is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
             return
-        watch = core.sink.watch(
-            plan.channel, after=plan.after, rewind=plan.rewind, response=plan.response
-        )
-        try:
-            await core.within(watch.aopen())
-            stream = _Stream(core, caller, send, framer, watch, plan)
-            with core.lines.listed(stream):
-                await stream.run(receive, headers)
-        finally:
-            watch.close()
+        await serve_watch(core, caller, plan, encoder, watch, receive, send, headers)
+
+
+async def serve_watch(
+    core: Core,
+    caller: Caller,
+    plan: Plan,
+    encoder: Encoder,
+    watch: Watch,
+    receive: Receive,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Serve a watch that is open, and close it. The caller has been admitted to the lines."""
+    try:
+        stream = _Stream(core, caller, send, StreamFramer(encoder), watch, plan)
+        with core.lines.listed(stream):
+            await stream.run(receive, headers)
+    finally:
+        watch.close()
+
+
+async def _open(core: Core, plan: Plan, encoder: Encoder) -> Watch | None:
+    """Begin to watch; None when there is nothing to tell."""
+    if isinstance(encoder, RunEncoder) and plan.response is None:
+        # Its clients know no cursors: they are told one message, always from its beginning.
+        return await core.within(open_run(core.sink, plan.channel, encoder, wait=plan.wait))
+    if await _nothing_to_tell(core, plan):
+        return None
+    watch = core.sink.watch(
+        plan.channel, after=plan.after, rewind=plan.rewind, response=plan.response
+    )
+    try:
+        await core.within(watch.aopen())
+    except BaseException:
+        watch.close()
+        raise
+    return watch
 
 
 async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
@@ -182,6 +213,8 @@ class _Stream(Line):
         """Send events until there are no more; return what is to be sent last."""
         framer, watch = self._framer, self._watch
         await self._write(_PROLOGUE + framer.begin())
+        if framer.finished:
+            return framer.end()
         position = watch.position
         if not watch.waiting:  # nothing to hydrate with
             await self._ready(position)
@@ -220,9 +253,9 @@ class _Stream(Line):
         if self.reason == "bye":
             retry = retry_hint()
             hint = f"retry: {retry}\n".encode()
-            return hint + (
-                named("bye", {"type": "bye", "retry": retry}) if self._framer.native else b"\n"
-            )
+            if self._framer.native:
+                return hint + named("bye", {"type": "bye", "retry": retry})
+            return hint + b"\n" + self._framer.end()
         return b""
 
     def keep_alive(self) -> Message:

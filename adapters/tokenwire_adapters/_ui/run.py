@@ -191,6 +191,11 @@ class RunEncoder(Encoder):
 
     # -- the encoder
 
+    def follow(self, run: str, *, enveloped: bool) -> None:
+        """Tell this run, of which nothing was told yet."""
+        self._run = run
+        self._enveloped = enveloped
+
     def prime(self, events: Sequence[Event]) -> None:
         """Give what happened before the first live event; `begin` tells it, as one."""
         self._primed = events
