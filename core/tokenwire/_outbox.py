@@ -462,6 +462,7 @@ class Outbox:
     # -- finishing
 
     def _tell_idle(self) -> None:
+        self._inflight = {task for task in self._inflight if not task.done()}
         if self._idle and not self._dirty and not self._unsettled and not self._inflight:
             waiting, self._idle = self._idle, []
             for future in waiting:

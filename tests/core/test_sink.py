@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import tokenwire
@@ -183,6 +184,22 @@ def test_rollup_merges_and_the_first_token_does_not_wait() -> None:
     assert response.wait(_PATIENCE).status == "delivered"
     assert backend.published - before <= 3
     sink.close()
+
+
+class Pipelined(FaultyBackend):
+    """Takes several publishes at a time."""
+
+    def __init__(self, inner: MemoryBackend) -> None:
+        super().__init__(inner)
+        self.capabilities = msgspec.structs.replace(self.capabilities, window=4)
+
+
+def test_a_pipelined_backend_is_known_to_be_idle() -> None:
+    with Sink(Pipelined(MemoryBackend())) as sink:
+        with sink.respond("chat") as response:
+            response.write("Hello")
+        assert sink.flush(30)
+        assert sink.history("chat").items[0].text == "Hello"
 
 
 def test_a_response_that_was_flushed_is_made_again() -> None:
