@@ -21,9 +21,9 @@ __all__ = [
     "Scope",
     "Send",
     "read_json",
-    "segments_of",
     "send_json",
     "send_response",
+    "split_path",
 ]
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -40,12 +40,13 @@ class Request:
     """What the gateway wants to know of an HTTP request or WebSocket handshake.
 
     :ivar scope: of ASGI.
+    :ivar root: the path of the mount point, decoded; empty at the top.
     :ivar segments: the path under the mount point, split at ``/``, then decoded once.
     :ivar query: the parameters; none may come twice.
     :ivar client: the address of the client, as the server knows it; empty where it does not.
     """
 
-    __slots__ = ("_headers", "client", "query", "scope", "segments")
+    __slots__ = ("_headers", "client", "query", "root", "scope", "segments")
 
     def __init__(self, scope: Scope, limits: Limits) -> None:
         self.scope = scope
@@ -53,7 +54,7 @@ class Request:
         self.client: str = str(address[0]) if address else ""
         self._headers: list[tuple[bytes, bytes]] = list(scope.get("headers", ()))
         self._check_sizes(limits)
-        self.segments = segments_of(scope)
+        self.root, self.segments = split_path(scope)
         self.query = _query(scope.get("query_string", b""))
 
     def _check_sizes(self, limits: Limits) -> None:
@@ -107,23 +108,26 @@ def _query(raw: bytes) -> dict[str, str]:
     return query
 
 
-def segments_of(scope: Scope) -> tuple[str, ...]:
-    """Split the path under the mount point, and decode each segment, exactly once.
+def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
+    """Split a path: the mount point, and the segments under it, each decoded exactly once.
 
     The raw path is what tells ``a%2Fb``, one segment, from ``a/b``, two.
 
     :raises Problem: when it is not well-formed percent-encoded UTF-8.
     """
-    raw: bytes | None = scope.get("raw_path")
     root: str = scope.get("root_path", "").rstrip("/")
-    if raw is None:  # a server that keeps none: names with a slash cannot be told
-        path: str = scope["path"]
-        return tuple(path.removeprefix(root).lstrip("/").split("/"))
-    raw = raw.partition(b"?")[0]
-    decoded = [_decode(segment) for segment in raw.split(b"/")]
-    mount = root.split("/") if root else [""]
-    # Servers differ in whether the path they hand on includes the root path.
-    return tuple(decoded[len(mount) if decoded[: len(mount)] == mount else 1 :])
+    path: str = scope["path"]
+    # Some frameworks take the mount point off the path, others leave it on and tell it as the root.
+    under = path[len(root) :] if path.startswith(f"{root}/") else path
+    raw: bytes | None = scope.get("raw_path")
+    if raw is not None:
+        decoded = [_decode(segment) for segment in raw.partition(b"?")[0].split(b"/")]
+        for begin in range(1, len(decoded)):
+            if "/".join(decoded[begin:]).strip("/") == under.strip("/"):
+                mount = "/".join(decoded[:begin])
+                mount = mount if mount.startswith(root) else root + mount
+                return mount, tuple(decoded[begin:])
+    return root, tuple(under.removeprefix("/").split("/"))  # names with a slash cannot be told
 
 
 def _decode(segment: bytes) -> str:

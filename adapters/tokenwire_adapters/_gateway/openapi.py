@@ -19,7 +19,7 @@ _NAME = {
     "maxLength": 256,
     "pattern": r"^[^\u0000-\u001f\u007f-\u00a0\u2028\u2029]+$",
 }
-_CURSOR = {"type": "string", "minLength": 1, "maxLength": 512}
+_CURSOR = {"type": "string", "maxLength": 512}  # an empty one is none
 _STATES = ["streaming", "complete", "cancelled", "failed", "abandoned"]
 
 
@@ -134,7 +134,7 @@ def _history(most: int) -> dict[str, Any]:
 
 def _cancel() -> dict[str, Any]:
     body = {
-        "type": "object",
+        "type": ["object", "null"],
         "properties": {"reason": {"type": ["string", "null"], "maxLength": 500}},
     }
     return _operation(

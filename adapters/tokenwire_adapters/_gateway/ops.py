@@ -102,8 +102,7 @@ class Operations:
     async def _openapi(
         self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
     ) -> None:
-        root = str(request.scope.get("root_path", "")) or "/"
-        await _say(request, send, headers, 200, describe(root, self._core))
+        await _say(request, send, headers, 200, describe(request.root or "/", self._core))
 
     async def _static(
         self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
