@@ -93,7 +93,7 @@ def stories(draw: st.DrawFn) -> list[Event]:
 
 
 @st.composite
-def _strangers(draw: st.DrawFn, story: list[Event]) -> Event:
+def _strangers(draw: st.DrawFn) -> Event:
     """An event that nobody ordered: any offset, any part, or of another kind."""
     response_id = draw(_ids)
     delta = DeltaEvent(
@@ -104,7 +104,9 @@ def _strangers(draw: st.DrawFn, story: list[Event]) -> Event:
         text=draw(texts),
     )
     result = ToolResultEvent(
-        call_id=draw(_calls), response_id=draw(st.sampled_from(["r1", "r2", None])), output={"a": 1}
+        call_id=draw(_calls),
+        response_id=draw(st.sampled_from(["r1", "r2", None])),
+        output={"a": draw(st.integers(0, 3))},
     )
     others: list[Event] = [
         CancelEvent(response_id=response_id),
@@ -115,7 +117,7 @@ def _strangers(draw: st.DrawFn, story: list[Event]) -> Event:
         ),
         EndEvent(response_id=response_id, state="complete"),
     ]
-    return draw(st.sampled_from([delta, delta, result, *others]))
+    return draw(st.sampled_from([delta, delta, result, result, *others]))
 
 
 def _snapshots(story: list[Event]) -> list[Event]:
@@ -144,8 +146,8 @@ def logs(draw: st.DrawFn) -> list[Event]:
                 log.append(draw(st.sampled_from(story)))
             elif chance == 2:
                 log.append(snapshots[draw(st.integers(0, len(snapshots) - 1))])
-            elif chance == 3:
-                log.append(draw(_strangers(story)))
+            elif chance in (3, 5):
+                log.append(draw(_strangers()))
             elif chance == 4 and len(log) > 1:
                 log[-2:] = log[:-3:-1]
     return log

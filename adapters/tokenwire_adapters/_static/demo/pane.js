@@ -164,7 +164,7 @@ class Turn {
     this.raw.hidden = !shown;
     this.parts.hidden = shown;
     this.source.setAttribute("aria-pressed", String(shown));
-    this.draw();
+    this.#draw();
   }
 
   #draw() {

@@ -1,0 +1,64 @@
+"""A browser, the demo, and pages that may not complain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.importorskip("playwright")
+pytest.importorskip("uvicorn")
+pytest.importorskip("openai")
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+from tests.e2e.demo_server import DemoServer
+from tests.e2e.screens import Screen
+from tests.support.browser import launched
+
+# What Chromium itself says when a test takes the network away.
+_EXPECTED = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[DemoServer]:
+    with DemoServer("memory://e2e") as demo:
+        yield demo
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1180, "height": 820})
+    context.set_default_timeout(45_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def open_screen(context: BrowserContext, demo: DemoServer) -> Iterator[Callable[..., Screen]]:
+    """Open the demo's page in a new tab. One that throws, or breaks its policy, fails the test."""
+    complaints: list[str] = []
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(known in message.text for known in _EXPECTED):
+            complaints.append(message.text)
+
+    def opened(page: Page) -> None:
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+
+    context.on("page", opened)
+
+    def open_screen(url: str | None = None) -> Screen:
+        page = context.new_page()
+        page.goto(url or demo.url)
+        return Screen(page)
+
+    yield open_screen
+    assert complaints == []

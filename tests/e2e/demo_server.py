@@ -1,0 +1,128 @@
+"""The demo as `tokenwire demo` serves it, in a thread; its server can be stopped and started."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import uvicorn
+from openai import AsyncOpenAI
+
+import tokenwire
+from tokenwire_adapters._cli.server import config
+from tokenwire_adapters._demo.app import Demo
+from tokenwire_adapters._provider import MODELS, Provider, RequestRecord, serve_in_thread
+from tokenwire_adapters.openai import wrap
+
+PATIENCE = 60.0
+T = TypeVar("T")
+
+
+class DemoServer:
+    """A sink, a provider, an agent; and a web server, which may go away and come back.
+
+    The agent and the provider go on while there is no server, as they would in processes of their
+    own.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="demo", daemon=True)
+        self._providing = serve_in_thread(pace=100)
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._demos: list[Demo] = []
+        self._port = 0
+        self.sink = tokenwire.open_sink(url, strict=True)
+        self.provider: Provider
+
+    def __enter__(self) -> Self:
+        self.provider = self._providing.__enter__()
+        self._thread.start()
+        self._do(self._connect())
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._do(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+        self.sink.close()
+        self._providing.__exit__(None, None, None)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def start(self) -> None:
+        """Serve, on the same port as before."""
+        self._do(self._start())
+
+    def stop(self) -> None:
+        """Stop serving: open streams are told to come back."""
+        self._do(self._stop())
+
+    def replies(self) -> int:
+        """How many replies the provider has begun."""
+        return len(self.provider.records)
+
+    def reply(self, before: int) -> RequestRecord:
+        """The first reply that began after there were `before`."""
+        self.provider.wait_for_replies(before + 1, PATIENCE)
+        return self.provider.records[before]
+
+    async def _connect(self) -> None:
+        http = httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
+        self._client = wrap(
+            AsyncOpenAI(base_url=self.provider.base_url, api_key="unused", http_client=http),
+            self.sink,
+        )
+
+    async def _start(self) -> None:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self._port))
+        self._port = listening.getsockname()[1]
+        demo = Demo(self.sink, self._client, models=MODELS, provider=self.provider)
+        self._demos.append(demo)
+        server = uvicorn.Server(config(demo.app, log_level="warning", timeout_graceful_shutdown=1))
+        self._server = server
+        self._serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+
+    async def _stop(self) -> None:
+        if self._server is None or self._serving is None:
+            return
+        await self._demos[-1].gateway.shutdown(1.0)
+        self._server.should_exit = True
+        await self._serving
+        self._server = self._serving = None
+
+    async def _end(self) -> None:
+        for demo in self._demos:
+            await demo.aclose()
+        await self._client.close()
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
