@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import pytest
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError('the fixtures need pytest: pip install "tokenwire[pytest]"') from error
 
 if TYPE_CHECKING:  # imported in the fixtures, so that test runs without them pay nothing
     from tokenwire import Sink

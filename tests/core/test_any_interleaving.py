@@ -123,7 +123,7 @@ class Interleaving(RuleBasedStateMachine):
 
     @rule(response=responses)
     def cancel(self, response: tuple[Producer, str]) -> None:
-        self.calm.cancel(_CHANNEL, response[1], timeout=0.01)
+        self.calm.cancel(_CHANNEL, response[1], timeout=_PATIENCE)
 
     @rule(producer=consumes(producers))
     def kill(self, producer: Producer) -> None:
