@@ -104,7 +104,10 @@ class _Reading:
         traceback: TracebackType | None,
     ) -> bool:
         tap = self.tap
-        if tap is None or error is None:
+        if tap is None:
+            return False
+        tap.forget()
+        if error is None:
             return False
         if isinstance(error, GeneratorExit):
             tap.dropped()
@@ -134,6 +137,9 @@ class _Deaf(Tap):
         pass
 
     def note(self, item: object) -> None:
+        pass
+
+    def forget(self) -> None:
         pass
 
 

@@ -32,7 +32,7 @@ TABLE = Seen()
 
 
 def seen(obj: object = None) -> bool:
-    """Say whether a tap has read this very object, the last chunk of a stream or a whole reply.
+    """Say whether a tap has read this very object, the last chunk of a stream that is being read.
 
     The first call turns the table on: a hook calls it once, with nothing, when it is installed.
     """

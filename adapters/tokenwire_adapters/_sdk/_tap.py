@@ -270,6 +270,9 @@ class Tap:
 
     def _over(self) -> None:
         self.ended = True
+
+    def forget(self) -> None:
+        """Let go of the stream's chunks: its generator is done."""
         self.last = None
         if self._noted is not None:
             self.note(None)
