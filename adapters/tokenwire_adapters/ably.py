@@ -71,11 +71,13 @@ class AblyBackend(Backend):
     def _parts(self) -> tuple[Link, Link, Rest, Writing, Watching]:
         """The connections, made on the loop that uses them."""
         if self._made is None:
-            params = {"echo": "false"}
+            # Without heartbeats ably-python takes a quiet connection for a lost one.
+            beats = {"heartbeats": "true"}
+            params = {"echo": "false", **beats}
             if self.settings.rollup_window is not None:
                 params["appendRollupWindow"] = str(self.settings.rollup_window)
             out = Link(self.settings, params, "publishing")
-            back = Link(self.settings, {}, "watching")
+            back = Link(self.settings, beats, "watching")
             rest = Rest(self.settings)
             watching = Watching(back, rest, self.settings)
             history = History(rest, self.settings.reach)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tokenwire.backend import Receiver
-from tokenwire.errors import BackendError, BackendUnavailable
+from tokenwire.errors import BackendError
 from tokenwire.events import Event
 from tokenwire_adapters._ably.errors import translate
 from tokenwire_adapters._ably.links import Link
@@ -139,7 +139,7 @@ class Feed:
                 raise translate(error, what) from error
 
     def _changed(self, channel: Any, change: Any) -> None:
-        """Look at a change of the channel's state: is anything missed, or refused?"""
+        """See in a change of the channel's state whether anything was missed, or refused."""
         if channel is not self._attached or not self._ready or self.closed:
             return
         state = str(getattr(change.current, "value", change.current))

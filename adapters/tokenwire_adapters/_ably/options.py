@@ -246,6 +246,10 @@ def _check(settings: Settings) -> None:
         raise ValueError("rollup_window must be from 0 to 500 milliseconds")
     if settings.port is not None and not settings.endpoint:
         raise ValueError("port needs endpoint")
+    _check_numbers(settings)
+
+
+def _check_numbers(settings: Settings) -> None:
     for name in ("timeout", "connect_timeout", "retry"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be more than 0 seconds")

@@ -17,7 +17,6 @@ from tokenwire.events import (
     Event,
     PartEvent,
     Response,
-    StartEvent,
     ToolResultEvent,
 )
 from tokenwire.response import Assembler

@@ -1,4 +1,4 @@
-"""From the events of one response to messages: a message a part that grows, or one a token."""
+"""From the events of one response to messages that grow: granularity ``"response"``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ably.types.message import Message
+from msgspec.structs import replace
 
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendError, BackendUnavailable, Fenced, GapError, PublishRejected
@@ -19,7 +20,6 @@ from tokenwire.events import (
     Part,
     StartEvent,
     State,
-    ToolResult,
     ToolResultEvent,
 )
 from tokenwire.response import Assembler
@@ -27,6 +27,7 @@ from tokenwire_adapters._ably.cursors import show
 from tokenwire_adapters._ably.links import Link
 from tokenwire_adapters._ably.options import Settings
 from tokenwire_adapters._ably.pacing import Pace
+from tokenwire_adapters._ably.singles import single_messages
 from tokenwire_adapters._ably.wire import (
     MARK,
     end_headers,
@@ -38,9 +39,9 @@ from tokenwire_adapters._ably.wire import (
     text_crc,
 )
 
-__all__ = ["ResponseWriter", "Sending", "TokenWriter", "Writer"]
+__all__ = ["RESERVE", "ResponseWriter", "Sending", "Writer"]
 
-_RESERVE = 2048  # bytes of a message for headers that come later
+RESERVE = 2048  # bytes of a message for headers that come later
 _MOST_HEADERS = 16_384
 
 
@@ -116,6 +117,7 @@ class Writer(ABC):
         self._gate = asyncio.Lock()
         self._taken = -1  # the highest `seq` that was folded in
         self._ended = False  # the end is with Ably
+        self._told: set[str] = set()  # calls whose results are with Ably, or on their way
 
     @property
     def done(self) -> bool:
@@ -150,27 +152,21 @@ class Writer(ABC):
             self.assembler.check(entry.events)
             new: list[Event] = []
             for event in entry.events:
-                have = (
-                    self.assembler.part_length(event.part) if isinstance(event, DeltaEvent) else 0
-                )
-                if isinstance(event, StartEvent):
-                    self.run = event.run
-                if self.assembler.apply(event, channel=entry.channel):
-                    if isinstance(event, DeltaEvent) and event.offset < have:
-                        text = event.text[have - event.offset :]
-                        event = DeltaEvent(
-                            response_id=self.id,
-                            part=event.part,
-                            kind=event.kind,
-                            offset=have,
-                            text=text,
-                            ts=event.ts,
-                        )
-                    new.append(event)
+                new += self._fold_one(event)
         except GapError as error:
             raise PublishRejected(str(error)) from None
         self._taken = entry.seq
         return new
+
+    def _fold_one(self, event: Event) -> list[Event]:
+        if isinstance(event, StartEvent):
+            self.run = event.run
+        have = self.assembler.part_length(event.part) if isinstance(event, DeltaEvent) else 0
+        if not self.assembler.apply(event, channel=self.channel):
+            return []
+        if isinstance(event, DeltaEvent) and event.offset < have:
+            return [replace(event, offset=have, text=event.text[have - event.offset :])]
+        return [event]
 
     @abstractmethod
     async def _send(
@@ -217,7 +213,7 @@ class Writer(ABC):
 
     def _end_headers(self, end: EndEvent) -> dict[str, Any]:
         told = end_headers(end, self._extent())
-        if size_of(told) > _RESERVE - 256:  # usage of a provider that tells far too much
+        if size_of(told) > RESERVE - 256:  # usage of a provider that tells far too much
             slim = EndEvent(
                 response_id=end.response_id,
                 state=end.state,
@@ -232,19 +228,41 @@ class Writer(ABC):
     async def beat(self, ttl: float) -> None:
         """Give a sign of life."""
 
+    def _new_results(self) -> list[ToolResultEvent]:
+        """Tool results that Ably does not have yet."""
+        if self.assembler.state is None:
+            return []
+        return [
+            ToolResultEvent(
+                response_id=self.id,
+                call_id=result.call_id,
+                run=self.run,
+                name=result.name,
+                output=result.output,
+                error=result.error,
+            )
+            for result in self.assembler.response.tool_results
+            if result.call_id not in self._told
+        ]
+
     async def _results(
         self, channel: Any, results: Iterable[ToolResultEvent]
     ) -> list[asyncio.Task[Any]]:
-        from tokenwire_adapters._ably.writing import single_messages
-
         tasks: list[asyncio.Task[Any]] = []
         room = self._sending.settings.max_message - 4096
         for result in results:
             key = f"{self.fence}-result-{result.call_id}"
             for message in single_messages(result, key, room):
                 await self._sending.pace.wait()
-                tasks.append(self._sending.create(channel, message, "publishing a tool result"))
+                task = self._sending.create(channel, message, "publishing a tool result")
+                task.add_done_callback(lambda done, of=result.call_id: self._told_of(of, done))
+                tasks.append(task)
+            self._told.add(result.call_id)
         return tasks
+
+    def _told_of(self, call_id: str, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._told.discard(call_id)
 
 
 class _Sent:
@@ -294,10 +312,13 @@ class ResponseWriter(Writer):
         self._sent: list[_Sent] = []
         self._head = _Sent("", "response", None, 0)
         self._start: dict[str, Any] = {}
-        self._told: set[str] = set()  # tool results
 
     async def _send(
-        self, entry: Entry, new: Sequence[Event], *, again: bool
+        self,
+        entry: Entry,
+        new: Sequence[Event],  # noqa: ARG002 - what is sent is what Ably does not have
+        *,
+        again: bool,  # noqa: ARG002
     ) -> list[asyncio.Task[Any]]:
         channel = await self._sending.link.channel(self.channel)
         self.lease = entry.lease
@@ -306,9 +327,7 @@ class ResponseWriter(Writer):
         tasks: list[asyncio.Task[Any]] = []
         if any(sent.suspect for sent in self._sent):
             tasks += await self._repair(channel)
-        results = [event for event in new if isinstance(event, ToolResultEvent)]
-        if again:
-            results = [e for e in entry.events if isinstance(e, ToolResultEvent)]
+        results = self._new_results()
         end = entry.events[-1] if isinstance(entry.events[-1], EndEvent) else None
         if end is not None and (self._ended or not self.assembler.ended):
             end = None
@@ -321,7 +340,7 @@ class ResponseWriter(Writer):
             return tasks
         for sent, text in work:
             tasks.append(await self._write(channel, sent, text, None))
-        tasks += await self._results(channel, results + self._missing_results())
+        tasks += await self._results(channel, results)
         if end is not None:
             # Pages stop listening to what has ended: all before it must be there.
             await self._settle(tasks)
@@ -338,10 +357,6 @@ class ResponseWriter(Writer):
             )
         self._head.message_id = f"{self.fence}-0"
         self._sent.append(self._head)
-
-    def _missing_results(self) -> list[ToolResultEvent]:
-        """Tool results that a snapshot brought along."""
-        return []
 
     # -- what is to be written
 
@@ -427,7 +442,7 @@ class ResponseWriter(Writer):
 
     @property
     def _room(self) -> int:
-        return self._sending.settings.max_message - 2 * _RESERVE
+        return self._sending.settings.max_message - 2 * RESERVE
 
     # -- writing
 
@@ -539,25 +554,3 @@ class ResponseWriter(Writer):
             self._took(await task)
         except BackendError:
             self._head.suspect = True
-
-
-class TokenWriter(Writer):
-    """Granularity ``"token"``: a message a token, and the whole text again after a failure."""
-
-    def __init__(self, entry: Entry, sending: Sending) -> None:
-        super().__init__(entry, sending)
-        self._start: dict[str, Any] = {}
-        self._pending_start = False
-
-    async def _send(
-        self, entry: Entry, new: Sequence[Event], *, again: bool
-    ) -> list[asyncio.Task[Any]]:
-        channel = await self._sending.link.channel(self.channel)
-        self.lease = entry.lease
-        raise NotImplementedError
-
-    async def beat(self, ttl: float) -> None:
-        raise NotImplementedError
-
-
-_ = (ToolResult,)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from ably.types.message import Message
 
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome, Receiver
 from tokenwire.errors import (
     BackendError,
     BackendUnavailable,
     Fenced,
-    PublishRejected,
     ResponseUnknown,
 )
 from tokenwire.events import CancelEvent, Event, InputEvent, StartEvent
@@ -27,8 +23,9 @@ from tokenwire_adapters._ably.links import Link
 from tokenwire_adapters._ably.options import Settings
 from tokenwire_adapters._ably.pacing import Pace
 from tokenwire_adapters._ably.reading import History
-from tokenwire_adapters._ably.wire import MARK, pieces_of, single_payload
-from tokenwire_adapters._ably.writers import ResponseWriter, Sending, TokenWriter, Writer
+from tokenwire_adapters._ably.singles import single_messages
+from tokenwire_adapters._ably.tokens import TokenWriter
+from tokenwire_adapters._ably.writers import ResponseWriter, Sending, Writer
 
 __all__ = ["Writing"]
 
@@ -122,11 +119,11 @@ class Writing:
         """Compare what the channel says of a response with what we write."""
         writer = self._writers.get((channel, response_id))
         known = self._ledgers.get(channel)
-        if writer is None or known is None or writer.done:
+        if writer is None or known is None:
             return
         ledger = known[1]
         owner = ledger.owners.get(response_id)
-        if ledger.ended.get(response_id) == writer.fence:
+        if ledger.ended.get(response_id) == writer.fence and not writer.done:
             writer.fenced = Fenced(f"response {response_id!r} was ended: its producer seemed dead")
         elif owner is not None and owner[1] != writer.fence:
             first = writer.first
@@ -245,25 +242,3 @@ class _Ear(Stand):
         await super().close()
         if not self._feed.stands:
             await self._leave(self._feed)
-
-
-def single_messages(event: Event, key: str, room: int) -> list[Message]:
-    """The message, or messages, that carry an event of its own.
-
-    :raises PublishRejected: when it is beyond all measure.
-    """
-    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-    payload = single_payload(event)
-    response_id = payload.pop("response_id", None)
-    pieces = pieces_of(payload, digest, room)
-    if len(pieces) > 1000:
-        raise PublishRejected(f"a {event.type} event of {len(pieces)} messages is too large")
-    messages: list[Message] = []
-    for index, (data, more) in enumerate(pieces):
-        headers: dict[str, Any] = {MARK: 1, "type": event.type, "key": digest, **more}
-        if response_id is not None:
-            headers["responseId"] = response_id
-        messages.append(
-            Message(id=f"{digest}-{index}", name=event.type, data=data, extras={"headers": headers})
-        )
-    return messages
