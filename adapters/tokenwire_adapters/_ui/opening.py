@@ -22,7 +22,7 @@ from tokenwire.sink import Sink
 from tokenwire.watch import Watch
 from tokenwire_adapters._ui.run import RunEncoder, is_envelope
 
-__all__ = ["Run", "find_run", "open_run"]
+__all__ = ["Run", "find_run", "open_run", "recent_runs"]
 
 _PAGE = 20
 _PAGES = 25
@@ -45,6 +45,13 @@ class Run(msgspec.Struct, frozen=True):
             if is_envelope(each.id, each.run, each.metadata):
                 return each
         return None
+
+    @property
+    def message_id(self) -> str:
+        """What the message is called that the run becomes, or goes on with."""
+        envelope = self.envelope
+        name = envelope.metadata.get("message_id") if envelope is not None else None
+        return name if isinstance(name, str) else self.id
 
     @property
     def streaming(self) -> bool:
@@ -80,6 +87,18 @@ async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | No
         return None
     found.reverse()
     return Run(run, tuple(found))
+
+
+async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list[Run]:
+    """The runs of the newest responses of a channel, oldest first.
+
+    :raises BackendUnavailable: when the history cannot be read now.
+    """
+    page = await sink.ahistory(channel, limit=responses)
+    runs: dict[str, list[Response]] = {}
+    for each in reversed(page.items):
+        runs.setdefault(each.run or each.id, []).append(each)
+    return [Run(name, tuple(each)) for name, each in runs.items()]
 
 
 def _under_way(responses: Sequence[Response]) -> str | None:
@@ -121,12 +140,27 @@ async def open_run(
         events: list[Event] = []
         if watch.waiting:
             events = [item.event for item in await watch.abatch()]
-        encoder.follow(found.id, enveloped=found.envelope is not None)
-        encoder.prime(_in_order(found, events))
+        earlier = await _earlier(sink, channel, found)
+        encoder.follow(
+            found.id,
+            enveloped=found.envelope is not None,
+            after=[run.id for run in earlier],
+            message_id=found.message_id,
+        )
+        told = [SnapshotEvent(response=each) for run in earlier for each in run.responses]
+        encoder.prime([*told, *_in_order(found, events)])
     except BaseException:
         watch.close()
         raise
     return watch
+
+
+async def _earlier(sink: Sink, channel: str, run: Run) -> list[Run]:
+    """The runs whose message this one goes on with."""
+    if run.message_id == run.id:
+        return []
+    runs = await recent_runs(sink, channel)
+    return [each for each in runs if each.message_id == run.message_id and each.id != run.id]
 
 
 def _in_order(run: Run, events: Sequence[Event]) -> list[Event]:

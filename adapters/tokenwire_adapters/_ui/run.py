@@ -135,15 +135,20 @@ class RunEncoder(Encoder):
 
     :param run: the run to tell; by default the first one that is seen streaming.
     :param enveloped: a response is known to stand for the run.
+    :param message_id: what the message is called; by default, its run.
     :ivar finished: all was told; the stream may be closed.
     """
 
     whole_run = True
 
-    def __init__(self, *, run: str | None = None, enveloped: bool = False) -> None:
+    def __init__(
+        self, *, run: str | None = None, enveloped: bool = False, message_id: str | None = None
+    ) -> None:
         self.finished = False
+        self._message_id = message_id
         self._enveloped = enveloped
         self._run = run
+        self._runs = {run}
         self._told: dict[str, Told] = {}
         self._last: Told | None = None  # the one that ended last
         self._began = False
@@ -191,10 +196,19 @@ class RunEncoder(Encoder):
 
     # -- the encoder
 
-    def follow(self, run: str, *, enveloped: bool) -> None:
-        """Tell this run, of which nothing was told yet."""
+    def follow(
+        self,
+        run: str,
+        *,
+        enveloped: bool,
+        after: Iterable[str] = (),
+        message_id: str | None = None,
+    ) -> None:
+        """Tell this run, of which nothing was told yet, as going on with those in `after`."""
         self._run = run
+        self._message_id = message_id or self._message_id
         self._enveloped = enveloped
+        self._runs = {run, *after}
 
     def prime(self, events: Sequence[Event]) -> None:
         """Give what happened before the first live event; `begin` tells it, as one."""
@@ -274,6 +288,7 @@ class RunEncoder(Encoder):
 
     def _focus(self, run: str) -> None:
         self._run = run
+        self._runs = {run}
         events = self._candidates.pop(run, [])
         self._candidates.clear()
         for event in events:
@@ -287,7 +302,7 @@ class RunEncoder(Encoder):
         elif isinstance(event, SnapshotEvent):
             self._snapshot(event.response)
         elif isinstance(event, DataEvent):
-            if event.run == self._run or event.response_id in self._told:
+            if event.run in self._runs or event.response_id in self._told:
                 self._begin()
                 self._note(event)
         elif isinstance(event, ToolResultEvent):
@@ -312,7 +327,7 @@ class RunEncoder(Encoder):
     def _start(self, response_id: str, run: str | None, metadata: dict[str, Any]) -> Told | None:
         """Begin to tell of a response, where it is of our run."""
         told = self._told.get(response_id)
-        if told is None and (run or response_id) == self._run:
+        if told is None and (run or response_id) in self._runs:
             told = self._told[response_id] = Told(response_id, run, metadata)
             self._begin()
         return told
@@ -392,7 +407,7 @@ class RunEncoder(Encoder):
             if told is None:
                 return
         else:
-            if event.run is not None and event.run != self._run:
+            if event.run is not None and event.run not in self._runs:
                 return
             told = self._owner(event.call_id)
             if told is None:

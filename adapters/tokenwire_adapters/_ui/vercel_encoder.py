@@ -49,8 +49,7 @@ class VercelEncoder(RunEncoder):
         message_id: str | None = None,
         dynamic_tools: bool = False,
     ) -> None:
-        super().__init__(run=run, enveloped=enveloped)
-        self._message_id = message_id
+        super().__init__(run=run, enveloped=enveloped, message_id=message_id)
         self._dynamic: dict[str, Any] = {"dynamic": True} if dynamic_tools else {}
         self._step: set[str] = set()  # responses of the step that is open
         self._stepping = False
@@ -259,7 +258,9 @@ class VercelEncoder(RunEncoder):
     def _source(self, tag: str, data: Any) -> None:
         found = source_of(data)
         title = {"title": found["title"]} if found.get("title") else {}
-        extra = {"providerMetadata": {"tokenwire": data}} if isinstance(data, dict) else {}
+        extra: dict[str, Any] = {}
+        if isinstance(data, dict):
+            extra["providerMetadata"] = {"tokenwire": data}
         if "url" in found:
             self._chunk("source-url", sourceId=tag, url=found["url"], **title, **extra)
             return

@@ -139,7 +139,8 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, int]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    nothing: Mapping[str, Any] = {}
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else nothing
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
@@ -157,7 +158,7 @@ def source_of(data: Any) -> dict[str, str]:
     """
     told = _mapping(data)
     kind = told.get("type")
-    inner = _mapping(told.get(kind)) if isinstance(kind, str) else {}
+    inner = _mapping(told.get(kind) if isinstance(kind, str) else None)
     found: dict[str, str] = {}
     wanted = {
         "url": ("url", "uri", "source"),
@@ -182,7 +183,7 @@ def media_of(data: Any) -> tuple[str, str] | None:
     """
     told = _mapping(data)
     kind = told.get("type")
-    inner = _mapping(told.get(kind)) if isinstance(kind, str) else {}
+    inner = _mapping(told.get(kind) if isinstance(kind, str) else None)
     places = [told, inner, _mapping(told.get("source"))]
 
     def find(*names: str) -> str | None:
