@@ -7,8 +7,10 @@ const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}> ?(.*)$/;
 const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
-const INLINE = /(`+)([\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)|\*(?=[^\s*])([\s\S]*?[^\s*])\*(?!\*)|(?<!\w)_(?=\S)([\s\S]*?\S)_(?!\w)|\[([^\]\n]*)\]\(([^()\s]*)\)|\\([!-/:-@[-`{-~])/;
+// Bounded, so that no text makes it slow.
+const INLINE = /(`+)([\s\S]{0,1500}?[^`])\1(?!`)|\*\*(?=\S)([\s\S]{0,1500}?\S)\*\*(?!\*)|\*(?=[^\s*])([\s\S]{0,1500}?[^\s*])\*(?!\*)|(?<!\w)_(?=\S)([\s\S]{0,1500}?\S)_(?!\w)|\[([^\]\n]*)\]\(([^()\s]*)\)|\\([!-/:-@[-`{-~])|\$(?=\S)([^$\n]{0,500}?\S)\$(?!\d)/;
 const MAX_DEPTH = 6;
+const MAX_BLOCK = 30_000; // characters; a longer block is shown as it is
 
 function make(tag, className, ...children) {
   const element = document.createElement(tag);
@@ -19,56 +21,56 @@ function make(tag, className, ...children) {
 
 /** Cut Markdown into its top-level blocks: joining them gives the text back. */
 export function blocks(text) {
-  const lines = text.split(/(?<=\n)/);
+  const whole = text.split(/(?<=\n)/);
+  const lines = whole.map((line) => line.trimEnd());
   const found = [];
   let at = 0;
   while (at < lines.length) {
     const from = at;
-    const line = lines[at].trimEnd();
+    const line = lines[at];
     const fence = FENCE.exec(line);
     at++;
-    if (line.trim() === "") {
-      while (at < lines.length && lines[at].trim() === "") at++;
+    if (line === "") {
+      while (at < lines.length && lines[at] === "") at++;
     } else if (fence) {
-      while (at < lines.length && !lines[at].trim().startsWith(fence[1])) at++;
+      while (at < lines.length && !lines[at].trimStart().startsWith(fence[1])) at++;
       at = Math.min(at + 1, lines.length);
-    } else if (HEADING.test(line) || (RULE.test(line) && !ITEM.test(line))) {
+    } else if (HEADING.test(line) || RULE.test(line)) {
       // one line
     } else if (ITEM.test(line)) {
       while (at < lines.length && continuesList(lines, at)) at++;
-    } else if (QUOTE.test(line)) {
-      while (at < lines.length && lines[at].trim() !== "" && (QUOTE.test(lines[at]) || !startsBlock(lines, at))) at++;
     } else {
-      while (at < lines.length && lines[at].trim() !== "" && !startsBlock(lines, at)) at++;
+      const quoted = QUOTE.test(line);
+      while (at < lines.length && lines[at] !== "" && ((quoted && QUOTE.test(lines[at])) || !startsBlock(lines[at]))) at++;
     }
-    found.push(lines.slice(from, at).join(""));
+    found.push(whole.slice(from, at).join(""));
   }
   return found;
 }
 
-function startsBlock(lines, at) {
-  const line = lines[at].trimEnd();
+function startsBlock(line) {
   return FENCE.test(line) || HEADING.test(line) || RULE.test(line) || ITEM.test(line) || QUOTE.test(line);
 }
 
 function continuesList(lines, at) {
   const line = lines[at];
-  if (line.trim() !== "") return ITEM.test(line) || /^\s/.test(line) || (lines[at - 1].trim() !== "" && !startsBlock(lines, at));
+  if (line !== "") return !RULE.test(line) && (ITEM.test(line) || /^\s/.test(line) || (lines[at - 1] !== "" && !startsBlock(line)));
   const next = lines[at + 1];
-  return next !== undefined && next.trim() !== "" && (/^\s{2,}/.test(next) || ITEM.test(next));
+  return next !== undefined && next !== "" && (/^\s{2,}/.test(next) || ITEM.test(next));
 }
 
 /** Make the DOM node of one block; null for blank ones. */
 export function render(block, depth = 0) {
   const text = block.replace(/\n+$/, "");
   if (text.trim() === "") return null;
+  if (text.length > MAX_BLOCK) return make("pre", "", text);
   const lines = text.split("\n");
   const fence = FENCE.exec(lines[0]);
   if (fence) return code(lines, fence);
   const heading = HEADING.exec(lines[0]);
   if (heading) return make(`h${Math.min(6, heading[1].length + 2)}`, `level-${heading[1].length}`, ...inline(heading[2]));
-  if (ITEM.test(lines[0]) && !RULE.test(lines[0])) return depth < MAX_DEPTH ? list(lines, depth) : make("p", "", text);
   if (RULE.test(lines[0])) return make("hr");
+  if (ITEM.test(lines[0])) return depth < MAX_DEPTH ? list(lines, depth) : make("p", "", text);
   if (QUOTE.test(lines[0])) return quote(lines, depth);
   if (lines.length > 1 && lines[0].includes("|") && TABLE_RULE.test(lines[1])) return table(lines);
   return make("p", "", ...inline(text));
@@ -170,11 +172,12 @@ function inline(text, depth = 0) {
 }
 
 function span(match, depth) {
-  const [all, , codeText, strong, em, em2, label, target, escaped] = match;
+  const [all, , codeText, strong, em, em2, label, target, escaped, math] = match;
   if (codeText !== undefined) return make("code", "", codeText);
   if (strong !== undefined) return make("strong", "", ...inline(strong, depth + 1));
   if (em !== undefined || em2 !== undefined) return make("em", "", ...inline(em ?? em2, depth + 1));
   if (escaped !== undefined) return escaped;
+  if (math !== undefined) return make("span", "math", math); // as written: nothing here sets formulas
   if (!/^(https?:\/\/|mailto:)/i.test(target)) return all; // no other scheme becomes a link
   const link = make("a", "", ...inline(label || target, depth + 1));
   link.href = target;
