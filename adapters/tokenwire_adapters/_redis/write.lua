@@ -25,7 +25,8 @@ local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0 -- how long idle ke
 local keep_open = keep + 3600000 -- what streams stays longer, whatever the age
 local channels, cancels = {}, {}
 
-local function whole(number) return string.format('%.0f', number) end
+-- Numbers become text with 14 digits in Lua, and with 17 on their way to Redis: enough for both.
+
 
 local function expire(key, after)
   if keep > 0 then redis.call('PEXPIRE', key, after) end
@@ -46,6 +47,7 @@ local function channel_of(base)
   c = {base = base, head = h[1] or '0-0-0', fresh = not h[1], started = tonumber(h[2] or 0),
        events = tonumber(h[3] or 0), event_bytes = tonumber(h[4] or 0), bytes = tonumber(h[5] or 0),
        kept = tonumber(h[6] or 0)}
+  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept}
   local ms, seq = string.match(c.head, '^(%d+)-(%d+)-')
   c.ms, c.seq = tonumber(ms), tonumber(seq)
   channels[base] = c
@@ -78,7 +80,7 @@ local function trim_log(c)
     end
     if not keep_from then
       local ms, seq = string.match(batch[#batch][1], '^(%d+)-(%d+)$')
-      keep_from = ms .. '-' .. whole(tonumber(seq) + 1)
+      keep_from = ms .. '-' .. tonumber(seq) + 1
     end
     redis.call('XTRIM', log, 'MINID', keep_from)
   end
@@ -111,7 +113,7 @@ local function refresh(c)
   if keep == 0 or now - c.kept < age / 16 then return end
   c.kept = now
   expire_channel(c.base)
-  local oldest = whole(math.max(0, now - age))
+  local oldest = math.max(0, now - age)
   local before = redis.call('XLEN', c.base .. ':log')
   redis.call('XTRIM', c.base .. ':log', 'MINID', oldest)
   redis.call('XTRIM', c.base .. ':singles', 'MINID', oldest)
@@ -131,7 +133,7 @@ local function append(c, payload, ops, single, aside)
   end
   if now > c.ms then c.ms, c.seq = now, 0 else c.seq = c.seq + 1 end
   local before = c.head
-  local id = whole(c.ms) .. '-' .. whole(c.seq)
+  local id = c.ms .. '-' .. c.seq
   if c.ms > 0 and before == '0-0-0' then c.born = id end
   local first, kind = id .. '-0', 'r'
   local log, singles = c.base .. ':log', c.base .. ':singles'
@@ -139,7 +141,7 @@ local function append(c, payload, ops, single, aside)
     kind = 't'
     for i, op in ipairs(ops) do
       if i > 1 then c.seq = c.seq + 1 end
-      id = whole(c.ms) .. '-' .. whole(c.seq)
+      id = c.ms .. '-' .. c.seq
       local event = '\145' .. string.sub(payload, op[2], op[3])
       redis.call('XADD', log, id, 'e', event)
       if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', event) end
@@ -150,7 +152,7 @@ local function append(c, payload, ops, single, aside)
     redis.call('XADD', log, id, 'e', payload)
     if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', payload) end
     c.events = c.events + 1
-    c.head = id .. '-' .. whole(#ops - 1)
+    c.head = id .. '-' .. #ops - 1
   end
   if single then expire(singles, keep_open) end
   c.event_bytes = c.event_bytes + #payload
@@ -165,17 +167,24 @@ end
 -- The place of a cursor in the sorted set of ends.
 local function score(cursor)
   local ms, seq = string.match(cursor, '^(%d+)-(%d+)')
-  return whole(tonumber(ms) * 1000 + math.min(tonumber(seq), 999))
+  return tonumber(ms) * 1000 + math.min(tonumber(seq), 999)
 end
 
 -- The text of a response is kept as a msgpack batch of events without its header, in which deltas
 -- that follow one another are one: the last one stays open, and its length is patched when it
 -- closes (readers patch it themselves).
 local function writer_of(h)
-  return {parts = tonumber(h.parts or 0), length = tonumber(h.length or 0), lengths = {},
+  return {parts = tonumber(h.parts or 0), lengths = {},
           records = tonumber(h.records or 0), size = tonumber(h.size or 0),
           run = tonumber(h.run or -1), run_at = tonumber(h.run_at or 0),
           pieces = {}, state = h.state or 'streaming', results = {}}
+end
+
+-- The lengths of the first parts come with the rest; of others they are asked for.
+local function length_of(w, h, key, part)
+  if w.lengths[part] then return w.lengths[part] end
+  if part >= w.parts then return 0 end
+  return tonumber(h['p' .. part] or redis.call('HGET', key, 'p' .. part) or 0)
 end
 
 local function push(w, piece)
@@ -214,32 +223,31 @@ local function fold_delta(w, op, payload, have)
     w.run_piece = #w.pieces
     push(w, text)
   end
-  w.length = w.length + to - have
   w.lengths[part] = to
   w.parts = math.max(w.parts, part + 1)
 end
 
-local function fold_snapshot(w, op, payload)
-  local sum = 0
+local function fold_snapshot(w, h, key, op, payload)
+  local sum, have = 0, 0
   for _, length in ipairs(op[5]) do sum = sum + length end
-  if #op[5] < w.parts or (#op[5] == w.parts and sum < w.length) then return end
+  for part = 0, w.parts - 1 do have = have + length_of(w, h, key, part) end
+  if #op[5] < w.parts or (#op[5] == w.parts and sum < have) then return end
   w.reset, w.patch, w.run, w.run_piece = true, nil, -1, nil
   w.pieces, w.size, w.records = {}, 0, 0
   record(w, string.sub(payload, op[2], op[3]))
-  w.parts, w.length, w.lengths = #op[5], sum, {}
+  w.parts, w.lengths = #op[5], {}
   for i, length in ipairs(op[5]) do w.lengths[i - 1] = length end
   w.state = op[4]
 end
 
 -- Fold the events of an entry into `w`. Returns what is missing, if something is.
-local function fold(w, key, new, ops, payload)
+local function fold(w, h, key, new, ops, payload)
   for _, op in ipairs(ops) do
     local kind = op[1]
     local part = op[4]
     local have = 0
     if kind == PART or kind == DELTA then
-      have = w.lengths[part]
-      if not have then have = part < w.parts and tonumber(redis.call('HGET', key, 'p' .. part) or 0) or 0 end
+      have = length_of(w, h, key, part)
       if part > w.parts or (kind == DELTA and op[5] > have) then
         return string.format('part %d, offset %d: %d parts, %d code points are there',
           part, kind == DELTA and op[5] or 0, w.parts, have)
@@ -256,7 +264,7 @@ local function fold(w, key, new, ops, payload)
           w.parts, w.lengths[part] = part + 1, 0
         end
       elseif kind == SNAPSHOT then
-        fold_snapshot(w, op, payload)
+        fold_snapshot(w, h, key, op, payload)
       elseif kind == END then
         record(w, string.sub(payload, op[2], op[3]))
         w.state = op[4]
@@ -310,12 +318,21 @@ local function commit(c, id, key, h, w, payload, ops)
   if not write_text(c, id, w, key) then return nil end
   local first, cursor = append(c, payload, ops, false, false)
   for _, result in ipairs(w.results) do add_result(key, result[1], result[2]) end
-  local fields = {'fence', h.fence, 'seq', whole(h.seq), 'state', w.state, 'last', cursor,
-                  'parts', w.parts, 'length', whole(w.length), 'records', w.records,
-                  'size', whole(w.size), 'run', w.run, 'run_at', whole(w.run_at)}
+  local fields = {'seq', h.seq, 'last', cursor, 'size', w.size}
+  local function changed(name, value, stored)
+    if stored ~= value then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  changed('parts', w.parts, tonumber(h.parts))
+  changed('records', w.records, tonumber(h.records))
+  changed('run', w.run, tonumber(h.run))
+  changed('run_at', w.run_at, tonumber(h.run_at))
+  changed('state', w.state, h.state)
   for part, length in pairs(w.lengths) do
     fields[#fields + 1] = 'p' .. part
-    fields[#fields + 1] = whole(length)
+    fields[#fields + 1] = length
     if #fields > 1000 then
       redis.call('HSET', key, unpack(fields))
       fields = {'state', w.state}
@@ -323,10 +340,12 @@ local function commit(c, id, key, h, w, payload, ops)
   end
   if h.first == nil then
     c.started = c.started + 1
+    fields[#fields + 1] = 'fence'
+    fields[#fields + 1] = h.fence
     fields[#fields + 1] = 'first'
     fields[#fields + 1] = first
     fields[#fields + 1] = 'number'
-    fields[#fields + 1] = whole(c.started)
+    fields[#fields + 1] = c.started
     redis.call('ZADD', c.base .. ':starts', c.started, id)
     expire(c.base .. ':starts', keep_open)
   end
@@ -334,15 +353,15 @@ local function commit(c, id, key, h, w, payload, ops)
     -- The sorted set is written only when it makes a difference: a sixteenth of the lease.
     local lease = now + h.ttl
     if lease - h.lease > h.ttl / 16 then
-      redis.call('ZADD', c.base .. ':open', whole(lease), id)
+      redis.call('ZADD', c.base .. ':open', lease, id)
       fields[#fields + 1] = 'lease'
-      fields[#fields + 1] = whole(lease)
+      fields[#fields + 1] = lease
       fields[#fields + 1] = 'ttl'
-      fields[#fields + 1] = whole(h.ttl)
+      fields[#fields + 1] = h.ttl
     end
     if keep > 0 and now - h.kept > age / 16 then
       fields[#fields + 1] = 'kept'
-      fields[#fields + 1] = whole(now)
+      fields[#fields + 1] = now
     end
   end
   redis.call('HSET', key, unpack(fields))
@@ -357,8 +376,8 @@ local function commit(c, id, key, h, w, payload, ops)
 end
 
 local function head_of(key)
-  local names = {'fence', 'seq', 'state', 'last', 'cancel', 'parts', 'length', 'records', 'size',
-                 'run', 'run_at', 'lease', 'ttl', 'kept', 'first'}
+  local names = {'fence', 'seq', 'state', 'last', 'cancel', 'parts', 'records', 'size',
+                 'run', 'run_at', 'lease', 'ttl', 'kept', 'first', 'p0', 'p1', 'p2'}
   local values = redis.call('HMGET', key, unpack(names))
   local h = {}
   for i, name in ipairs(names) do h[name] = values[i] or nil end
@@ -390,7 +409,7 @@ local function entry(job)
     return ENDED
   end
   local w = writer_of(h)
-  local missing = fold(w, key, new, ops, payload)
+  local missing = fold(w, h, key, new, ops, payload)
   if missing then return GAP, nil, nil, nil, missing end
   local stored_ttl = tonumber(h.ttl or ttl)
   h.fence, h.seq, h.ttl = fence, seq, stored_ttl
@@ -470,7 +489,7 @@ local function reap(job)
   local payload = '\145' .. event
   local ops = {{END, 2, #payload, 'abandoned'}}
   local w = writer_of(h)
-  fold(w, key, false, ops, payload)
+  fold(w, h, key, false, ops, payload)
   h.seq, h.ttl = tonumber(h.seq), tonumber(h.ttl)
   local cursor = commit(c, id, key, h, w, payload, ops)
   if not cursor then return UNKNOWN end
@@ -482,8 +501,8 @@ local function renew(job)
   local key = base .. ':r:' .. id
   local h = redis.call('HMGET', key, 'fence', 'state', 'cancel')
   if h[1] ~= fence or h[2] ~= 'streaming' then return ENDED end
-  local lease = whole(now + ttl)
-  redis.call('HSET', key, 'lease', lease, 'ttl', whole(ttl))
+  local lease = now + ttl
+  redis.call('HSET', key, 'lease', lease, 'ttl', ttl)
   redis.call('ZADD', base .. ':open', lease, id)
   expire(key, keep_open)
   expire(base .. ':t:' .. id, keep_open)
@@ -509,8 +528,14 @@ for i, job in ipairs(jobs) do
 end
 for base, c in pairs(channels) do
   if not c.fresh then
-    redis.call('HSET', base, 'head', c.head, 'started', whole(c.started), 'events', whole(c.events),
-      'event_bytes', whole(c.event_bytes), 'bytes', whole(c.bytes), 'kept', whole(c.kept))
+    local fields = {'head', c.head, 'events', c.events, 'event_bytes', c.event_bytes}
+    for _, name in ipairs({'started', 'bytes', 'kept'}) do
+      if c[name] ~= c.stored[name] then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = c[name]
+      end
+    end
+    redis.call('HSET', base, unpack(fields))
     if c.born then redis.call('HSET', base, 'born', c.born) end
     if c.born then expire(base, keep_open) end
   end
