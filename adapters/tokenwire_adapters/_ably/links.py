@@ -37,6 +37,7 @@ class Link:
         self._client: Any = None
         self._connected = asyncio.Event()
         self._pending: set[asyncio.Task[Any]] = set()
+        self._begun: set[asyncio.Task[Any]] = set()
         self._failed: tuple[float, BackendError] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -149,17 +150,23 @@ class Link:
         The task raises our errors; `BackendUnavailable` also where the outcome is unknown.
         """
         task = asyncio.get_running_loop().create_task(self._operate(make, what))
-        self._pending.add(task)
+        self._begun.add(task)
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
         self._pending.discard(task)
         if not task.cancelled():
             task.exception()  # it is looked at, by whoever awaits the task
 
     async def _operate(self, make: Callable[[], Awaitable[T]], what: str) -> T:
         generation = self.generation
+        task = asyncio.current_task()
+        if task is not None:
+            # Only from here on may it be cancelled: a task that never ran would be cancelled
+            # for good, and not turn that into an error of ours.
+            self._pending.add(task)
         try:
             async with asyncio.timeout(self._settings.timeout):
                 return await make()
