@@ -22,6 +22,7 @@ logger = logging.getLogger("tokenwire")
 
 _MAX_HELD = 10_000
 _BACKOFF = (0.1, 5.0)
+_PATIENCE = 0.7  # seconds: longer than the longest rollup window
 
 
 class Keeper(Protocol):
@@ -113,7 +114,7 @@ class Feed:
     async def _open(self) -> None:
         self._held = []
         await self._attach()
-        messages = await self._read()
+        messages = await self._read(attached=True)
         await self.keeper.first(messages)
         self._ready = True
         self._take_held()
@@ -169,7 +170,7 @@ class Feed:
             return
         self._take(msg)
         if self.keeper.incomplete:
-            self.heal()
+            self.heal(patience=_PATIENCE)
 
     def _take(self, msg: Msg) -> None:
         before = self.keeper.cursor()
@@ -189,18 +190,26 @@ class Feed:
 
     # -- healing
 
-    def heal(self, *, attach: bool = False) -> None:
-        """Read history again, soon, for what may have been missed."""
+    def heal(self, *, attach: bool = False, patience: float = 0.0) -> None:
+        """Read history again for what may have been missed.
+
+        :param patience: seconds in which what is missing may still come by itself.
+        """
         if self.closed or not self._ready:
             return
         if self._healing is not None and not self._healing.done():
-            self._again = self._again or not self.keeper.incomplete or attach
+            self._again = self._again or not patience
             return
-        self._healing = self._link.spawn(self._heal(attach))
+        self._healing = self._link.spawn(self._heal(attach, patience))
 
-    async def _heal(self, attach: bool) -> None:
+    async def _heal(self, attach: bool, patience: float) -> None:
         first, longest = _BACKOFF
         delay = first
+        if patience:
+            await asyncio.sleep(patience)
+            if not self._again and not self.keeper.incomplete:
+                return
+        fresh = not patience
         while not self.closed:
             self._again = False
             try:
@@ -208,7 +217,7 @@ class Feed:
                     await self._attach()
                 if self._held is None:
                     self._held = []
-                messages = await self._read()
+                messages = await self._read(attached=fresh)
                 before = self.keeper.cursor()
                 self._tell(await self.keeper.again(messages), before)
                 self.problem = None
@@ -225,7 +234,7 @@ class Feed:
                 self._take(msg)
             if not self._again and not self.keeper.incomplete:
                 return
-            attach = False
+            attach = fresh = False
             # What is missing may not have been published yet: look again, more and more slowly.
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
             delay = min(delay * 2, longest)
@@ -238,8 +247,11 @@ class Feed:
         state = None if channel is None else getattr(channel.state, "value", channel.state)
         return str(state) == "attached"
 
-    async def _read(self) -> list[Msg]:
-        serial = getattr(self._attached, "_RealtimeChannel__attach_serial", None)
+    async def _read(self, *, attached: bool) -> list[Msg]:
+        """Read history; up to where the channel was attached, if that was just now."""
+        serial = None
+        if attached:
+            serial = getattr(self._attached, "_RealtimeChannel__attach_serial", None)
         return await self._history.read(
             self.channel,
             page=self._depth,

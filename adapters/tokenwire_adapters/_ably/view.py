@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 from tokenwire.events import (
     DeltaEvent,
@@ -32,7 +32,11 @@ from tokenwire_adapters._ably.wire import (
 
 __all__ = ["Record", "View"]
 
+_Text: TypeAlias = tuple[int, str, int, str]
+"""Part, kind, offset and text."""
+
 _MAX_SINGLES = 4096
+_MAX_WAITING = 256
 _MAX_PART = 10_000
 
 
@@ -42,7 +46,7 @@ class Record:
     :ivar fence: who writes it; messages of others under the same id do not count.
     :ivar first: the serial of its first message, `last` of its latest version.
     :ivar seen_at: its producer's last sign of life, by Ably's clock.
-    :ivar missing: text is known to be missing here, or an end waits for text.
+    :ivar missing: the end waits for text.
     """
 
     __slots__ = (
@@ -57,6 +61,8 @@ class Record:
         "missing",
         "pieces",
         "seen_at",
+        "waiting",
+        "wrong",
     )
 
     def __init__(self, response_id: str, fence: str, first: str) -> None:
@@ -71,6 +77,8 @@ class Record:
         self.end: tuple[EndEvent, list[int]] | None = None
         self.ended_by: str | None = None
         self.missing = False
+        self.wrong: set[str] = set()  # messages whose text is not what it should be
+        self.waiting: list[tuple[_Text, Msg, Any]] = []  # text that came before what precedes it
 
     @property
     def response(self) -> Response:
@@ -177,6 +185,7 @@ class View:
                 return []
         if record.fence != fence:
             return events
+        record.missing = False
         record.last = max(record.last, msg.version)
         record.seen_at = max(record.seen_at, msg.at)
         lease = number(headers, "lease", most=86_400_000)  # milliseconds
@@ -194,7 +203,7 @@ class View:
             record.ended_by = msg.version
         # Whoever ended it for its dead producer saw what history has: there is no more to come.
         self._finish(record, events, force=msg.name == "end" and self._hydrating)
-        if record.missing:
+        if record.missing or record.waiting or record.wrong:
             self.missing.add(response_id)
         else:
             self.missing.discard(response_id)
@@ -213,6 +222,8 @@ class View:
         record.missing = not there
         if (there or force) and assembler.apply(end):
             record.missing = False
+            record.waiting.clear()
+            record.wrong.clear()
             events.append(end)
 
     def _piece(self, record: Record, msg: Msg, events: list[Event]) -> None:
@@ -235,11 +246,12 @@ class View:
             offset = base + length - len(text)
             if msg.action != "append":
                 if len(text) != length or (crc is not None and text_crc(text) != crc):
-                    record.missing = True
+                    record.wrong.add(msg.serial)
                     return
             elif not self._follows(record, msg.serial, text, length, crc):
-                record.missing = True
+                record.wrong.add(msg.serial)
                 return
+            record.wrong.discard(msg.serial)
             if crc is not None:
                 record.pieces[msg.serial] = (length, crc)
         self._add(record, (part, kind, offset, text), msg, payload, events)
@@ -272,19 +284,36 @@ class View:
             self._add(record, (int(part), "text", 0, piece), msg, None, events)
 
     def _add(
-        self,
-        record: Record,
-        piece: tuple[int, str, int, str],
-        msg: Msg,
-        payload: Any,
-        events: list[Event],
+        self, record: Record, piece: _Text, msg: Msg, payload: Any, events: list[Event]
     ) -> None:
-        """Add text to a part, as far as it is new and follows what is there."""
+        """Add text to a part, or keep it until what precedes it is there.
+
+        Appends that Ably holds for its rollup window arrive after messages published later.
+        """
+        if not self._fits(record, piece):
+            record.waiting.append((piece, msg, payload))
+            del record.waiting[:-_MAX_WAITING]
+            return
+        self._put(record, piece, msg, payload, events)
+        again = bool(record.waiting)
+        while again:
+            again = False
+            for kept in list(record.waiting):
+                if self._fits(record, kept[0]):
+                    record.waiting.remove(kept)
+                    self._put(record, *kept, events)
+                    again = True
+
+    def _fits(self, record: Record, piece: _Text) -> bool:
+        part, _, offset, _ = piece
+        assembler = record.assembler
+        return part <= assembler.parts and offset <= assembler.part_length(part)
+
+    def _put(
+        self, record: Record, piece: _Text, msg: Msg, payload: Any, events: list[Event]
+    ) -> None:
         part, kind, offset, text = piece
         assembler, headers = record.assembler, msg.headers
-        if part > assembler.parts or offset > assembler.part_length(part):
-            record.missing = True
-            return
         name, call_id = headers.get("name"), headers.get("callId")
         data = payload.get("data") if isinstance(payload, dict) else None
         if part == assembler.parts and not (name is None and call_id is None and data is None):

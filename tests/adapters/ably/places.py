@@ -1,0 +1,25 @@
+"""Sinks on the local Ably."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.ably_server.thread import ServerThread
+from tokenwire import Sink
+from tokenwire_adapters.ably import AblyBackend
+
+__all__ = ["backend", "sink"]
+
+
+def backend(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> AblyBackend:
+    """A backend on the server of `thread`, with a token of its own."""
+    settings.setdefault("token", thread.server.token(client_id))
+    return AblyBackend(endpoint="127.0.0.1", port=thread.server.port, tls=False, **settings)
+
+
+def sink(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> Sink:
+    """A sink on such a backend."""
+    options = {
+        name: settings.pop(name) for name in ("lease", "rollup", "strict") if name in settings
+    }
+    return Sink(backend(thread, client_id, **settings), **{"lease": 60.0, **options})
