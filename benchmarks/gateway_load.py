@@ -1,0 +1,443 @@
+"""Load on the gateway: thousands of watchers of one channel, clients in their own process.
+
+    python benchmarks/gateway_load.py soak --sse 2000 --ws 2000 --rate 60 --seconds 120
+    python benchmarks/gateway_load.py compare --sse 1000 --rounds 3
+
+`soak` checks that nothing is lost, and reports latency, CPU and memory. `compare` runs the gateway,
+a bare loop that writes the same pre-encoded bytes to as many sockets, and a naive sse-starlette
+fan-out with a queue for each watcher, one after the other, several rounds, and reports ratios.
+
+Servers run on uvicorn with uvloop and httptools where they are installed. `compare` needs
+sse-starlette. A delivery is one token at one watcher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+MARK = b"|"  # ends each token, and is nowhere else
+END = b'"type":"end"'
+TIMES = re.compile(rb"(\d{10,})\|")
+SAMPLED = 100
+
+
+# -- servers, each in a process of its own
+
+
+def raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tell(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def produce(write: Any, end: Any, rate: float, seconds: float) -> int:
+    """Write a token, which is the time, `rate` times a second, as evenly as the machine lets us."""
+    begin, n = time.monotonic(), 0
+    while n < rate * seconds:
+        write(f"{time.monotonic_ns()}|")
+        n += 1
+        pause = begin + n / rate - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+    end()
+    return n
+
+
+def command_loop(write: Any, end: Any, stats: Any) -> None:
+    """Do what the parent says, in a thread."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "produce":
+            used = os.times()
+            tell(produced=produce(write, end, command["rate"], command["seconds"]))
+            done = sys.stdin.readline()
+            assert json.loads(done)["do"] == "measure"
+            now = os.times()
+            tell(cpu=now.user + now.system - used.user - used.system, **stats())
+    os._exit(0)
+
+
+def serve_gateway(loop: str) -> None:
+    import uvicorn
+
+    import tokenwire
+    from tokenwire_adapters.asgi import Gateway, Limits
+
+    sink = tokenwire.open_sink(tokenwire.MemoryBackend())
+    many = 10**6
+    limits = Limits(
+        connections=many, connections_per_client=many, request_rate=many, request_burst=many
+    )
+    gateway = Gateway(sink, limits=limits)
+    response = sink.respond("c", response_id="r1")
+
+    def stats() -> dict[str, Any]:
+        reading = sink.stats().reading
+        return {"conflations": reading.conflations, "dropped": gateway._core.lines.dropped}
+
+    run_app(uvicorn, gateway, loop, response.write, response.finish, stats)
+
+
+def run_app(uvicorn: Any, app: Any, loop: str, write: Any, end: Any, stats: Any) -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    options = {"loop": "asyncio", "http": "h11"} if loop == "asyncio" else {}
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        lifespan="off",
+        ws_per_message_deflate=False,
+        access_log=False,
+        **options,
+    )
+    tell(port=listener.getsockname()[1])
+    threading.Thread(target=command_loop, args=(write, end, stats), daemon=True).start()
+    uvicorn.Server(config).run([listener])
+
+
+def encoded_events() -> Any:
+    """What the gateway would send for a token, made once for all."""
+    from tokenwire.encoding import Frame
+    from tokenwire.events import DeltaEvent, encode_json
+
+    offset, n = 0, 0
+
+    def encode(text: str) -> Frame:
+        nonlocal offset, n
+        n += 1
+        cursor = f"5f0c11aa-{n}"
+        event = DeltaEvent(
+            response_id="r1",
+            part=0,
+            kind="text",
+            offset=offset,
+            text=text,
+            cursor=cursor,
+            ts=int(time.time() * 1000),
+        )
+        offset += len(text)
+        return Frame(encode_json(event), id=cursor)
+
+    return encode
+
+
+def serve_bare(loop: str) -> None:
+    """As little as can be: the bytes, to every socket, one write for each event."""
+
+    async def main() -> None:
+        transports: list[asyncio.Transport] = []
+
+        class Answer(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                self.transport = transport
+
+            def data_received(self, data: bytes) -> None:
+                transport: Any = self.transport
+                transport.write(HEAD)
+                transports.append(transport)
+
+        running = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        await running.create_server(Answer, sock=listener)
+        encode = encoded_events()
+
+        def publish(data: bytes) -> None:
+            chunk = b"%x\r\n%s\r\n" % (len(data), data)
+            for transport in transports:
+                transport.write(chunk)
+
+        def write(text: str) -> None:
+            running.call_soon_threadsafe(publish, encode(text).sse())
+
+        def end() -> None:
+            running.call_soon_threadsafe(publish, b"data: {" + END + b"}\n\n")
+
+        tell(port=listener.getsockname()[1])
+        threading.Thread(target=command_loop, args=(write, end, dict), daemon=True).start()
+        await asyncio.Event().wait()
+
+    if loop != "asyncio":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            uvloop.run(main())
+            return
+    asyncio.run(main())
+
+
+def serve_naive(loop: str) -> None:
+    """sse-starlette, with a queue for each watcher, as its documentation shows it."""
+    import uvicorn
+    from sse_starlette import EventSourceResponse
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    queues: set[asyncio.Queue[dict[str, str]]] = set()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def events(request: Any) -> EventSourceResponse:
+        loops.append(asyncio.get_running_loop())
+
+        async def body() -> Any:
+            queue: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+            queues.add(queue)
+            yield {"event": "ready", "data": '{"type":"ready"}'}
+            while True:
+                yield await queue.get()
+
+        return EventSourceResponse(body())
+
+    encode = encoded_events()
+
+    def publish(event: dict[str, str]) -> None:
+        for queue in queues:
+            queue.put_nowait(event)
+
+    def write(text: str) -> None:
+        frame = encode(text)
+        event = {"id": frame.id or "", "data": frame.data.decode()}
+        loops[0].call_soon_threadsafe(publish, event)
+
+    def end() -> None:
+        loops[0].call_soon_threadsafe(publish, {"data": "{" + END.decode() + "}"})
+
+    app = Starlette(routes=[Route("/channels/c/events", events)])
+    run_app(uvicorn, app, loop, write, end, dict)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SERVERS = {"gateway": serve_gateway, "bare": serve_bare, "naive": serve_naive}
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, kind: str, loop: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", kind, "--loop", loop],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.port: int = self.hear()["port"]
+
+    def say(self, **command: Any) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout
+        heard: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return heard
+
+    @property
+    def memory(self) -> int:
+        """Resident memory, in bytes."""
+        with open(f"/proc/{self._process.pid}/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+# -- clients, all in this process
+
+
+class Client:
+    """One watcher. Counts; those that are sampled also read the times."""
+
+    __slots__ = ("count", "ended", "kind", "sampled", "socket", "tail")
+
+    def __init__(self, port: int, kind: str, sampled: bool) -> None:
+        self.kind = kind
+        self.count = 0
+        self.ended = False
+        self.sampled = sampled
+        self.tail = b""
+        self.socket = socket.create_connection(("127.0.0.1", port), 60)
+        head = f"Host: 127.0.0.1:{port}\r\n"
+        if kind == "sse":
+            self.socket.sendall(f"GET /channels/c/events HTTP/1.1\r\n{head}\r\n".encode())
+        else:
+            self.socket.sendall(
+                f"GET /channels/c/ws HTTP/1.1\r\n{head}Upgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+
+    def greet(self) -> None:
+        """Wait until the server has answered, and be subscribed."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self.socket.recv(65536)
+        if self.kind == "ws":
+            assert b" 101 " in data
+            message = b'{"op":"subscribe","id":1}'
+            self.socket.sendall(bytes((0x81, 0x80 | len(message), 0, 0, 0, 0)) + message)
+            while b'"events":[' not in data:
+                data += self.socket.recv(65536)
+        self.socket.setblocking(False)
+
+    def read(self, now: int, latencies: list[float]) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise ConnectionError("the server closed")
+        self.count += data.count(MARK)
+        seen = self.tail + data
+        if END in seen:
+            self.ended = True
+        if self.sampled:
+            latencies.extend((now - int(at)) / 1e6 for at in TIMES.findall(seen))
+            self.tail = seen[max(seen.rfind(MARK) + 1, len(seen) - 32) :]
+        else:
+            self.tail = seen[-len(END) :]
+
+
+def connect(port: int, sse: int, ws: int) -> list[Client]:
+    clients: list[Client] = []
+    every = max(1, (sse + ws) // SAMPLED)
+    kinds = ["sse"] * sse + ["ws"] * ws
+    for begin in range(0, len(kinds), 200):
+        group = [
+            Client(port, kind, (begin + i) % every == 0)
+            for i, kind in enumerate(kinds[begin : begin + 200])
+        ]
+        for client in group:
+            client.greet()
+        clients += group
+    return clients
+
+
+def read_all(clients: list[Client], deadline: float) -> tuple[list[float], float]:
+    """Read until every client has seen the end; latencies of the sampled, and when that was."""
+    poll = select.epoll()
+    by_fd = {client.socket.fileno(): client for client in clients}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    latencies: list[float] = []
+    waiting = len(clients)
+    while waiting and time.monotonic() < deadline:
+        for fd, _ in poll.poll(1, 1024):
+            client = by_fd[fd]
+            client.read(time.monotonic_ns(), latencies)
+            if client.ended:
+                poll.unregister(fd)
+                waiting -= 1
+    poll.close()
+    return latencies, time.monotonic()
+
+
+def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) -> dict[str, Any]:
+    server = Server(kind, options.loop)
+    try:
+        time.sleep(0.5)
+        empty = server.memory
+        clients = connect(server.port, options.sse, options.ws if kind == "gateway" else 0)
+        time.sleep(0.5)
+        idle = server.memory
+        begin = time.monotonic()
+        server.say(do="produce", rate=rate, seconds=seconds)
+        used = os.times()
+        latencies, end = read_all(clients, begin + seconds * 6 + 120)
+        now = os.times()
+        produced = server.hear()["produced"]
+        server.say(do="measure")
+        measured = server.hear()
+        peak = server.memory
+        complete = sum(client.ended and client.count == produced for client in clients)
+        latencies.sort()
+        delivered = sum(client.count for client in clients)
+        for client in clients:
+            client.socket.close()
+        return {
+            "kind": kind,
+            "watchers": len(clients),
+            "tokens": produced,
+            "delivered": delivered,
+            "complete": complete,
+            "seconds": round(end - begin, 2),
+            "deliveries_per_second": round(delivered / (end - begin)),
+            "deliveries_per_cpu_second": round(delivered / max(0.01, measured.pop("cpu"))),
+            "client_cpu": round(now.user + now.system - used.user - used.system, 1),
+            "p50_ms": round(latencies[len(latencies) // 2], 1) if latencies else None,
+            "p99_ms": round(latencies[int(len(latencies) * 0.99)], 1) if latencies else None,
+            "kib_per_watcher": round((idle - empty) / 1024 / len(clients), 1),
+            "kib_per_watcher_at_end": round((peak - empty) / 1024 / len(clients), 1),
+            **measured,
+        }
+    finally:
+        server.stop()
+
+
+def soak(options: argparse.Namespace) -> None:
+    result = run("gateway", options, rate=options.rate, seconds=options.seconds)
+    print(json.dumps(result, indent=2))
+    if result["complete"] != result["watchers"]:
+        sys.exit(f"{result['watchers'] - result['complete']} watchers did not get every token")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Each kind in turn, over and over: what disturbs the machine disturbs them all."""
+    for name, rate, seconds in (("paced", 60.0, 5.0), ("flat out", options.flat_out, 2.0)):
+        results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in SERVERS}
+        for _ in range(options.rounds):
+            for kind in SERVERS:
+                result = run(kind, options, rate=rate, seconds=seconds)
+                results[kind].append(result)
+                print(name, json.dumps(result), flush=True)
+        for field in ("deliveries_per_second", "deliveries_per_cpu_second"):
+            for other in ("bare", "naive"):
+                pairs = zip(results["gateway"], results[other], strict=True)
+                ratios = sorted(one[field] / two[field] for one, two in pairs)
+                print(
+                    f"{name}: {field}, gateway / {other}: {statistics.median(ratios):.2f}  {ratios}"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["soak", "compare"], default="soak")
+    parser.add_argument("--sse", type=int, default=2000)
+    parser.add_argument("--ws", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=60.0, help="tokens a second")
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument(
+        "--flat-out",
+        type=float,
+        default=1000.0,
+        help="tokens a second, more than any server can do",
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loop", choices=["auto", "asyncio"], default="auto")
+    parser.add_argument("--serve", choices=list(SERVERS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    raise_file_limit()
+    if options.serve:
+        SERVERS[options.serve](options.loop)
+    elif options.what == "soak":
+        soak(options)
+    else:
+        options.ws = 0
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()
