@@ -343,8 +343,10 @@ class Outbox:
         if isinstance(error, RateLimited):
             self._slow_down(error)
         elif isinstance(error, BackendUnavailable):
-            self._failures += 1
-            self._down_until = time.monotonic() + _backoff(self._failures)
+            now = time.monotonic()
+            if now >= self._down_until:  # else it is one of several that failed together
+                self._failures += 1
+                self._down_until = now + _backoff(self._failures)
             if not self._down:
                 self._down = True
                 self._on_problem(f"the backend does not take tokens, retrying: {error}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import MissingExtra
 from tokenwire.memory import MemoryStore
 from tokenwire.registry import backend_schemes, open_backend
-from tokenwire.testing import FaultyBackend
+from tokenwire.testing import FaultyBackend, Publish
 
 _PATIENCE = 30.0
 
@@ -200,6 +201,26 @@ def test_a_pipelined_backend_is_known_to_be_idle() -> None:
             response.write("Hello")
         assert sink.flush(30)
         assert sink.history("chat").items[0].text == "Hello"
+
+
+def test_publishes_that_fail_together_are_one_failure() -> None:
+    backend = Pipelined(MemoryBackend())
+    backend.publish_faults.extend([Publish.FAIL] * 4)
+    backend.stall()
+    with Sink(backend) as sink:
+        outbox = sink._outbox
+        for number in range(4):
+            sink.respond(f"chat-{number}")
+            deadline = time.monotonic() + 30
+            while len(outbox._inflight) <= number:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.001)
+        sink.call_soon(backend.unstall)
+        while sink.stats().writing.retries < 4:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+        assert outbox._failures <= 1  # each would double the pause before the next try
+        assert sink.flush(30)
 
 
 def test_a_response_that_was_flushed_is_made_again() -> None:
@@ -502,7 +523,7 @@ def test_a_sink_survives_fork() -> None:
         """
         import os, sys, tokenwire
         from tokenwire import MemoryBackend, Sink
-        from tokenwire.testing import FaultyBackend
+        from tokenwire.testing import FaultyBackend, Publish
         sink = Sink(FaultyBackend(MemoryBackend()))
         open_in_parent = sink.respond("c", response_id="parent")
         open_in_parent.write("before ")
@@ -568,7 +589,7 @@ def test_the_interpreter_exit_flushes(tmp_path: Path) -> None:
         f"""
         import asyncio, tokenwire
         from tokenwire import MemoryBackend, Sink
-        from tokenwire.testing import FaultyBackend
+        from tokenwire.testing import FaultyBackend, Publish
 
         class Slow(FaultyBackend):
             async def publish(self, entries):
@@ -598,7 +619,7 @@ def test_the_interpreter_exit_is_bounded() -> None:
         """
         import asyncio
         from tokenwire import MemoryBackend, Sink
-        from tokenwire.testing import FaultyBackend
+        from tokenwire.testing import FaultyBackend, Publish
 
         class Hanging(FaultyBackend):
             async def publish(self, entries):
