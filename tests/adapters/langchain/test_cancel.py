@@ -46,9 +46,17 @@ async def _cancel(sink: tokenwire.Sink) -> None:
     assert outcome.state == "cancelled"
 
 
-async def _in_thread(way: Any, model: Any, config: Any) -> None:
+async def _in_thread(way: Any, model: Any, config: Any, replay: Replay) -> None:
     """Run a way without blocking this loop, sync or async."""
-    await asyncio.to_thread(lambda: asyncio.run(models.run(way, model, config)))
+
+    async def call() -> None:
+        try:
+            await models.run(way, model, config)
+        finally:
+            # A coroutine's stream closes on its loop, a moment later; this one would end now.
+            await replay.wait_async(lambda: replay.exchanges[0].outcome != "running")
+
+    await asyncio.to_thread(lambda: asyncio.run(call()))
 
 
 @pytest.mark.parametrize("way", models.WAYS, ids=lambda way: way.__name__)
@@ -57,7 +65,7 @@ async def test_the_provider_is_stopped(
 ) -> None:
     gate = Gate(SOME)
     async with Replay(Reply(TEXT.body, gate=gate)) as replay:
-        call = asyncio.create_task(_in_thread(way, models.model("chat", replay), config))
+        call = asyncio.create_task(_in_thread(way, models.model("chat", replay), config, replay))
         await _cancel(sink)
         if not tapped:  # LangChain alone cannot leave a stream that brings nothing
             gate.release()
