@@ -80,7 +80,10 @@ def benchmark(started: RedisServer, tokens: int, together: int) -> None:
         return
     command = [program, "-p", str(started.port), "-n", str(tokens), "-P", str(together), "-c", "1"]
     said = subprocess.run(
-        [*command, "-q", "XADD", "plain", "*", "e", " tokens"], capture_output=True, text=True
+        [*command, "-q", "XADD", "plain", "*", "e", " tokens"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     found = re.findall(r"([\d.]+) requests per second", said)
     show(what=f"redis-benchmark -P {together} XADD", tokens_per_s=round(float(found[-1])))
