@@ -431,6 +431,7 @@ export class Channel extends Emitter {
   #transcript = new Transcript();
   #known;
   #gapAt; // the cursor at which a gap was met last
+  #heardOf = null; // ids since the subscription was made anew; null once it stands
 
   constructor(connection, name, options, sub) {
     super();
@@ -478,8 +479,8 @@ export class Channel extends Emitter {
   close() {
     if (this.closed) return;
     this.closed = true;
-    this.#connection.leave(this);
     this.emit("close");
+    this.#connection.leave(this);
   }
 
   // -- what the connection calls
@@ -491,6 +492,7 @@ export class Channel extends Emitter {
     for (const event of events) {
       const id = responseIdOf(event);
       if (id !== null && this.#known.has(id)) continue;
+      this.#heardOf?.add(id);
       try {
         const assembler = this.#transcript.change(event, this.name);
         if (assembler !== null && this.#transcript.changed) changed.set(assembler.id, assembler);
@@ -508,15 +510,40 @@ export class Channel extends Emitter {
     return whole;
   }
 
+  /** Everything up to now has been told. */
   arrived() {
+    const heardOf = this.#heardOf;
+    if (heardOf !== null) {
+      this.#heardOf = null;
+      this.#gapAt = undefined;
+      const doubtful = this.responses.filter(({ id, ended }) => !ended && !heardOf.has(id));
+      if (doubtful.length > 0) this.#verify(doubtful);
+    }
     if (this.ready) return;
     this.ready = true;
-    this.#gapAt = undefined;
     this.emit("ready");
+  }
+
+  /**
+   * A response that streamed before the line was lost, and that nothing was said of since: it may
+   * just be quiet. But where the log was replaced (a server without a backend that lasts came back
+   * empty) nobody will ever end it.
+   */
+  async #verify(doubtful) {
+    let items;
+    try {
+      ({ items } = await this.history({ limit: 100 }));
+    } catch {
+      return; // it may not be ours to read
+    }
+    if (this.closed || doubtful.every(({ id }) => items.some((item) => item.id === id))) return;
+    this.startOver("lost");
+    this.#connection.rejoin(this);
   }
 
   /** What to subscribe with. */
   start() {
+    this.#heardOf = new Set();
     const from = this.cursor !== null ? { after: this.cursor } : { rewind: this.rewind ?? undefined };
     return { ...from, response: this.only ?? undefined };
   }
@@ -635,6 +662,13 @@ export class Connection extends Emitter {
     this.#unlisten?.();
     this.#unlisten = null;
     this.#set("idle");
+  }
+
+  rejoin(channel) {
+    const line = this.#line;
+    Promise.resolve(line?.leave(channel)).then(() => {
+      if (line === this.#line && !channel.closed) line?.join(channel);
+    });
   }
 
   /** Ask the gateway for something, over the socket or HTTP; safe to repeat, so repeated where the network fails. */
@@ -917,7 +951,7 @@ class SocketLine extends Line {
       }
     };
     this.#socket.onclose = ({ code }) => this.#closedWith(code);
-    this.#socket.onerror = () => {};
+    this.#socket.onerror = () => setTimeout(() => this.lost(), 50); // where no close follows
   }
 
   #closedWith(code) {
@@ -1036,10 +1070,9 @@ class SocketLine extends Line {
   }
 
   /** Something is missing: subscribe anew. What is still under way of the old subscription is not looked at. */
-  async #again(channel) {
+  #again(channel) {
     channel.gap();
-    await this.leave(channel);
-    if (!this.closed && !channel.closed) this.join(channel);
+    this.connection.rejoin(channel);
   }
 
   probe() {
@@ -1117,8 +1150,7 @@ class StreamLine extends Line {
       this.connection.healthy();
     } else if (message.type === "message" && !channel.take([value], message.id)) {
       channel.gap();
-      this.leave(channel);
-      this.join(channel);
+      this.connection.rejoin(channel);
     }
   }
 

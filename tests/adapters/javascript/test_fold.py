@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
+from tests.adapters.javascript.conftest import MODULE, node_path
 from tests.adapters.javascript.logs import as_json, folded, logs
 from tests.support.browser import launched
 
-MODULE = Path(str(files("tokenwire_adapters") / "_static" / "tokenwire.js"))
 DRIVER = Path(__file__).with_name("fold.mjs")
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Callable[[str], Any]]:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("no Node here; Chromium runs the same logs")
     process = subprocess.Popen(
-        [found, str(DRIVER), MODULE.as_uri()],
+        [node_path(), str(DRIVER), MODULE.as_uri()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
