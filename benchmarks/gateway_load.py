@@ -97,7 +97,9 @@ def serve_gateway(loop: str) -> None:
 
 def run_app(uvicorn: Any, app: Any, loop: str, write: Any, end: Any, stats: Any) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    options = {"loop": "asyncio", "http": "h11"} if loop == "asyncio" else {}
+    options: dict[str, Any] = {"loop": "asyncio", "http": "h11"} if loop == "asyncio" else {}
+    # The clients of this benchmark do not answer pings.
+    options["ws_ping_interval"] = None
     config = uvicorn.Config(
         app,
         log_level="error",

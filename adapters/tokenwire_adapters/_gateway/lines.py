@@ -51,7 +51,11 @@ class Line:
             self.sending_since = self.loop.time()
             try:
                 await self._send(message)
-            except OSError as error:  # what ASGI servers raise once the client has left
+            except (OSError, RuntimeError) as error:
+                # ASGI servers raise an OSError once the client has left; uvicorn a RuntimeError
+                # where it has closed a socket itself, whose peer answered no ping.
+                if isinstance(error, RuntimeError) and self.kind != "ws":
+                    raise
                 if asyncio.current_task() is self._task:
                     self.reason = self.reason or "gone"
                 else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import logging
 
 import anyio
 import pytest
@@ -289,3 +291,27 @@ async def test_watches_are_let_go_with_their_socket(
     with anyio.fail_after(PATIENCE):
         while gateway.connections or sink.stats().watchers:
             await anyio.sleep(0.01)
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped_quietly(
+    sink: tokenwire.Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(sink)
+    with serving(gateway, ws_ping_interval=0.2, ws_ping_timeout=0.2) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"GET /channels/c/ws HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
+            "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+            "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        assert b" 101 " in await reader.readline()
+        subscribe = b'{"op":"subscribe","id":1}'
+        writer.write(bytes((0x81, 0x80 | len(subscribe), 0, 0, 0, 0)) + subscribe)
+        await reader.readuntil(b'"events":[')
+        with anyio.fail_after(PATIENCE), sink.respond("c") as response:
+            while gateway.connections:
+                response.write("x")
+                await anyio.sleep(0.001)
+        writer.close()
+    gc.collect()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
