@@ -20,21 +20,24 @@ def drive(inner: Iterator[Any], find: Find) -> Generator[Any, None, None]:
     """Yield what `inner` yields, and show it to the tap."""
     reading = _Reading(find(None))
     tap = reading.tap
+    feed = _DEAF.feed if tap is None else tap.feed
     try:
         with reading:
             for item in inner:
                 if tap is None:
                     tap = reading.tap = find(item) or _DEAF
+                    feed = tap.feed
                 if tap.stopped:
                     break
                 try:
-                    tap.feed(item)
+                    feed(item)
                     tap.last = item
                     if TABLE.wanted:
                         tap.note(item)
                 except Exception as error:
                     tap.broken(error)
                     tap = reading.tap = _DEAF
+                    feed = tap.feed
                 yield item
                 if tap.stopped:
                     break
@@ -50,21 +53,24 @@ async def adrive(inner: AsyncIterator[Any], find: Find) -> AsyncGenerator[Any, N
     """Do what `drive` does, in a coroutine."""
     reading = _Reading(find(None))
     tap = reading.tap
+    feed = _DEAF.feed if tap is None else tap.feed
     try:
         with reading:
             async for item in inner:
                 if tap is None:
                     tap = reading.tap = find(item) or _DEAF
+                    feed = tap.feed
                 if tap.stopped:
                     break
                 try:
-                    tap.feed(item)
+                    feed(item)
                     tap.last = item
                     if TABLE.wanted:
                         tap.note(item)
                 except Exception as error:
                     tap.broken(error)
                     tap = reading.tap = _DEAF
+                    feed = tap.feed
                 yield item
                 if tap.stopped:
                     break

@@ -126,11 +126,11 @@ class Sdk:
 
         :return: False when it is no such manager.
         """
-        for name, request in vars(manager).items() if hasattr(manager, "__dict__") else ():
-            if name.endswith("__api_request"):
-                break
-        else:
+        held: dict[str, Any] = getattr(manager, "__dict__", {})
+        name = next((name for name in held if name.endswith("__api_request")), None)
+        if name is None:
             return False
+        request = held[name]
 
         def heard(stream: Any) -> Any:
             self.hear_stream(stream, options)
