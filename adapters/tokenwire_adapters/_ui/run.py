@@ -23,6 +23,7 @@ from tokenwire.events import (
     ToolResult,
     ToolResultEvent,
 )
+from tokenwire_adapters._ui.wire import is_json
 
 __all__ = ["ENVELOPE", "Piece", "RunEncoder", "Told", "is_envelope"]
 
@@ -152,7 +153,8 @@ class RunEncoder(Encoder):
         self._told: dict[str, Told] = {}
         self._last: Told | None = None  # the one that ended last
         self._began = False
-        self._early: dict[str, ToolResult] = {}  # results of calls that were not told yet
+        # Results that came before what they answer; the call is there when its response has ended.
+        self._early: dict[str, ToolResult] = {}
         self._candidates: OrderedDict[str, list[Event]] = OrderedDict()
         self._primed: Sequence[Event] = ()
         self._out: list[bytes] = []
@@ -362,10 +364,6 @@ class RunEncoder(Encoder):
             piece.call_id = call_id or f"{told.id}:{piece.index}"
             told.call_ids.setdefault(piece.call_id, piece)
         self._open(told, piece)
-        if kind == "tool_call":
-            early = self._early.pop(piece.call_id or "", None)
-            if early is not None:
-                self._result(told, early)
         return piece
 
     def _more(self, told: Told, piece: Piece, text: str) -> None:
@@ -436,6 +434,9 @@ class RunEncoder(Encoder):
             elif owner is not told:
                 self._result(owner, result)
             return
+        if not (piece.done or told.ended or is_json(piece.whole_text)):
+            self._early.setdefault(result.call_id, result)  # the rest of the call is under way
+            return
         told.answered.add(result.call_id)
         if not piece.done:
             self._complete(told, piece)
@@ -453,6 +454,8 @@ class RunEncoder(Encoder):
     ) -> None:
         told.finish_reason, told.usage, told.error = finish_reason, usage, error
         self._settle(told, cut=state != "complete")
+        for call_id in told.call_ids.keys() & self._early.keys():
+            self._result(told, self._early.pop(call_id))
         told.state = state
         if not told.envelope:
             self._last = told

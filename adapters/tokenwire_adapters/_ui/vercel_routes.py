@@ -70,6 +70,14 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the user has stopped the turn; for agents that run in a thread."""
         return self.response.cancelled
 
+    def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
+        """Show what a tool of the agent answered; the page has it on the call.
+
+        :param output: anything JSON can hold.
+        :param error: what went wrong, in place of an output.
+        """
+        self.response.tool_result(call_id, output, error=error)
+
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages).
 

@@ -65,6 +65,7 @@ class Log:
 
     events: list[Event] = field(default_factory=list)
     writers: list[Writer] = field(default_factory=list)
+    results: dict[str, ToolResultEvent] = field(default_factory=dict)
     run: str = "run-main"
 
     @property
@@ -119,6 +120,8 @@ def logs(draw: st.DrawFn, *, end_all: bool = True) -> Log:
             ours.append(_start(log, f"p{step}", log.run))
         for _ in range(draw(st.integers(0, 12))):
             _act(draw, log)
+            if draw(st.booleans()) and ours[0].calls:
+                _result(draw, log, ours[0], draw(st.sampled_from(ours[0].calls)))
         for writer in ours:
             if draw(st.booleans()) or not envelope:
                 _end(draw, log, writer)
@@ -214,11 +217,15 @@ def _result(draw: st.DrawFn, log: Log, writer: Writer, call: str) -> None:
             _more(draw, log, writer, index)
     error = draw(st.sampled_from([None, None, "it broke"]))
     output = None if error else draw(st.sampled_from(OUTPUTS))
-    log.put(
-        ToolResultEvent(
-            call_id=call, response_id=writer.id, run=writer.run, output=output, error=error
-        )
+    name: str | None = writer.id
+    if call.startswith("call-"):  # nobody else's: the run is enough to find it
+        lead = [each.id for each in log.writers if each.envelope and not each.ended]
+        name = draw(st.sampled_from([name, None, *lead]))
+    event = ToolResultEvent(
+        call_id=call, response_id=name, run=writer.run, output=output, error=error
     )
+    log.results.setdefault(call if call.startswith("call-") else f"{writer.id}/{call}", event)
+    log.put(event)
 
 
 def _end(draw: st.DrawFn, log: Log, writer: Writer) -> None:

@@ -26,7 +26,9 @@ def test_any_log_from_any_point_makes_the_same_message(log, data):
     begin = data.draw(st.integers(0, len(log.events)), label="conflated from")
     end = data.draw(st.integers(begin, len(log.events)), label="to")
     for seen in (log.events, log.joined(at), log.conflated(begin, end)):
-        message = VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen))
+        message = VercelMessage().read(
+            frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen)
+        )
         check(message, log)
 
 
@@ -42,7 +44,10 @@ def test_what_was_primed_is_told_first(log, data):
 def test_repeated_events_change_nothing(log, data):
     begin = data.draw(st.integers(0, len(log.events)))
     seen = [*log.events[:begin], *log.events[: begin // 2], *log.events[begin:]]
-    check(VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen)), log)
+    check(
+        VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen)),
+        log,
+    )
 
 
 @given(log=logs())
@@ -65,10 +70,10 @@ def check(message: VercelMessage, log: Log) -> None:
             assert message.error == lead.error
     assert message.metadata["state"] == lead.state
     for response in responses:
-        check_response(message, response)
+        check_response(message, response, log)
 
 
-def check_response(message: VercelMessage, response: Response) -> None:
+def check_response(message: VercelMessage, response: Response, log: Log) -> None:
     texts: dict[str, str] = defaultdict(str)
     order: dict[str, list[str]] = defaultdict(list)
     for part in message.parts:
@@ -80,7 +85,7 @@ def check_response(message: VercelMessage, response: Response) -> None:
     text = "".join(texts[base] for base in order["text"])
     assert text == "".join(p.text for p in response.parts if p.kind in ("text", "refusal"))
     assert "".join(texts[base] for base in order["reasoning"]) == response.reasoning
-    check_tools(message, response)
+    check_tools(message, response, log)
     for index, part in enumerate(response.parts):
         tag = f"{response.id}:{index}"
         if part.kind == "source":
@@ -91,26 +96,26 @@ def check_response(message: VercelMessage, response: Response) -> None:
             assert found["type"] == ("data-chart" if part.kind == "data" else "data-own")
 
 
-def check_tools(message: VercelMessage, response: Response) -> None:
-    results = {result.call_id: result for result in response.tool_results}
+def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
     told: set[str] = set()
     for index, call in enumerate(response.parts):
         if call.kind != "tool_call":
             continue
         tags = (call.call_id, f"{call.call_id}:{response.id}:{index}")
         parts = [p for p in message.parts if p.get("toolCallId") in tags]
-        part = next(p for p in parts if p["raw"] == call.text)
-        assert part["type"] == f"tool-{call.name or 'tool'}"
-        result = results.get(call.call_id or "")
-        if result is None or call.call_id in told:
+        kind = f"tool-{call.name or 'tool'}"
+        part = next(p for p in parts if p["raw"] == call.text and p["type"] == kind)
+        name = call.call_id or ""
+        result = log.results.get(name) or log.results.get(f"{response.id}/{name}")
+        if result is None or name in told:
             if response.state == "complete":
                 assert part["state"] in ("input-available", "output-available", "output-error")
                 assert part["input"] == loaded(call.text)
         elif result.error is not None:
-            told.add(result.call_id)
+            told.add(name)
             assert any(p.get("errorText") == result.error for p in parts)
         else:
-            told.add(result.call_id)
+            told.add(name)
             assert any(p.get("output", ...) == without(result.output) for p in parts)
 
 

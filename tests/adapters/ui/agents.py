@@ -1,0 +1,80 @@
+"""Agents as users write them: OpenAI's client, a loop, a tool."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+
+from tokenwire_adapters._provider import Provider
+from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.vercel import ChatTurn
+
+TOOLS: list[Any] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
+REPORT = {"sky": "clear", "celsius": 21}
+
+
+class Agent:
+    """Answers with the model, calling its tool where the model asks for it."""
+
+    def __init__(self, provider: Provider, *, here: bool = True) -> None:
+        self.provider = provider
+        self.here = here
+        """Whether the tool is the agent's own; else it is the page's."""
+        self.turns: list[ChatTurn] = []
+
+    async def __call__(self, turn: ChatTurn) -> None:
+        self.turns.append(turn)
+        async with openai.AsyncOpenAI(
+            base_url=self.provider.base_url, api_key="unused", max_retries=0
+        ) as plain:
+            client = wrap(plain, turn.sink)
+            messages: Any = turn.chat_messages()
+            tools = TOOLS if "weather" in turn.text else openai.omit
+            for _ in range(3):
+                calls = await self._ask(client, messages, tools)
+                if not calls or not self.here:
+                    return
+                messages.append({"role": "assistant", "tool_calls": list(calls)})
+                for call in calls:
+                    turn.tool_result(call["id"], REPORT)
+                    messages.append(
+                        {"role": "tool", "tool_call_id": call["id"], "content": json.dumps(REPORT)}
+                    )
+
+    async def _ask(
+        self, client: openai.AsyncOpenAI, messages: Any, tools: Any
+    ) -> list[dict[str, Any]]:
+        calls: dict[int, dict[str, Any]] = {}
+        stream = await client.chat.completions.create(
+            model="local-reasoner",
+            messages=messages,
+            tools=tools,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        async for chunk in stream:
+            for choice in chunk.choices:
+                for told in choice.delta.tool_calls or ():
+                    call = calls.setdefault(
+                        told.index,
+                        {"type": "function", "function": {"name": "", "arguments": ""}},
+                    )
+                    call["id"] = told.id or call["id"]
+                    assert told.function is not None
+                    call["function"]["name"] += told.function.name or ""
+                    call["function"]["arguments"] += told.function.arguments or ""
+        return list(calls.values())
