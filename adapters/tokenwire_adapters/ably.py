@@ -30,6 +30,7 @@ try:
 except ImportError as error:
     raise MissingExtra('ably:// needs ably-python: pip install "tokenwire[ably]"') from error
 
+from tokenwire_adapters._ably.checking import check
 from tokenwire_adapters._ably.cursors import Order, parse
 from tokenwire_adapters._ably.options import Settings, settings_of
 from tokenwire_adapters._ably.reading import History
@@ -108,6 +109,10 @@ class AblyBackend(Backend):
 
     def order(self, cursor: str) -> Order:
         return parse(cursor)
+
+    async def check(self) -> dict[str, Any]:
+        out, back, rest, _, _ = self._parts
+        return await check(self.settings, out, back, rest)
 
     async def close(self) -> None:
         made, self._made = self._made, None

@@ -15,7 +15,7 @@ from tokenwire.errors import (
     RateLimited,
 )
 
-__all__ = ["translate"]
+__all__ = ["may_listen", "translate"]
 
 _RULE = (
     "this channel's namespace has no rule for message updates. In the Ably dashboard open your"
@@ -40,15 +40,29 @@ _ADVICE: dict[int, str] = {
     40165: "the channel was attached without the mode that this needs",
     40166: "a client without an id cannot have messages of its own: give client_id=, or tick"
     " message-update-any in the Ably dashboard, API Keys",
-    40171: "the token has expired, and there is no way to get another: give auth_url= or"
-    " auth_callback=",
+    40171: "the token is not valid, or not any more, and there is no way to get another: give"
+    " auth_url= or auth_callback=",
     40300: "Ably refuses this account or app: see the dashboard",
     40331: "the account's limit of connections or channels is reached",
     80019: "the auth_url or auth_callback gave no token",
     93002: _RULE,
 }
+_NO_SUBSCRIBE = (
+    "the key or token lacks the capability subscribe for this channel: in the Ably"
+    " dashboard, API Keys, tick subscribe"
+)
 _TOO_LARGE = (40009,)
 _NOT_THERE = (40400,)
+
+
+def may_listen(channel: Any) -> None:
+    """Check that an attached channel gives us its messages.
+
+    :raises BackendMisconfigured: when the right is missing: Ably attaches all the same.
+    """
+    modes = [str(getattr(mode, "name", mode)) for mode in channel.modes or []]
+    if modes and "SUBSCRIBE" not in modes:
+        raise BackendMisconfigured(f"listening to {channel.name!r}: {_NO_SUBSCRIBE}")
 
 
 def translate(error: BaseException, what: str) -> BackendError:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
-from tokenwire_adapters._ably.errors import translate
+from tokenwire_adapters._ably.errors import may_listen, translate
 from tokenwire_adapters._ably.links import Link
 from tokenwire_adapters._ably.reading import History
 from tokenwire_adapters._ably.wire import Msg, from_ably
@@ -129,6 +129,7 @@ class Feed:
             try:
                 async with asyncio.timeout(10):
                     await channel.subscribe(self._heard)
+                may_listen(channel)
             except Exception as error:
                 self._attached = None
                 raise translate(error, what) from error

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar window: publishes under way at a time.
     :ivar rate: messages a second that Ably takes from a connection; 0 for no limit.
     :ivar reach: messages that are read back at most to find out what a channel holds.
+    :ivar check_channel: where ``tokenwire doctor`` tries things out; its namespace counts.
     :ivar max_message: bytes that a message may have (Ably's limit is 65536 for most accounts).
     """
 
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 50.0
     reach: int = 2000
     max_message: int = 65536
+    check_channel: str = "tokenwire:check"
 
     def __repr__(self) -> str:
         return f"Settings({self.shown})"
@@ -143,6 +145,7 @@ _FROM_TEXT: dict[str, Any] = {
     "rate": float,
     "reach": int,
     "max_message": int,
+    "check_channel": str,
 }
 
 

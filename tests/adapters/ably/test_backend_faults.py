@@ -1,0 +1,156 @@
+"""The Ably backend in trouble: every text exact, live and late, and the agent never waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.ably_server.settings import Settings
+from tests.ably_server.thread import ServerThread
+from tests.adapters.ably import faults
+from tests.adapters.ably.places import backend, sink
+from tokenwire import Sink
+from tokenwire.errors import BackendError, BackendMisconfigured
+from tokenwire_adapters.ably import AblyBackend
+
+# Clients that are cut off leave tasks and sockets behind, which Python warns of when it finds them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+QUICK = {name: run for name, run in faults.SCENARIOS.items() if "30 s" not in name}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_text_is_exact(name: str) -> None:
+    told = QUICK[name]()
+    assert told.exact_live
+    assert told.exact_late
+    assert told.slowest_write < 1.0  # it takes microseconds; the machine may be slow
+
+
+def test_a_server_that_is_gone() -> None:
+    told = faults.gone(4.0)
+    assert told.exact_live
+    assert told.exact_late
+    assert told.slowest_write < 1.0
+
+
+def test_a_limit_is_kept_rather_than_run_into() -> None:
+    told = faults.limited()
+    assert told.published / told.seconds <= 60
+    assert told.tokens == 2000
+
+
+def test_a_wrong_token_is_told_and_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    with ServerThread() as thread:
+        wrong = sink(thread, token="app.nonsense", connect_timeout=5.0)
+        begun = time.monotonic()
+        with wrong.respond("ai:chat") as response:
+            response.write("anybody there?")
+        assert time.monotonic() - begun < 5
+        with pytest.raises(BackendError):
+            wrong.watch("ai:chat").open()
+        with pytest.raises(BackendMisconfigured, match="not valid") as raised:
+            wrong.run_blocking(wrong.backend.check())
+        assert "nonsense" not in str(raised.value)
+        wrong.close(0.1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "what"),
+    [
+        ({"*": ["subscribe", "history"]}, "tick publish"),
+        ({"*": ["publish", "subscribe", "history"]}, "message-update-own"),
+        ({"*": ["publish", "message-update-own", "history"]}, "subscribe"),
+        ({"*": ["publish", "message-update-own", "subscribe"]}, "history"),
+    ],
+)
+def test_missing_rights_are_told_with_what_to_tick(
+    capability: dict[str, list[str]], what: str
+) -> None:
+    with ServerThread() as thread:
+        token = thread.server.token("agent", **capability)
+        with sink(thread, token=token) as limited:
+            with pytest.raises(BackendMisconfigured, match=what):
+                limited.run_blocking(limited.backend.check())
+
+
+def test_a_client_without_an_id_is_told() -> None:
+    with ServerThread() as thread:
+        rights = {"*": ["publish", "subscribe", "history", "message-update-own"]}
+        token = thread.server.token(None, **rights)
+        with sink(thread, token=token) as nameless:
+            with pytest.raises(BackendMisconfigured, match="client_id="):
+                nameless.run_blocking(nameless.backend.check())
+
+
+def test_a_missing_channel_rule_is_told_with_what_to_click() -> None:
+    with ServerThread(settings=Settings(mutable=("ai",))) as thread:
+        with sink(thread, check_channel="plain:x") as made:
+            with pytest.raises(BackendMisconfigured, match="Rules"):
+                made.run_blocking(made.backend.check())
+        with sink(thread, check_channel="plain:x", granularity="token") as made:
+            told = made.run_blocking(made.backend.check())
+        assert told["channel"] == "plain:x"
+        with sink(thread, check_channel="ai:x") as made:
+            told = made.run_blocking(made.backend.check())
+        assert {"connect_ms", "publish_ms", "append_ms", "round_trip_ms"} <= set(told)
+
+
+def test_what_is_missing_may_be_mended_while_the_agent_runs() -> None:
+    settings = Settings(mutable=("ai",))
+    with ServerThread(settings=settings) as thread:
+        with sink(thread) as made:
+            response = made.respond("plain:chat", response_id="r")
+            response.write("one ")
+            made.flush(2)
+            response.write("two ")
+            assert not made.flush(0.5)
+            settings.mutable = ("*",)
+            response.write("three")
+            response.finish()
+            assert response.wait(60).status in ("delivered", "recovered")
+            assert made.history("plain:chat").items[0].text == "one two three"
+
+
+def test_many_cuts_while_nobody_writes() -> None:
+    with ServerThread() as thread, sink(thread) as agent, sink(thread, "viewer") as viewer:
+        watch = viewer.watch("ai:chat").open()
+        response = agent.respond("ai:chat", response_id="r")
+        response.write("before, ")
+        assert agent.flush(30)
+        for _ in range(5):
+            thread.fault("disconnect")
+            threading.Event().wait(0.1)
+        response.write("after")
+        response.finish()
+        assert response.wait(60).status in ("delivered", "recovered")
+        text = "".join(event.text for event in watch_until_end(watch) if event.type == "delta")
+        assert text == "before, after"
+
+
+def watch_until_end(watch):
+    for event in watch:
+        yield event
+        if event.type == "end":
+            return
+
+
+def test_closing_does_not_hang_when_ably_is_gone() -> None:
+    with ServerThread() as thread:
+        made: Sink = sink(thread)
+        response = made.respond("ai:chat")
+        response.write("x")
+        assert made.flush(30)
+        thread.vanish()
+        begun = time.monotonic()
+        made.close(1.0)
+        assert time.monotonic() - begun < 30
+
+
+def test_secrets_are_not_shown() -> None:
+    made = AblyBackend("ably://app.key:s3cret?granularity=token")
+    assert "s3cret" not in repr(made) + repr(made.settings)
+    with ServerThread() as thread:
+        assert "tok" not in repr(backend(thread, token="tok")).replace("token", "")
