@@ -6,6 +6,7 @@ JSON Web Tokens (RFC 7519), signed (RFC 7515) with algorithms that the key allow
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
@@ -19,6 +20,8 @@ from joserfc.jws import JWSRegistry
 from tokenwire_adapters._gateway.problems import Problem
 
 __all__ = ["ACTIONS", "Grant", "Tokens", "mint_token"]
+
+logger = logging.getLogger("tokenwire.gateway")
 
 ACTIONS = frozenset({"subscribe", "history", "cancel", "input"})
 """What a token can allow; ``"*"`` allows all of them."""
@@ -87,7 +90,8 @@ class Tokens:
     :param keys: a secret (a string or bytes, for HS256; at least 32 bytes), a PEM or JWK of a
         public key, or a key set ``{"keys": [JWK, …]}``, in which a token's ``kid`` finds its
         key. Or a function without arguments that returns any of these, asked every `refresh`
-        seconds: that is how keys rotate.
+        seconds: that is how keys rotate. It runs on the event loop, so it should be quick; where
+        it fails, the keys it gave before stay in use.
     :param algorithms: which to accept, at most; by default all that fit the key's type.
     :param issuer: what ``iss`` must be.
     :param audience: what ``aud`` must be, or have among others.
@@ -148,7 +152,12 @@ class Tokens:
         now = self.clock()
         if self._source is not None and now - self._loaded_at >= self._refresh:
             self._loaded_at = now
-            self._keys = load_keys(self._source())
+            try:
+                self._keys = load_keys(self._source())
+            except Exception as error:
+                # Old keys are better than none. What the error says may quote a key.
+                kind = type(error).__name__
+                logger.warning("tokenwire gateway: keys not read again (%s); the old stay", kind)
 
     def _verify(self, token: str) -> dict[str, Any]:
         header = _header_of(token)
