@@ -84,24 +84,26 @@ class Log:
         """What a watcher is given that joins after `at` events: snapshots, then what comes."""
         return [*self.snapshots(at), *self.events[at:]]
 
-    def snapshots(self, at: int) -> list[Event]:
+    def snapshots(self, at: int, begin: int = 0) -> list[Event]:
+        """What changed from `begin` to `at`, as backends replay it: at its last place in the log."""
+        found: dict[str, Event | None] = {}
+        for index, event in enumerate(self.events[begin:at]):
+            single = isinstance(event, ToolResultEvent | DataEvent)
+            if single:
+                found[f"#{index}"] = event
+            if event.response_id is not None:
+                found.pop(event.response_id, None)
+                found[event.response_id] = None
+        transcript = Transcript(self.events[:at])
         return [
-            *self._snapshots(at),
-            *(e for e in self.events[:at] if isinstance(e, ToolResultEvent | DataEvent)),
+            SnapshotEvent(response=transcript[name]) if event is None else event
+            for name, event in found.items()
+            if event is not None or name in transcript
         ]
-
-    def _snapshots(self, at: int) -> list[SnapshotEvent]:
-        """The responses, as backends replay them: where each was last written."""
-        last = {event.response_id: i for i, event in enumerate(self.events[:at])}
-        found = sorted(Transcript(self.events[:at]), key=lambda each: last[each.id])
-        return [SnapshotEvent(response=each) for each in found]
 
     def conflated(self, begin: int, end: int) -> list[Event]:
         """The events, with snapshots in place of those from `begin` to `end`."""
-        touched = {e.response_id for e in self.events[begin:end]}
-        snapshots = [each for each in self._snapshots(end) if each.response_id in touched]
-        singles = [e for e in self.events[begin:end] if isinstance(e, ToolResultEvent | DataEvent)]
-        return [*self.events[:begin], *snapshots, *singles, *self.events[end:]]
+        return [*self.events[:begin], *self.snapshots(end, begin), *self.events[end:]]
 
 
 @st.composite
@@ -199,7 +201,7 @@ def _more(draw: st.DrawFn, log: Log, writer: Writer, index: int) -> None:
     part = writer.parts[index]
     kind, length, arguments = part
     if kind == "tool_call":
-        size = draw(st.integers(1, 12))
+        size = draw(st.sampled_from([3, 99]))
         text, part[2] = arguments[:size], arguments[size:]
     elif kind in ("text", "reasoning", "refusal"):
         text = draw(TEXTS)
@@ -215,6 +217,10 @@ def _result(draw: st.DrawFn, log: Log, writer: Writer, call: str) -> None:
     for index, part in enumerate(writer.parts):
         while part[2] and not writer.ended:
             _more(draw, log, writer, index)
+    key = call if call.startswith("call-") else f"{writer.id}/{call}"
+    if key in log.results:
+        log.put(log.results[key])  # told again: nothing new
+        return
     error = draw(st.sampled_from([None, None, "it broke"]))
     output = None if error else draw(st.sampled_from(OUTPUTS))
     name: str | None = writer.id
@@ -224,7 +230,7 @@ def _result(draw: st.DrawFn, log: Log, writer: Writer, call: str) -> None:
     event = ToolResultEvent(
         call_id=call, response_id=name, run=writer.run, output=output, error=error
     )
-    log.results.setdefault(call if call.startswith("call-") else f"{writer.id}/{call}", event)
+    log.results[key] = event
     log.put(event)
 
 
