@@ -279,12 +279,9 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
 
     def _end(self, run_id: UUID, response: Any) -> Call | None:
         """End a call well; return it if a watcher had cancelled it."""
-        call = _runs.calls.get(run_id.int)
-        if call is None or call.owner is not self:
+        call = self._take(run_id)
+        if call is None:
             return None
-        _runs.remove(run_id.int)
-        if call.reserved is not None:
-            call.reserved.close()
         model = call.model
         if model is None:
             return None
@@ -308,17 +305,25 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         )
         return call if stopped else None
 
+    def _take(self, run_id: UUID) -> Call | None:
+        """Let go of a call that is over; None where it is not ours."""
+        call = _runs.calls.get(run_id.int)
+        if call is None:
+            _runs.leave(run_id)
+            return None
+        if call.owner is not self:
+            return None
+        _runs.remove(run_id.int)
+        if call.reserved is not None:
+            call.reserved.close()
+        return call
+
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._quietly(self._fail, run_id, error)
 
     def _fail(self, run_id: UUID, error: BaseException) -> None:
-        call = _runs.calls.get(run_id.int)
-        if call is None or call.owner is not self:
-            return
-        _runs.remove(run_id.int)
-        if call.reserved is not None:
-            call.reserved.close()
-        if call.model is None:
+        call = self._take(run_id)
+        if call is None or call.model is None:
             return
         if isinstance(error, tokenwire.ResponseCancelled) and call.model.stopped:
             call.node.root.cancelled = error
@@ -436,17 +441,25 @@ def hear_all(handler: TokenwireCallbackHandler | None) -> None:
 
 
 def _gone(key: int) -> None:
-    """Nothing holds the id of a run any more, so nothing will be told of it."""
+    """Nothing holds the id of a run any more, so nothing will be told of it.
+
+    A finalizer: it may run in the middle of anything, and must wait for no lock.
+    """
     call = _runs.remove(key)
-    if call is not None:
-        if call.reserved is not None:
-            call.reserved.close()
-        if call.model is not None and call.model.writer is not None:
-            call.model.cancel()
-        elif call.model is not None:
-            # A layer below that writes knows of its own end. Its call need not even be this one:
-            # what ran in this context since may have found the claim.
-            call.model.withdraw()
+    if call is None:
+        return
+    if call.reserved is not None:
+        call.reserved.close()
+    model = call.model
+    if model is not None and model.writer is not None:
+        try:
+            model.sink.call_soon(model.cancel)
+        except Exception as error:
+            _reporter.report(error)
+    elif model is not None:
+        # A layer below that writes knows of its own end. Its call need not even be this one: what
+        # ran in this context since may have found the claim.
+        model.withdraw()
 
 
 def _session(metadata: dict[str, Any]) -> str | None:

@@ -103,18 +103,16 @@ class Runs:
             return dropped
 
     def remove(self, key: int) -> Call | None:
-        """Let go of a call."""
-        with self._lock:
-            call = self.calls.pop(key, None)
-            if call is not None:
-                call.node.root.calls.discard(call)
-            self.nodes.pop(key, None)
-            return call
+        """Let go of a call. Takes no lock: finalizers come here, from wherever they run."""
+        call = self.calls.pop(key, None)
+        if call is not None:
+            call.node.root.calls.discard(call)
+        self.nodes.pop(key, None)
+        return call
 
     def under(self, node: Node) -> list[Call]:
         """The calls that are going on within a run."""
-        with self._lock:
-            return [call for call in node.root.calls if call.node.under(node)]
+        return [call for call in list(node.root.calls) if call.node.under(node)]
 
     def start_tool(self, run_id: UUID, owner: object, call_id: str) -> None:
         """Note which tool call a tool runs for."""
@@ -134,4 +132,9 @@ class Runs:
 
 def _bound(table: dict[int, Any]) -> Any:
     """Drop the oldest entry of a table that has grown too large."""
-    return table.pop(next(iter(table))) if len(table) > MAX_CALLS else None
+    while len(table) > MAX_CALLS:
+        try:
+            return table.pop(next(iter(table)))
+        except (KeyError, RuntimeError):  # something was let go of at this very moment
+            continue
+    return None

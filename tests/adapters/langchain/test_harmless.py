@@ -68,6 +68,7 @@ def _agent(model: Any) -> Any:
 async def test_a_sink_that_raises(
     make: Any, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    adapter._reporter._logged_at.clear()  # the same thing is logged once a minute
     agent = _agent(FakeListChatModel(responses=["hello"]))
     config: Any = {"callbacks": [TokenwireCallbackHandler(make(), channel="c")]}
     with caplog.at_level(logging.WARNING, "tokenwire"):
@@ -81,7 +82,7 @@ async def test_a_sink_that_raises(
 
 def test_a_sink_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENWIRE_URL", "nonsense://nowhere")
-    monkeypatch.setattr(tokenwire.sink, "_default", None)
+    monkeypatch.setattr("tokenwire.opening._default", None)
     agent = _agent(FakeListChatModel(responses=["hello"]))
     config: Any = {"callbacks": [TokenwireCallbackHandler()]}
     assert list(agent.stream("hi", config)) == ["HELLO"]
@@ -158,6 +159,7 @@ def test_what_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         states = [each.state for each in sink.history("c", limit=100).items]
         assert states.count("streaming") == 10
         assert states.count("cancelled") == 20
+        del root, model, tool_run
         held.clear()  # what nobody holds any more is over
         assert not adapter._runs.calls
 
