@@ -9,6 +9,7 @@ from msgspec.structs import force_setattr
 
 from tokenwire.events import CancelEvent, Event, InputEvent
 from tokenwire_adapters._ably.cursors import show
+from tokenwire_adapters._ably.foreign import foreign_control
 from tokenwire_adapters._ably.wire import Joiner, Msg, single_of
 
 __all__ = ["Ledger"]
@@ -97,30 +98,3 @@ class Ledger:
 
     def cursor(self) -> str | None:
         return None
-
-
-def foreign_control(msg: Msg) -> CancelEvent | InputEvent | None:
-    """A cancel or an input that somebody published without tokenwire.
-
-    A message named ``cancel`` with ``responseId`` in its headers or data, or one named ``input``.
-    """
-    data = msg.data
-    if msg.name == "cancel":
-        response_id = msg.headers.get("responseId")
-        reason = None
-        if isinstance(data, dict):
-            response_id = response_id or data.get("responseId")
-            reason = data.get("reason")
-        if isinstance(response_id, str) and 0 < len(response_id) <= 256:
-            told = reason[:500] if isinstance(reason, str) else None
-            return CancelEvent(response_id=response_id, reason=told, id=msg.serial, ts=msg.at)
-    if msg.name == "input":
-        name = msg.headers.get("name")
-        return InputEvent(
-            name=name if isinstance(name, str) and name else "message",
-            data=data if not isinstance(data, bytes | bytearray) else None,
-            id=msg.serial,
-            sender=msg.client_id,
-            ts=msg.at,
-        )
-    return None

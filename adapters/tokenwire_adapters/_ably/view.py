@@ -7,6 +7,7 @@ text where it belongs and once, ends only when all the text is there.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import Assembler
+from tokenwire_adapters._ably.foreign import Foreign, foreign_control
 from tokenwire_adapters._ably.wire import (
     Joiner,
     Msg,
@@ -55,6 +57,7 @@ class Record:
         "ended_by",
         "fence",
         "first",
+        "foreign",
         "head",
         "last",
         "lease",
@@ -68,6 +71,7 @@ class Record:
     def __init__(self, response_id: str, fence: str, first: str) -> None:
         self.assembler = Assembler(response_id)
         self.fence = fence
+        self.foreign: Foreign | None = None
         self.first = first
         self.head = first
         self.last = first
@@ -102,8 +106,10 @@ class View:
 
     def take(self, msg: Msg) -> list[Event]:
         """Take one message; return what it adds, in order."""
-        if msg.action == "delete" or not msg.ours:
+        if msg.action == "delete":
             return []
+        if not msg.ours:
+            return self._foreign(msg)
         response_id = msg.headers.get("responseId")
         kind = msg.headers.get("type")
         if isinstance(kind, str):
@@ -146,6 +152,36 @@ class View:
         self.records.pop(response_id, None)
         self.missing.discard(response_id)
 
+    # -- others' messages
+
+    def _foreign(self, msg: Msg) -> list[Event]:
+        control = foreign_control(msg)
+        if control is not None:
+            return [control] if self._is_new(msg.serial) else []
+        response_id = Foreign.response_id(msg)
+        if response_id is None:
+            return []
+        record = self.records.get(response_id)
+        if record is None:
+            record = self.records[response_id] = Record(response_id, "", msg.serial)
+            record.lease = math.inf
+            record.foreign = Foreign(record.assembler)
+        if record.foreign is None:
+            return []
+        record.last = max(record.last, msg.version)
+        record.seen_at = max(record.seen_at, msg.at)
+        events = record.foreign.events(msg, self.channel, past=self._hydrating)
+        return [event for event in events if record.assembler.apply(event, channel=self.channel)]
+
+    def _is_new(self, name: str) -> bool:
+        """Whether this is the first time that `name` comes."""
+        if name in self._singles:
+            return False
+        self._singles[name] = None
+        while len(self._singles) > _MAX_SINGLES:
+            self._singles.popitem(last=False)
+        return True
+
     # -- single events
 
     def _single(self, msg: Msg, kind: str, response_id: str | None) -> list[Event]:
@@ -156,13 +192,9 @@ class View:
         if event is None:
             return []
         key = msg.headers.get("key")
-        for name in (msg.serial, f"key {key}" if isinstance(key, str) else msg.serial):
-            if name in self._singles:
-                return []
-        for name in (msg.serial, f"key {key}" if isinstance(key, str) else msg.serial):
-            self._singles[name] = None
-        while len(self._singles) > _MAX_SINGLES:
-            self._singles.popitem(last=False)
+        new = self._is_new(msg.serial)
+        if not (self._is_new(f"key {key}") if isinstance(key, str) and new else new):
+            return []
         record = None if event.response_id is None else self.records.get(event.response_id)
         if record is not None and isinstance(event, ToolResultEvent):
             record.last = max(record.last, msg.version)
