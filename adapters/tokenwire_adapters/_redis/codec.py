@@ -1,4 +1,4 @@
-"""From entries to the jobs of ``write.lua``, and from what is stored back to events."""
+"""From entries to the jobs of ``write_jobs.lua``, and from what is stored back to events."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Stored:
         fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
         self._fields: Mapping[str, bytes] = fields
         self._text: bytes = text
-        self.state = fields.get("state", b"").decode()
+        self.ended = fields.get("state") != b"streaming"
         self.last = parse(fields["last"].decode()) if "last" in fields else (0, 0, 0)
         self.first = parse(fields["first"].decode()) if "first" in fields else (0, 0, 0)
         self.number = int(fields.get("number", 0))

@@ -161,12 +161,8 @@ class Live:
                 pinging = asyncio.create_task(self._ping(connection))
                 await self._subscribe(self._topics)
                 while True:
-                    reply = await connection.read_response(
-                        disable_decoding=True, disconnect_on_error=False
-                    )
-                    self._heard_at = asyncio.get_running_loop().time()
+                    self._take(await self._read(connection))
                     delay = _BACKOFF[0]
-                    self._take(reply)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -179,6 +175,18 @@ class Live:
                     await drop(connection)
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
             delay = min(delay * 2, _BACKOFF[1])
+
+    async def _read(self, connection: Any) -> Any:
+        """Wait for what comes next; None for an error about a name that is not served here."""
+        try:
+            return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+        except theirs.ResponseError as error:
+            if not is_stale(error):
+                raise
+            self._moved()
+            return None
+        finally:
+            self._heard_at = asyncio.get_running_loop().time()
 
     def _lost(self, error: Exception) -> None:
         self._problem = error

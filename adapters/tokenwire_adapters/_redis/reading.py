@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
-from tokenwire.errors import BackendUnavailable, InvalidCursor
-from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
+from tokenwire.errors import BackendUnavailable, DecodeError, GapError, InvalidCursor
+from tokenwire.events import CancelEvent, DataEvent, Event, Response, SnapshotEvent
 from tokenwire_adapters._redis.codec import Stored, decode_log, merge
 from tokenwire_adapters._redis.cursors import NOTHING, Place, parse, parse_page, show
 from tokenwire_adapters._redis.errors import translate
@@ -17,6 +18,8 @@ from tokenwire_adapters._redis.wire import Command
 from tokenwire_adapters._redis.writing import ScriptText, Writing, run_script
 
 __all__ = ["Reading"]
+
+logger = logging.getLogger("tokenwire")
 
 _READ = ScriptText("read.lua")
 _LARGEST = 2**53 - 1  # what Lua can count to
@@ -119,15 +122,14 @@ class Reading:
         whole: set[str | None] = set()
         ts = int(time.time() * 1000)
         for stored in map(Stored, responses):
-            ended = stored.state != "streaming"
-            if not stored.whole or (ended and stored.last[0] < oldest):
-                continue
-            if not wanted and ended and stored.last <= after:
+            if not wanted and stored.ended and stored.last <= after:
                 continue
             if one_by_one and stored.first > after:
                 continue  # its events follow below, one by one
+            response = _response(stored, channel, oldest)
+            if response is None:
+                continue
             whole.add(stored.id)
-            response = stored.response(channel)
             snapshot = SnapshotEvent(response=response, cursor=show(stored.last), ts=ts)
             found.append((stored.last, snapshot))
         for event in decode_log(tail if one_by_one else singles, after):
@@ -159,11 +161,8 @@ class Reading:
             return HistoryPage(items=())  # a page of a channel that is gone
         age = self._settings.retention.age
         oldest = 0 if age is None else int(now) - int(age * 1000)
-        items = tuple(
-            stored.response(channel)
-            for stored in map(Stored, responses)
-            if stored.whole and (stored.state == "streaming" or stored.last[0] >= oldest)
-        )
+        found = (_response(stored, channel, oldest) for stored in map(Stored, responses))
+        items = tuple(response for response in found if response is not None)
         more = f"{first.decode()}-{following.decode()}" if following else None
         return HistoryPage(items=items, next=more)
 
@@ -183,6 +182,17 @@ class Reading:
         await self._call(base, (1, base, "history", 1, 0, 1, "", "0"))
         told["round trip"] = f"{(time.perf_counter() - begun) * 1000:.2f} ms"
         return told
+
+
+def _response(stored: Stored, channel: str, oldest: int) -> Response | None:
+    """The response, where it is all there and not too old."""
+    if not stored.whole or (stored.ended and stored.last[0] < oldest):
+        return None
+    try:
+        return stored.response(channel)
+    except (DecodeError, GapError, LookupError, ValueError):
+        logger.warning("tokenwire: what Redis has of response %r is damaged", stored.id)
+        return None
 
 
 def _place(text: bytes) -> Place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
@@ -34,6 +35,7 @@ from tokenwire_adapters._redis.wire import Command, Wire
 
 __all__ = ["ScriptText", "Writing", "run_script"]
 
+logger = logging.getLogger("tokenwire")
 _OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _FAILED = 0, 1, 2, 3, 4, 9
 _TOGETHER = 64  # jobs in one call of the script, so that Redis serves others in between
 _MAX_PENDING = 2048  # keys of retries, and cancels before the start, for each channel: twice that
@@ -44,14 +46,15 @@ _PENDING_KEYS = (":cancels", ":cancels:old", ":keys", ":keys:old")
 
 
 class ScriptText:
-    """A Lua script of this package."""
+    """A Lua script of this package, of one or more files."""
 
-    def __init__(self, name: str) -> None:
-        self.text = files(__package__ or __name__).joinpath(name).read_text("utf-8")
+    def __init__(self, *names: str) -> None:
+        folder = files(__package__ or __name__)
+        self.text = "\n".join(folder.joinpath(name).read_text("utf-8") for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_WRITE = ScriptText("write.lua")
+_WRITE = ScriptText("write_channel.lua", "write_text.lua", "write_jobs.lua")
 
 
 async def run_script(
@@ -125,6 +128,7 @@ class Writing:
         self._servers = servers
         self._prefix = settings.prefix
         self._settings = settings
+        self._troubled: set[str] = set()
         keep = settings.retention
         self._arguments: list[Any] = [
             keep.events,
@@ -164,6 +168,17 @@ class Writing:
             outcomes[place] = _outcome(entries[place], result)
         # Every place has one: each was refused above, or ran, or failed with its server.
         return [outcome or Outcome(error=BackendUnavailable("no answer")) for outcome in outcomes]
+
+    def _tell(self, node: Node, problem: BackendError | None) -> None:
+        """Log when a node of a Cluster is in trouble, once; the outbox tells of a single server."""
+        if not self._servers.cluster or (node.shown in self._troubled) == (problem is not None):
+            return
+        if problem is not None:
+            self._troubled.add(node.shown)
+            logger.warning("tokenwire: a node takes no tokens, retrying: %s", problem)
+        else:
+            self._troubled.discard(node.shown)
+            logger.warning("tokenwire: node %s takes tokens again", node.shown)
 
     def _job(self, place: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
@@ -275,6 +290,7 @@ class Writing:
         if wanted and not (isinstance(replies[-1], int) and replies[-1] >= wanted):
             lag = BackendUnavailable(f"fewer than {wanted} replicas have it ({node.shown})")
             replies = [one if isinstance(one, Exception) else lag for one in replies]
+        problem: BackendError | None = None
         for group, reply in zip(groups, replies, strict=False):
             if isinstance(reply, Exception):
                 await self._servers.failed(reply, node)
@@ -286,7 +302,8 @@ class Writing:
                 results[place] = result = _Result(line, cancels)
                 if result.code == _FAILED:
                     await self._servers.failed(result.message, node)
-                    results[place] = translate(result.message, node.shown)
+                    results[place] = problem = translate(result.message, node.shown)
+        self._tell(node, problem)
 
 
 def _outcome(entry: Entry, result: _Result | BackendError) -> Outcome:

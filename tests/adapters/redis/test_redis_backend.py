@@ -481,9 +481,12 @@ async def test_every_key_goes_of_itself(shared_redis):
     backend = RedisBackend(shared_redis.url, age=60.0)
     await _some(backend, 2)
     await _publish(backend, _entry(0, _start("open"), response_id="open"))
-    for number in range(3000):  # so that the older generations exist, too
-        cancel = CancelEvent(response_id=f"x{number}")
-        await _publish(backend, Entry(channel="c", events=(cancel,), key=f"k{number}"))
+    for begin in range(0, 3000, 500):  # so that the older generations exist, too
+        cancels = {n: CancelEvent(response_id=f"x{n}") for n in range(begin, begin + 500)}
+        await _publish(
+            backend,
+            *(Entry(channel="c", events=(one,), key=f"k{n}") for n, one in cancels.items()),
+        )
     names = shared_redis.cli("KEYS", "*")
     assert len(names) == 17
     for name in names:

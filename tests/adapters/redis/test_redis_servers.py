@@ -149,7 +149,9 @@ async def test_tls_that_fails_is_told(redis_binary):
             with pytest.raises(BackendUnavailable):
                 await backend.history("c", limit=1)
             await backend.close()
-        plain = RedisBackend(f"rediss://{server.host}:{server.port}", ssl_ca_certs=ours)
+        plain = RedisBackend(
+            f"rediss://{server.host}:{server.port}", ssl_ca_certs=ours, timeout=0.3
+        )
         with pytest.raises(BackendUnavailable):
             await plain.history("c", limit=1)
         await plain.close()
@@ -416,7 +418,8 @@ def test_a_slot_moves_midway(redis_cluster):
             assert reader.history(name).items[0].text == text
 
 
-def test_a_node_of_the_cluster_restarts(redis_cluster):
+def test_a_node_of_the_cluster_restarts(redis_cluster, caplog):
+    caplog.set_level(logging.WARNING, "tokenwire")
     url = _cluster_url(redis_cluster)
     with open_sink(url, **QUICK) as sink, open_sink(url, **QUICK) as reader:
         names = [f"c{number}" for number in range(12)]
@@ -427,7 +430,11 @@ def test_a_node_of_the_cluster_restarts(redis_cluster):
                 writer.write(f"{number} ")
             sink.flush(0.05)
             if number == 10:
-                redis_cluster.nodes[1].restart(kill=True)
+                redis_cluster.nodes[1].kill()
+                for writer in writers:
+                    writer.write("| ")
+                eventually(lambda: "a node takes no tokens" in caplog.text, "the log to tell")
+                redis_cluster.nodes[1].start()
                 redis_cluster.wait_ok()
         for writer in writers:
             writer.finish()
@@ -435,4 +442,8 @@ def test_a_node_of_the_cluster_restarts(redis_cluster):
         for watch in watches:
             spectator = Spectator()
             spectator.watch(watch, _ended, timeout=PATIENCE)
-            assert spectator["r"].text == "".join(f"{number} " for number in range(30))
+            text = "".join(f"{number} " + "| " * (number == 10) for number in range(30))
+            assert spectator["r"].text == text
+    told = [record.message for record in caplog.records if "tokens" in record.message]
+    assert sum("a node takes no tokens" in message for message in told) == 1
+    assert sum(message.startswith("tokenwire: node") for message in told) == 1

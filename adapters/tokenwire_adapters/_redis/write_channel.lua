@@ -1,0 +1,173 @@
+-- The script of all writes, first part: the channel, its log, and what is kept of it.
+--
+-- Everything that changes a channel: entries of responses, single events, leases, the reaper.
+--
+-- KEYS are the keys that are touched, for the Cluster's sake (all in one slot). They are named
+-- again in the jobs, since one call may serve many channels where there is no Cluster.
+-- ARGV[1]: settings; ARGV[2]: the jobs; both msgpack arrays. ARGV[3..]: payloads (msgpack batches
+-- of events), one for each job that has one.
+-- Returns {lines, cancel, cancel, ...}: one line of words for each job, in order:
+-- "code cursor state cancel message", where cancel is the index of the cancel's payload, or 0.
+
+local OK, FENCED, ENDED, UNKNOWN, GAP, FAILED = 0, 1, 2, 3, 4, 9
+local START, PART, DELTA, SNAPSHOT, END, RESULT, CANCEL, OTHER = 0, 1, 2, 3, 4, 5, 6, 7
+local ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
+
+if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 wants it before TIME
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+local settings = cmsgpack.unpack(ARGV[1])
+local max_events, max_event_bytes = settings[1], settings[2]
+local max_responses, max_bytes, age = settings[3], settings[4], settings[5]
+local publish, by_token, max_pending, max_message = settings[6], settings[7], settings[8], settings[9]
+local jobs = cmsgpack.unpack(ARGV[2])
+
+local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0 -- how long idle keys stay
+local keep_open = keep + 3600000 -- what streams stays longer, whatever the age
+local channels, cancels = {}, {}
+
+-- Numbers become text with 14 digits in Lua, and with 17 on their way to Redis: enough for both.
+
+
+local function expire(key, after)
+  if keep > 0 then redis.call('PEXPIRE', key, after) end
+end
+
+local function expire_channel(base)
+  if keep == 0 then return end
+  for _, part in ipairs({'', ':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
+    redis.call('PEXPIRE', base .. part, keep_open)
+  end
+end
+
+-- A channel as it stands; written back at the end of the call.
+local function channel_of(base)
+  local c = channels[base]
+  if c then return c end
+  local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept')
+  c = {base = base, head = h[1] or '0-0-0', fresh = not h[1], started = tonumber(h[2] or 0),
+       events = tonumber(h[3] or 0), event_bytes = tonumber(h[4] or 0), bytes = tonumber(h[5] or 0),
+       kept = tonumber(h[6] or 0)}
+  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept}
+  local ms, seq = string.match(c.head, '^(%d+)-(%d+)-')
+  c.ms, c.seq = tonumber(ms), tonumber(seq)
+  channels[base] = c
+  return c
+end
+
+-- The first write to a channel: whatever an eviction or an expiry may have left of it goes.
+local function begin(c)
+  for _, part in ipairs({':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
+    redis.call('DEL', c.base .. part)
+  end
+end
+
+local function trim_log(c)
+  local log = c.base .. ':log'
+  while c.events > max_events or c.event_bytes > max_event_bytes do
+    local batch = redis.call('XRANGE', log, '-', '+', 'COUNT', 64)
+    if #batch == 0 then
+      c.events, c.event_bytes = 0, 0
+      return
+    end
+    local keep_from = nil
+    for _, entry in ipairs(batch) do
+      if c.events <= max_events and c.event_bytes <= max_event_bytes then
+        keep_from = entry[1]
+        break
+      end
+      c.events = c.events - 1
+      c.event_bytes = c.event_bytes - #entry[2][2]
+    end
+    if not keep_from then
+      local ms, seq = string.match(batch[#batch][1], '^(%d+)-(%d+)$')
+      keep_from = ms .. '-' .. tonumber(seq) + 1
+    end
+    redis.call('XTRIM', log, 'MINID', keep_from)
+  end
+end
+
+-- Forget ended responses beyond what is kept, oldest end first. Their keys cannot be named
+-- beforehand: while a Cluster slot moves, this waits until the next time.
+local function trim_responses(c)
+  local ends = c.base .. ':ends'
+  local count = redis.call('ZCARD', ends)
+  local limit = age > 0 and (now - age) * 1000 or -1
+  while count > 0 do
+    local oldest = redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')
+    if count <= max_responses and c.bytes <= max_bytes and tonumber(oldest[2]) >= limit then
+      return
+    end
+    local id = oldest[1]
+    local gone = redis.pcall('UNLINK', c.base .. ':r:' .. id, c.base .. ':t:' .. id)
+    if type(gone) == 'table' and gone.err then return end
+    local size = redis.call('HGET', c.base .. ':sizes', id)
+    redis.call('ZREM', ends, id)
+    redis.call('ZREM', c.base .. ':starts', id)
+    redis.call('HDEL', c.base .. ':sizes', id)
+    c.bytes = math.max(0, c.bytes - tonumber(size or 0))
+    count = count - 1
+  end
+end
+
+local function refresh(c)
+  if keep == 0 or now - c.kept < age / 16 then return end
+  c.kept = now
+  expire_channel(c.base)
+  local oldest = math.max(0, now - age)
+  local before = redis.call('XLEN', c.base .. ':log')
+  redis.call('XTRIM', c.base .. ':log', 'MINID', oldest)
+  redis.call('XTRIM', c.base .. ':singles', 'MINID', oldest)
+  local after = redis.call('XLEN', c.base .. ':log')
+  if after < before then
+    c.event_bytes = math.floor(c.event_bytes * after / before)
+    c.events = after
+  end
+  trim_responses(c)
+end
+
+-- Put events in the log and on the air. Returns the cursors of the first and the last.
+local function append(c, payload, ops, single, aside)
+  if c.fresh then
+    begin(c)
+    c.fresh = false
+  end
+  if now > c.ms then c.ms, c.seq = now, 0 else c.seq = c.seq + 1 end
+  local before = c.head
+  local id = c.ms .. '-' .. c.seq
+  if c.ms > 0 and before == '0-0-0' then c.born = id end
+  local first, kind = id .. '-0', 'r'
+  local log, singles = c.base .. ':log', c.base .. ':singles'
+  if by_token then
+    kind = 't'
+    for i, op in ipairs(ops) do
+      if i > 1 then c.seq = c.seq + 1 end
+      id = c.ms .. '-' .. c.seq
+      local event = '\145' .. string.sub(payload, op[2], op[3])
+      redis.call('XADD', log, id, 'e', event)
+      if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', event) end
+    end
+    c.events = c.events + #ops
+    c.head = id .. '-0'
+  else
+    redis.call('XADD', log, id, 'e', payload)
+    if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', payload) end
+    c.events = c.events + 1
+    c.head = id .. '-' .. #ops - 1
+  end
+  if single then expire(singles, keep_open) end
+  c.event_bytes = c.event_bytes + #payload
+  local text = first .. ' ' .. before .. ' ' .. kind .. ' '
+  if #payload <= max_message then text = text .. payload end -- else: read it from the log
+  redis.call(publish, c.base .. ':live', text)
+  if aside then redis.call(publish, c.base .. ':control', text) end
+  if c.events > max_events or c.event_bytes > max_event_bytes then trim_log(c) end
+  return first, c.head
+end
+
+-- The place of a cursor in the sorted set of ends.
+local function score(cursor)
+  local ms, seq = string.match(cursor, '^(%d+)-(%d+)')
+  return tonumber(ms) * 1000 + math.min(tonumber(seq), 999)
+end
