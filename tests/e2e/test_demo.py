@@ -23,9 +23,7 @@ def pace(demo: DemoServer) -> None:
     demo.provider.pace = 120
 
 
-@pytest.mark.parametrize(
-    "question", ["tea in Japan", "a recipe for dinner", "the strangest bug", "a train journey"]
-)
+@pytest.mark.parametrize("question", ["tea in Japan", "a recipe for dinner", "a train journey"])
 def test_shows_what_was_sent(demo: DemoServer, open_screen: Open, question: str) -> None:
     demo.provider.pace = 1000
     before = demo.replies()

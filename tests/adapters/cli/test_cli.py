@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -247,3 +248,21 @@ def _closed(client: socket.socket) -> bool:
         return client.recv(4096) == b""
     except ConnectionResetError:
         return True
+
+
+@pytest.mark.parametrize("arguments", [("serve",), ("demo", "--no-browser")])
+def test_ctrl_c_tells_clients_to_come_back(arguments: tuple[str, ...]) -> None:
+    with Running(*arguments, "--port", "0") as running:
+        url = running.line(r"http://127.0.0.1:\d+")[0] + ("/stream" if "demo" in arguments else "")
+        with (
+            httpx.Client(trust_env=False, timeout=60) as client,
+            client.stream("GET", f"{url}/channels/c/events") as stream,
+        ):
+            lines = stream.iter_lines()
+            while next(lines) != "event: ready":
+                pass
+            running.process.send_signal(signal.SIGINT)
+            assert "event: bye" in list(lines)
+        assert running.process.wait(60) == 0
+        running.stop()
+        assert "Traceback" not in "".join(running.said)
