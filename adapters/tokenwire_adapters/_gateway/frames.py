@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from tokenwire.hub import Item
 __all__ = ["SocketFramer", "StreamFramer", "chunks", "named"]
 
 _CHUNK = 256 * 1024
+T = TypeVar("T")
+P = TypeVar("P", str, bytes)
 
 
 def named(event: str, value: Any, *, id: str | None = None) -> bytes:
@@ -70,18 +72,17 @@ class StreamFramer:
         frames[slot] = data
         return data
 
-    def whole(self, items: Sequence[Item], cursor: str | None) -> list[bytes]:
-        """A replay: events that only together bring a watcher to `cursor`.
+    def whole(self, items: Iterable[Item], cursor: str | None) -> Iterator[bytes]:
+        """A replay: events that only together bring a watcher to `cursor`, in pieces.
 
         Only the last frame has an id, lest a client resume from the middle of it.
         """
-        frames = [frame for item in items for frame in self.encoder.encode(item.event)]
-        last = len(frames) - 1
-        data = [
-            msgspec.structs.replace(frame, id=cursor if i == last else None).sse()
-            for i, frame in enumerate(frames)
-        ]
-        return [b"".join(part) for part in chunks(data)]
+        frames = (frame for item in items for frame in self.encoder.encode(item.event))
+        data = (
+            msgspec.structs.replace(frame, id=cursor if last else None).sse()
+            for frame, last in marked(frames)
+        )
+        return map(b"".join, chunks(data))
 
 
 class SocketFramer:
@@ -112,11 +113,14 @@ class SocketFramer:
             items[0].frames["ws"] = message
         return message
 
-    def whole(self, items: Iterable[Item], cursor: str | None) -> list[str]:
+    def whole(self, items: Iterable[Item], cursor: str | None) -> Iterator[str]:
         """A replay, in messages of which only the last has a cursor."""
-        parts = list(chunks([_text(item) for item in items])) or [[]]
-        last = len(parts) - 1
-        return [self._message(part, cursor if i == last else None) for i, part in enumerate(parts)]
+        empty = True
+        for part, last in marked(chunks(map(_text, items))):
+            empty = False
+            yield self._message(part, cursor if last else None)
+        if empty:
+            yield self._message([], cursor)
 
     def _message(self, texts: list[str], cursor: str | None) -> str:
         tail = "]}" if cursor is None else f'],"cursor":{msgspec.json.encode(cursor).decode()}}}'
@@ -133,9 +137,22 @@ def _text(item: Item) -> str:
     return text
 
 
-def chunks(parts: Sequence[Any]) -> Iterable[list[Any]]:
+def marked(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Tell of each value whether it is the last."""
+    iterator = iter(values)
+    try:
+        held = next(iterator)
+    except StopIteration:
+        return
+    for value in iterator:
+        yield held, False
+        held = value
+    yield held, True
+
+
+def chunks(parts: Iterable[P]) -> Iterator[list[P]]:
     """Group strings or bytes, in order, into pieces of about 256 KiB."""
-    group: list[Any] = []
+    group: list[P] = []
     size = 0
     for part in parts:
         if group and size + len(part) > _CHUNK:

@@ -179,3 +179,30 @@ async def test_a_server_told_to_stop_lets_its_clients_know(how: str, tmp_path: P
         if process.returncode is None:
             process.kill()
         await process.aclose()
+
+
+def test_the_public_names_are_these() -> None:
+    import tokenwire_adapters.asgi
+
+    assert set(tokenwire_adapters.asgi.__all__) == {
+        "AccessDenied",
+        "Authorize",
+        "EventsResponse",
+        "Gateway",
+        "Limits",
+        "MaskTokens",
+        "TokenwireMiddleware",
+        "Tokens",
+        "mint_token",
+    }
+    for name in tokenwire_adapters.asgi.__all__:
+        assert hasattr(tokenwire_adapters.asgi, name)
+
+
+@pytest.mark.parametrize("missing", ["joserfc", "starlette"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import tokenwire_adapters.asgi"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"the gateway needs {missing}" in done.stderr
+    assert 'pip install "tokenwire[gateway]"' in done.stderr
