@@ -90,6 +90,7 @@ class Told:
     __slots__ = (
         "answered",
         "call_ids",
+        "channel",
         "envelope",
         "error",
         "finish_reason",
@@ -100,8 +101,11 @@ class Told:
         "usage",
     )
 
-    def __init__(self, response_id: str, run: str | None, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self, response_id: str, run: str | None, metadata: dict[str, Any], channel: str
+    ) -> None:
         self.id = response_id
+        self.channel = channel
         self.metadata = metadata
         self.envelope = is_envelope(response_id, run, metadata)
         self.state: State = "streaming"
@@ -300,7 +304,7 @@ class RunEncoder(Encoder):
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, StartEvent):
-            self._start(event.response_id, event.run, event.metadata)
+            self._start(event.response_id, event.run, event.metadata, event.channel)
         elif isinstance(event, SnapshotEvent):
             self._snapshot(event.response)
         elif isinstance(event, DataEvent):
@@ -326,11 +330,13 @@ class RunEncoder(Encoder):
             assert self._run is not None
             self._begin_run(self._run)
 
-    def _start(self, response_id: str, run: str | None, metadata: dict[str, Any]) -> Told | None:
+    def _start(
+        self, response_id: str, run: str | None, metadata: dict[str, Any], channel: str
+    ) -> Told | None:
         """Begin to tell of a response, where it is of our run."""
         told = self._told.get(response_id)
         if told is None and (run or response_id) in self._runs:
-            told = self._told[response_id] = Told(response_id, run, metadata)
+            told = self._told[response_id] = Told(response_id, run, metadata, channel)
             self._begin()
         return told
 
@@ -374,7 +380,7 @@ class RunEncoder(Encoder):
         self._grow(told, piece, text)
 
     def _snapshot(self, response: Response) -> None:
-        told = self._start(response.id, response.run, response.metadata)
+        told = self._start(response.id, response.run, response.metadata, response.channel)
         if told is None:
             return
         if not told.ended:
