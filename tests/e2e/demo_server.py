@@ -9,9 +9,8 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
 import uvicorn
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 import tokenwire
 from tokenwire_adapters._cli.server import config
@@ -88,7 +87,7 @@ class DemoServer:
         return self.provider.records[before]
 
     async def _connect(self) -> None:
-        http = httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
+        http = DefaultAsyncHttpxClient(trust_env=False)
         self._client = wrap(
             AsyncOpenAI(base_url=self.provider.base_url, api_key="unused", http_client=http),
             self.sink,

@@ -51,8 +51,7 @@ def _provider(options: Options) -> Generator[Provider | None]:
 
 def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
     """An ordinary client, and the one line that is new."""
-    import httpx
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     from tokenwire_adapters.openai import wrap
 
@@ -60,7 +59,7 @@ def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
         client = AsyncOpenAI()
     else:
         # No proxy stands between this process and itself.
-        http = httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(60.0))
+        http = DefaultAsyncHttpxClient(trust_env=False)
         client = AsyncOpenAI(base_url=provider.base_url, api_key="not-needed", http_client=http)
     return wrap(client, sink)
 
