@@ -4,8 +4,9 @@
     python benchmarks/gateway_load.py compare --sse 1000 --rounds 3
 
 `soak` checks that nothing is lost, and reports latency, CPU and memory. `compare` runs the gateway,
-a bare loop that writes the same pre-encoded bytes to as many sockets, and a naive sse-starlette
-fan-out with a queue for each watcher, one after the other, several rounds, and reports ratios.
+a bare loop that writes the same pre-encoded bytes to as many sockets (event by event, and with what
+has gathered joined in one write), and a naive sse-starlette fan-out with a queue for each watcher,
+one after the other, several rounds, and reports ratios.
 
 Servers run on uvicorn with uvloop and httptools where they are installed. `compare` needs
 sse-starlette. A delivery is one token at one watcher.
@@ -139,7 +140,12 @@ def encoded_events() -> Any:
     return encode
 
 
-def serve_bare(loop: str) -> None:
+def serve_joined(loop: str) -> None:
+    """The ceiling: what has gathered in one turn of the loop, in one write to every socket."""
+    serve_bare(loop, join=True)
+
+
+def serve_bare(loop: str, *, join: bool = False) -> None:
     """As little as can be: the bytes, to every socket, one write for each event."""
 
     async def main() -> None:
@@ -159,7 +165,18 @@ def serve_bare(loop: str) -> None:
         await running.create_server(Answer, sock=listener)
         encode = encoded_events()
 
+        pending: list[bytes] = []
+
         def publish(data: bytes) -> None:
+            pending.append(data)
+            if not join:
+                flush()
+            elif len(pending) == 1:
+                running.call_soon(flush)
+
+        def flush() -> None:
+            data = b"".join(pending)
+            pending.clear()
             chunk = b"%x\r\n%s\r\n" % (len(data), data)
             for transport in transports:
                 transport.write(chunk)
@@ -224,7 +241,12 @@ def serve_naive(loop: str) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-SERVERS = {"gateway": serve_gateway, "bare": serve_bare, "naive": serve_naive}
+SERVERS = {
+    "gateway": serve_gateway,
+    "joined": serve_joined,
+    "bare": serve_bare,
+    "naive": serve_naive,
+}
 
 
 class Server:
@@ -405,7 +427,7 @@ def compare(options: argparse.Namespace) -> None:
                 results[kind].append(result)
                 print(name, json.dumps(result), flush=True)
         for field in ("deliveries_per_second", "deliveries_per_cpu_second"):
-            for other in ("bare", "naive"):
+            for other in ("joined", "bare", "naive"):
                 pairs = zip(results["gateway"], results[other], strict=True)
                 ratios = sorted(one[field] / two[field] for one, two in pairs)
                 print(
