@@ -5,8 +5,9 @@
 Each stream is served from memory by a transport of httpx's own kind, so that only the SDK's work
 (and ours) is measured, not the network. Pairs of a bare and a wrapped run are interleaved, which
 one comes first alternates. CPU time is told apart: of the agent's own thread, which is what the
-agent waits for, and of the whole process, with the sink's I/O thread. Other programs only ever add to it, so the fastest runs of each kind are compared; the
-median of the pairs' ratios stands beside, to show how quiet the machine was.
+agent waits for, and of the whole process, with the sink's I/O thread. Other programs only ever
+add to it, so the fastest runs of each kind are compared; the median of the pairs' ratios stands
+beside, to show how quiet the machine was.
 """
 
 from __future__ import annotations

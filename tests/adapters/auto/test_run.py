@@ -1,0 +1,190 @@
+"""`tokenwire run`: programs as they are, started the ways programs are started."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.recordings import named
+from tests.support.replay import Replay
+from tokenwire_adapters import _run
+
+CHAT = named("chat-text")
+
+AGENT = """
+import os, sys
+from openai import OpenAI
+
+def main():
+    with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:
+        for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+            pass
+    print("done", *sys.argv[1:])
+    sys.exit(3)
+
+if __name__ == "__main__":
+    main()
+"""
+
+# Another `sitecustomize`, which ours stands before, writes down at exit what was published.
+WITNESS = """
+import atexit, json, os, sys
+
+def tell():  # after tokenwire's own exit, which was registered later
+    found = []
+    if "tokenwire" in sys.modules:
+        import tokenwire
+        with tokenwire.open_sink() as sink:  # the same store of this process
+            found = sink.history("run").items
+    with open(os.environ["WITNESS"], "a") as file:
+        told = [[r.text, r.state] for r in found]
+        file.write(json.dumps({"argv": sys.argv, "told": told}) + "\\n")
+
+if os.environ.get("WITNESS"):
+    atexit.register(tell)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with an agent, as a script, a module, a package and a console entry point."""
+    (tmp_path / "agent.py").write_text(AGENT)
+    package = tmp_path / "packaged"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(AGENT)
+    entry = tmp_path / "my-agent"
+    entry.write_text(f"#!{sys.executable}\nfrom agent import main\nmain()\n")
+    entry.chmod(0o755)
+    parent = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, 'agent.py']))"
+    (tmp_path / "parent.py").write_text(parent)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sitecustomize.py").write_text(WITNESS)
+    with Replay(CHAT.body) as replay:
+        monkeypatch.setenv("AGENT_URL", replay.base_url)
+        monkeypatch.setenv("WITNESS", str(tmp_path / "witness.jsonl"))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(other), str(tmp_path)]))
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.delenv("TOKENWIRE_URL", raising=False)
+        yield tmp_path
+
+
+def run(place: Path, *args: str) -> tuple[Any, list[dict[str, Any]]]:
+    """Run a command line; return how it ended, and what each Python program in it published."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tokenwire_adapters._run", *args],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    witness = place / "witness.jsonl"
+    lines = witness.read_text().splitlines() if witness.exists() else []
+    # `tokenwire run` itself is a Python program, too, but it gave its place to the agent's.
+    return done, [json.loads(line) for line in lines]
+
+
+TOLD = [[CHAT.expected.text, "complete"]]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "agent.py", "--flag", "x"],
+        [sys.executable, "-m", "agent", "--flag", "x"],
+        [sys.executable, "-m", "packaged", "--flag", "x"],
+        ["my-agent", "--flag", "x"],
+        ["agent.py", "--flag", "x"],
+        ["-m", "packaged", "--flag", "x"],
+    ],
+    ids=["script", "module", "package", "entry-point", "bare-script", "bare-module"],
+)
+def test_an_unmodified_program(place: Path, command: list[str]) -> None:
+    done, programs = run(place, "--to", "memory://run", "--channel", "run", "--", *command)
+    assert done.stdout == "done --flag x\n"
+    assert done.stderr == ""
+    assert done.returncode == 3
+    assert [program["told"] for program in programs] == [TOLD]
+
+
+def test_without_a_url_it_says_so(place: Path) -> None:
+    done, programs = run(place, "--channel", "run", "--", sys.executable, "agent.py")
+    assert "tokens will stay inside the program" in done.stderr
+    assert programs[0]["told"] == TOLD
+
+
+def test_disabled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENWIRE_DISABLED", "1")
+    done, programs = run(place, "--to", "memory://", "--channel", "run", "--", "my-agent")
+    assert done.returncode == 3
+    assert programs[0]["told"] == []
+
+
+@pytest.mark.parametrize("children", [False, True])
+def test_children(place: Path, children: bool) -> None:
+    flags = ["--children"] if children else []
+    command = [*flags, "--to", "memory://", "--channel", "run", "--", sys.executable, "parent.py"]
+    done, programs = run(place, *command)
+    assert done.returncode == 3
+    assert [program["told"] for program in programs] == [TOLD if children else [], []]
+
+
+def test_the_program_finds_its_environment_as_it_was(place: Path) -> None:
+    (place / "look.py").write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            assert not any("_inject" in entry for entry in sys.path), sys.path
+            print(os.environ["PYTHONPATH"])
+            """
+        )
+    )
+    done, _ = run(place, "--to", "memory://", "--", sys.executable, "look.py")
+    assert done.stdout.strip() == os.environ["PYTHONPATH"]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "told"),
+    [
+        ([], 2, "name the program"),
+        (["--"], 2, "name the program"),
+        (["--to", "nonsense://x", "--", "my-agent"], 2, "nonsense"),
+        (["--to", "memory://", "--", "no-such-program"], 127, "command not found"),
+        (["--wrong"], 2, "unrecognized"),
+    ],
+)
+def test_wrong_command_lines(place: Path, args: list[str], status: int, told: str) -> None:
+    done, _ = run(place, *args)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_signals_reach_the_program(place: Path) -> None:
+    (place / "waits.py").write_text("import time; print('up', flush=True); time.sleep(120)")
+    command = ["--to", "memory://", "--", sys.executable, "waits.py"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tokenwire_adapters._run", *command],
+        cwd=place,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+
+
+def test_main_returns_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run.main([]) == 2
+    assert _run.main(["--help"]) == 0
+    assert "--children" in capsys.readouterr().out
