@@ -58,7 +58,8 @@ class Sink:
 
     :ivar backend: the backend underneath.
     :ivar strict: whether problems raise into the caller rather than being logged.
-    :ivar lease: seconds without a sign of life after which a response counts as abandoned.
+    :ivar lease: seconds after the death of a producer within which its responses are abandoned.
+    :ivar grant: seconds that a response may go without a sign of life.
     """
 
     def __init__(
@@ -79,6 +80,9 @@ class Sink:
         self.backend = backend
         self.strict = strict
         self.lease = float(lease)
+        # Watchers look for the dead every now and then (`reap_every`, give or take a fifth). What a
+        # producer is granted leaves time for that, so that they know within `lease` seconds.
+        self.grant = 0.8 * self.lease
         self.rollup = rollup
         self.close_timeout = close_timeout
         self._io = IoThread("tokenwire-io")
@@ -90,7 +94,7 @@ class Sink:
             self._io,
             ring_events=ring_events,
             ring_bytes=ring_bytes,
-            reap_every=min(5.0, self.lease / 3),
+            reap_every=min(2.0, self.lease / 8),
         )
         self._open: dict[tuple[str, str], ResponseWriter] = {}
         self._controls = Controls(backend, self._io, self._open, self._outbox, self.lease)

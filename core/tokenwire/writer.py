@@ -93,7 +93,7 @@ class ResponseWriter:
         )
         draft = Draft(start, channel, sink.backend.granularity)
         entry = Entry(
-            channel=channel, events=(), response_id=response_id, fence=fence, lease=sink.lease
+            channel=channel, events=(), response_id=response_id, fence=fence, lease=sink.grant
         )
         self.slot = Slot(self, draft, entry)
 

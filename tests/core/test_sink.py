@@ -651,3 +651,13 @@ def test_problems_are_logged_once_a_minute(sink: Sink, caplog: pytest.LogCapture
         sink.respond("bad\nname")
     assert len([r for r in caplog.records if "channel must not" in r.message]) == 1
     sink.close()
+
+
+@pytest.mark.parametrize("lease", [0.05, 1.0, 15.0, 3600.0])
+def test_the_dead_are_found_within_the_lease(lease: float) -> None:
+    with Sink(MemoryBackend(), lease=lease) as sink:
+        between = 1.2 * sink.hubs._reap_every  # pyright: ignore[reportPrivateUsage]
+        assert sink.grant + between <= lease
+        assert sink.grant >= 2 * lease / 3  # a renewal may fail; they come every third of it
+        response = sink.respond("c")
+        assert response.slot.template.lease == sink.grant
