@@ -6,6 +6,7 @@ They have no offsets, so a repeat or a hole in them cannot be told; what Ably de
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire.events import (
@@ -20,19 +21,30 @@ from tokenwire.events import (
 from tokenwire.response import Assembler
 from tokenwire_adapters._ably.wire import Msg
 
-__all__ = ["Foreign", "foreign_control"]
+__all__ = ["Foreign", "foreign_control", "transport_headers"]
 
 _TOKENS = ("start", "token", "stop", "response-complete")
 _QUIET = 60_000  # milliseconds after which a response without an end of its own counts as complete
 _ENDS = {"complete": "complete", "cancelled": "cancelled", "failed": "failed", "error": "failed"}
 
 
-def foreign_control(msg: Msg) -> CancelEvent | InputEvent | None:
+def foreign_control(msg: Msg, inputs: Mapping[str, str]) -> CancelEvent | InputEvent | None:
     """A cancel or an input that somebody published without tokenwire.
 
-    A message named ``cancel`` with ``responseId`` in its headers or data, or one named ``input``.
+    A message named ``cancel`` with ``responseId`` in its headers or data, or one named ``input``;
+    ``ai-cancel`` and ``ai-input`` of AI Transport's clients.
+
+    :param inputs: for ``codec-message-id`` of inputs, the response that answers.
     """
     data = msg.data
+    if msg.name == "ai-input":
+        return _ai_input(msg)
+    if msg.name == "ai-cancel":
+        told_by = transport_headers(msg)
+        run = told_by.get("run-id") or inputs.get(told_by.get("input-codec-message-id", ""))
+        if not run:
+            return None
+        return CancelEvent(response_id=run[:256], id=msg.serial, ts=msg.at)
     if msg.name == "cancel":
         response_id = msg.headers.get("responseId")
         reason = None
@@ -53,6 +65,44 @@ def foreign_control(msg: Msg) -> CancelEvent | InputEvent | None:
             ts=msg.at,
         )
     return None
+
+
+def transport_headers(msg: Msg) -> dict[str, str]:
+    """The headers that AI Transport puts in ``extras.ai.transport``."""
+    return _tier(msg, "transport")
+
+
+def _tier(msg: Msg, name: str) -> dict[str, str]:
+    extras = msg.extras
+    ai = cast("dict[str, Any]", extras).get("ai") if isinstance(extras, dict) else None
+    tier = cast("dict[str, Any]", ai).get(name) if isinstance(ai, dict) else None
+    if not isinstance(tier, dict):
+        return {}
+    items = cast("dict[Any, Any]", tier).items()
+    return {str(key): value for key, value in items if isinstance(value, str)}
+
+
+def _ai_input(msg: Msg) -> InputEvent | None:
+    transport, codec = transport_headers(msg), _tier(msg, "codec")
+    message_id = transport.get("codec-message-id")
+    if not message_id or isinstance(msg.data, bytes | bytearray):
+        return None
+    kind = codec.get("kind") or "message"
+    data: dict[str, Any] = {**codec}
+    if kind == "user-message" and isinstance(msg.data, str):
+        data["text"] = msg.data
+    elif msg.data not in (None, ""):
+        data["data"] = msg.data
+    for name in ("parent", "fork-of", "run-id", "event-id", "msg-regenerate"):
+        if name in transport:
+            data[name] = transport[name]
+    return InputEvent(
+        name="message" if kind == "user-message" else kind,
+        data=data,
+        id=message_id[:256],
+        sender=msg.client_id,
+        ts=msg.at,
+    )
 
 
 class Foreign:

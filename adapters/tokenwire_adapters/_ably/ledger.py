@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 
 from tokenwire.events import CancelEvent, Event, InputEvent
 from tokenwire_adapters._ably.cursors import show
-from tokenwire_adapters._ably.foreign import foreign_control
+from tokenwire_adapters._ably.foreign import foreign_control, transport_headers
 from tokenwire_adapters._ably.wire import Joiner, Msg, single_of
 
 __all__ = ["Ledger"]
@@ -22,6 +22,7 @@ class Ledger:
 
     :param on_change: called with the id of a response that was begun or ended by somebody.
     :ivar cancels: what was cancelled and has not ended, as far as is known here.
+    :ivar inputs: what AI Transport's clients sent, and who; `answers` the responses to it.
     :ivar owners: the first message of each response, and the producer it names.
     :ivar ended: responses that were ended for their producer, which was taken for dead.
     """
@@ -30,6 +31,9 @@ class Ledger:
         self.cancels: OrderedDict[str, CancelEvent] = OrderedDict()
         self.owners: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self.ended: OrderedDict[str, str] = OrderedDict()
+        self.inputs: OrderedDict[str, str | None] = OrderedDict()
+        self.answers: OrderedDict[str, str] = OrderedDict()
+        self.early: OrderedDict[str, str] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._joiner = Joiner()
         self._on_change = on_change
@@ -55,6 +59,9 @@ class Ledger:
             if msg.name == "end":
                 self.ended[response_id] = fence
             elif "start" in msg.headers:
+                answered = msg.headers.get("input")
+                if isinstance(answered, str):
+                    self.answers.setdefault(answered, response_id)
                 known = self.owners.get(response_id)
                 if known is not None and known[0] <= msg.serial:
                     return []
@@ -75,7 +82,8 @@ class Ledger:
             payload = self._joiner.payload(msg)
             event = None if payload is None else single_of(str(kind), payload, response_id)
         elif not msg.ours:
-            event = foreign_control(msg)
+            self._note_input(msg)
+            event = foreign_control(msg, self.answers)
         if not isinstance(event, CancelEvent | InputEvent):
             return []
         self._seen[msg.serial] = None
@@ -85,6 +93,39 @@ class Ledger:
         if isinstance(event, CancelEvent):
             self.note_cancel(event)
         return [event]
+
+    def _note_input(self, msg: Msg) -> None:
+        """Remember what AI Transport's clients sent, and what they cancelled before it began."""
+        told = transport_headers(msg)
+        if msg.name == "ai-input" and told.get("role") == "user":
+            message_id = told.get("codec-message-id", "")
+            self.inputs.setdefault(message_id, msg.client_id)
+        elif msg.name == "ai-run-start":
+            self.answers.setdefault(told.get("input-codec-message-id", ""), told.get("run-id", ""))
+        elif msg.name == "ai-cancel" and "run-id" not in told:
+            message_id = told.get("input-codec-message-id", "")
+            if message_id not in self.answers:
+                self.early[message_id] = msg.serial
+        for table in (self.inputs, self.answers, self.early):
+            while len(table) > _MAX:
+                table.popitem(last=False)
+
+    def answer(self, response_id: str, wanted: object) -> tuple[str, str | None] | None:
+        """The input that a response answers: the one that is named, or the newest without one.
+
+        :return: its id and who sent it.
+        """
+        message_id = wanted if isinstance(wanted, str) and wanted else None
+        if message_id is None:
+            open_ = [known for known in self.inputs if known not in self.answers]
+            message_id = open_[-1] if open_ else None
+        if message_id is None:
+            return None
+        self.answers[message_id] = response_id
+        if message_id in self.early:
+            serial = self.early.pop(message_id)
+            self.note_cancel(CancelEvent(response_id=response_id, id=serial))
+        return message_id, self.inputs.get(message_id)
 
     def note_cancel(self, event: CancelEvent) -> None:
         """Remember a cancel until its response ends."""

@@ -236,6 +236,8 @@ def _check(settings: Settings) -> None:
         raise ValueError("granularity must be 'response' or 'token'")
     if settings.dialect not in ("native", "ai-transport"):
         raise ValueError("dialect must be 'native' or 'ai-transport'")
+    if settings.dialect == "ai-transport" and settings.granularity != "response":
+        raise ValueError("the dialect 'ai-transport' needs granularity 'response'")
     if not (settings.key or settings.token or settings.auth_url or settings.auth_callback):
         raise ValueError(
             "an Ably URL needs a key (ably://APP.KEY:SECRET or ably://?key_env=ABLY_API_KEY),"

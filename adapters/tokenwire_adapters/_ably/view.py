@@ -101,6 +101,7 @@ class View:
         self.records: dict[str, Record] = {}
         self.missing: set[str] = set()
         self._singles: OrderedDict[str, None] = OrderedDict()
+        self.inputs: dict[str, str] = {}  # what AI Transport's clients sent: the response to it
         self._joiner = Joiner()
         self._hydrating = False
 
@@ -145,6 +146,9 @@ class View:
             return []
         record = self.records[response_id] = Record(response_id, fence, msg.serial)
         record.assembler.apply(start, channel=self.channel)
+        answered = msg.headers.get("input")
+        if isinstance(answered, str):
+            self.inputs[answered] = response_id
         return [start]
 
     def forget(self, response_id: str) -> None:
@@ -155,7 +159,7 @@ class View:
     # -- others' messages
 
     def _foreign(self, msg: Msg) -> list[Event]:
-        control = foreign_control(msg)
+        control = foreign_control(msg, self.inputs)
         if control is not None:
             return [control] if self._is_new(msg.serial) else []
         response_id = Foreign.response_id(msg)
@@ -269,6 +273,8 @@ class View:
         payload: Any = None
         if headers.get("payload"):
             payload = self._joiner.payload(msg)
+            if headers["payload"] == "raw":
+                payload = {"data": msg.data}
             if not isinstance(payload, dict):
                 return
             text, offset = "", 0

@@ -39,7 +39,7 @@ from tokenwire_adapters._ably.wire import (
     text_crc,
 )
 
-__all__ = ["RESERVE", "ResponseWriter", "Sending", "Writer"]
+__all__ = ["RESERVE", "ResponseWriter", "Sending", "Sent", "Writer"]
 
 RESERVE = 2048  # bytes of a message for headers that come later
 _MOST_HEADERS = 16_384
@@ -252,7 +252,7 @@ class Writer(ABC):
         room = self._sending.settings.max_message - 4096
         for result in results:
             key = f"{self.fence}-result-{result.call_id}"
-            for message in single_messages(result, key, room):
+            for message in self._result_messages(result, key, room):
                 await self._sending.pace.wait()
                 task = self._sending.create(channel, message, "publishing a tool result")
                 task.add_done_callback(lambda done, of=result.call_id: self._told_of(of, done))
@@ -260,12 +260,15 @@ class Writer(ABC):
             self._told.add(result.call_id)
         return tasks
 
+    def _result_messages(self, result: ToolResultEvent, key: str, room: int) -> list[Message]:
+        return single_messages(result, key, room)
+
     def _told_of(self, call_id: str, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:
             self._told.discard(call_id)
 
 
-class _Sent:
+class Sent:
     """One message of a response.
 
     :ivar base: where its text begins in its part; `length` and `size` (bytes) are what it has.
@@ -276,6 +279,8 @@ class _Sent:
         "base",
         "closed",
         "crc",
+        "extras",
+        "last",
         "length",
         "message_id",
         "name",
@@ -298,6 +303,8 @@ class _Sent:
         self.payload: tuple[Any, dict[str, Any]] | None = None
         self.suspect = False
         self.closed = False  # takes no more text
+        self.extras: dict[str, Any] | None = None  # where they are always the same
+        self.last: asyncio.Task[Any] | None = None  # the operation begun last
 
 
 class ResponseWriter(Writer):
@@ -307,10 +314,12 @@ class ResponseWriter(Writer):
     a snapshot) replaces it by an update with the whole text.
     """
 
+    head_takes_text = True
+
     def __init__(self, entry: Entry, sending: Sending) -> None:
         super().__init__(entry, sending)
-        self._sent: list[_Sent] = []
-        self._head = _Sent("", "response", None, 0)
+        self._sent: list[Sent] = []
+        self._head = Sent("", "response", None, 0)
         self._start: dict[str, Any] = {}
 
     async def _send(
@@ -327,6 +336,12 @@ class ResponseWriter(Writer):
         tasks: list[asyncio.Task[Any]] = []
         if any(sent.suspect for sent in self._sent):
             tasks += await self._repair(channel)
+        return await self._go_on(channel, entry, tasks)
+
+    async def _go_on(
+        self, channel: Any, entry: Entry, tasks: list[asyncio.Task[Any]]
+    ) -> list[asyncio.Task[Any]]:
+        """Send what Ably does not have yet."""
         results = self._new_results()
         end = entry.events[-1] if isinstance(entry.events[-1], EndEvent) else None
         if end is not None and (self._ended or not self.assembler.ended):
@@ -360,17 +375,17 @@ class ResponseWriter(Writer):
 
     # -- what is to be written
 
-    def _plan(self) -> list[tuple[_Sent, str]]:
+    def _plan(self) -> list[tuple[Sent, str]]:
         """The text that is not yet in a message, and the messages it goes to."""
-        work: list[tuple[_Sent, str]] = []
+        work: list[tuple[Sent, str]] = []
         if self._head.serial is None and self.assembler.parts:
-            kind, key = self._head_part()
-            if key != 0 or kind != "text":
+            if not self.head_takes_text or self._first_kind() != "text":
                 work.append((self._head, ""))
         elif self._head.serial is None:
             work.append((self._head, ""))
+        work += [(s, "") for s in self._sent if s.payload is not None and s.serial is None]
         covered: dict[int, int] = {}
-        last: dict[int, _Sent] = {}
+        last: dict[int, Sent] = {}
         for sent in self._sent:
             if sent.part is not None:
                 covered[sent.part] = sent.base + sent.length
@@ -382,20 +397,20 @@ class ResponseWriter(Writer):
             work += self._plan_part(part, have, last.get(part))
         return work
 
-    def _head_part(self) -> tuple[str, int]:
+    def _first_kind(self) -> str:
         part = self._part(0)
         bare = part.name is None and part.call_id is None and part.data is None
-        return (part.kind if bare else "", 0)
+        return part.kind if bare else ""
 
     def _part(self, index: int) -> Part:
         return self.assembler.response.parts[index]
 
-    def _plan_part(self, index: int, have: int, last: _Sent | None) -> list[tuple[_Sent, str]]:
+    def _plan_part(self, index: int, have: int, last: Sent | None) -> list[tuple[Sent, str]]:
         part = self._part(index)
-        work: list[tuple[_Sent, str]] = []
+        work: list[tuple[Sent, str]] = []
         if last is None:
             bare = part.name is None and part.call_id is None and part.data is None
-            if part.kind == "text" and bare and self._head.part is None:
+            if self.head_takes_text and part.kind == "text" and bare and self._head.part is None:
                 last = self._head
                 last.part = index
             else:
@@ -423,16 +438,16 @@ class ResponseWriter(Writer):
             have += len(piece)
         return work
 
-    def _new(self, part: int, kind: str, base: int) -> _Sent:
+    def _new(self, part: int, kind: str, base: int) -> Sent:
         name = "response" if kind == "text" else kind
-        sent = _Sent(f"{self.fence}-{len(self._sent)}", name, part, base)
+        sent = Sent(f"{self.fence}-{len(self._sent)}", name, part, base)
         self._sent.append(sent)
         return sent
 
-    def _payload(self, index: int, part: Part) -> list[tuple[_Sent, str]]:
+    def _payload(self, index: int, part: Part) -> list[tuple[Sent, str]]:
         """Messages that carry the data of a part."""
         key = f"{self.fence}-data-{index}"
-        work: list[tuple[_Sent, str]] = []
+        work: list[tuple[Sent, str]] = []
         for data, more in pieces_of({"data": part.data}, key, self._room):
             sent = self._new(index, part.kind, 0)
             sent.payload = (data, {"payload": 1, **more})
@@ -446,7 +461,7 @@ class ResponseWriter(Writer):
 
     # -- writing
 
-    def _message_headers(self, sent: _Sent, end: EndEvent | None) -> dict[str, Any]:
+    def _message_headers(self, sent: Sent, end: EndEvent | None) -> dict[str, Any]:
         told = self._headers()
         if sent is self._head:
             told |= self._start
@@ -462,8 +477,11 @@ class ResponseWriter(Writer):
             told |= self._end_headers(end)
         return told
 
+    def _extras(self, sent: Sent, end: EndEvent | None) -> dict[str, Any]:
+        return {"headers": self._message_headers(sent, end)}
+
     async def _write(
-        self, channel: Any, sent: _Sent, text: str, end: EndEvent | None
+        self, channel: Any, sent: Sent, text: str, end: EndEvent | None
     ) -> asyncio.Task[Any]:
         """Add text to a message, making it where it is not there."""
         if sent.serial is not None:
@@ -473,7 +491,7 @@ class ResponseWriter(Writer):
         sent.length += len(text)
         sent.size += size_of(text)
         sent.crc = text_crc(text, sent.crc)
-        extras = {"headers": self._message_headers(sent, end)}
+        extras = self._extras(sent, end)
         sending = self._sending
         if serial is None:
             data = text if sent.payload is None else sent.payload[0]
@@ -486,9 +504,10 @@ class ResponseWriter(Writer):
             await sending.pace.wait(serial)
             task = sending.append(channel, message, "appending to a response")
         task.add_done_callback(lambda done: self._look_at(sent, done))
+        sent.last = task
         return task
 
-    async def _serial(self, sent: _Sent) -> str:
+    async def _serial(self, sent: Sent) -> str:
         """The serial of a message that was published.
 
         :raises BackendUnavailable: when it was not: the response is to be repaired.
@@ -500,7 +519,7 @@ class ResponseWriter(Writer):
             raise BackendUnavailable("an earlier message of the response was not published")
         return sent.serial.result()
 
-    def _look_at(self, sent: _Sent, task: asyncio.Task[Any]) -> None:
+    def _look_at(self, sent: Sent, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:
             sent.suspect = True
         elif sent is self._head and sent.serial is task and self.first is None:
@@ -519,7 +538,7 @@ class ResponseWriter(Writer):
             elif sent.part is not None:
                 text = self._part(sent.part).text[sent.base : sent.base + sent.length]
             end = None  # it is sent again by itself, after all is right
-            extras = {"headers": self._message_headers(sent, end)}
+            extras = self._extras(sent, end)
             try:
                 serial = None if sent.serial is None else await self._serial(sent)
             except BackendUnavailable:
@@ -536,6 +555,7 @@ class ResponseWriter(Writer):
             message = Message(serial=serial, name=sent.name, data=text, extras=extras)
             await self._sending.pace.wait()
             task = self._sending.update(channel, message, "repairing a response")
+            sent.last = task
             task.add_done_callback(lambda done, sent=sent: self._look_at(sent, done))
             tasks.append(task)
         return tasks

@@ -17,6 +17,7 @@ from tokenwire.errors import (
 )
 from tokenwire.events import CancelEvent, Event, InputEvent, StartEvent
 from tokenwire_adapters._ably.cursors import show
+from tokenwire_adapters._ably.dialect import AiTransportWriter
 from tokenwire_adapters._ably.feed import Feed, Stand
 from tokenwire_adapters._ably.ledger import Ledger
 from tokenwire_adapters._ably.links import Link
@@ -86,8 +87,7 @@ class Writing:
         if writer is None or (begins and writer.done and writer.fence != entry.fence):
             if not begins:
                 raise ResponseUnknown(f"no response {response_id!r} is being written here")
-            made = TokenWriter if self._settings.granularity == "token" else ResponseWriter
-            writer = self._writers[key] = made(entry, self._sending)
+            writer = self._writers[key] = self._make(entry)
             self._trim()
         if writer.fence != entry.fence:
             raise Fenced(f"response {response_id!r} belongs to another producer")
@@ -99,6 +99,23 @@ class Writing:
         if writer.done and ledger is not None:
             ledger[1].cancels.pop(response_id, None)
         return Outcome(cursor=writer.cursor, cancel=None if writer.done else cancel)
+
+    def _make(self, entry: Entry) -> Writer:
+        if self._settings.dialect == "ai-transport":
+
+            async def answer(response_id: str, wanted: object) -> tuple[str, str | None] | None:
+                feed, ledger = self._ledger(entry.channel)
+                try:
+                    async with asyncio.timeout(_LEDGER_WAIT):
+                        await feed.ready()
+                except (BackendError, TimeoutError):
+                    pass  # without the right to read, a run has no input
+                return ledger.answer(response_id, wanted)
+
+            return AiTransportWriter(entry, self._sending, answer)
+        if self._settings.granularity == "token":
+            return TokenWriter(entry, self._sending)
+        return ResponseWriter(entry, self._sending)
 
     async def _claim(self, channel: str, writer: Writer) -> None:
         """Find out whether somebody else has the response's id already.

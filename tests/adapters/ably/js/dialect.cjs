@@ -1,0 +1,62 @@
+'use strict';
+// A page with Ably's own AI Transport, unmodified: its client session and the codec for the AI
+// SDK's messages. Steps come on stdin, one a line; answers go to stdout as JSON, one a line.
+
+const readline = require('node:readline');
+const { eventually, realtime } = require('./common.cjs');
+const { createClientSession } = require('@ably/ai-transport');
+const { createUIMessageCodec } = require('@ably/ai-transport/vercel');
+
+const codec = createUIMessageCodec();
+const sessions = {};
+const runs = {};
+
+function shown(session) {
+  return session.view.getMessages().map(({ message }) => message);
+}
+
+function textOf(message) {
+  return message?.parts.filter((part) => part.type === 'text').map((part) => part.text).join('') ?? '';
+}
+
+const steps = {
+  async open(who, how) {
+    const session = createClientSession({ client: realtime(who), channelName: 'ai:chat', codec });
+    await session.connect();
+    if (how === 'late') while (session.view.hasOlder()) await session.view.loadOlder();
+    sessions[who] = session;
+  },
+  async ask(who, question) {
+    const parts = [{ type: 'text', text: question }];
+    const user = codec.createUserMessage({ id: crypto.randomUUID(), role: 'user', parts });
+    runs[who] = await sessions[who].view.send(user);
+  },
+  async started(who) {
+    await runs[who].started;
+    return runs[who].runId;
+  },
+  async cancel(who) {
+    await runs[who].cancel();
+  },
+  async status(who, wanted) {
+    await eventually(() => runs[who].status === wanted);
+  },
+  async text(who, wanted) {
+    await eventually(() => textOf(shown(sessions[who]).at(-1)) === wanted);
+  },
+  async messages(who) {
+    return shown(sessions[who]);
+  },
+};
+
+(async () => {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const [step, ...rest] = line.split('\t');
+    try {
+      process.stdout.write(`${JSON.stringify({ done: (await steps[step](...rest)) ?? null })}\n`);
+    } catch (error) {
+      process.stdout.write(`${JSON.stringify({ error: `${error.stack ?? error}` })}\n`);
+    }
+  }
+  process.exit();
+})();

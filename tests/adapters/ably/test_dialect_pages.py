@@ -1,0 +1,165 @@
+"""Pages with Ably's own AI Transport show a Python agent's tokens, tools and reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.ably_server import ServerThread, Settings
+from tests.adapters.ably.places import sink
+from tests.adapters.ably.test_backend_pages import Page
+from tokenwire import Sink
+from tokenwire.events import InputEvent
+from tokenwire.testing import read_until
+
+TOKENS = [f" tök{i} 🙂" for i in range(60)]
+TEXT = "".join(TOKENS)
+
+
+@pytest.fixture
+def thread() -> Iterator[ServerThread]:
+    with ServerThread(settings=Settings(inbound_rate=None)) as made:
+        yield made
+
+
+@pytest.fixture
+def page(thread: ServerThread) -> Iterator[Page]:
+    made = Page(thread, "dialect.cjs", 22)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(thread: ServerThread) -> Iterator[Sink]:
+    with sink(thread, rate=0, retry=0.05, dialect="ai-transport") as made:
+        yield made
+
+
+def asked(agent: Sink) -> InputEvent:
+    """The newest question in the channel."""
+    watch = agent.watch("ai:chat", rewind="all", types={"input"})
+    event = read_until(watch, lambda event: True)[-1]
+    watch.close()
+    assert isinstance(event, InputEvent)
+    return event
+
+
+def check_whole(messages: list[dict[str, Any]]) -> None:
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    parts = messages[-1]["parts"]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    assert "".join(texts) == "Before." + TEXT
+    assert [p["text"] for p in parts if p["type"] == "reasoning"] == ["Let me think."]
+    (tool,) = [part for part in parts if part["type"] in ("tool-weather", "dynamic-tool")]
+    assert tool["toolCallId"] == "call-1"
+    assert tool["input"] == {"city": "Oslo"}
+    assert tool["output"] == {"degrees": 4}
+    assert tool["state"] == "output-available"
+    (chart,) = [part for part in parts if part["type"] == "data-chart"]
+    assert chart["data"] == {"points": [1, 2]}
+
+
+@pytest.mark.parametrize("trouble", ["", "nack_every", "disconnect_every"])
+def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "How is the weather?")
+    question = asked(agent)
+    assert (question.name, question.sender) == ("message", "user")
+    assert question.data["text"] == "How is the weather?"
+    if trouble:
+        thread.fault(trouble, 10 if trouble == "nack_every" else 0.3, **{})
+    with agent.respond("ai:chat", response_id="r", metadata={"input": question.id}) as response:
+        response.write("Let me think.", kind="reasoning")
+        response.write("Before.")
+        call = response.tool_call("weather", "call-1", '{"city"')
+        agent.flush(30)
+        call.write(': "Oslo"}')
+        response.tool_result("call-1", {"degrees": 4}, name="weather")
+        response.data("chart", {"points": [1, 2]})
+        for step, token in enumerate(TOKENS):
+            response.write(token)
+            if step % 10 == 0:
+                agent.flush(30)
+            if step == 30 and not trouble:
+                page.do("open", "reloaded", "late")
+                page.do("text", "reloaded", "Before." + "".join(TOKENS[:31]))
+        thread.fault("disconnect_every", 0)
+        response.finish("stop")
+    assert response.wait(60).status in ("delivered", "recovered")
+    page.do("started", "user")
+    page.do("status", "user", "complete")
+    page.do("text", "user", "Before." + TEXT)
+    check_whole(page.do("messages", "user"))
+    page.do("open", "late", "late")
+    page.do("text", "late", "Before." + TEXT)
+    check_whole(page.do("messages", "late"))
+    (kept,) = agent.history("ai:chat").items
+    assert (kept.text, kept.reasoning, kept.state) == (
+        "Before." + TEXT,
+        "Let me think.",
+        "complete",
+    )
+    assert kept.tool_results[0].output == {"degrees": 4}
+    assert kept.parts[3].data == {"points": [1, 2]}
+
+
+def test_a_page_cancels(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "Go on for ever.")
+    asked(agent)
+    response = agent.respond("ai:chat", response_id="r")
+    response.write("on and on")
+    assert agent.flush(30)
+    assert page.do("started", "user") == "r"
+    page.do("text", "user", "on and on")
+    page.do("cancel", "user")
+    assert response.wait(60).status == "delivered"
+    assert response.cancelled
+    page.do("status", "user", "cancelled")
+    assert agent.history("ai:chat").items[0].state == "cancelled"
+    page.do("open", "late", "late")
+    page.do("text", "late", "on and on")
+
+
+def test_a_cancel_before_the_run_begins(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "No, forget it.")
+    question = asked(agent)
+    page.do("cancel", "user")
+    response = agent.respond("ai:chat", metadata={"input": question.id})
+    response.write("never mind")
+    assert response.wait(60).status == "delivered"
+    assert response.cancelled
+    page.do("status", "user", "cancelled")
+
+
+def test_a_failure(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "Fail, please.")
+    asked(agent)
+    with agent.respond("ai:chat") as response:
+        response.write("so far")
+        response.fail("the model is away")
+    response.wait(60)
+    page.do("started", "user")
+    page.do("status", "user", "error")
+    page.do("text", "user", "so far")
+
+
+def test_a_conversation_goes_on(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    for number in range(3):
+        page.do("ask", "user", f"Question {number}?")
+        watch = agent.watch("ai:chat", rewind="all", types={"input"})
+        wanted = f"Question {number}?"
+        event = read_until(watch, lambda e, wanted=wanted: e.data.get("text") == wanted)[-1]
+        watch.close()
+        with agent.respond("ai:chat", metadata={"input": event.id}) as response:
+            response.write(f"Answer {number}.")
+        assert response.wait(60).status == "delivered"
+        page.do("text", "user", f"Answer {number}.")
+    page.do("open", "late", "late")
+    roles = [message["role"] for message in page.do("messages", "late")]
+    assert roles == ["user", "assistant"] * 3
