@@ -1,0 +1,62 @@
+"""Real LlamaIndex models against recorded replies, with the handler watching."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import tokenwire
+from tokenwire_adapters import llama_index as adapter
+from tokenwire_adapters._llama_index import spans
+from tokenwire_adapters._sdk import _claims
+from tokenwire_adapters.llama_index import TokenwireEventHandler
+
+_names = itertools.count()
+
+
+@pytest.fixture
+def sink() -> Iterator[tokenwire.Sink]:
+    """A sink that raises what goes wrong in it (LlamaIndex swallows it; the response lacks it)."""
+    with tokenwire.open_sink(f"memory://llama-index-{next(_names)}", strict=True) as sink:
+        yield sink
+
+
+def deaf() -> None:
+    """Have the SDKs listened to no more."""
+    for name in _claims._tried:
+        module: Any = __import__(f"tokenwire_adapters.{name}", fromlist=["_SDK"])
+        module._SDK._claims = False
+        module.hear_all(None)
+    _claims._tried.clear()
+
+
+@pytest.fixture(params=["events and tap", "events"])
+def stop_provider(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "events and tap")
+
+
+@pytest.fixture
+def handler(sink: tokenwire.Sink, stop_provider: bool) -> Iterator[TokenwireEventHandler]:
+    handler = TokenwireEventHandler(sink, channel="c", stop_provider=stop_provider)
+    root = spans.root_dispatcher()
+    root.add_event_handler(handler)
+    yield handler
+    root.event_handlers = [each for each in root.event_handlers if each is not handler]
+    deaf()
+    # Whatever a test did: nothing is left behind.
+    assert not adapter._calls
+    assert tokenwire.context.current_claim() is None
+
+
+@pytest.fixture
+def responses(sink: tokenwire.Sink) -> Callable[[], list[tokenwire.Response]]:
+    """The responses of the channel, oldest first."""
+
+    def read() -> list[tokenwire.Response]:
+        assert sink.flush(30)
+        return list(reversed(sink.history("c").items))
+
+    return read

@@ -1,0 +1,386 @@
+"""Chat engines, query engines, agents: each token once, in the right run, with tool results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.instrumentation.dispatcher import instrument_tags
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import CustomQueryEngine
+from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.llms.openai import OpenAI
+
+import tokenwire
+from tests.support import recordings
+from tests.support.frameworks import await_until, wait_until
+from tests.support.replay import Gate, Replay, Reply
+from tokenwire_adapters._llama_index import spans
+from tokenwire_adapters._provider import Provider, serve_in_thread
+from tokenwire_adapters.llama_index import TokenwireEventHandler, hear_all
+
+from . import models
+
+pytestmark = [
+    # LlamaIndex leaves clients of loops that have ended unclosed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+Responses = Callable[[], list[tokenwire.Response]]
+TEXT = recordings.named("chat-text")
+SOME = 6
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with serve_in_thread(pace=0) as provider:
+        yield provider
+
+
+def llm(provider: Provider) -> OpenAI:
+    return OpenAI(model="gpt-4o", api_base=provider.base_url, api_key="k", max_retries=0)
+
+
+def get_weather(city: str) -> str:
+    """Look the weather up."""
+    if city == "Atlantis":
+        raise ValueError("no such city")
+    return f"sunny in {city}"
+
+
+def _agent(provider: Provider, **options: Any) -> FunctionAgent:
+    return FunctionAgent(tools=[get_weather], llm=llm(provider), **options)
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_function_agent(provider: Provider, streaming: bool, responses: Responses) -> None:
+    await _agent(provider, streaming=streaming).run("What is the weather in Paris?")
+    asks, answers = responses()
+    assert asks.run == answers.run
+    assert asks.run.startswith("FunctionAgent.run-")
+    (call,) = asks.tool_calls
+    (result,) = asks.tool_results
+    assert (call.name, call.text) == ("get_weather", '{"city":"Paris"}')
+    assert (result.call_id, result.output) == (call.call_id, "sunny in Paris")
+    assert "sunny in Paris" in answers.text
+    assert (asks.finish_reason, answers.finish_reason) == ("tool_calls", "stop")
+
+
+@pytest.mark.usefixtures("handler")
+async def test_a_tool_that_fails(provider: Provider, responses: Responses) -> None:
+    await _agent(provider).run("What is the weather in Atlantis?")
+    (result,) = responses()[0].tool_results
+    assert "no such city" in (result.error or "")
+
+
+@pytest.mark.usefixtures("handler")
+def test_chat_engine(provider: Provider, responses: Responses) -> None:
+    engine = SimpleChatEngine.from_defaults(llm=llm(provider))
+    told = "".join(engine.stream_chat("hi").response_gen)
+    (response,) = wait_until(lambda: [each for each in responses() if each.ended])
+    assert (response.state, response.text) == ("complete", told)
+    assert (response.run or "").startswith("SimpleChatEngine.stream_chat-")
+    assert engine.chat("again").response == responses()[1].text
+
+
+@pytest.mark.usefixtures("handler")
+async def test_async_chat_engine(provider: Provider, responses: Responses) -> None:
+    engine = SimpleChatEngine.from_defaults(llm=llm(provider))
+    told = [token async for token in (await engine.astream_chat("hi")).async_response_gen()]
+    (response,) = await await_until(lambda: [each for each in responses() if each.ended])
+    assert (response.state, response.text) == ("complete", "".join(told))
+
+
+@pytest.mark.usefixtures("handler")
+def test_query_engine(provider: Provider, responses: Responses) -> None:
+    synthesizer = get_response_synthesizer(
+        llm=llm(provider), streaming=True, response_mode=ResponseMode.COMPACT
+    )
+
+    class Engine(CustomQueryEngine):
+        def custom_query(self, query_str: str) -> Any:
+            return synthesizer.synthesize(query_str, [NodeWithScore(node=TextNode(text="a fact"))])
+
+    told = "".join(Engine().query("why?").response_gen)  # type: ignore[union-attr]
+    (response,) = responses()
+    assert (response.state, response.text) == ("complete", told)
+    assert (response.run or "").startswith("Engine.query-")
+
+
+@pytest.mark.usefixtures("handler")
+def test_models_that_do_not_stream(responses: Responses) -> None:
+    model = MockLLM()
+    model.complete("Hel lo")
+    model.chat(models.HI)
+    models.stream_complete(model)
+    models.stream_chat(model)
+    one, two, three, four = responses()
+    assert one.text == "Hel lo"
+    assert two.text
+    assert three.text == "hi"
+    assert four.text == two.text
+    assert {each.state for each in responses()} == {"complete"}
+
+
+@pytest.mark.usefixtures("handler")
+def test_tags(provider: Provider, sink: tokenwire.Sink, responses: Responses) -> None:
+    with instrument_tags({"nostream": True}):
+        models.stream_chat(llm(provider))
+    assert responses() == []
+    handler = next(
+        each
+        for each in spans.root_dispatcher().event_handlers
+        if isinstance(each, TokenwireEventHandler)
+    )
+    handler._channel = None
+    with instrument_tags({"thread_id": "t-7"}):
+        models.stream_chat(llm(provider))
+    assert len(sink.history("t-7").items) == 1
+
+
+def test_a_handler_for_everything(
+    handler: TokenwireEventHandler, provider: Provider, sink: tokenwire.Sink, responses: Responses
+) -> None:
+    hear_all(TokenwireEventHandler(sink, channel="every", stop_provider=False))
+    try:
+        models.stream_chat(llm(provider))
+    finally:
+        hear_all(None)
+    assert len(responses()) == 1
+    assert sink.history("every").items == ()
+
+
+@pytest.mark.usefixtures("handler")
+def test_two_streams_side_by_side(responses: Responses) -> None:
+    """LlamaIndex opens a stream when it is read: by then another call has set its claim."""
+    one, two = recordings.named("chat-text"), recordings.named("chat-escapes")
+    with Replay(one.body) as first, Replay(two.body) as second:
+        a = models.model("chat", first).stream_chat(models.HI)
+        b = models.model("chat", second).stream_chat(models.HI)
+        left = [iter(a), iter(b)]
+        while left:
+            left = [stream for stream in left if next(stream, None) is not None]
+    assert {each.text for each in responses()} == {one.expected.text, two.expected.text}
+    assert len(responses()) == 2
+
+
+# -- the ways a stream can end
+
+
+class Oops(Exception):
+    """What a consumer raises."""
+
+
+def broken_off(model: Any) -> None:
+    for response in model.stream_chat(models.HI):
+        if response.delta:
+            break
+
+
+def closed(model: Any) -> None:
+    stream = model.stream_chat(models.HI)
+    next(stream)
+    stream.close()
+
+
+def left_with(model: Any) -> None:
+    with contextlib.closing(model.stream_chat(models.HI)) as stream:
+        next(stream)
+
+
+def raised(model: Any) -> None:
+    with pytest.raises(Oops):
+        for _ in model.stream_chat(models.HI):
+            raise Oops
+
+
+def collected(model: Any) -> None:
+    cycle: list[Any] = [model.stream_chat(models.HI)]
+    next(cycle[0])
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+
+
+async def abroken_off(model: Any) -> None:
+    async for response in await model.astream_chat(models.HI):
+        if response.delta:
+            break
+
+
+async def aclosed(model: Any) -> None:
+    stream = await model.astream_chat(models.HI)
+    await anext(stream)
+    await stream.aclose()
+
+
+async def araised(model: Any) -> None:
+    with pytest.raises(Oops):
+        async for _ in await model.astream_chat(models.HI):
+            raise Oops
+
+
+async def acancelled(model: Any) -> None:
+    read = asyncio.Event()
+
+    async def consume() -> None:
+        async for response in await model.astream_chat(models.HI):
+            if response.delta:
+                read.set()
+
+    task = asyncio.create_task(consume())
+    await read.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def acancelled_agent(model: Any) -> None:
+    run = FunctionAgent(tools=[get_weather], llm=model).run("hi")
+    await asyncio.sleep(0)
+    async for event in run.stream_events():
+        if getattr(event, "delta", ""):
+            break
+    await run.cancel_run()
+    with contextlib.suppress(BaseException):
+        await run
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize(
+    "way",
+    [broken_off, closed, left_with, raised, collected]
+    + [abroken_off, aclosed, araised, acancelled, acancelled_agent],
+    ids=lambda way: way.__name__,
+)
+async def test_endings(way: Any, responses: Responses) -> None:
+    async with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
+        done = way(models.model("chat", replay))
+        if done is not None:
+            await done
+        (response,) = await await_until(lambda: [each for each in responses() if each.ended])
+        await replay.wait_closed_early_async()
+    assert response.state == "cancelled"
+    assert TEXT.expected.text.startswith(response.text)
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("way", models.WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(recordings.named("chat-error").body),
+        Reply(TEXT.body, drop_after=SOME),
+        Reply(b'{"error": {"message": "no such model"}}', status=404),
+    ],
+    ids=["provider error", "dropped connection", "refused"],
+)
+async def test_failures(reply: Reply, way: Any, responses: Responses) -> None:
+    with Replay(reply) as replay, pytest.raises(Exception):  # noqa: B017
+        await models.run(way, models.model("chat", replay))
+    (response,) = responses()
+    assert response.state == "failed"
+    assert response.error
+
+
+# -- a watcher cancels
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("stop_provider", [True], indirect=True)
+@pytest.mark.parametrize("way", models.WAYS, ids=lambda way: way.__name__)
+async def test_a_cancel_stops_the_provider(
+    way: Any, sink: tokenwire.Sink, responses: Responses
+) -> None:
+    async with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
+
+        async def call() -> None:
+            try:
+                await models.run(way, models.model("chat", replay))
+            finally:
+                await replay.wait_async(lambda: replay.exchanges[0].outcome != "running")
+
+        calling = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(call())))
+        (response,) = await await_until(lambda: [e for e in sink.history("c").items if e.text])
+        assert (await sink.acancel("c", response.id)).state == "cancelled"
+        with pytest.raises(tokenwire.ResponseCancelled):
+            await calling
+        await replay.wait_closed_early_async()
+    (response,) = responses()
+    assert response.state == "cancelled"
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("stop_provider", [True], indirect=True)
+async def test_a_cancel_ends_the_agent(sink: tokenwire.Sink, responses: Responses) -> None:
+    async with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
+        run = FunctionAgent(tools=[get_weather], llm=models.model("chat", replay)).run("hi")
+        (response,) = await await_until(lambda: [e for e in sink.history("c").items if e.text])
+        assert (await sink.acancel("c", response.id)).state == "cancelled"
+        with pytest.raises(Exception, match="cancelled"):
+            await run
+        await replay.wait_closed_early_async()
+        assert len(replay.exchanges) == 1
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("stop_provider", [False], indirect=True)
+def test_without_the_tap_the_model_goes_on_unseen(
+    sink: tokenwire.Sink, responses: Responses
+) -> None:
+    gate = Gate(SOME)
+    with Replay(Reply(TEXT.body, gate=gate)) as replay:
+        stream = models.model("chat", replay).stream_chat(models.HI)
+        for _ in range(SOME):
+            next(stream)
+        assert sink.cancel("c", responses()[0].id).state == "cancelled"
+        gate.open()
+        assert list(stream)[-1].message.content == TEXT.expected.text
+    (response,) = responses()
+    assert response.state == "cancelled"
+    assert len(response.text) < len(TEXT.expected.text)
+
+
+# -- nothing of ours breaks the agent
+
+
+class _Raising:
+    strict = False
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name} today")
+
+
+@pytest.mark.parametrize("stop_provider", [True, False])
+async def test_a_sink_that_raises(
+    provider: Provider, stop_provider: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tokenwire_adapters import llama_index as adapter
+
+    from .conftest import deaf
+
+    adapter._reporter._logged_at.clear()
+    sink: Any = _Raising()
+    handler = TokenwireEventHandler(sink, channel="c", stop_provider=stop_provider)
+    root = spans.root_dispatcher()
+    root.add_event_handler(handler)
+    try:
+        with caplog.at_level(logging.WARNING, "tokenwire"):
+            told = await _agent(provider).run("What is the weather in Paris?")
+    finally:
+        root.event_handlers = [each for each in root.event_handlers if each is not handler]
+        deaf()
+        adapter._calls.clear()
+    assert "sunny in Paris" in str(told)
+    assert "tokenwire" in caplog.text
