@@ -85,7 +85,7 @@ class Log:
         return [*self.snapshots(at), *self.events[at:]]
 
     def snapshots(self, at: int, begin: int = 0) -> list[Event]:
-        """What changed from `begin` to `at`, as backends replay it: at its last place in the log."""
+        """What changed from `begin` to `at`, as backends replay it: where it was written last."""
         found: dict[str, Event | None] = {}
         for index, event in enumerate(self.events[begin:at]):
             single = isinstance(event, ToolResultEvent | DataEvent)

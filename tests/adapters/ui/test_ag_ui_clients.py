@@ -1,0 +1,242 @@
+"""Unmodified `HttpAgent`s of AG-UI, with their verifier on, on Python agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+import tokenwire
+from tests.adapters.gateway.support import Server, serving
+from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.pages import PATIENCE, Pages, pages
+from tokenwire_adapters._provider import Provider
+from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
+from tokenwire_adapters.asgi import Gateway
+
+LONG = "tell me a long story"
+SLOW = 30.0
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Pages]:
+    async with pages("ag_ui.mjs", SUPPRESS_TRANSFORMATION_WARNINGS="") as node:
+        yield node
+
+
+@pytest.fixture
+def agent(provider: Provider) -> Agent:
+    return Agent(provider)
+
+
+@pytest.fixture
+def server(sink: tokenwire.Sink, agent: Agent) -> Iterator[Server]:
+    app = Starlette(routes=AgentRoutes(sink, agent).routes)
+    app.mount("/tokenwire", Gateway(sink))
+    with serving(app) as server:
+        yield server
+
+
+def text_of(messages: list[dict[str, Any]]) -> str:
+    return "".join(each.get("content") or "" for each in messages if each["role"] == "assistant")
+
+
+async def ask(page: Pages, server: Server, text: str, *, tab: int = 1) -> None:
+    await page.do("open", tab=tab, url=f"{server.url}/agent", thread="t1")
+    await page.do("say", tab=tab, id="u1", text=text)
+    await page.do("run", tab=tab)
+
+
+async def the_response(sink: tokenwire.Sink) -> tokenwire.Response:
+    """The newest response that a model wrote."""
+    return next(each for each in (await sink.ahistory("t1")).items if each.parts)
+
+
+def fine(told: dict[str, Any]) -> dict[str, Any]:
+    assert told.get("error") is None
+    assert told["warnings"] == []
+    return told
+
+
+async def test_run_and_stream(page, server, sink, agent):
+    await ask(page, server, "hello there")
+    told = fine(await page.do("done", tab=1))
+    response = await the_response(sink)
+    user, reasoning, answer = told["messages"]
+    assert user["id"] == "u1"
+    assert (reasoning["role"], reasoning["content"]) == ("reasoning", response.reasoning)
+    assert (answer["id"], answer["content"]) == (response.id, response.text)
+    assert told["last"]["type"] == "RUN_FINISHED"
+    assert told["last"]["outcome"] == {"type": "success"}
+    assert told["last"]["usage"][0]["outputTokens"] > 0
+    assert "MESSAGES_SNAPSHOT" not in told["events"]
+    assert agent.turns[0].text == "hello there"
+
+
+async def test_a_tool_is_called_and_answered(page, server, sink):
+    await ask(page, server, "What is the weather in São Paulo?")
+    told = fine(await page.do("done", tab=1))
+    roles = [each["role"] for each in told["messages"] if each["role"] != "reasoning"]
+    assert roles == ["user", "assistant", "tool", "assistant"]
+    (call,) = next(each for each in told["messages"] if each.get("toolCalls"))["toolCalls"]
+    assert call["function"]["name"] == "get_weather"
+    result = next(each for each in told["messages"] if each["role"] == "tool")
+    assert result["toolCallId"] == call["id"]
+    assert '"clear"' in result["content"]
+    assert text_of(told["messages"])
+
+
+async def test_reload_and_join(page, server, sink, provider):
+    provider.pace = SLOW
+    await ask(page, server, LONG)
+    await page.do("text", tab=1, length=20)
+    await page.do("abort", tab=1)  # a page that goes
+    await page.do("done", tab=1)
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=2)
+    await page.do("text", tab=2, length=20)
+    provider.pace = 0
+    told = fine(await page.do("done", tab=2))
+    response = await the_response(sink)
+    assert response.state == "complete"
+    assert [each["role"] for each in told["messages"]] == ["user", "reasoning", "assistant"]
+    assert told["messages"][0]["content"] == LONG
+    assert text_of(told["messages"]) == response.text
+    assert told["events"][:2] == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
+
+
+async def test_a_client_that_has_a_part_joins(page, server, sink, provider):
+    """What it has is replaced, not added to."""
+    provider.pace = SLOW
+    await ask(page, server, LONG)
+    await page.do("text", tab=1, length=20)
+    await page.do("abort", tab=1)
+    had = (await page.do("done", tab=1))["messages"]
+    assert text_of(had)
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1", messages=had)
+    await page.do("run", tab=2)
+    provider.pace = 0
+    told = fine(await page.do("done", tab=2))
+    response = await the_response(sink)
+    assert [each["id"] for each in told["messages"]] == [each["id"] for each in had]
+    assert text_of(told["messages"]) == response.text
+    assert told["messages"][1]["content"] == response.reasoning
+
+
+async def test_join_when_nothing_is_under_way(page, server, sink):
+    await ask(page, server, "hello there")
+    first = fine(await page.do("done", tab=1))
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=2)
+    told = fine(await page.do("done", tab=2))
+    assert told["messages"] == first["messages"]
+    assert told["events"] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        assert (await client.get("/agent/t1/stream")).status_code == 204
+
+
+async def test_the_same_run_again_is_the_same_run(page, server, sink, provider):
+    """A client that repeats its request, since its connection broke, does not run twice."""
+    provider.pace = SLOW
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    await page.do("say", tab=1, id="u1", text=LONG)
+    await page.do("run", tab=1, runId="run-7")
+    await page.do("text", tab=1, length=20)
+    await page.do("open", tab=2, url=f"{server.url}/agent", thread="t1")
+    await page.do("say", tab=2, id="u1", text=LONG)
+    await page.do("run", tab=2, runId="run-7")
+    await page.do("text", tab=2, length=20)
+    provider.pace = 0
+    tabs = [fine(await page.do("done", tab=tab)) for tab in (1, 2)]
+    assert tabs[0]["messages"] == tabs[1]["messages"]
+    assert len([each for each in (await sink.ahistory("t1")).items if each.parts]) == 1
+
+
+async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider):
+    provider.pace = SLOW
+    await ask(page, server, LONG)
+    await page.do("text", tab=1, length=20)
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=2)
+    await page.do("text", tab=2, length=20)
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        answer = (await client.post("/agent/t1/stop")).raise_for_status().json()
+    assert answer["state"] == "cancelled"
+    for tab in (1, 2):
+        told = fine(await page.do("done", tab=tab))
+        assert told["last"]["outcome"] == {"type": "cancelled"}
+        assert text_of(told["messages"]) == (await the_response(sink)).text
+    with anyio.fail_after(PATIENCE):
+        while provider.records[-1].outcome != "closed_early":
+            await anyio.sleep(0.01)
+
+
+async def test_a_tool_of_the_page(page, server, sink, agent):
+    agent.here = False
+    await ask(page, server, "What is the weather in São Paulo?")
+    told = fine(await page.do("done", tab=1))
+    (call,) = told["messages"][-1]["toolCalls"]
+    assert told["last"]["outcome"]["pendingToolCallIds"] == [call["id"]]
+    message = {"id": "x1", "role": "tool", "toolCallId": call["id"], "content": str(REPORT)}
+    await page.do("add", tab=1, message=message)
+    await page.do("run", tab=1)
+    told = fine(await page.do("done", tab=1))
+    assert [m["role"] for m in told["messages"] if m["role"] != "reasoning"] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=2)
+    assert fine(await page.do("done", tab=2))["messages"] == told["messages"]
+
+
+async def test_state_and_failure(page, sink):
+    async def agent(turn: AgentTurn) -> None:
+        turn.state({"step": 1})
+        turn.response.write("I will ")
+        raise RuntimeError("no more money")
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await ask(page, server, "hm?")
+        told = await page.do("done", tab=1)
+    assert told["state"] == {"step": 1}
+    assert told["last"]["type"] == "RUN_ERROR"
+    assert "no more money" in told["last"]["message"]
+    assert text_of(told["messages"]) == "I will "
+    assert told["warnings"] == []
+
+
+async def test_the_gateways_format(page, server, sink):
+    with sink.respond("c1", run="nightly") as response:
+        response.write("It is ")
+        url = f"{server.url}/tokenwire/channels/c1/events"
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+            async with client.stream("GET", url, params={"format": "ag-ui"}) as stream:
+                response.write("done.")
+                response.finish()
+                body = (await stream.aread()).decode()
+    (told,) = (await page.do("read", streams=[body]))["results"]
+    assert text_of(fine(told)["messages"]) == "It is done."
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"threadId": "t", "runId": "r", "messages": [{"role": "nobody"}]}, 422),
+        ({"threadId": "t", "runId": "", "messages": []}, 400),
+        ({"threadId": "x" * 300, "runId": "r", "messages": []}, 400),
+        ([1], 422),
+    ],
+)
+async def test_what_is_no_input(server, body, status):
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        answer = await client.post("/agent", json=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
