@@ -146,6 +146,10 @@ class AiTransportWriter(ResponseWriter):
         for sent, text in self._plan():
             if sent.serial is None and sent.part is not None:
                 tasks += await self._close_streams(channel, sent.part)
+                if sent.payload is None and text:
+                    # Ably's decoder looks at the data of appends only, not at what a stream
+                    # is created with.
+                    tasks.append(await self._write(channel, sent, "", None))
             if sent.closed and sent.payload is None and text == "":
                 continue
             tasks.append(await self._write(channel, sent, text, None))

@@ -69,7 +69,7 @@ def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> N
     assert (question.name, question.sender) == ("message", "user")
     assert question.data["text"] == "How is the weather?"
     if trouble:
-        thread.fault(trouble, 10 if trouble == "nack_every" else 0.3, **{})
+        thread.fault(trouble, 10 if trouble == "nack_every" else 0.3)
     with agent.respond("ai:chat", response_id="r", metadata={"input": question.id}) as response:
         response.write("Let me think.", kind="reasoning")
         response.write("Before.")
@@ -103,6 +103,21 @@ def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> N
     )
     assert kept.tool_results[0].output == {"degrees": 4}
     assert kept.parts[3].data == {"points": [1, 2]}
+
+
+def test_a_long_answer_goes_on_in_another_stream(
+    thread: ServerThread, page: Page, agent: Sink
+) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "Tell me everything.")
+    asked(agent)
+    with agent.respond("ai:chat") as response:
+        for _ in range(100):
+            response.write("0123456789" * 150)
+    assert response.wait(60).status == "delivered"
+    page.do("text", "user", "0123456789" * 15000)
+    page.do("open", "late", "late")
+    page.do("text", "late", "0123456789" * 15000)
 
 
 def test_a_page_cancels(thread: ServerThread, page: Page, agent: Sink) -> None:
