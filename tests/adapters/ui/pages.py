@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,36 @@ class Pages:
         assert "ok" in answer, answer.get("failed")
         found: dict[str, Any] = answer["ok"]
         return found
+
+
+class Reader:
+    """The same without a loop, for tests that draw many examples."""
+
+    def __init__(self, script: str, **environment: str) -> None:
+        node = node_with(_FOLDER / "package.json")
+        self._process = subprocess.Popen(
+            [node.executable, str(node.script(_FOLDER / script))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **environment},
+        )
+
+    def read(self, streams: list[str], **fields: Any) -> list[dict[str, Any]]:
+        """What the client makes of streams."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        told = {"command": "read", "streams": streams, **fields}
+        stdin.write(json.dumps(told).encode() + b"\n")
+        stdin.flush()
+        answer = json.loads(stdout.readline())
+        assert "ok" in answer, answer.get("failed")
+        results: list[dict[str, Any]] = answer["ok"]["results"]
+        return results
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 @contextlib.asynccontextmanager
