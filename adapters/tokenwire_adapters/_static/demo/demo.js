@@ -30,7 +30,7 @@ let connections = [];
 
 function channelName() {
   const name = location.hash.slice(1);
-  if (/^[A-Za-z0-9_-]{1,48}$/.test(name) && name !== "question") return name;
+  if (/^[A-Za-z0-9_-]{1,48}$/.test(name)) return name;
   const made = `chat-${crypto.randomUUID().slice(0, 8)}`;
   history.replaceState(null, "", `#${made}`);
   return made;
@@ -168,6 +168,10 @@ stop.addEventListener("click", async () => {
   const turns = (view() === "wall" ? panes : panes.slice(0, 1)).flatMap((pane) => pane.streaming);
   await Promise.all(turns.map((turn) => turn.cancel()));
   stop.disabled = false;
+  question.focus();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the chat, nothing else
   question.focus();
 });
 $("fresh").addEventListener("click", () => {
