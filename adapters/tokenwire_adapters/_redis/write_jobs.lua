@@ -165,7 +165,7 @@ local function single(job)
       local known = redis.call('HGET', base .. part, idem)
       if known then
         local cursor, state = string.match(known, '^(%S+) ?(%S*)$')
-        return OK, cursor, state
+        return OK, cursor, state ~= '' and state or nil
       end
     end
   end
@@ -226,6 +226,7 @@ local function renew(job)
   local base, id, fence, ttl = job[2], job[3], job[4], job[5]
   local key = base .. ':r:' .. id
   local h = redis.call('HMGET', key, 'fence', 'state', 'cancel')
+  if not h[1] then return UNKNOWN end
   if h[1] ~= fence or h[2] ~= 'streaming' then return ENDED end
   local lease = now + ttl
   redis.call('HSET', key, 'lease', lease, 'ttl', ttl)

@@ -222,7 +222,9 @@ class Writing:
                 raise result
             if result.code == _FAILED:
                 raise translate(result.message, self._servers.target.shown)
-            states.append(LeaseState(lost=result.code != _OK, cancel=result.cancel))
+            unknown = result.code == _UNKNOWN
+            lost = result.code != _OK and not unknown
+            states.append(LeaseState(lost=lost, unknown=unknown, cancel=result.cancel))
         return states
 
     async def reap(self, base: str, response_ids: Sequence[str]) -> int:
