@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 from typing import Any
 
@@ -25,6 +27,19 @@ TOOLS: list[Any] = [
     }
 ]
 REPORT = {"sky": "clear", "celsius": 21}
+
+
+class Gate:
+    """What one thread opens, and tasks of another wait for."""
+
+    def __init__(self) -> None:
+        self._open: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def set(self) -> None:
+        self._open.set_result(None)
+
+    async def wait(self) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._open))
 
 
 class Agent:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.agents import REPORT, Agent, Gate
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.asgi import Gateway
@@ -148,7 +148,7 @@ async def test_nothing_to_resume(page, server):
 
 
 async def test_a_refresh_before_the_first_token(page, sink, provider):
-    thought = anyio.Event()
+    thought = Gate()
 
     async def agent(turn: ChatTurn) -> None:
         await thought.wait()
