@@ -264,19 +264,21 @@ class AiTransportWriter(ResponseWriter):
             return [Message(id=message.id, **named)]
         return messages
 
-    async def beat(self, ttl: float) -> None:
+    async def _beat(self, ttl: float) -> bool:
         self.lease = ttl
         async with self._gate:
             if self._head.serial is None or self._ended:
-                return
+                return True
             if self._pulse is None:
                 self._pulse = Sent(f"{self.fence}-pulse", "heartbeat", None, 0)
             try:
                 channel = await self._sending.link.channel(self.channel)
                 task = await self._write(channel, self._pulse, "", None)
             except BackendError:
-                return
+                return False
         try:
             self._took(await task)
         except BackendError:
             self._pulse = None  # another one will do
+            return False
+        return True

@@ -194,11 +194,11 @@ class TokenWriter(Writer):
     def _room(self) -> int:
         return self._sending.settings.max_message - 2 * RESERVE
 
-    async def beat(self, ttl: float) -> None:
+    async def _beat(self, ttl: float) -> bool:
         self.lease = ttl
         async with self._gate:
             if self._ended or self.first is None:
-                return
+                return True
             self._beats += 1
             message = self._message("heartbeat", "")
             message.id = f"{self.fence}-beat-{self._beats}"
@@ -206,11 +206,12 @@ class TokenWriter(Writer):
                 channel = await self._sending.link.channel(self.channel)
                 task = await self._post(channel, [message])
             except BackendError:
-                return
+                return False
         try:
             self._took(await task)
         except BackendError:
-            return
+            return False
+        return True
 
 
 def _batches(messages: Sequence[Message], room: int) -> list[list[Message]]:

@@ -377,10 +377,6 @@ class View:
             )
             assembler.apply(delta)
             events.append(delta)
-        elif part == assembler.parts:
-            opened = PartEvent(response_id=assembler.id, part=part, kind=kind)
-            assembler.apply(opened)
-            events.append(opened)
 
 
 def _place(msg: Msg) -> tuple[Any, ...]:

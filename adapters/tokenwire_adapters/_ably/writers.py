@@ -41,6 +41,7 @@ from tokenwire_adapters._ably.wire import (
 
 __all__ = ["RESERVE", "ResponseWriter", "Sending", "Sent", "Writer"]
 
+_BEATS = (0.05, 0.2, 0.5, 1.0)  # seconds between tries to give a sign of life
 RESERVE = 2048  # bytes of a message for headers that come later
 _MOST_HEADERS = 16_384
 
@@ -224,9 +225,17 @@ class Writer(ABC):
             told = end_headers(slim, self._extent())
         return told
 
-    @abstractmethod
     async def beat(self, ttl: float) -> None:
-        """Give a sign of life."""
+        """Give a sign of life; try again where Ably does not take it."""
+        begun = time.monotonic()
+        for pause in _BEATS:
+            if await self._beat(ttl) or time.monotonic() - begun + pause > ttl / 4:
+                return
+            await asyncio.sleep(pause)
+
+    @abstractmethod
+    async def _beat(self, ttl: float) -> bool:
+        """Give a sign of life, once; False where that went wrong."""
 
     def _new_results(self) -> list[ToolResultEvent]:
         """Tool results that Ably does not have yet."""
@@ -560,17 +569,19 @@ class ResponseWriter(Writer):
             tasks.append(task)
         return tasks
 
-    async def beat(self, ttl: float) -> None:
+    async def _beat(self, ttl: float) -> bool:
         self.lease = ttl
         async with self._gate:
             if self._head.serial is None or self._ended or self._head.suspect:
-                return
+                return True
             try:
                 channel = await self._sending.link.channel(self.channel)
                 task = await self._write(channel, self._head, "", None)
             except BackendError:
-                return
+                return False
         try:
             self._took(await task)
         except BackendError:
             self._head.suspect = True
+            return False
+        return True

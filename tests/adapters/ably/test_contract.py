@@ -32,3 +32,26 @@ class TestAbly(BackendContract):
             granularity=granularity,
             rate=0,
         )
+
+
+@pytest.mark.slow
+class TestAblyInTrouble(TestAbly):
+    """The same while one publish in ten is refused and all connections are cut twice a second."""
+
+    lease = 6.0
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        server = self.server.server
+        token = server.token("agent")
+        self.server.fault("nack_every", 10)
+        self.server.fault("disconnect_every", 0.5)
+        self.at_end(lambda: self.server.fault("disconnect_every", 0))
+        return lambda: AblyBackend(
+            token=token,
+            endpoint="127.0.0.1",
+            port=server.port,
+            tls=False,
+            granularity=granularity,
+            rate=0,
+            retry=0.05,
+        )
