@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -192,3 +193,45 @@ def test_signatures_and_encrypted_data_are_not_published(sink: Sink) -> None:
     for response in responses(sink, "c"):
         assert "encrypted" not in repr(response)
         assert "signature" not in repr(response)
+
+
+def _body(*events: dict[str, Any]) -> bytes:
+    message = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 5, "output_tokens": 1},
+    }
+    all_events = [{"type": "message_start", "message": message}, *events]
+    return b"".join(
+        b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode())
+        for event in all_events
+    )
+
+
+def test_usage_that_comes_in_two_halves(sink: Sink) -> None:
+    body = _body(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"input_tokens": None, "output_tokens": 3},
+        },
+        {"type": "message_stop"},
+    )
+    with Replay(body) as replay, client(replay) as on:
+        create(wrap(on, sink, channel="c"))
+    assert responses(sink, "c")[0].usage == {"input_tokens": 5, "output_tokens": 3}
+
+
+def test_usage_of_a_message_that_failed(sink: Sink) -> None:
+    error = {"type": "overloaded_error", "message": "Overloaded"}
+    with Replay(_body({"type": "error", "error": error})) as replay, client(replay) as on:
+        with contextlib.suppress(anthropic.APIError):
+            create(wrap(on, sink, channel="c"))
+    (response,) = responses(sink, "c")
+    assert response.state == "failed"
+    assert response.usage == {"input_tokens": 5, "output_tokens": 1}

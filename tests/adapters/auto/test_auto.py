@@ -4,8 +4,6 @@ import subprocess
 import sys
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 import tokenwire
@@ -100,14 +98,18 @@ def test_disabled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     assert responses(sink, "c") == []
 
 
-def test_uninstalling_puts_the_sdks_back(sink: Sink) -> None:
-    import gc
-
-    gc.collect()  # wrapped clients of other tests keep the patches in place
-    auto.install(sink)
-    auto.uninstall()
-    for places in (openai.Stream, openai.AsyncStream, anthropic.Stream, anthropic.AsyncStream):
-        assert not hasattr(places.__dict__["__stream__"], "__wrapped__")
+def test_uninstalling_puts_the_sdks_back() -> None:
+    _python(
+        """
+import anthropic, openai
+from tokenwire_adapters import auto
+streams = (openai.Stream, openai.AsyncStream, anthropic.Stream, anthropic.AsyncStream)
+auto.install()
+assert all(hasattr(place.__stream__, "__wrapped__") for place in streams)
+auto.uninstall()
+assert not any(hasattr(place.__stream__, "__wrapped__") for place in streams)
+"""
+    )
 
 
 @pytest.mark.parametrize("framework", ["openai", "anthropic", "langchain_core", "llama_index.core"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -192,3 +193,25 @@ def test_two_ways_at_once_publish_once(sink: Sink) -> None:
     assert len(responses(sink, "c")) == 1
     check(responses(sink, "c")[0], recording.expected)
     assert responses(sink, "other") == []
+
+
+def test_a_custom_tool_call(sink: Sink) -> None:
+    """The SDK has no class for one in a chunk, so it comes as a dict."""
+    deltas = [
+        {"id": "a", "type": "custom", "custom": {"name": "sql", "input": "sel"}},
+        {"custom": {"input": "ect"}},
+    ]
+    body = b"".join(
+        b"data: %s\n\n" % json.dumps({**_CHUNK, "choices": [choice]}).encode()
+        for choice in [
+            *({"index": 0, "delta": {"tool_calls": [{"index": 0, **delta}]}} for delta in deltas),
+            {"index": 0, "delta": {}, "finish_reason": "tool_calls"},
+        ]
+    )
+    with Replay(body + b"data: [DONE]\n\n") as replay, client(replay) as on:
+        create(wrap(on, sink, channel="c"), {"model": "m", "messages": []})
+    (call,) = responses(sink, "c")[0].tool_calls
+    assert (call.name, call.call_id, call.arguments) == ("sql", "a", "select")
+
+
+_CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
