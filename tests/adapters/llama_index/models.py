@@ -58,6 +58,12 @@ WAYS: list[Callable[[Any], Awaitable[None] | None]] = [
 
 async def run(way: Callable[[Any], Awaitable[None] | None], model: Any) -> None:
     """Call `model` in one of the ways."""
-    done = way(model)
-    if done is not None:
-        await done
+    try:
+        done = way(model)
+        if done is not None:
+            await done
+    finally:
+        # LlamaIndex leaves it to the garbage collector, which may come when the loop has ended.
+        client = getattr(model, "_aclient", None)
+        if client is not None:
+            await client.close()

@@ -260,8 +260,18 @@ async def acancelled_agent(model: Any) -> None:
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize(
     "way",
-    [broken_off, closed, left_with, raised, collected]
-    + [abroken_off, aclosed, araised, acancelled, acancelled_agent],
+    [
+        broken_off,
+        closed,
+        left_with,
+        raised,
+        collected,
+        abroken_off,
+        aclosed,
+        araised,
+        acancelled,
+        acancelled_agent,
+    ],
     ids=lambda way: way.__name__,
 )
 async def test_endings(way: Any, responses: Responses) -> None:
