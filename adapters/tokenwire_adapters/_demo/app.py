@@ -183,23 +183,30 @@ async def _json(request: Request) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _own_page(request: Request) -> None:
-    """Answer only this machine's own page: not other sites, nor names that resolve to loopback."""
-    host = request.url.hostname or ""
-    if host not in ("127.0.0.1", "localhost", "::1"):
+def _own_page(request: Request) -> str:
+    """Answer only this machine's own page: not other sites, nor names that resolve to loopback.
+
+    :return: host and port, as the browser names them.
+    """
+    try:
+        host, port = request.url.hostname, request.url.port or 80
+    except ValueError:
+        host, port = None, 0
+    if host not in ("127.0.0.1", "localhost"):
         raise HTTPException(403, "the demo answers at 127.0.0.1 only")
     origin = request.headers.get("origin")
-    if origin is not None and origin != f"{request.url.scheme}://{request.url.netloc}":
+    own = f"http://{host}" if port == 80 else f"http://{host}:{port}"
+    if origin is not None and origin != own:
         raise HTTPException(403, "the demo answers its own page only")
+    return f"{host}:{port}"
 
 
 async def _index(request: Request) -> Response:
-    _own_page(request)
-    return page_response("index.html", request)
+    return page_response("index.html", _own_page(request))
 
 
 async def _asset(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES or name == "index.html":
         raise HTTPException(404)
-    return page_response(name, request)
+    return page_response(name, _own_page(request))

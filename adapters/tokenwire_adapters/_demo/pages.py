@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 __all__ = ["PAGES", "page_response"]
 
@@ -30,14 +26,14 @@ _POLICY = (
 )
 
 
-def page_response(name: str, request: Request) -> Response:
-    """One file of the page."""
+def page_response(name: str, host: str) -> Response:
+    """One file of the page, which is served at `host` (with its port)."""
     body = (resources.files("tokenwire_adapters") / "_static" / "demo" / name).read_bytes()
     return Response(
         body,
         media_type=PAGES[name],
         headers={
-            "content-security-policy": _POLICY.format(host=request.url.netloc),
+            "content-security-policy": _POLICY.format(host=host),
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-opener-policy": "same-origin",

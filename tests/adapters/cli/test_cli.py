@@ -122,6 +122,9 @@ def test_demo_serves_its_page_and_its_agent() -> None:
     ("change", "status"),
     [
         ({"headers": {"host": "evil.example"}}, 403),
+        ({"headers": {"host": "127.0.0.1:80; script-src *"}}, 403),
+        ({"headers": {"host": "127.0.0.1.evil.example"}}, 403),
+        ({"headers": {"origin": "http://127.0.0.1:1"}}, 403),
         ({"headers": {"origin": "http://evil.example"}}, 403),
         ({"headers": {"content-type": "text/plain"}}, 415),
         ({"content": b"{"}, 400),
