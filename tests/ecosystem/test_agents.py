@@ -151,14 +151,7 @@ def run(program: str, recording: Recording, place: Path) -> tuple[Any, str]:
         start = [sys.executable, "-m", "tokenwire_adapters._run", "--to", "memory://eco"]
         start += ["--channel", "eco", "--"]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tokenwire_adapters._run",
-                *options,
-                sys.executable,
-                "program.py",
-            ],
+            [*start, sys.executable, "program.py"],
             cwd=place,
             env=env,
             capture_output=True,
