@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 from tokenwire import PartWriter, ResponseWriter
@@ -192,6 +193,8 @@ def _tool_call(one: _Choice, place: int, told: Any) -> None:
     # Some servers give every call the index 0: another id and a name begin another call.
     called = told.function if getattr(told, "function", None) is not None else None
     custom = getattr(told, "custom", None) if called is None else None
+    if isinstance(custom, Mapping):  # in chunks the SDK has no class for it
+        custom = SimpleNamespace(**cast("dict[str, Any]", custom))
     name = getattr(called, "name", None) or getattr(custom, "name", None)
     if call is None or (told.id and call.call_id and told.id != call.call_id and name):
         call = one.calls[key] = _Call()

@@ -146,7 +146,8 @@ class MessagesTap(Tap):
         usage: dict[str, Any] = dumped(event.usage) or {}
         # Older servers tell the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_SIDE if key in self._before}
-        self._usage = {**began, **usage}
+        told = {key: value for key, value in usage.items() if value is not None or key not in began}
+        self._usage = {**began, **told}
         if self._reason is not None:
             self.settle_soon()
 

@@ -196,7 +196,7 @@ def test_signatures_and_encrypted_data_are_not_published(sink: Sink) -> None:
 
 
 def _body(*events: dict[str, Any]) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "m",
         "type": "message",
         "role": "assistant",
@@ -206,7 +206,7 @@ def _body(*events: dict[str, Any]) -> bytes:
         "stop_sequence": None,
         "usage": {"input_tokens": 5, "output_tokens": 1},
     }
-    all_events = [{"type": "message_start", "message": message}, *events]
+    all_events: list[dict[str, Any]] = [{"type": "message_start", "message": message}, *events]
     return b"".join(
         b"event: %s\ndata: %s\n\n" % (event["type"].encode(), json.dumps(event).encode())
         for event in all_events
@@ -225,13 +225,3 @@ def test_usage_that_comes_in_two_halves(sink: Sink) -> None:
     with Replay(body) as replay, client(replay) as on:
         create(wrap(on, sink, channel="c"))
     assert responses(sink, "c")[0].usage == {"input_tokens": 5, "output_tokens": 3}
-
-
-def test_usage_of_a_message_that_failed(sink: Sink) -> None:
-    error = {"type": "overloaded_error", "message": "Overloaded"}
-    with Replay(_body({"type": "error", "error": error})) as replay, client(replay) as on:
-        with contextlib.suppress(anthropic.APIError):
-            create(wrap(on, sink, channel="c"))
-    (response,) = responses(sink, "c")
-    assert response.state == "failed"
-    assert response.usage == {"input_tokens": 5, "output_tokens": 1}

@@ -197,16 +197,16 @@ def test_two_ways_at_once_publish_once(sink: Sink) -> None:
 
 def test_a_custom_tool_call(sink: Sink) -> None:
     """The SDK has no class for one in a chunk, so it comes as a dict."""
-    deltas = [
+    deltas: list[dict[str, Any]] = [
         {"id": "a", "type": "custom", "custom": {"name": "sql", "input": "sel"}},
         {"custom": {"input": "ect"}},
     ]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": {"tool_calls": [{"index": 0, **delta}]}} for delta in deltas
+    ]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     body = b"".join(
-        b"data: %s\n\n" % json.dumps({**_CHUNK, "choices": [choice]}).encode()
-        for choice in [
-            *({"index": 0, "delta": {"tool_calls": [{"index": 0, **delta}]}} for delta in deltas),
-            {"index": 0, "delta": {}, "finish_reason": "tool_calls"},
-        ]
+        b"data: %s\n\n" % json.dumps({**_CHUNK, "choices": [choice]}).encode() for choice in choices
     )
     with Replay(body + b"data: [DONE]\n\n") as replay, client(replay) as on:
         create(wrap(on, sink, channel="c"), {"model": "m", "messages": []})
