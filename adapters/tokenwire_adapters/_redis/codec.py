@@ -19,6 +19,7 @@ from tokenwire.events import (
     Response,
     SnapshotEvent,
     StartEvent,
+    ToolResult,
     ToolResultEvent,
     decode_msgpack,
     decode_msgpack_batch,
@@ -47,10 +48,12 @@ _START, _PART, _DELTA, _SNAPSHOT, _END, _RESULT, _CANCEL, _OTHER = range(8)
 pack = msgspec.msgpack.Encoder().encode
 
 
-def encode_events(events: Sequence[Event]) -> tuple[bytes, list[list[Any]]]:
+def encode_events(events: Sequence[Event]) -> tuple[bytes, int, list[list[Any]]]:
     """Encode events as one batch, and tell the script where each is and what it does.
 
-    Positions are those of Lua: the first byte is 1, and the end is included.
+    Positions are those of Lua: the first byte is 1, and the end is included. The batch ends at the
+    number that is returned; behind it are the results of tools that snapshots hold, each as an
+    event, since the script keeps them apart from the text.
     """
     pieces = [_array_header(len(events))]
     ops: list[list[Any]] = []
@@ -61,7 +64,15 @@ def encode_events(events: Sequence[Event]) -> tuple[bytes, list[list[Any]]]:
         ops.append(_op(event, first, last))
         pieces.append(encoded)
         at = last
-    return b"".join(pieces), ops
+    size = at
+    for event, op in zip(events, ops, strict=True):
+        if isinstance(event, SnapshotEvent):
+            for result in event.response.tool_results:
+                encoded = _result(event.response.id, result)
+                op[5].append([result.call_id, at + 1, at + len(encoded)])
+                pieces.append(encoded)
+                at += len(encoded)
+    return b"".join(pieces), size, ops
 
 
 def _op(event: Event, first: int, last: int) -> list[Any]:
@@ -81,7 +92,7 @@ def _op(event: Event, first: int, last: int) -> list[Any]:
     if isinstance(event, SnapshotEvent):
         response = event.response
         lengths = [len(part.text) for part in response.parts]
-        return [_SNAPSHOT, first, last, response.state, lengths]
+        return [_SNAPSHOT, first, last, response.state, lengths, []]
     if isinstance(event, EndEvent):
         return [_END, first, last, event.state]
     if isinstance(event, ToolResultEvent):
@@ -89,6 +100,18 @@ def _op(event: Event, first: int, last: int) -> list[Any]:
     if isinstance(event, CancelEvent):
         return [_CANCEL, first, last, event.response_id]
     return [_OTHER, first, last]
+
+
+def _result(response_id: str, result: ToolResult) -> bytes:
+    return encode_msgpack(
+        ToolResultEvent(
+            call_id=result.call_id,
+            response_id=response_id,
+            name=result.name,
+            output=result.output,
+            error=result.error,
+        )
+    )
 
 
 def _array_header(count: int) -> bytes:

@@ -139,6 +139,8 @@ local function entry(job)
   if missing then return GAP, nil, nil, nil, missing end
   local stored_ttl = tonumber(h.ttl or ttl)
   h.fence, h.seq, h.ttl = fence, seq, stored_ttl
+  -- Behind the batch there may be results of tools that a snapshot in it holds.
+  if #payload > job[9] then payload = string.sub(payload, 1, job[9]) end
   local cursor = commit(c, id, key, h, w, payload, ops)
   if not cursor then return UNKNOWN end
   if new and h.cancel then

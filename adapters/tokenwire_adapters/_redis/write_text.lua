@@ -61,7 +61,11 @@ local function fold_snapshot(w, h, key, op, payload)
   local sum, have = 0, 0
   for _, length in ipairs(op[5]) do sum = sum + length end
   for part = 0, w.parts - 1 do have = have + length_of(w, h, key, part) end
-  if #op[5] < w.parts or (#op[5] == w.parts and sum < have) then return end
+  for _, result in ipairs(op[6]) do
+    w.results[#w.results + 1] = {result[1], string.sub(payload, result[2], result[3])}
+  end
+  local ahead = #op[5] > w.parts or (#op[5] == w.parts and sum > have)
+  if op[4] == 'streaming' and not ahead then return end
   w.reset, w.patch, w.run, w.run_piece = true, nil, -1, nil
   w.pieces, w.size, w.records = {}, 0, 0
   record(w, string.sub(payload, op[2], op[3]))

@@ -183,7 +183,7 @@ class Writing:
     def _job(self, place: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
         try:
-            payload, ops = encode_events(entry.events)
+            payload, size, ops = encode_events(entry.events)
         except (TypeError, ValueError, OverflowError, UnicodeError) as error:
             raise PublishRejected(f"cannot be encoded: {error}") from error
         if len(payload) > _MAX_PAYLOAD:
@@ -199,7 +199,7 @@ class Writing:
         keys += [base + part for part in _PENDING_KEYS[:2]]
         keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
         lease = max(1, int(entry.lease * 1000))
-        words = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops]
+        words = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops, size]
         return _Job(place, base, words, payload, keys)
 
     # -- leases

@@ -212,9 +212,9 @@ def _sorted(response):
 
 
 @pytest.mark.parametrize("granularity", ["response", "token"])
-def test_redis_answers_as_memory_does(_one_redis, granularity):
+def test_redis_answers_as_memory_does(shared_redis, granularity):
     with asyncio.Runner() as runner:
-        redis = RedisBackend(_one_redis.url, granularity=granularity)
+        redis = RedisBackend(shared_redis.url, granularity=granularity)
 
         async def run(steps):
             pair = Pair(redis, MemoryBackend(granularity=granularity))
