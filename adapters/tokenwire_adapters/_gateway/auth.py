@@ -27,10 +27,14 @@ Authorize: TypeAlias = Callable[[HTTPConnection, str, str], Any]
 _FORWARDED = (
     b"forwarded",
     b"via",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
+    b"x-forwarded",  # -for, -host, -proto, …
     b"x-real-ip",
+    b"x-original-",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"cf-ray",
 )
 _BEARER = "tokenwire.bearer."
 _LOCAL_ONLY = (
@@ -42,15 +46,18 @@ _LOCAL_ONLY = (
 def is_local(request: Request) -> bool:
     """Whether the client is on this machine, and nothing suggests that it speaks for another.
 
-    A proxy on this machine connects from loopback, too: a header that proxies set gives it away.
-    A page of some site that resolves to 127.0.0.1 (DNS rebinding) is given away by `Host`.
+    A proxy on this machine connects from loopback, too: a header that proxies set gives it away,
+    and so does HTTP/1.0, which nginx speaks where it is not told otherwise. A page of some site
+    that resolves to 127.0.0.1 (DNS rebinding) is given away by `Host`.
     """
     try:
         address = ipaddress.ip_address(request.client.partition("%")[0])
     except ValueError:
         return False  # a Unix socket, or not known: a proxy may be at its other end
     mapped = getattr(address, "ipv4_mapped", None)
-    if not (mapped or address).is_loopback or request.has_header(*_FORWARDED):
+    if not (mapped or address).is_loopback or request.has_header_like(_FORWARDED):
+        return False
+    if request.scope.get("http_version") == "1.0":
         return False
     host = host_name(request.header(b"host") or "")
     if host == "localhost" or host.endswith(".localhost"):

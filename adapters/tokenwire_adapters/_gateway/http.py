@@ -78,9 +78,9 @@ class Request:
                 return value.decode("latin-1")
         return None
 
-    def has_header(self, *names: bytes) -> bool:
-        """Whether any of the headers is there."""
-        return any(key in names for key, _ in self._headers)
+    def has_header_like(self, beginnings: tuple[bytes, ...]) -> bool:
+        """Whether there is a header whose name begins like this."""
+        return any(key.startswith(beginnings) for key, _ in self._headers)
 
     def parameter(self, name: str, limit: int = 512) -> str | None:
         """A query parameter; None where it is not there or empty.

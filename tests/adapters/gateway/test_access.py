@@ -359,6 +359,8 @@ class From:
         (("127.0.0.1", 1), {"forwarded": "for=127.0.0.1"}, False),
         (("127.0.0.1", 1), {"x-real-ip": "127.0.0.1"}, False),
         (("127.0.0.1", 1), {"via": "1.1 proxy"}, False),
+        (("127.0.0.1", 1), {"x-forwarded-port": "443"}, False),
+        (("127.0.0.1", 1), {"cf-connecting-ip": "10.0.0.1"}, False),
         # A page whose name resolves to this machine (DNS rebinding).
         (("127.0.0.1", 1), {"host": "evil.example"}, False),
         (("127.0.0.1", 1), {"host": "127.0.0.1.evil.example"}, False),
@@ -394,6 +396,17 @@ async def test_without_authorization_only_this_machine_is_answered(
             status = (await reader.readline()).split()[1]
             writer.close()
         assert status == (b"101" if allowed else b"403")
+
+
+async def test_a_proxy_that_says_nothing_is_known_by_its_old_http(server: Server) -> None:
+    """nginx with a bare proxy_pass: no header of its own, and the upstream's address as host."""
+    for version, status in (("1.0", b"403"), ("1.1", b"200")):
+        with anyio.fail_after(PATIENCE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            head = f"host: 127.0.0.1:{server.port}\r\nconnection: close\r\n\r\n"
+            writer.write(f"GET /channels/c/responses HTTP/{version}\r\n{head}".encode())
+            assert (await reader.readline()).split()[1] == status
+            writer.close()
 
 
 # -- origins
