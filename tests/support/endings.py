@@ -290,7 +290,7 @@ def check_exit(program: str, replay: Replay) -> tokenwire.Response:
         [sys.executable, "-c", told + textwrap.dedent(program), replay.base_url, replay.root_url],
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=270,
     )
     assert done.returncode == 0, done.stderr.decode()
     return msgspec.json.decode(done.stdout, type=tokenwire.Response)

@@ -172,7 +172,7 @@ assert openai.OpenAI
 
 def _python(program: str) -> str:
     done: Any = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=270, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stderr

@@ -84,7 +84,7 @@ def run(place: Path, *args: str) -> tuple[Any, list[dict[str, Any]]]:
         cwd=place,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=270,
         check=False,
     )
     witness = place / "witness.jsonl"
