@@ -32,8 +32,10 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
+_MAX_SEGMENTS = 64
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_BAD_MAX_SEGMENTS = 64
+_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Request:
@@ -121,6 +123,8 @@ def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
     under = path[len(root) :] if path.startswith(f"{root}/") else path
     raw: bytes | None = scope.get("raw_path")
     if raw is not None:
+        if raw.count(b"/") > _MAX_SEGMENTS:
+            raise Problem("not_found", "there is no such route")
         decoded = [_decode(segment) for segment in raw.partition(b"?")[0].split(b"/")]
         for begin in range(1, len(decoded)):
             if "/".join(decoded[begin:]).strip("/") == under.strip("/"):

@@ -512,6 +512,7 @@ async def test_tricks_with_names_are_refused(client: httpx.AsyncClient, path: st
         "/%2E%2E/etc/passwd",
         "/tokenwire.js%2F..%2F..%2Fasgi.py",
         "/healthz/x",
+        "/a" * 4000,
     ],
 )
 async def test_other_paths_lead_nowhere(client: httpx.AsyncClient, path: str) -> None:
