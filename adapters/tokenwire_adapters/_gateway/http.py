@@ -34,8 +34,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 _MAX_SEGMENTS = 64
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BAD_MAX_SEGMENTS = 64
-_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Request:
