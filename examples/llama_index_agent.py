@@ -43,7 +43,8 @@ def get_weather(city: str) -> str:
 
 async def agent(llm: OpenAI) -> None:
     """An ordinary agent. It knows nothing of tokenwire."""
-    await FunctionAgent(tools=[get_weather], llm=llm).run(user_msg=QUESTION)
+    runner: Any = FunctionAgent(tools=[get_weather], llm=llm)
+    await runner.run(user_msg=QUESTION)
 
 
 async def screen(sink: tokenwire.Sink) -> None:
