@@ -21,6 +21,7 @@ __all__ = [
 
 _encode = msgspec.json.Encoder().encode
 _MAX_COUNT = 2**53 - 1
+_DEEP = 200
 
 _REASONS = {
     "stop": "stop",
@@ -58,17 +59,19 @@ def json_bytes(value: Any) -> bytes:
     return data
 
 
-def harmless(value: Any) -> Any:
-    """The value without keys that change prototypes."""
+def harmless(value: Any, depth: int = 0) -> Any:
+    """The value without keys that change prototypes, and without what is nested absurdly deep."""
+    if depth > _DEEP:
+        return None
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return {
-            key: harmless(item)
+            key: harmless(item, depth + 1)
             for key, item in items
             if key != "__proto__" and not (key == "constructor" and isinstance(item, Mapping))
         }
     if isinstance(value, list | tuple):
-        return [harmless(item) for item in cast("list[Any]", value)]
+        return [harmless(item, depth + 1) for item in cast("list[Any]", value)]
     return value
 
 

@@ -197,6 +197,15 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
     assert await page.do("reconnect", api=api, id="c1") == {"message": None}
 
 
+async def test_the_stop_of_the_sdk_may_stop_the_agent(page, server, sink, provider):
+    provider.pace = SLOW
+    await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", stops=True)
+    await page.do("send", tab=1, text=LONG)
+    await page.do("text", tab=1, length=20)
+    await page.do("stop", tab=1)
+    assert (await the_response(sink)).state == "cancelled"
+
+
 async def test_the_next_message_takes_the_place_of_an_answer_under_way(
     page, server, sink, provider
 ):
@@ -301,6 +310,8 @@ async def test_the_gateways_format(page, server, sink):
     assert not read["errors"]
     assert text_of(read["message"]) == "It is done."
     async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        one = await client.get(url, params={"format": "vercel", "response": response.id})
+        assert "done." in one.text
         empty = await client.get(url, params={"format": "vercel", "wait": "0"})
     assert empty.status_code == 204
 

@@ -27,18 +27,29 @@ class Chat extends AbstractChat {
 
 const tabs = new Map();
 
-function open({ tab, api, id, messages }) {
+// As docs/ui-protocols.md has it: what tells a stop from a page that goes.
+const stopping = (url, init) => {
+  init?.signal?.addEventListener("abort", () => {
+    if (init.method === "POST") {
+      const id = encodeURIComponent(JSON.parse(init.body).id);
+      fetch(`${url}/${id}/stop`, { method: "POST", keepalive: true });
+    }
+  });
+  return fetch(url, init);
+};
+
+function open({ tab, api, id, messages, stops }) {
   const seen = { finish: null, errors: [], toolCalls: [], data: [] };
   const chat = new Chat({
     id,
     messages,
-    transport: new DefaultChatTransport({ api }),
+    transport: new DefaultChatTransport({ api, fetch: stops ? stopping : undefined }),
     onFinish: (event) => { seen.finish = { ...event, messages: undefined }; },
     onError: (error) => { seen.errors.push(String(error.message)); },
     onToolCall: ({ toolCall }) => { seen.toolCalls.push(toolCall.toolCallId); },
     onData: (part) => { seen.data.push(part); },
   });
-  tabs.set(tab, { chat, seen, work: Promise.resolve(), transport: new DefaultChatTransport({ api }) });
+  tabs.set(tab, { chat, seen, work: Promise.resolve() });
   return {};
 }
 
