@@ -226,9 +226,11 @@ class Live:
         elif kind in (b"subscribe", b"ssubscribe"):
             if topic is not None:
                 self._confirmed(topic)
-        elif kind == b"sunsubscribe":
-            if self._leaving[name] > 0:
+        elif kind in (b"unsubscribe", b"sunsubscribe"):
+            if self._leaving[name] > 1:
                 self._leaving[name] -= 1
+            elif self._leaving[name]:
+                del self._leaving[name]
             elif topic is not None:  # its slot has moved
                 topic.confirmed = False
                 self._moved()

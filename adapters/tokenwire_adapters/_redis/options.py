@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar prefix: what all keys begin with.
     :ivar timeout: seconds that Redis has for an answer, or to take a connection.
     :ivar health: seconds of silence after which the subscriber asks whether anybody is there.
-    :ivar page_bytes: how much text one page of history, or one replay, may have.
+    :ivar page_bytes: how much text one page of history may have, in bytes.
     :ivar replicas: how many replicas must have a publish before it counts (``WAIT``); 0 for none.
     """
 

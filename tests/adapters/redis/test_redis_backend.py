@@ -10,7 +10,7 @@ import warnings
 import pytest
 import redis.asyncio
 
-from tests.redis_support import RedisServer, eventually
+from tests.redis_support import RedisServer, eventually, eventually_async
 from tokenwire import open_sink
 from tokenwire.backend import Entry, Lease, ReplayFrom
 from tokenwire.errors import (
@@ -577,7 +577,10 @@ async def test_connections_do_not_grow(shared_redis):
     assert len(mine) == 3
     for stand in stands:
         await stand.close()
-    eventually(lambda: not shared_redis.cli("PUBSUB", "CHANNELS"), "all to be unsubscribed")
+    names = "tokenwire:*"
+    eventually(lambda: not shared_redis.cli("PUBSUB", "CHANNELS", names), "all to be unsubscribed")
+    (node,) = backend._servers.nodes
+    await eventually_async(lambda: not node.live._leaving, "their names to be forgotten")
     await backend.close()
 
 
