@@ -7,12 +7,11 @@ import secrets
 import time
 from typing import Any
 
-from ably.types.message import Message
-
 from tokenwire.errors import BackendUnavailable
 from tokenwire_adapters._ably.errors import may_listen, translate
 from tokenwire_adapters._ably.links import Link, Rest
 from tokenwire_adapters._ably.options import Settings
+from tokenwire_adapters._ably.wire import new_message
 
 __all__ = ["check"]
 
@@ -38,11 +37,12 @@ async def check(settings: Settings, out: Link, back: Link, rest: Rest) -> dict[s
     arrived = asyncio.Event()
     texts: dict[str, str] = {}
 
-    def heard(message: Any) -> None:
-        headers = (message.extras or {}).get("headers") or {}
+    def heard(made: Any) -> None:
+        extras: Any = made.extras or {}
+        headers: Any = extras.get("headers") or {}
         if headers.get("check") == token:
-            whole = getattr(message.action, "name", "") != "MESSAGE_APPEND"
-            texts["heard"] = ("" if whole else texts.get("heard", "")) + str(message.data)
+            whole = getattr(made.action, "name", "") != "MESSAGE_APPEND"
+            texts["heard"] = ("" if whole else texts.get("heard", "")) + str(made.data)
             arrived.set()
 
     try:
@@ -77,7 +77,7 @@ async def _round_trip(
     begun = time.monotonic()
 
     async def publish() -> Any:
-        return await channel.publish(Message(name="check", data="round ", extras=extras))
+        return await channel.publish(new_message(name="check", data="round ", extras=extras))
 
     result = await out.post(publish, "publishing (capability publish)")
     found: dict[str, Any] = {"publish_ms": _since(begun)}
@@ -87,8 +87,8 @@ async def _round_trip(
         between = time.monotonic()
 
         async def append() -> Any:
-            message = Message(serial=result.serials[0], data="trip", extras=extras)
-            return await channel.append_message(message)
+            made = new_message(serial=result.serials[0], data="trip", extras=extras)
+            return await channel.append_message(made)
 
         await out.post(append, "appending (capability message-update-own, and the channel's rule)")
         found["append_ms"] = _since(between)

@@ -11,14 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ably.types.message import Message
-
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendError, BackendUnavailable
 from tokenwire.events import EndEvent, Part, StartEvent, ToolResultEvent
+from tokenwire_adapters._ably.growing import ResponseWriter, Sent
 from tokenwire_adapters._ably.singles import single_messages
-from tokenwire_adapters._ably.wire import size_of
-from tokenwire_adapters._ably.writers import ResponseWriter, Sending, Sent
+from tokenwire_adapters._ably.wire import new_message, size_of
+from tokenwire_adapters._ably.writers import Sending
 
 __all__ = ["AiTransportWriter", "Answer"]
 
@@ -244,24 +243,24 @@ class AiTransportWriter(ResponseWriter):
         ours = self._headers() | self._end_headers(end)
         wires.append(("ai-run-end", {"headers": ours, "ai": {"transport": run}}))
         messages = [
-            Message(id=f"{self.fence}-end:{index}", name=name, data="", extras=extras)
+            new_message(id=f"{self.fence}-end:{index}", name=name, data="", extras=extras)
             for index, (name, extras) in enumerate(wires)
         ]
         await self._sending.pace.wait(count=len(messages))
         return self._sending.create_all(channel, messages, "ending a run")
 
-    def _result_messages(self, result: ToolResultEvent, key: str, room: int) -> list[Message]:
+    def _result_messages(self, result: ToolResultEvent, key: str, room: int) -> list[Any]:
         messages = single_messages(result, key, room)
         if len(messages) == 1:
             kind = "tool-output-available" if result.error is None else "tool-output-error"
-            (message,) = messages
-            message.extras["ai"] = self._discrete(kind, toolCallId=result.call_id)["ai"]
-            if result.error is not None and isinstance(message.data, dict):
-                message.data["errorText"] = result.error
-            elif isinstance(message.data, dict):
-                message.data.setdefault("output", None)
-            named = {"name": "ai-output", "data": message.data, "extras": message.extras}
-            return [Message(id=message.id, **named)]
+            (made,) = messages
+            made.extras["ai"] = self._discrete(kind, toolCallId=result.call_id)["ai"]
+            data: dict[str, Any] = dict(made.data)
+            if result.error is not None:
+                data["errorText"] = result.error
+            else:
+                data.setdefault("output", None)
+            return [new_message(id=made.id, name="ai-output", data=data, extras=made.extras)]
         return messages
 
     async def _beat(self, ttl: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from ably import AblyException
 
@@ -60,7 +60,8 @@ def may_listen(channel: Any) -> None:
 
     :raises BackendMisconfigured: when the right is missing: Ably attaches all the same.
     """
-    modes = [str(getattr(mode, "name", mode)) for mode in channel.modes or []]
+    given: Any = channel.modes or []
+    modes = [str(getattr(mode, "name", mode)) for mode in cast("list[Any]", given)]
     if modes and "SUBSCRIBE" not in modes:
         raise BackendMisconfigured(f"listening to {channel.name!r}: {_NO_SUBSCRIBE}")
 

@@ -125,7 +125,11 @@ class Feed:
         channel = await self._link.channel(self.channel)
         if channel is not self._attached:
             self._attached = channel
-            channel.on(lambda change: self._changed(channel, change))
+
+            def changed(change: Any, channel: Any = channel) -> None:
+                self._changed(channel, change)
+
+            channel.on(changed)
             try:
                 async with asyncio.timeout(10):
                     await channel.subscribe(self._heard)

@@ -89,7 +89,11 @@ class Link:
             self._failed = (time.monotonic(), refused)
             raise refused from None
         self._client = made
-        made.connection.on(lambda change: self._changed(made, change))
+
+        def changed(change: Any) -> None:
+            self._changed(made, change)
+
+        made.connection.on(changed)
 
     def _changed(self, client: Any, change: Any) -> None:
         if client is not self._client:

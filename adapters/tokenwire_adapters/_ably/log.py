@@ -81,7 +81,7 @@ class Log:
             serial, bump, _ = self.head
             base = (version, 0) if version > serial else (serial, bump + 1)
             for left, event in zip(range(len(group) - 1, -1, -1), group, strict=True):
-                order: Order = (*base, -left)
+                order: Order = (base[0], base[1], -left)
                 force_setattr(event, "cursor", show(order))
                 self.head = order
                 self.tail.append((order, event))

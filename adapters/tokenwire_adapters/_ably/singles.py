@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ably.types.message import Message
-
 from tokenwire.errors import PublishRejected
 from tokenwire.events import Event
-from tokenwire_adapters._ably.wire import MARK, pieces_of, single_payload
+from tokenwire_adapters._ably.wire import MARK, new_message, pieces_of, single_payload
 
 __all__ = ["single_messages"]
 
 
-def single_messages(event: Event, key: str, room: int) -> list[Message]:
-    """The message, or messages, that carry an event of its own.
+def single_messages(event: Event, key: str, room: int) -> list[Any]:
+    """The made, or messages, that carry an event of its own.
 
     :raises PublishRejected: when it is beyond all measure.
     """
@@ -25,12 +23,14 @@ def single_messages(event: Event, key: str, room: int) -> list[Message]:
     pieces = pieces_of(payload, digest, room)
     if len(pieces) > 1000:
         raise PublishRejected(f"a {event.type} event of {len(pieces)} messages is too large")
-    messages: list[Message] = []
+    messages: list[Any] = []
     for index, (data, more) in enumerate(pieces):
         headers: dict[str, Any] = {MARK: 1, "type": event.type, "key": digest, **more}
         if response_id is not None:
             headers["responseId"] = response_id
         messages.append(
-            Message(id=f"{digest}-{index}", name=event.type, data=data, extras={"headers": headers})
+            new_message(
+                id=f"{digest}-{index}", name=event.type, data=data, extras={"headers": headers}
+            )
         )
     return messages

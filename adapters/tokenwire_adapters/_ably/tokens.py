@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ably.types.message import Message
-
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendError
 from tokenwire.events import (
@@ -18,7 +16,14 @@ from tokenwire.events import (
     SnapshotEvent,
     StartEvent,
 )
-from tokenwire_adapters._ably.wire import part_headers, pieces_of, size_of, split, start_headers
+from tokenwire_adapters._ably.wire import (
+    new_message,
+    part_headers,
+    pieces_of,
+    size_of,
+    split,
+    start_headers,
+)
 from tokenwire_adapters._ably.writers import RESERVE, Sending, Writer
 
 __all__ = ["TokenWriter"]
@@ -37,7 +42,7 @@ class TokenWriter(Writer):
     def __init__(self, entry: Entry, sending: Sending) -> None:
         super().__init__(entry, sending)
         self._start: dict[str, Any] = {}
-        self._kept: dict[int, list[Message]] = {}
+        self._kept: dict[int, list[Any]] = {}
         self._beats = 0
 
     async def _send(
@@ -51,7 +56,7 @@ class TokenWriter(Writer):
                 return []  # all of it is there
             messages = self._kept[entry.seq] = self._messages(entry, new)
         results = await self._results(channel, self._new_results())
-        end: list[Message] = []
+        end: list[Any] = []
         if messages and isinstance(entry.events[-1], EndEvent) and (results or len(messages) > 1):
             # Readers stop listening to what has ended: all before it must be there.
             messages, end = messages[:-1], messages[-1:]
@@ -69,12 +74,12 @@ class TokenWriter(Writer):
         if all(t.done() and not t.cancelled() and t.exception() is None for t in tasks):
             self._kept.pop(seq, None)
 
-    async def _post(self, channel: Any, batch: list[Message]) -> asyncio.Task[Any]:
+    async def _post(self, channel: Any, batch: list[Any]) -> asyncio.Task[Any]:
         await self._sending.pace.wait(count=len(batch))
         if len(batch) > 1:
             base = batch[0].id
-            for index, message in enumerate(batch):
-                message.id = f"{base}:{index}" if ":" not in base else message.id
+            for index, made in enumerate(batch):
+                made.id = f"{base}:{index}" if ":" not in base else made.id
         task = self._sending.create_all(channel, batch, "publishing tokens")
         task.add_done_callback(self._first_serial)
         return task
@@ -85,8 +90,8 @@ class TokenWriter(Writer):
 
     # -- messages
 
-    def _messages(self, entry: Entry, new: Sequence[Event]) -> list[Message]:
-        found: list[Message] = []
+    def _messages(self, entry: Entry, new: Sequence[Event]) -> list[Any]:
+        found: list[Any] = []
         deltas = sum(isinstance(event, DeltaEvent) for event in new)
         room = self._sending.pace.room
         # Behind a rate limit tokens are joined, so that they are late rather than lost.
@@ -120,31 +125,31 @@ class TokenWriter(Writer):
         if isinstance(last, EndEvent) and last in new:
             name = "stop" if self._sending.settings.markers else "token"
             found.append(self._message(name, "", self._end_headers(last)))
-        for index, message in enumerate(found):
-            message.id = f"{self.fence}-{entry.seq}-{index}"
+        for index, made in enumerate(found):
+            made.id = f"{self.fence}-{entry.seq}-{index}"
         return found
 
-    def _message(self, name: str, data: Any, more: dict[str, Any] | None = None) -> Message:
+    def _message(self, name: str, data: Any, more: dict[str, Any] | None = None) -> Any:
         headers = self._headers() | (more or {})
         if self._start:
             # The first message says what the response is; a name of its own is not needed.
             headers |= self._start
             self._start = {}
-        return Message(name=name, data=data, extras={"headers": headers})
+        return new_message(name=name, data=data, extras={"headers": headers})
 
-    def _token(self, part: int, kind: str, offset: int, text: str) -> list[Message]:
-        found: list[Message] = []
+    def _token(self, part: int, kind: str, offset: int, text: str) -> list[Any]:
+        found: list[Any] = []
         for piece in split(text, self._room, self._room):
             found.append(self._piece("token" if kind == "text" else kind, part, offset, piece))
             offset += len(piece)
         return found
 
-    def _piece(self, name: str, part: int, offset: int, text: str) -> Message:
+    def _piece(self, name: str, part: int, offset: int, text: str) -> Any:
         known = self.assembler.response.parts[part]
         more = part_headers(part, known.kind, known.name, known.call_id)
         return self._message(name, text, more | {"offset": offset, "length": len(text)})
 
-    def _part_messages(self, index: int) -> list[Message]:
+    def _part_messages(self, index: int) -> list[Any]:
         """What tells that a part begins which is more than its text."""
         part = self.assembler.response.parts[index]
         if part.data is None:
@@ -156,14 +161,14 @@ class TokenWriter(Writer):
             for data, pieces in pieces_of({"data": part.data}, key, self._room)
         ]
 
-    def _whole(self) -> list[Message]:
+    def _whole(self) -> list[Any]:
         """All there is so far: ``response-complete`` with the text, and the other parts.
 
         A page as documented replaces the text it has by the data of ``response-complete``, and
         goes on adding tokens: what does not fit follows as such.
         """
         parts = self.assembler.response.parts
-        found: list[Message] = []
+        found: list[Any] = []
         texts = [(i, p.text) for i, p in enumerate(parts) if p.kind == "text"]
         others = [
             i for i, p in enumerate(parts) if p.kind != "text" or p.name or p.data is not None
@@ -176,7 +181,7 @@ class TokenWriter(Writer):
                 found += self._token(index, part.kind, 0, part.text)
         layout: list[str] = []
         fits: list[str] = []
-        rest: list[Message] = []
+        rest: list[Any] = []
         room = self._room - 512
         for index, text in texts:
             pieces = list(split(text, room, self._room)) if room >= 4 else []
@@ -200,11 +205,11 @@ class TokenWriter(Writer):
             if self._ended or self.first is None:
                 return True
             self._beats += 1
-            message = self._message("heartbeat", "")
-            message.id = f"{self.fence}-beat-{self._beats}"
+            made = self._message("heartbeat", "")
+            made.id = f"{self.fence}-beat-{self._beats}"
             try:
                 channel = await self._sending.link.channel(self.channel)
-                task = await self._post(channel, [message])
+                task = await self._post(channel, [made])
             except BackendError:
                 return False
         try:
@@ -214,15 +219,15 @@ class TokenWriter(Writer):
         return True
 
 
-def _batches(messages: Sequence[Message], room: int) -> list[list[Message]]:
+def _batches(messages: Sequence[Any], room: int) -> list[list[Any]]:
     """Messages in frames that are neither too many nor too large."""
-    found: list[list[Message]] = []
+    found: list[list[Any]] = []
     size = 0
-    for message in messages:
-        own = size_of(message.data, message.extras, message.name)
+    for made in messages:
+        own = size_of(made.data, made.extras, made.name)
         if not found or len(found[-1]) >= _MOST_AT_ONCE or size + own > room:
             found.append([])
             size = 0
-        found[-1].append(message)
+        found[-1].append(made)
         size += own
     return found

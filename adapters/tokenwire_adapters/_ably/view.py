@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from tokenwire.events import (
     DeltaEvent,
@@ -353,7 +353,8 @@ class View:
         part, kind, offset, text = piece
         assembler, headers = record.assembler, msg.headers
         name, call_id = headers.get("name"), headers.get("callId")
-        data = payload.get("data") if isinstance(payload, dict) else None
+        told = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+        data = told.get("data")
         if part == assembler.parts and not (name is None and call_id is None and data is None):
             opened = PartEvent(
                 response_id=assembler.id,

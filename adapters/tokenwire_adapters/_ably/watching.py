@@ -6,20 +6,18 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ably.types.message import Message
-from msgspec.structs import replace
-
 from tokenwire.backend import HistoryPage, Receiver, Replay, ReplayFrom
 from tokenwire.errors import BackendError, InvalidCursor
-from tokenwire.events import CancelEvent, DataEvent, EndEvent, Event
-from tokenwire_adapters._ably.cursors import START, Order, parse, show
+from tokenwire.events import EndEvent, Event
+from tokenwire_adapters._ably.cursors import Order, parse, show
 from tokenwire_adapters._ably.feed import Feed, Stand, starts_known
 from tokenwire_adapters._ably.links import Link, Rest
-from tokenwire_adapters._ably.log import Log, snapshot_of
+from tokenwire_adapters._ably.log import Log
 from tokenwire_adapters._ably.options import Settings
+from tokenwire_adapters._ably.past import EVERYTHING, Past
 from tokenwire_adapters._ably.reading import History, decode_token, encode_token
 from tokenwire_adapters._ably.view import Record
-from tokenwire_adapters._ably.wire import MARK, Msg, end_headers
+from tokenwire_adapters._ably.wire import MARK, Msg, end_headers, new_message
 
 __all__ = ["Watching"]
 
@@ -27,7 +25,6 @@ logger = logging.getLogger("tokenwire")
 
 _LIVE_PAGE = 200
 _LONGEST = 3_600_000  # milliseconds: how long before its last message a response may have begun
-_EVERYTHING = 1_000_000
 _TRIES = 12  # reads of history before a response that stays incomplete is given up
 
 
@@ -122,7 +119,7 @@ class Watching:
                     return Replay(events=tuple(events), cursor=log.cursor())
         messages = await self._history.as_of(channel, await self._read(channel, start, after))
         log = self._log(channel)  # it has gone on meanwhile
-        past = _Past(channel, messages, log, each=self._settings.granularity == "token")
+        past = Past(channel, messages, log, each=self._settings.granularity == "token")
         if log is None:
             await self._reap(channel, past.log, apply=True)
         if after is not None and after > past.head:
@@ -172,7 +169,7 @@ class Watching:
         page = max(100, limit * 4)
         read = await self._history.read(channel, page=page, end=end, enough=enough)
         messages = await self._history.as_of(channel, read)
-        log = Log(channel, ended=_EVERYTHING)
+        log = Log(channel, ended=EVERYTHING)
         log.hydrate(messages)
         await self._reap(channel, log, apply=True)
         records = [r for r in log.view.records.values() if older(r.first)]
@@ -239,7 +236,7 @@ class Watching:
                 return 0
         assembler = record.assembler
         extent = [assembler.part_length(part) for part in range(assembler.parts)]
-        message = Message(
+        made = new_message(
             id=f"abandoned-{record.fence}-{assembler.id}"[:200],
             name="end",
             data="",
@@ -253,7 +250,7 @@ class Watching:
             },
         )
         await self._rest.ask(
-            lambda client: client.channels.get(channel).publish(message),
+            lambda client: client.channels.get(channel).publish(made),
             f"ending a response of {channel!r} that its producer left",
         )
         return 1
@@ -276,130 +273,6 @@ class _LastOneOut(Stand):
         await super().close()
         if not self._feed.stands:
             await self._drop(self._feed)
-
-
-class _Past:
-    """What history says, put together with what a live log knows better.
-
-    :param each: every event by itself, as granularity ``"token"`` has it.
-    """
-
-    def __init__(
-        self, channel: str, messages: Sequence[Msg], live: Log | None, *, each: bool
-    ) -> None:
-        self.log = Log(channel, events=_EVERYTHING, ended=_EVERYTHING)
-        self._live = live
-        self._each = each
-        self._created = {msg.version: msg.at for msg in messages}
-        if each:
-            for msg in sorted(messages, key=lambda m: m.version):
-                self.log.take(msg)
-            self._singles: list[tuple[Order, Event]] = []
-        else:
-            self._singles = [
-                ((version, 0, 0), event) for event, version in self.log.hydrate(messages)
-            ]
-        self.head = self.log.head if live is None else live.head
-
-    def events(self, start: ReplayFrom, after: Order | None) -> list[Event]:
-        """What a reader needs that starts there."""
-        wanted = start.response_id
-        records = {
-            response_id: (order, record)
-            for response_id, (order, record) in self._records().items()
-            if wanted is None or response_id == wanted
-        }
-        singles = [
-            (order, event)
-            for order, event in self._all_singles()
-            if wanted is None or event.response_id == wanted
-        ]
-        if self._each and after is None:
-            return self._one_by_one(start, records, wanted)
-        places = sorted([order for order, _ in records.values()] + [order for order, _ in singles])
-        begin = self._begin(start, after, places)
-        found: list[tuple[Order, Event]] = [
-            (order, snapshot_of(record, order))
-            for order, record in records.values()
-            if order > begin or not record.assembler.ended or wanted is not None
-        ]
-        for order, event in singles:
-            if order > begin:
-                found.append((order, event))
-        return _in_log_order(found)
-
-    def _begin(self, start: ReplayFrom, after: Order | None, places: list[Order]) -> Order:
-        """The position after which everything is wanted."""
-        if after is not None:
-            return after
-        if start.all:
-            return START
-        if start.since is not None:
-            since = start.since
-            earlier = [o for o in places if self._created.get(o[0], since) < since]
-            return max(earlier, default=START)
-        if start.count is not None:
-            return (
-                places[-start.count - 1]
-                if 0 < start.count < len(places)
-                else (START if start.count else self.head)
-            )
-        return self.head
-
-    def _records(self) -> dict[str, tuple[Order, Record]]:
-        found: dict[str, tuple[Order, Record]] = {}
-        for response_id, record in self.log.view.records.items():
-            order: Order = (record.last, 0, 0)
-            if order <= self.head or self._live is None:
-                found[response_id] = (order, record)
-        if self._live is not None:
-            for response_id, record in self._live.view.records.items():
-                found[response_id] = (self._live.last.get(response_id, START), record)
-        return found
-
-    def _all_singles(self) -> list[tuple[Order, Event]]:
-        found = {order[0]: (order, event) for order, event in self._singles if order <= self.head}
-        if self._live is not None:
-            for order, event in self._live.tail:
-                if event.response_id is None or isinstance(event, CancelEvent | DataEvent):
-                    found[order[0]] = (order, event)
-        return list(found.values())
-
-    def _one_by_one(
-        self, start: ReplayFrom, records: dict[str, tuple[Order, Record]], wanted: str | None
-    ) -> list[Event]:
-        events = [
-            (order, event)
-            for order, event in self.log.tail
-            if order <= self.head and (wanted is None or event.response_id == wanted)
-        ]
-        begin = self._begin(start, None, [order for order, _ in events])
-        later = [(order, event) for order, event in events if order > begin]
-        begun = {event.response_id for _, event in later if event.type == "start"}
-        touched = {event.response_id for _, event in later}
-        whole = {
-            response_id
-            for response_id, (_, record) in records.items()
-            if response_id not in begun
-            and (response_id in touched or not record.assembler.ended or wanted is not None)
-        }
-        found = [
-            (order, event)
-            for order, event in later
-            if event.response_id not in whole or isinstance(event, CancelEvent | DataEvent)
-        ]
-        for response_id in whole:
-            order, record = records[response_id]
-            found.append((order, snapshot_of(record, order)))
-        return _in_log_order(found)
-
-
-def _in_log_order(found: list[tuple[Order, Event]]) -> list[Event]:
-    found.sort(key=lambda pair: pair[0])
-    return [
-        event if event.cursor is not None else replace(event, cursor=show(order))
-        for order, event in found
-    ]
 
 
 def _starts(msg: Msg) -> bool:

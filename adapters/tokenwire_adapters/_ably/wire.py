@@ -13,6 +13,7 @@ from typing import Any, cast
 from zlib import crc32
 
 import msgspec
+from ably.types.message import Message
 
 from tokenwire.events import (
     CancelEvent,
@@ -31,6 +32,7 @@ __all__ = [
     "end_headers",
     "end_of",
     "from_ably",
+    "new_message",
     "number",
     "part_headers",
     "pieces_of",
@@ -75,35 +77,41 @@ class Msg(msgspec.Struct, frozen=True, kw_only=True):
         return MARK in self.headers
 
 
-def from_ably(message: Any, *, whole: bool = False) -> Msg | None:
+def new_message(**fields: Any) -> Any:
+    """Make a message of Ably's client, which has no types of its own worth the name."""
+    return Message(**fields)
+
+
+def from_ably(given: Any, *, whole: bool = False) -> Msg | None:
     """Read what the client gives; None for what is not a message with a serial.
 
     :param whole: it comes from history: its data is all there is.
     """
-    serial = message.serial
+    serial = given.serial
     if not isinstance(serial, str) or not 0 < len(serial) <= 200:
         return None
-    action = _ACTIONS.get(int(message.action) if message.action is not None else 0)
+    action = _ACTIONS.get(int(given.action) if given.action is not None else 0)
     if action is None or action == "summary":
         return None
     if whole and action == "append":
         action = "update"
-    version = message.version
+    version = given.version
     version_serial = getattr(version, "serial", None) or serial
-    created = message.timestamp if isinstance(message.timestamp, int) else 0
+    created = given.timestamp if isinstance(given.timestamp, int) else 0
     at = getattr(version, "timestamp", None)
-    extras: Any = message.extras
-    headers: Any = extras.get("headers") if isinstance(extras, dict) else None
+    extras: Any = given.extras
+    told = cast("dict[str, Any]", extras) if isinstance(extras, dict) else {}
+    headers: Any = told.get("headers")
     return Msg(
         action=action,
         serial=serial,
         version=version_serial,
         created=created,
         at=at if isinstance(at, int) else created,
-        name=message.name,
-        data=message.data,
+        name=given.name,
+        data=given.data,
         headers=cast("dict[str, Any]", headers) if isinstance(headers, dict) else {},
-        client_id=message.client_id,
+        client_id=given.client_id,
         extras=extras,
     )
 

@@ -19,6 +19,7 @@ from tokenwire.events import CancelEvent, Event, InputEvent, StartEvent
 from tokenwire_adapters._ably.cursors import show
 from tokenwire_adapters._ably.dialect import AiTransportWriter
 from tokenwire_adapters._ably.feed import Feed, Stand
+from tokenwire_adapters._ably.growing import ResponseWriter
 from tokenwire_adapters._ably.ledger import Ledger
 from tokenwire_adapters._ably.links import Link
 from tokenwire_adapters._ably.options import Settings
@@ -26,7 +27,7 @@ from tokenwire_adapters._ably.pacing import Pace
 from tokenwire_adapters._ably.reading import History
 from tokenwire_adapters._ably.singles import single_messages
 from tokenwire_adapters._ably.tokens import TokenWriter
-from tokenwire_adapters._ably.writers import ResponseWriter, Sending, Writer
+from tokenwire_adapters._ably.writers import Sending, Writer
 
 __all__ = ["Writing"]
 
