@@ -36,7 +36,7 @@ from tokenwire.events import (
     plain,
 )
 from tokenwire.hub import HubRegistry
-from tokenwire.watch import Watch, parse_rewind
+from tokenwire.watch import MIDWAY, Watch, parse_rewind
 from tokenwire.writer import ResponseWriter, checked_id
 
 if TYPE_CHECKING:
@@ -253,7 +253,9 @@ class Sink:
         if after is not None and rewind is not None:
             raise ValueError("give after= or rewind=, not both")
         if after is not None:
-            self.backend.order(after)  # raises InvalidCursor where it is malformed
+            if not isinstance(after, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidCursor(f"a cursor is a string, not {type(after).__name__}")
+            self.backend.order(after.removeprefix(MIDWAY))  # raises InvalidCursor if malformed
             start = ReplayFrom(after=after)
         else:
             start = ReplayFrom() if rewind is None else parse_rewind(rewind)

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec.structs import replace
+
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import EndEvent, Event, SnapshotEvent
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
     from tokenwire._io import IoThread
 
-__all__ = ["Watch", "parse_rewind"]
+__all__ = ["MIDWAY", "Watch", "parse_rewind"]
 
 _REWIND = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_CURSOR = 512
 _CHUNK = 1024
+# What comes before the last of several snapshots has a cursor of this form. A reader that stops
+# there lacks responses that began before it: to go on, it is given them whole, not as events.
+MIDWAY = "~"
 
 
 def parse_rewind(rewind: str | int) -> ReplayFrom:
@@ -34,7 +39,7 @@ def parse_rewind(rewind: str | int) -> ReplayFrom:
 
     :raises ValueError: when it is none of these.
     """
-    if isinstance(rewind, bool):
+    if isinstance(rewind, bool) or not isinstance(rewind, str | int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError("rewind must be a duration such as '2m', a count, or 'all'")
     if isinstance(rewind, int) or (rewind.isascii() and rewind.isdecimal()):
         count = int(rewind) if len(str(rewind)) <= 9 else -1
@@ -77,6 +82,10 @@ class Watch:
             raise InvalidCursor("a cursor has 1 to 512 characters")
         self.channel = channel
         self.cursor: str | None = start.after
+        self._beyond: str | None = None
+        if start.after is not None and start.after.startswith(MIDWAY):
+            self._beyond = start.after.removeprefix(MIDWAY)
+            start = ReplayFrom(after=self._beyond, response_id=start.response_id)
         self.conflated = 0
         self._io = io
         self._hubs = hubs
@@ -88,6 +97,7 @@ class Watch:
         self._pass_over: Any = None
         self._at = ""  # up to where everything was taken, wanted or not
         self._ready: deque[Item] = deque()
+        self._midway = 0  # how many of those that are ready come before the last snapshot
         self._ended = False
         self._closed = False
 
@@ -128,6 +138,7 @@ class Watch:
                 if not await self._afill():
                     return []
             taken, self._ready = self._ready, deque()
+            self._midway = 0
             self._at = taken[-1].event.cursor or self._at
             items = [item for item in taken if self._wants(item.event)]
             if items:
@@ -249,6 +260,10 @@ class Watch:
         while self._ready:
             event = self._ready.popleft().event
             self._at = event.cursor or self._at
+            if self._midway:
+                self._midway -= 1
+                if event.cursor is not None:
+                    event = replace(event, cursor=MIDWAY + event.cursor)
             if self._wants(event):
                 self.cursor = event.cursor or self.cursor
                 return event
@@ -288,7 +303,10 @@ class Watch:
     async def _join(self) -> None:
         hub = await self._hubs.acquire(self.channel)
         try:
-            self._take(await hub.join(self._start))
+            joined = await hub.join(self._start)
+            if self._beyond is not None:  # which is a cursor of this channel, as we know now
+                joined = await self._rest_of(hub, self._beyond)
+            self._take(joined)
         except BaseException:
             self._hubs.release(hub)
             raise
@@ -303,11 +321,22 @@ class Watch:
         start = ReplayFrom(after=self._at, response_id=self._start.response_id)
         self._take(await hub.join(start))
 
+    async def _rest_of(self, hub: ChannelHub, beyond: str) -> Joined:
+        """What a reader lacks that stopped midway: all that changed since, as it stands."""
+        start = ReplayFrom(all=True, response_id=self._start.response_id)
+        joined = await hub.join(start)
+        order = self._hubs.backend.order
+        after = order(beyond)
+        rest = [event for event in joined.events if order(event.cursor or "") > after]
+        return Joined(rest, joined.position, joined.order, joined.cursor)
+
     def _take(self, joined: Joined) -> None:
         self._position = joined.position
         self._pass_over = joined.order
         self._at = joined.cursor
         self._ready.extend(map(Item, joined.events))
+        snapshots = [n for n, e in enumerate(joined.events) if isinstance(e, SnapshotEvent)]
+        self._midway = snapshots[-1] if snapshots else 0
 
     def _leave(self) -> None:
         hub, self._hub = self._hub, None

@@ -100,6 +100,39 @@ class ReadingContract(ContractBase):
                 assert resumed[response_id].state == "complete"
                 assert resumed.ends[response_id] == 1
 
+    def test_resuming_between_snapshots(self) -> None:
+        """A reader that has the first snapshot of several also gets the responses it lacks."""
+        sink, other = self.sink(), self.sink()
+        names = ("r1", "r2", "r3")
+        responses = [sink.respond(self.channel, response_id=name) for name in names]
+        for number in range(3):
+            for response in responses:
+                response.write(f"{number} ")
+                assert sink.flush(self.patience)
+        stopped: list[Spectator] = []
+        for taken in (1, 2):
+            with other.watch(self.channel) as watch:
+                spectator = Spectator()
+                for _ in range(taken):
+                    spectator.see(next(watch))
+                stopped.append(spectator)
+        for response in responses:
+            response.finish()
+        assert sink.flush(self.patience)
+        for spectator in stopped:
+            assert spectator.cursor is not None
+            again = other.watch(self.channel, after=spectator.cursor)
+            left = set(names)
+            for event in again:
+                spectator.see(event)
+                left -= {name for name in left if ended(name)(event)}
+                if not left:
+                    break
+            again.close()
+            for name in names:
+                assert spectator[name].text == "0 1 2 "
+                assert spectator[name].state == "complete"
+
     def test_nothing_comes_again_after_the_last_cursor(self) -> None:
         sink = self.sink()
         self._produce(sink, "r1", next(scripts(6)))
