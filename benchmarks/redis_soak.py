@@ -145,7 +145,7 @@ def start_producers(arguments: argparse.Namespace, url: str) -> list[subprocess.
 async def watch(arguments: argparse.Namespace, server: RedisServer) -> None:
     counts: collections.Counter[str] = collections.Counter()
     backend = RedisBackend(f"{server.url}?{KEEP}")
-    async with Sink(backend, ring_events=128, ring_bytes=65536) as reader:
+    async with Sink(backend, ring_events=32, ring_bytes=16384) as reader:
         watches = [
             await reader.watch(f"c{number % arguments.responses}").aopen()
             for number in range(arguments.watchers)
