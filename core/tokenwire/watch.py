@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import InvalidCursor, SinkClosed
-from tokenwire.events import EndEvent, Event, SnapshotEvent
+from tokenwire.events import CancelEvent, DataEvent, EndEvent, Event, SnapshotEvent
 from tokenwire.hub import ChannelHub, HubRegistry, Item, Joined
+from tokenwire.response import Transcript
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -159,12 +160,13 @@ class Watch:
         """Get something ready; False at the end."""
         if self._hub is None and not (self._closed or self._ended):
             await self.aopen()
+        waited = False
         while not self._ready:
             hub = self._hub
             if self._ended or self._closed or hub is None:
                 return False
             if self._poll(hub):
-                if self._ready:
+                if self._ready and not waited:
                     await asyncio.sleep(0)  # a reader that never waits must not starve its loop
             elif hub.ring.state[0] > self._position:
                 await self._io.arun(self._rejoin(hub))
@@ -174,6 +176,7 @@ class Watch:
                 future = hub.wait_async(self._position)
                 if future is not None:
                     await future
+                    waited = True
         return True
 
     async def aclose(self) -> None:
@@ -327,16 +330,35 @@ class Watch:
         joined = await hub.join(start)
         order = self._hubs.backend.order
         after = order(beyond)
-        rest = [event for event in joined.events if order(event.cursor or "") > after]
+        transcript = Transcript()
+        changed: dict[str, str] = {}
+        rest: list[Event] = []
+        for event in joined.events:
+            response = transcript.apply(event)
+            cursor = event.cursor or ""
+            if response is not None and not isinstance(event, CancelEvent | DataEvent):
+                changed[response.id] = cursor
+            elif order(cursor) > after:
+                rest.append(event)
+        rest += [
+            SnapshotEvent(response=transcript[response_id], cursor=cursor)
+            for response_id, cursor in changed.items()
+            if order(cursor) > after
+        ]
+        rest.sort(key=lambda event: order(event.cursor or ""))
         return Joined(rest, joined.position, joined.order, joined.cursor)
 
     def _take(self, joined: Joined) -> None:
         self._position = joined.position
         self._pass_over = joined.order
         self._at = joined.cursor
-        self._ready.extend(map(Item, joined.events))
-        snapshots = [n for n, e in enumerate(joined.events) if isinstance(e, SnapshotEvent)]
-        self._midway = snapshots[-1] if snapshots else 0
+        events = joined.events
+        self._midway = 0
+        if any(isinstance(event, SnapshotEvent) for event in events):
+            # Only all of them together bring a reader to where it may go on event by event.
+            self._midway = len(events) - 1
+            events = [*events[:-1], replace(events[-1], cursor=joined.cursor)]
+        self._ready.extend(map(Item, events))
 
     def _leave(self) -> None:
         hub, self._hub = self._hub, None

@@ -20,7 +20,7 @@ from tests.support.browser import launched
 _EXPECTED = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, its loop keeps others from the main thread
 def browser() -> Iterator[Browser]:
     with launched() as browser:
         yield browser

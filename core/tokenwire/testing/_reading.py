@@ -133,6 +133,44 @@ class ReadingContract(ContractBase):
                 assert spectator[name].text == "0 1 2 "
                 assert spectator[name].state == "complete"
 
+    def test_resuming_in_the_middle_of_a_replay(self) -> None:
+        sink = self.sink()
+        played = dict(zip(("a", "b", "c"), scripts(18, tokens=8), strict=False))
+        writers = {name: sink.respond(self.channel, response_id=name) for name in played}
+        for step in range(8):  # interleaved; c ends, a and b go on
+            for name, script in played.items():
+                kind, text = script.tokens[step]
+                if step < 5 or name == "c":
+                    writers[name].write(text, kind=kind)
+                    sink.flush(self.patience)
+        writers["c"].finish()
+        writers["c"].wait(self.patience)
+        assert sink.flush(self.patience)
+        hydrated: list[list[Event]] = []
+        for rewind in (None, "all", 1, "1h"):
+            with self.sink().watch(self.channel, rewind=rewind) as watch:
+                events: list[Event] = []
+                while watch.waiting:
+                    events.append(next(watch))
+                hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
+        for name in ("a", "b"):
+            for kind, text in played[name].tokens[5:]:
+                writers[name].write(text, kind=kind)
+            writers[name].finish()
+            writers[name].wait(self.patience)
+        assert hydrated
+        for events in hydrated:
+            spectator = Spectator()
+            for event in events:
+                spectator.see(event)
+            for event in self.read(
+                self.sink().watch(self.channel, after=spectator.cursor), ended("b")
+            ):
+                spectator.see(event)
+            for name in ("a", "b"):
+                assert spectator[name].text == played[name].text
+                assert spectator[name].state == "complete"
+
     def test_nothing_comes_again_after_the_last_cursor(self) -> None:
         sink = self.sink()
         self._produce(sink, "r1", next(scripts(6)))
