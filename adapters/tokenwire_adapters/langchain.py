@@ -11,6 +11,7 @@ and then ``agent.stream(..., config={"callbacks": [handler]})``; see docs/langch
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -65,9 +66,6 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         the agent goes on (unseen, and without a provider's stream that a tap below closed).
     """
 
-    run_inline = True
-    """Called on the thread and in the context of the model's call, also under async code."""
-
     raise_error = True
     """`ResponseCancelled` must get through. Nothing else is raised (but in strict mode)."""
 
@@ -91,6 +89,18 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TokenwireCallbackHandler:
         return self  # configs are copied; a sink cannot be
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        """Called on the thread and in the context of the model's call, also under async code.
+
+        But for the start of an async completion model (not a chat model): there, LangChain leaves
+        out the start of every other handler as soon as one is inline (langchain-core 1.7, 1.8).
+        """
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if frame.f_code.co_name == "<listcomp>" and frame.f_back is not None:
+            frame = frame.f_back
+        return frame.f_code.co_name != "on_llm_start"
 
     @property
     def ignore_retriever(self) -> bool:

@@ -92,13 +92,14 @@ class Reader:
     def _read_raw(self, raw: Any) -> None:
         """Learn from the provider's own chunk why the model stopped."""
         choices: Any = _get(raw, "choices")
-        source: Any = None
-        if isinstance(choices, list) and choices:
-            source = cast("list[Any]", choices)[0]
-        if source is None:
-            source = _get(raw, "delta") if choices is None else None
-            if source is None or isinstance(source, str):
-                source = _get(raw, "response") or raw
+        if choices is not None:  # of Chat Completions, the most usual by far
+            reason = _get(choices[0], "finish_reason") if choices else None
+            if reason is not None:
+                self.finish_reason = str(reason)
+            return
+        source: Any = _get(raw, "delta")
+        if source is None or isinstance(source, str):
+            source = _get(raw, "response") or raw
         for name in ("finish_reason", "stop_reason", "status", "done_reason"):
             reason = _get(source, name)
             if isinstance(reason, str) and reason and reason != "in_progress":
@@ -126,6 +127,6 @@ def _type(block: Any) -> str:
 
 
 def _get(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(name)
+    if type(value) is dict:  # several times as quick as asking for a `Mapping`
+        return cast("dict[str, Any]", value).get(name)
     return getattr(value, name, None)

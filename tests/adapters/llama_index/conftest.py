@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,13 @@ def deaf() -> None:
         module._SDK._claims = False
         module.hear_all(None)
     _claims._tried.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_strays() -> Iterator[None]:
+    """Collect the clients that LlamaIndex leaves unclosed before another test's loop runs."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(params=["events and tap", "events"])
