@@ -39,6 +39,8 @@ from tokenwire_adapters._ably.writing import Writing
 
 __all__ = ["AblyBackend"]
 
+_left_behind: list[Any] = []
+
 
 class AblyBackend(Backend):
     """Channels on Ably.
@@ -125,4 +127,6 @@ class AblyBackend(Backend):
             await rest.close()
 
     def after_fork(self) -> None:
+        # Kept, so that nothing of the parent's is closed here when it is collected.
+        _left_behind.append(self._made)
         self._made = None

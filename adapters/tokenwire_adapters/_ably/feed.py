@@ -19,6 +19,7 @@ from tokenwire_adapters._ably.wire import Msg, from_ably
 __all__ = ["Feed", "Keeper", "Stand", "starts_known"]
 
 logger = logging.getLogger("tokenwire")
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _MAX_HELD = 10_000
 _BACKOFF = (0.1, 5.0)
@@ -227,7 +228,7 @@ class Feed:
                 self._tell(await self.keeper.again(messages), before)
                 self.problem = None
             except BackendError:
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+                await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, longest)
                 continue
             except Exception:
@@ -241,7 +242,7 @@ class Feed:
                 return
             attach = fresh = False
             # What is missing may not have been published yet: look again, more and more slowly.
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
             delay = min(delay * 2, longest)
             if not self._again and not self.keeper.incomplete:
                 return
@@ -276,6 +277,13 @@ class Feed:
         """Tell one receiver no more."""
         if stand in self.stands:
             self.stands.remove(stand)
+
+    def abandon(self) -> None:
+        """Stop, where the connection is closed as well."""
+        self.closed = True
+        for task in (self._healing, self._opening):
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """Let go of the channel."""

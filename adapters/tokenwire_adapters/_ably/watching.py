@@ -259,7 +259,7 @@ class Watching:
         """Let go of every channel."""
         feeds, self._feeds = self._feeds, {}
         for feed, _ in feeds.values():
-            feed.closed = True
+            feed.abandon()
 
 
 class _LastOneOut(Stand):

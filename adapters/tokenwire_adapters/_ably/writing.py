@@ -247,7 +247,7 @@ class Writing:
     async def close(self) -> None:
         """Let go of every channel."""
         for feed, _ in self._ledgers.values():
-            feed.closed = True
+            feed.abandon()
         self._ledgers = {}
 
 
