@@ -32,6 +32,7 @@ from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 __all__ = ["Outbox", "OutboxStats", "Single", "Slot"]
 
 logger = logging.getLogger("tokenwire")
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _MAX_BATCH = 512  # entries in one publish
 _PACE = 0.002  # seconds between publishes of text that keeps coming
@@ -487,4 +488,4 @@ class Outbox:
 def _backoff(attempts: int) -> float:
     first, longest = _BACKOFF
     delay: float = min(longest, first * 2.0 ** min(attempts - 1, 16))
-    return delay * random.uniform(0.5, 1.5)
+    return delay * _jitter.uniform(0.5, 1.5)

@@ -28,6 +28,7 @@ from tokenwire.events import Event
 __all__ = ["ChannelHub", "HubRegistry", "HubStats", "Item", "Joined", "Ring", "Tracker"]
 
 logger = logging.getLogger("tokenwire")
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
@@ -184,7 +185,7 @@ class ChannelHub:
                 except Exception as error:
                     if not isinstance(error, BackendUnavailable):
                         logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
-                    await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+                    await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
                     delay = min(delay * 2, 5.0)
         finally:
             self._syncing = None
@@ -398,7 +399,7 @@ class HubRegistry:
     async def _reap(self) -> None:
         """End responses whose producer died, in the channels that somebody here watches."""
         while True:
-            await asyncio.sleep(self._reap_every * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._reap_every * _jitter.uniform(0.8, 1.2))
             for task in list(self._hubs.values()):
                 if not task.done() or task.cancelled() or task.exception():
                     continue

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -661,3 +662,15 @@ def test_the_dead_are_found_within_the_lease(lease: float) -> None:
         assert sink.grant >= 2 * lease / 3  # a renewal may fail; they come every third of it
         response = sink.respond("c")
         assert response.slot.template.lease == sink.grant
+
+
+def test_the_shared_random_numbers_are_left_alone() -> None:
+    """An agent that seeds `random` gets the same numbers with us as without."""
+    backend = FaultyBackend(MemoryBackend(), publish=[Publish.FAIL] * 2)
+    sink = Sink(backend, lease=0.3)
+    before = random.getstate()
+    with sink.watch("c"), sink.respond("c") as response:
+        response.write("x")
+    assert response.wait(_PATIENCE).retries == 2
+    assert random.getstate() == before
+    sink.close()

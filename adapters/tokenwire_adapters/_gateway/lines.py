@@ -18,6 +18,7 @@ from tokenwire_adapters._gateway.problems import Problem
 __all__ = ["Gone", "Line", "Lines", "Reason"]
 
 logger = logging.getLogger("tokenwire.gateway")
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
 """Why a line was dropped."""
@@ -220,7 +221,7 @@ class Lines:
 
 def retry_hint() -> int:
     """Milliseconds after which a client told to go may come back; spread, lest all come at once."""
-    return random.randint(500, 3000)
+    return _jitter.randint(500, 3000)
 
 
 async def _send_quietly(line: Line, message: Message) -> None:

@@ -18,6 +18,7 @@ from tokenwire_adapters._redis.wire import Connect, drop
 __all__ = ["Listener", "Live"]
 
 logger = logging.getLogger("tokenwire")
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 _BACKOFF = (0.05, 2.0)  # seconds: first and longest delay between attempts to connect
 _TOGETHER = 500  # names in one SUBSCRIBE
 _left_behind: list[Any] = []
@@ -173,7 +174,7 @@ class Live:
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     await drop(connection)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
             delay = min(delay * 2, _BACKOFF[1])
 
     async def _read(self, connection: Any) -> Any:
