@@ -21,6 +21,8 @@ def open_sink(
     granularity: Granularity | None = None,
     strict: bool | None = None,
     close_timeout: float = 5.0,
+    ring_events: int = 2048,
+    ring_bytes: int = 2**20,
     **options: Any,
 ) -> Sink:
     """Open a sink.
@@ -33,6 +35,8 @@ def open_sink(
     :param granularity: ``"response"`` (history keeps one item a response) or ``"token"``.
     :param strict: raise problems into the caller, for tests; by default ``$TOKENWIRE_STRICT``.
     :param close_timeout: seconds that `Sink.close`, and the interpreter's exit, wait for delivery.
+    :param ring_events: how many recent events a watched channel keeps at hand in this process; a
+        watcher that falls further behind is given a summary. `ring_bytes` bounds their size.
     :param options: for the backend.
     :raises UnknownScheme: when no installed package handles the URL.
     :raises MissingExtra: when the backend's own dependency is missing; the message names it.
@@ -52,7 +56,15 @@ def open_sink(
         if granularity is not None:
             options["granularity"] = granularity
         backend = open_backend(url or os.environ.get("TOKENWIRE_URL") or "memory://", **options)
-    return Sink(backend, rollup=rollup, lease=lease, strict=strict, close_timeout=close_timeout)
+    return Sink(
+        backend,
+        rollup=rollup,
+        lease=lease,
+        strict=strict,
+        close_timeout=close_timeout,
+        ring_events=ring_events,
+        ring_bytes=ring_bytes,
+    )
 
 
 _default: Sink | None = None
