@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
     DeltaEvent,
@@ -26,6 +27,7 @@ __all__ = ["Run", "find_run", "open_run", "recent_runs"]
 
 _PAGE = 20
 _PAGES = 25
+_PAGES_NAMED = 5  # a run that a client names need not be there at all
 _SLACK = 2.0  # seconds that the clocks of a producer and a backend may be apart
 
 
@@ -70,20 +72,24 @@ async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | No
     :param run: which; by default, the newest one that is under way.
     :raises BackendUnavailable: when the history cannot be read now.
     """
+    pages = _PAGES if run is None else _PAGES_NAMED
+    run = run or await _under_way(sink, channel)
+    if run is None:
+        return None
     found: list[Response] = []
     page = await sink.ahistory(channel, limit=_PAGE)
-    for _ in range(_PAGES):
-        if run is None:
-            run = _under_way(page.items)
-        ours = [each for each in page.items if run is not None and (each.run or each.id) == run]
+    for _ in range(pages):
+        ours = [each for each in page.items if (each.run or each.id) == run]
         found += ours
-        if (found and not ours) or not page.has_next:
+        whole = any(is_envelope(each.id, each.run, each.metadata) for each in ours)
+        # What stands for a run is the first of it.
+        if whole or not page.has_next or (found and not ours):
             break
         following = await page.anext()
         if following is None:
             break
         page = following
-    if run is None or not found:
+    if not found:
         return None
     found.reverse()
     return Run(run, tuple(found))
@@ -101,8 +107,15 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
     return [Run(name, tuple(each)) for name, each in runs.items()]
 
 
-def _under_way(responses: Sequence[Response]) -> str | None:
-    streaming = [each for each in responses if not each.ended]
+async def _under_way(sink: Sink, channel: str) -> str | None:
+    """The newest run of which anything streams."""
+    # Not by a watch: those that join alike share what was read a moment ago.
+    replay = await sink.hubs.io.arun(sink.backend.replay(channel, ReplayFrom()))
+    streaming = [
+        event.response
+        for event in reversed(replay.events)
+        if isinstance(event, SnapshotEvent) and not event.response.ended
+    ]
     for each in streaming:
         if is_envelope(each.id, each.run, each.metadata):
             return each.id
