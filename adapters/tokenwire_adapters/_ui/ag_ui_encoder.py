@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from tokenwire.events import DataEvent, ToolResult
-from tokenwire_adapters._ui.run import Piece, RunEncoder, Told
+from tokenwire_adapters._ui.run import RunEncoder
+from tokenwire_adapters._ui.told import Piece, Told
 from tokenwire_adapters._ui.wire import json_bytes, json_text, usage_of
 
 __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]

@@ -21,7 +21,8 @@ from tokenwire.events import (
 )
 from tokenwire.sink import Sink
 from tokenwire.watch import Watch
-from tokenwire_adapters._ui.run import RunEncoder, is_envelope
+from tokenwire_adapters._ui.run import RunEncoder
+from tokenwire_adapters._ui.told import is_envelope
 
 __all__ = ["Run", "find_run", "open_run", "recent_runs"]
 

@@ -13,7 +13,7 @@ from tokenwire.errors import TokenwireError
 from tokenwire.sink import CancelOutcome, Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._ui.opening import Run, find_run
-from tokenwire_adapters._ui.run import ENVELOPE
+from tokenwire_adapters._ui.told import ENVELOPE
 
 __all__ = ["Turns"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tokenwire.events import DataEvent, ToolResult
-from tokenwire_adapters._ui.run import Piece, RunEncoder, Told
+from tokenwire_adapters._ui.run import RunEncoder
+from tokenwire_adapters._ui.told import Piece, Told
 from tokenwire_adapters._ui.wire import (
     is_json,
     json_bytes,
