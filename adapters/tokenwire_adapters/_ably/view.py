@@ -21,7 +21,7 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import Assembler
-from tokenwire_adapters._ably.foreign import Foreign, foreign_control
+from tokenwire_adapters._ably.foreign import Foreign, foreign_control, transport_headers
 from tokenwire_adapters._ably.wire import (
     Joiner,
     Msg,
@@ -52,6 +52,7 @@ class Record:
     """
 
     __slots__ = (
+        "ai",
         "assembler",
         "end",
         "ended_by",
@@ -72,6 +73,7 @@ class Record:
         self.assembler = Assembler(response_id)
         self.fence = fence
         self.foreign: Foreign | None = None
+        self.ai: dict[str, str] = {}  # the headers of its run, in AI Transport's dialect
         self.first = first
         self.head = first
         self.last = first
@@ -146,6 +148,8 @@ class View:
             return []
         record = self.records[response_id] = Record(response_id, fence, msg.serial)
         record.assembler.apply(start, channel=self.channel)
+        if msg.name == "ai-run-start":
+            record.ai = transport_headers(msg)
         answered = msg.headers.get("input")
         if isinstance(answered, str):
             self.inputs[answered] = response_id

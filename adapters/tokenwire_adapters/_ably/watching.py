@@ -253,6 +253,19 @@ class Watching:
             lambda client: client.channels.get(channel).publish(made),
             f"ending a response of {channel!r} that its producer left",
         )
+        if record.ai:
+            told = {name: value for name, value in record.ai.items() if name != "parent"}
+            told |= {"run-reason": "error", "error-code": "50000", "error-message": end.error or ""}
+            run_end = new_message(
+                id=f"abandoned-run-{record.fence}",
+                name="ai-run-end",
+                data="",
+                extras={"ai": {"transport": told}},
+            )
+            await self._rest.ask(
+                lambda client: client.channels.get(channel).publish(run_end),
+                f"ending a run of {channel!r} that its producer left",
+            )
         return 1
 
     async def close(self) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.ably_server import ServerThread, Settings
-from tests.adapters.ably.places import sink
+from tests.adapters.ably.places import backend, sink
 from tests.adapters.ably.test_backend_pages import Page
 from tokenwire import Sink
 from tokenwire.events import InputEvent
-from tokenwire.testing import read_until
+from tokenwire.testing import FaultyBackend, read_until
 
 TOKENS = [f" tök{i} 🙂" for i in range(60)]
 TEXT = "".join(TOKENS)
@@ -161,6 +161,25 @@ def test_a_failure(thread: ServerThread, page: Page, agent: Sink) -> None:
     page.do("started", "user")
     page.do("status", "user", "error")
     page.do("text", "user", "so far")
+
+
+def test_a_producer_that_dies(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "Are you there?")
+    killable = FaultyBackend(backend(thread, dialect="ai-transport"))
+    dying = Sink(killable, lease=2.0, close_timeout=0.1)
+    question = asked(agent)
+    response = dying.respond("ai:chat", response_id="r", metadata={"input": question.id})
+    response.write("last words")
+    assert dying.flush(30)
+    page.do("text", "user", "last words")
+    killable.kill()
+    with sink(thread, "viewer", lease=2.0) as viewer:
+        watch = viewer.watch("ai:chat", response="r")
+        last = read_until(watch, lambda event: event.type == "end")[-1]
+        assert last.state == "abandoned"
+    page.do("status", "user", "error")
+    dying.close()
 
 
 def test_a_conversation_goes_on(thread: ServerThread, page: Page, agent: Sink) -> None:

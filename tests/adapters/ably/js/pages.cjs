@@ -32,7 +32,7 @@ class Responses {
   async history(channel) {
     for (let page = await channel.history({ untilAttach: true }); page; page = page.hasNext() ? await page.next() : null) {
       for (const message of page.items) {
-        if (this.responses.has(message.serial)) continue;
+        if (message.name !== 'response' || this.responses.has(message.serial)) continue;
         this.responses.set(message.serial, message.data);
         this.headers.set(message.serial, message.extras?.headers ?? {});
       }
