@@ -164,7 +164,7 @@ async def test_a_refresh_before_the_first_token(page, sink, provider):
         await page.do("drop", tab=1)
         await page.do("open", tab=2, api=api, id="c1")
         await page.do("resume", tab=2)
-        await page.do("text", tab=2, length=0)
+        await page.do("begun", tab=2)
         thought.set()
         told = await page.do("done", tab=2)
     assert text_of(told["messages"][-1]) == "at last"

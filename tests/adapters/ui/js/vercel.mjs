@@ -100,6 +100,14 @@ const commands = {
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
+  // Waits until the answer has begun, though nothing of it may be there.
+  begun: async ({ tab }) => {
+    const { chat } = tabs.get(tab);
+    while (chat.messages.at(-1)?.role !== "assistant") {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return {};
+  },
   // Waits until the answer is over.
   done: async ({ tab }) => {
     const it = tabs.get(tab);
