@@ -104,12 +104,12 @@ def test_password_users_socket_and_limits(each_redis_binary, connect):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 reader.execute_command(*refused)
 
-        with pytest.raises(redis.exceptions.OutOfMemoryError):  # noqa: PT012
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
             client.mset({"big": b"x" * 4_000_000})
             client.set("more", b"x")
 
         client.delete("big")
-        with pytest.raises(redis.ConnectionError, match="max number of clients"):  # noqa: PT012
+        with pytest.raises(redis.ConnectionError, match="max number of clients"):
             for _ in range(21):
                 connect(server.url).ping()
 
