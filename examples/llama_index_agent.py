@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.instrumentation import (
+from llama_index.core.instrumentation import (  # type: ignore[attr-defined]
     get_dispatcher,  # pyright: ignore[reportPrivateImportUsage]
 )
 from llama_index.llms.openai import OpenAI

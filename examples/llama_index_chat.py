@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from llama_index.core.chat_engine import SimpleChatEngine
-from llama_index.core.instrumentation import (
+from llama_index.core.instrumentation import (  # type: ignore[attr-defined]
     get_dispatcher,  # pyright: ignore[reportPrivateImportUsage]
 )
 from llama_index.llms.openai import OpenAI

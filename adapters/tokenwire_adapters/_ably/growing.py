@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tokenwire.backend import Entry
@@ -306,14 +307,14 @@ class ResponseWriter(Writer):
                 made = new_message(id=sent.message_id, name=sent.name, data=text, extras=extras)
                 await self._sending.pace.wait()
                 sent.serial = self._sending.create(channel, made, "publishing a response again")
-                sent.serial.add_done_callback(lambda done, sent=sent: self._look_at(sent, done))
+                sent.serial.add_done_callback(partial(self._look_at, sent))
                 serial = await self._serial(sent)
             sent.suspect = False
             made = new_message(serial=serial, name=sent.name, data=text, extras=extras)
             await self._sending.pace.wait()
             task = self._sending.update(channel, made, "repairing a response")
             sent.last = task
-            task.add_done_callback(lambda done, sent=sent: self._look_at(sent, done))
+            task.add_done_callback(partial(self._look_at, sent))
             tasks.append(task)
         return tasks
 

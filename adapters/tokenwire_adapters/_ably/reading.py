@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -67,7 +67,7 @@ class History:
             ):
                 break
             this = result
-            result = await self._rest.ask(lambda _, this=this: this.next(), what)
+            result = await self._rest.ask(_after(this), what)
         return found
 
     async def as_of(self, channel: str, messages: Iterable[Msg]) -> list[Msg]:
@@ -107,7 +107,7 @@ class History:
             if best is not None:
                 break
             this = result
-            result = await self._rest.ask(lambda _, this=this: this.next(), what)
+            result = await self._rest.ask(_after(this), what)
         return [] if best is None else [best]
 
 
@@ -135,3 +135,13 @@ def decode_token(token: str) -> tuple[str, int]:
     except (ValueError, TypeError, RecursionError):
         pass
     raise InvalidCursor(f"not a page token: {token[:64]!a}")
+
+
+def _after(page: Any) -> Callable[[Any], Awaitable[Any]]:
+    """A request for the page that follows."""
+
+    def ask(_: Any) -> Awaitable[Any]:
+        following: Awaitable[Any] = page.next()
+        return following
+
+    return ask

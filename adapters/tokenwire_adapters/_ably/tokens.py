@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tokenwire.backend import Entry
@@ -66,10 +67,10 @@ class TokenWriter(Writer):
             await self._settle(tasks)
             tasks = [await self._post(channel, end)]
         for task in tasks:
-            task.add_done_callback(lambda _, seq=entry.seq, tasks=tasks: self._done(seq, tasks))
+            task.add_done_callback(partial(self._done, entry.seq, tasks))
         return tasks
 
-    def _done(self, seq: int, tasks: list[asyncio.Task[Any]]) -> None:
+    def _done(self, seq: int, tasks: list[asyncio.Task[Any]], _: asyncio.Task[Any]) -> None:
         """Forget the messages of an entry that is with Ably as a whole."""
         if all(t.done() and not t.cancelled() and t.exception() is None for t in tasks):
             self._kept.pop(seq, None)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -255,7 +256,7 @@ class Writer(ABC):
             for made in self._result_messages(result, key, room):
                 await self._sending.pace.wait()
                 task = self._sending.create(channel, made, "publishing a tool result")
-                task.add_done_callback(lambda done, of=result.call_id: self._told_of(of, done))
+                task.add_done_callback(partial(self._told_of, result.call_id))
                 tasks.append(task)
             self._told.add(result.call_id)
         return tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from tokenwire.errors import TokenwireError
@@ -138,6 +139,8 @@ async def _route(
     core: Core, operations: Operations, exchange: _Exchange, origin: str | None
 ) -> None:
     request = exchange.request
+    methods: tuple[str, ...]
+    handler: Callable[[Core, _Exchange], Coroutine[Any, Any, None]] | None
     match request.segments:
         case ("channels", _, "events"):
             exchange.route, methods, handler = "events", ("GET",), _events

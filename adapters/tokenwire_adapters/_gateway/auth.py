@@ -147,8 +147,8 @@ class Guard:
             for protocol in request.scope.get("subprotocols", ()):
                 if str(protocol).startswith(_BEARER):
                     return str(protocol)[len(_BEARER) :], False
-        token = request.query.get("token")
-        return token, token is not None
+        named = request.query.get("token")
+        return named, named is not None
 
     def wants_token(self, caller: Caller) -> bool:
         """Whether nothing can be done before a token comes."""
