@@ -104,6 +104,8 @@ class Draft:
             if self._results.setdefault(target.call_id, result) is result and not self._silent:
                 self._waiting.append(target)
         elif isinstance(target, PartKey):
+            if target.index is None and target.bare and not text:
+                return  # its first delta will make it, when it comes
             out = self._parts[target.index] if target.index is not None else self._open(target)
             if text:
                 self._write(out, text)

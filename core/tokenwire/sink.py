@@ -48,6 +48,7 @@ logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
 _MAX_PAGE = 1000
+_OWN_WRITES = 1.0  # seconds that a history read waits for what this sink has just ended
 
 
 class Sink:
@@ -294,8 +295,19 @@ class Sink:
             raise ValueError(f"limit must be from 1 to {_MAX_PAGE}, not {limit!r}")
         if before is not None and not 0 < len(before) <= 512:
             raise InvalidCursor("a page token has 1 to 512 characters")
+        await self._own_writes(channel)
         page = await self.backend.history(channel, limit=limit, before=before)
         return Page(self, channel, limit, page)
+
+    async def _own_writes(self, channel: str) -> None:
+        """Wait a little for what this sink has ended in `channel`, so that it reads its writes."""
+        ended = [
+            asyncio.wrap_future(writer.settled())
+            for (name, _), writer in list(self._open.items())
+            if name == channel and writer.ended
+        ]
+        if ended:
+            await asyncio.wait(ended, timeout=_OWN_WRITES)
 
     # -- talking back
 

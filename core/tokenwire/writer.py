@@ -377,7 +377,7 @@ class ResponseWriter:
     def wait(self, timeout: float | None = None) -> Receipt:
         """Wait until the ended response is with the backend, or given up; at most `timeout` s."""
         try:
-            return self._settled().result(timeout)
+            return self.settled().result(timeout)
         except concurrent.futures.TimeoutError:
             return self.receipt
 
@@ -385,11 +385,12 @@ class ResponseWriter:
         """Do what `wait` does, without blocking the loop."""
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.wrap_future(self._settled())
+                return await asyncio.wrap_future(self.settled())
         except TimeoutError:
             return self.receipt
 
-    def _settled(self) -> concurrent.futures.Future[Receipt]:
+    def settled(self) -> concurrent.futures.Future[Receipt]:
+        """The receipt, once the ended response is with the backend, or given up."""
         future: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
         with self._lock:
             done = self._done

@@ -261,6 +261,29 @@ def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:
     asyncio.run(main())
 
 
+def test_a_part_may_stay_empty(sink: Sink) -> None:
+    with sink.respond("c") as response:
+        never, later = response.part("text"), response.part("text")
+        response.tool_call("tool", "call-1")
+        response.data("chart", [1])
+        later.write("later")
+        never.write("")
+    (kept,) = sink.history("c").items
+    assert [part.kind for part in kept.parts] == ["tool_call", "data", "text"]
+    assert kept.text == "later"
+    sink.close()
+
+
+def test_a_sink_reads_what_it_wrote() -> None:
+    sink = Sink(FaultyBackend(MemoryBackend(), publish=[Publish.YIELD, Publish.FAIL]))
+    for number in range(5):
+        with sink.respond("c", response_id=f"r{number}") as response:
+            response.write("all of it")
+        newest = sink.history("c", limit=1).items[0]
+        assert (newest.id, newest.text, newest.state) == (f"r{number}", "all of it", "complete")
+    sink.close()
+
+
 def test_one_store_for_the_whole_process() -> None:
     with open_sink("memory://meet") as agent, open_sink("memory://meet") as gateway:
         with agent.respond("c") as response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tokenwire.encoding import Encoder, find_encoder
-from tokenwire.watch import Watch
+from tokenwire.watch import MIDWAY, Watch
 from tokenwire_adapters._gateway.auth import Caller
 from tokenwire_adapters._gateway.frames import StreamFramer, named
 from tokenwire_adapters._gateway.http import Message, Receive, Request, Send, send_response
@@ -145,7 +145,7 @@ async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
     """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
     if not plan.wait and plan.response is None and not await core.anything_streams(plan.channel):
         return True
-    if plan.response is None or plan.after is None:
+    if plan.response is None or plan.after is None or plan.after.startswith(MIDWAY):
         return False
     response, cursor = await core.look_up(plan.channel, plan.response)
     if response is None or not response.ended or cursor is None:
