@@ -35,7 +35,7 @@ logger = logging.getLogger("tokenwire")
 _jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _MAX_BATCH = 512  # entries in one publish
-_PACE = 0.002  # seconds between publishes of text that keeps coming
+_PACE = 0.005  # seconds between publishes of text that keeps coming
 _BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
 _RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
 
