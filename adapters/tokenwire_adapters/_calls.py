@@ -198,6 +198,14 @@ class ModelCall:
             )
         )
 
+    def swap(self, other: ModelCall) -> None:
+        """Trade claims with `other`: the layer below took the one for the other's stream."""
+        self.claim, other.claim = other.claim, self.claim
+        self.owns_claim, other.owns_claim = other.owns_claim, self.owns_claim
+        self._outer, other._outer = other._outer, self._outer
+        if current_claim() is self.claim and not other.claim.taken:
+            other.cover()
+
     def withdraw(self) -> None:
         """Leave the call to somebody else, who saw it at the same time."""
         self.ended = True

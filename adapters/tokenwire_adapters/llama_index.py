@@ -16,7 +16,7 @@ from typing import Any
 import tokenwire
 from tokenwire.context import Claim, resolve_channel, set_claim
 from tokenwire_adapters._calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
-from tokenwire_adapters._sdk import seen
+from tokenwire_adapters._sdk import reader_of, seen
 from tokenwire_adapters._sdk._claims import hear_claims
 
 try:
@@ -179,8 +179,7 @@ class TokenwireEventHandler(BaseEventHandler):
         model = call.model
         if not call.streamed:
             call.streamed = True
-            if not model.claim.taken and seen(response.raw):
-                model.below = True  # the SDK's tap took another claim: one context, two streams
+            _match(model, response.raw)
         parts = model.parts or model.open()
         if parts is not None:
             call.reader.read(parts, response)
@@ -199,8 +198,8 @@ class TokenwireEventHandler(BaseEventHandler):
             return
         response = event.response
         if response is not None:
-            if not call.streamed and not model.claim.taken and seen(response.raw):
-                model.below = True
+            if not call.streamed:
+                _match(model, response.raw)
             call.reader.read_last(model.open(), response)
             for call_id, name in call.reader.tools.items():
                 _tool_calls.learn(model, call_id, name)
@@ -250,6 +249,25 @@ def _session(tags: dict[str, Any]) -> str | None:
         if tags.get(key):
             return str(tags[key])
     return None
+
+
+def _match(model: ModelCall, raw: Any) -> None:
+    """Give `model` the claim that the SDK's tap took for its stream.
+
+    LlamaIndex sends a request when its stream is first read. By then another call may have begun
+    in the same context, and the tap has found the claim of that one.
+    """
+    tap = reader_of(raw)
+    if tap is None or model.claim.owner is tap:
+        return
+    with _lock:
+        models = [call.model for call in _calls.values()]
+    for other in models:
+        if other is not None and other.claim.owner is tap:
+            model.swap(other)
+            return
+    if not model.claim.taken:
+        model.below = True  # the tap writes on its own account
 
 
 def _forget(span: str, call: _Call) -> None:

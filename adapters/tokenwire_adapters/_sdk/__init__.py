@@ -5,7 +5,7 @@ use, and every server that speaks a provider's API a little differently, can be 
 """
 
 from tokenwire_adapters._sdk._patch import Recognise, Sdk, own_stream
-from tokenwire_adapters._sdk._seen import seen
+from tokenwire_adapters._sdk._seen import reader_of, seen
 from tokenwire_adapters._sdk._tap import Channel, Metadata, OnCancel, Options, Tap
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Sdk",
     "Tap",
     "own_stream",
+    "reader_of",
     "seen",
 ]

@@ -7,7 +7,7 @@ until somebody asks.
 
 from __future__ import annotations
 
-__all__ = ["Seen", "seen"]
+__all__ = ["Seen", "reader_of", "seen"]
 
 
 class Seen:
@@ -15,17 +15,23 @@ class Seen:
 
     def __init__(self) -> None:
         self.wanted = False
-        self._chunks: dict[int, object] = {}
+        self._chunks: dict[int, tuple[object, object]] = {}
 
-    def note(self, chunk: object, before: object) -> None:
-        """Hold `chunk` in the place of the one before it."""
+    def note(self, chunk: object, before: object, reader: object = None) -> None:
+        """Hold `chunk`, which `reader` has read, in the place of the one before it."""
         if before is not None:
             self._chunks.pop(id(before), None)
         if chunk is not None:
-            self._chunks[id(chunk)] = chunk
+            self._chunks[id(chunk)] = (chunk, reader)
 
     def __contains__(self, chunk: object) -> bool:
-        return self._chunks.get(id(chunk)) is chunk
+        held = self._chunks.get(id(chunk))
+        return held is not None and held[0] is chunk
+
+    def reader_of(self, chunk: object) -> object:
+        """Who has read `chunk`; None if nobody has."""
+        held = self._chunks.get(id(chunk))
+        return held[1] if held is not None and held[0] is chunk else None
 
 
 TABLE = Seen()
@@ -38,3 +44,8 @@ def seen(obj: object = None) -> bool:
     """
     TABLE.wanted = True
     return obj is not None and obj in TABLE
+
+
+def reader_of(obj: object) -> object:
+    """Find the tap that has read this very object; None as `seen` is false."""
+    return TABLE.reader_of(obj)

@@ -205,7 +205,7 @@ class Tap:
 
     def note(self, item: object) -> None:
         """Remember the chunk that was read last, for `seen`."""
-        TABLE.note(item, self._noted)
+        TABLE.note(item, self._noted, self)
         self._noted = item
 
     def settle_soon(self) -> None:
