@@ -11,14 +11,23 @@ from typing import Any
 from tests.support.replay import PATIENCE
 
 
+def _collect() -> float:
+    """Collect garbage. Returns for how many seconds to let other threads run after that.
+
+    With LlamaIndex loaded, it takes half a second in which no other thread runs.
+    """
+    began = time.monotonic()
+    gc.collect()
+    return max(0.005, 3 * (time.monotonic() - began))
+
+
 def wait_until(holds: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Wait until `holds` gives something true, and return it. Garbage is collected meanwhile."""
     deadline = time.monotonic() + timeout
     while not (value := holds()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"it never came to hold: {holds}")
-        gc.collect()
-        time.sleep(0.005)
+        time.sleep(_collect())
     return value
 
 
@@ -28,6 +37,5 @@ async def await_until(holds: Callable[[], Any], timeout: float = PATIENCE) -> An
     while not (value := holds()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"it never came to hold: {holds}")
-        gc.collect()
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(_collect())
     return value
