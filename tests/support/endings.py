@@ -274,12 +274,12 @@ def check_exit(program: str, replay: Replay) -> tokenwire.Response:
         import atexit, os, sys
 
         def tell():  # runs after tokenwire's own exit, having been registered before it
-            import tokenwire
-            with tokenwire.open_sink("memory://exit") as sink:
-                (response,) = sink.history("c").items
-                import msgspec
-                sys.stdout.buffer.write(msgspec.json.encode(response))
-                sys.stdout.flush()
+            # Without a sink: from Python 3.12 on no thread can be started any more.
+            import asyncio, msgspec, tokenwire
+            backend = tokenwire.MemoryBackend.from_url("memory://exit")
+            (response,) = asyncio.run(backend.history("c", limit=9)).items
+            sys.stdout.buffer.write(msgspec.json.encode(response))
+            sys.stdout.flush()
 
         atexit.register(tell)
         import tokenwire
