@@ -280,6 +280,9 @@ def check_exit(program: str, replay: Replay) -> tokenwire.Response:
             (response,) = asyncio.run(backend.history("c", limit=9)).items
             sys.stdout.buffer.write(msgspec.json.encode(response))
             sys.stdout.flush()
+            # What follows is the interpreter's own, and Python 3.13.0 crashes in it when the
+            # stream of an SDK, with or without us, is still open.
+            os._exit(0)
 
         atexit.register(tell)
         import tokenwire
