@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import langchain_anthropic._client_utils as of_anthropic
+import langchain_openai.chat_models._client_utils as of_openai
 import pytest
 
 import tokenwire
@@ -13,6 +17,26 @@ from tokenwire_adapters import langchain as adapter
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
 
 _names = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def clients() -> Iterator[None]:
+    """LangChain keeps its HTTP clients for ever, and with them connections of ended event loops.
+
+    Dropped here, between two loops, they are closed; collected later, in the loop of another
+    test, they would fail that test.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are LangChain's, and not closed by anybody
+        for cached in (
+            of_openai._cached_sync_httpx_client,
+            of_openai._cached_async_httpx_client,
+            of_anthropic._get_default_httpx_client,
+            of_anthropic._get_default_async_httpx_client,
+        ):
+            cached.cache_clear()
+        gc.collect()
 
 
 @pytest.fixture
