@@ -104,6 +104,7 @@ def bound_socket(host: str, port: int, *, fall_back: bool = False) -> Generator[
                 raise Failure(_why(host, port, error)) from error
             listening.bind((address[0], 0))
         listening.set_inheritable(True)
+        listening.listen(2048)  # who is told the address may come before the server runs
         yield listening
 
 

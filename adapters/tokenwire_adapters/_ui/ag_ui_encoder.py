@@ -49,6 +49,9 @@ class AgUiEncoder(RunEncoder):
         super().__init__(run=run, enveloped=enveloped)
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
+        self._had = {
+            message.get("id") for message in history or () if message.get("role") == "tool"
+        }
         self._made: dict[str, dict[str, Any]] = {}  # messages of the run, for the snapshot
         self._open_pieces: dict[str, Piece] = {}  # of each response, the one that is growing
         self._tool_ids: set[str] = set()
@@ -247,6 +250,8 @@ class AgUiEncoder(RunEncoder):
                 message["error"] = result.error
             self._made[name] = message
             return
+        if name in self._had:
+            return  # the client has it already, and said so
         self._event(
             "TOOL_CALL_RESULT",
             messageId=name,
