@@ -287,14 +287,16 @@ class ToolCalls:
                 self._known.popitem(last=False)
 
     def find(self, call_id: str) -> Known | None:
-        """Find the response of a tool call."""
-        return self._known.get(call_id)
+        """Find the response of a tool call; None where its sink has been closed since."""
+        known = self._known.get(call_id)
+        return None if known is None or known.sink.closed else known
 
     def tell(
         self, call_id: str, output: Any, *, name: str | None = None, error: str | None = None
     ) -> bool:
         """Tell what a tool answered, once; False where nobody is known to have asked."""
-        known = self._known.pop(call_id, None)
+        known = self.find(call_id)
+        self._known.pop(call_id, None)
         if known is None:
             return False
         known.sink.tool_result(
