@@ -53,6 +53,7 @@ class FaultyProxy:
         self._thread = threading.Thread(target=self._serve, name="faulty-proxy", daemon=True)
         self._listener: socket.socket | None = None
         self._links: set[Link] = set()
+        self._connecting: set[asyncio.Task[None]] = set()  # taken, and not joined to the server yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._requests = 0
@@ -119,7 +120,7 @@ class FaultyProxy:
             links = list(self._links)
             for link in links:
                 link.cut(reset=reset)
-            return len(links)
+            return len(links) + self._drop_connecting()
 
         return self._do(action)
 
@@ -191,6 +192,7 @@ class FaultyProxy:
             self._deafen()
             for link in list(self._links):
                 link.cut()
+            self._drop_connecting()
 
         self._do(action)
 
@@ -316,7 +318,11 @@ class FaultyProxy:
             return  # it went away while it waited
         connection.setblocking(False)
         self._accepted += 1
-        self._background(self._connect(connection))
+        task = self._background(self._connect(connection))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        # One that is cancelled before its first step never gets to close what it was given.
+        task.add_done_callback(lambda _: connection.close())
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -338,22 +344,35 @@ class FaultyProxy:
         except OSError:
             transport.abort()
             return
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
         link = Link(self._weather, (reader, writer), server, self._count)
         self._links.add(link)
+        task = asyncio.current_task()
+        if task is not None:
+            self._connecting.discard(task)
         try:
             await link.run()
         finally:
             self._links.discard(link)
+
+    def _drop_connecting(self) -> int:
+        tasks = list(self._connecting)
+        for task in tasks:
+            task.cancel()
+        return len(tasks)
 
     def _count(self, direction: Direction, length: int) -> None:
         self._bytes[direction] += length
         if direction == "up" and length:
             self._requests += 1
 
-    def _background(self, work: Coroutine[object, object, None]) -> None:
+    def _background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)  # a task that nobody holds may be collected
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _shut(self) -> None:
         self._deafen()
@@ -363,6 +382,7 @@ class FaultyProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close their sockets a turn later
 
 
 def _these(direction: Direction | None) -> tuple[Direction, ...]:

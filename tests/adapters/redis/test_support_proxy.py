@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 
@@ -251,6 +252,18 @@ def test_close_is_final_and_idempotent(shared_redis):
         proxy.close()
         with pytest.raises(redis.ConnectionError):
             client.ping()
+
+
+@pytest.mark.parametrize("way", ["close", "refuse", "cut"])
+def test_ends_what_is_still_being_connected(echo, way):
+    """A client that was taken and never finished its handshake is let go of as well."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with FaultyProxy(echo.target, tls=context) as proxy, socket.socket() as client:
+        client.connect((proxy.host, proxy.port))
+        client.settimeout(30)
+        eventually(lambda: proxy.accepted == 1, "the proxy takes the connection")
+        getattr(proxy, way)()
+        assert client.recv(1) == b""
 
 
 def test_a_script_plays_in_order(client, proxy, shared_redis):
