@@ -41,8 +41,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def open_screen(context: BrowserContext, demo: DemoServer) -> Iterator[Callable[..., Screen]]:
-    """Open the demo's page in a new tab. One that throws, or breaks its policy, fails the test."""
+def open_page(context: BrowserContext) -> Iterator[Callable[[str], Page]]:
+    """Open a page in a new tab. One that throws, or breaks its policy, fails the test."""
     complaints: list[str] = []
 
     def heard(message: ConsoleMessage) -> None:
@@ -55,10 +55,20 @@ def open_screen(context: BrowserContext, demo: DemoServer) -> Iterator[Callable[
 
     context.on("page", opened)
 
-    def open_screen(url: str | None = None) -> Screen:
+    def open_page(url: str) -> Page:
         page = context.new_page()
-        page.goto(url or demo.url)
-        return Screen(page)
+        page.goto(url)
+        return page
 
-    yield open_screen
+    yield open_page
     assert complaints == []
+
+
+@pytest.fixture
+def open_screen(open_page: Callable[[str], Page], demo: DemoServer) -> Callable[..., Screen]:
+    """Open the demo's page in a new tab."""
+
+    def open_screen(url: str | None = None) -> Screen:
+        return Screen(open_page(url or demo.url))
+
+    return open_screen

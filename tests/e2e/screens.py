@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "Shown"]
 
 TIMEOUT = 45_000
 
@@ -23,6 +23,52 @@ _WATCH = """(raw) => {
     look();
 }"""
 
+_SEE = """(raw, wanted) => new Promise((resolve) => {
+    const look = () => {
+        if (raw.textContent === wanted) done();
+    };
+    const done = () => {
+        watcher.disconnect();
+        clearTimeout(timer);
+        resolve(raw.textContent);
+    };
+    const watcher = new MutationObserver(look);
+    watcher.observe(raw, {childList: true, characterData: true, subtree: true});
+    const timer = setTimeout(done, 20000);
+    look();
+})"""
+
+
+class Shown:
+    """A text on a page."""
+
+    def __init__(self, place: Locator) -> None:
+        self.place = place
+
+    @property
+    def text(self) -> str:
+        """What is there now."""
+        return str(self.place.evaluate("(raw) => raw.textContent"))
+
+    def watch(self) -> None:
+        """Wait until it is there, and watch every change of it."""
+        expect(self.place).to_be_visible(timeout=TIMEOUT)
+        self.place.evaluate(_WATCH)
+
+    def see_more(self) -> None:
+        """Wait until more text is there than now."""
+        expect(self.place).not_to_have_text(self.text, timeout=TIMEOUT, use_inner_text=False)
+
+    def see_text(self, text: str) -> None:
+        """Wait until `text` is there, and check it character for character."""
+        assert self.place.evaluate(_SEE, text) == text
+        self.check_growth()
+
+    def check_growth(self) -> None:
+        """Check that nothing was shown that had to be taken back."""
+        broken: Any = self.place.evaluate("(raw) => raw.shown?.broken ?? null")
+        assert broken is None
+
 
 class Screen:
     """One tab; `pane` is one of its screens, the first unless told otherwise."""
@@ -30,6 +76,7 @@ class Screen:
     def __init__(self, page: Page, pane: int = 0) -> None:
         self.page = page
         self.pane = page.locator(".pane").nth(pane)
+        self._source = Shown(self.answer.locator(".raw"))
         page.locator("body[data-started]").wait_for()
 
     @property
@@ -38,13 +85,9 @@ class Screen:
         return self.pane.locator(".answer").last
 
     @property
-    def raw(self) -> Locator:
-        return self.answer.locator(".raw")
-
-    @property
     def text(self) -> str:
         """The source of the last answer, as it is on the screen now."""
-        return str(self.raw.evaluate("(raw) => raw.textContent"))
+        return self._source.text
 
     def ask(self, question: str) -> None:
         self.page.get_by_label("Your question").fill(question)
@@ -53,13 +96,11 @@ class Screen:
     def look(self) -> None:
         """Show the answer's source, and watch every change of it."""
         self.answer.get_by_role("button", name="Source").click()
-        expect(self.raw).to_be_visible()
-        self.raw.evaluate(_WATCH)
+        self._source.watch()
 
     def see_more(self) -> None:
         """Wait until more text is there than now."""
-        before = self.text
-        expect(self.raw).not_to_have_text(before, timeout=TIMEOUT, use_inner_text=False)
+        self._source.see_more()
 
     def see(self, state: str) -> None:
         """Wait until the last answer has this state."""
@@ -67,30 +108,11 @@ class Screen:
 
     def see_text(self, text: str) -> None:
         """Wait until the source shown is `text`, and check it character for character."""
-        seen = self.raw.evaluate(
-            """(raw, wanted) => new Promise((resolve) => {
-                const look = () => {
-                    if (raw.textContent === wanted) done();
-                };
-                const done = () => {
-                    watcher.disconnect();
-                    clearTimeout(timer);
-                    resolve(raw.textContent);
-                };
-                const watcher = new MutationObserver(look);
-                watcher.observe(raw, {childList: true, characterData: true, subtree: true});
-                const timer = setTimeout(done, 20000);
-                look();
-            })""",
-            text,
-        )
-        assert seen == text
-        self.check_growth()
+        self._source.see_text(text)
 
     def check_growth(self) -> None:
         """Check that nothing was shown that had to be taken back."""
-        broken: Any = self.raw.evaluate("(raw) => raw.shown?.broken ?? null")
-        assert broken is None
+        self._source.check_growth()
 
     def status(self, text: str) -> None:
         """Wait until the screen's status begins with `text`."""

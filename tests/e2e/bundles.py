@@ -1,0 +1,57 @@
+"""Pages made of npm's packages, bundled as their authors would."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from tests.support.nodejs import Node, node_with
+
+__all__ = ["axe", "bundle"]
+
+_FOLDER = Path(__file__).parent / "pages"
+_OPTIONS = (
+    "--bundle",
+    "--format=esm",
+    "--jsx=automatic",
+    "--charset=utf8",
+    "--log-level=warning",
+    # React's own checks, and effects that run twice, are on in this build of it alone.
+    '--define:process.env.NODE_ENV="development"',
+)
+
+
+def _node() -> Node:
+    return node_with(_FOLDER / "package.json")
+
+
+@cache
+def bundle(page: str, **aliases: str) -> str:
+    """The script of a page, with all it imports.
+
+    :param aliases: packages to take in place of ``@ai-sdk/NAME``.
+    """
+    node = _node()
+    source = node.script(_FOLDER / page)
+    more = [f"--alias:@ai-sdk/{name}={package}" for name, package in aliases.items()]
+    key = hashlib.sha256("\0".join([source.name, *_OPTIONS, *more]).encode()).hexdigest()[:16]
+    target = node.folder / f"bundle-{key}.js"
+    if not target.exists():
+        partial = target.with_suffix(f".{os.getpid()}")
+        esbuild = node.folder / "node_modules" / ".bin" / "esbuild"
+        command = [str(esbuild), str(source), *_OPTIONS, *more, f"--outfile={partial}"]
+        result = subprocess.run(
+            command, cwd=node.folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        partial.replace(target)
+    return target.read_text(encoding="utf-8")
+
+
+@cache
+def axe() -> str:
+    """The script of axe-core, which finds what keeps people from using a page."""
+    return (_node().folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
