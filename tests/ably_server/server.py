@@ -143,9 +143,10 @@ class AblyServer:
                 if socket.accept(request.head):
                     await self._realtime(socket, request)
                 return
-            if self.faults.rest_delay:
+            answer = self._rest.answer(request)
+            if self.faults.rest_delay:  # what was asked for is done by then
                 await asyncio.sleep(self.faults.rest_delay)
-            writer.write(self._rest.answer(request).dump())
+            writer.write(answer.dump())
             await writer.drain()
             if request.headers.get("connection", "").lower() == "close":
                 return

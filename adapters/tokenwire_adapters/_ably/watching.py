@@ -234,38 +234,12 @@ class Watching:
             record.seen_at = at
             if await self._rest.now() - at <= record.lease * 1000:
                 return 0
-        assembler = record.assembler
-        extent = [assembler.part_length(part) for part in range(assembler.parts)]
-        made = new_message(
-            id=f"abandoned-{record.fence}-{assembler.id}"[:200],
-            name="end",
-            data="",
-            extras={
-                "headers": {
-                    MARK: 1,
-                    "responseId": assembler.id,
-                    "producer": record.fence,
-                    **end_headers(end, extent),
-                }
-            },
-        )
+        # One request for all of it: whoever hears the end may leave, and end this process with it.
+        messages = _last_rites(record, end)
         await self._rest.ask(
-            lambda client: client.channels.get(channel).publish(made),
+            lambda client: client.channels.get(channel).publish(messages),
             f"ending a response of {channel!r} that its producer left",
         )
-        if record.ai:
-            told = {name: value for name, value in record.ai.items() if name != "parent"}
-            told |= {"run-reason": "error", "error-code": "50000", "error-message": end.error or ""}
-            run_end = new_message(
-                id=f"abandoned-run-{record.fence}",
-                name="ai-run-end",
-                data="",
-                extras={"ai": {"transport": told}},
-            )
-            await self._rest.ask(
-                lambda client: client.channels.get(channel).publish(run_end),
-                f"ending a run of {channel!r} that its producer left",
-            )
         return 1
 
     async def close(self) -> None:
@@ -286,6 +260,23 @@ class _LastOneOut(Stand):
         await super().close()
         if not self._feed.stands:
             await self._drop(self._feed)
+
+
+def _last_rites(record: Record, end: EndEvent) -> list[Any]:
+    """The messages that end a response for its producer; Ably takes them once."""
+    assembler = record.assembler
+    extent = [assembler.part_length(part) for part in range(assembler.parts)]
+    headers = {MARK: 1, "responseId": assembler.id, "producer": record.fence}
+    headers |= end_headers(end, extent)
+    wires: list[tuple[str, dict[str, Any]]] = [("end", {"headers": headers})]
+    if record.ai:
+        told = {name: value for name, value in record.ai.items() if name != "parent"}
+        told |= {"run-reason": "error", "error-code": "50000", "error-message": end.error or ""}
+        wires.append(("ai-run-end", {"ai": {"transport": told}}))
+    return [
+        new_message(id=f"abandoned-{record.fence[:150]}:{index}", name=name, data="", extras=extras)
+        for index, (name, extras) in enumerate(wires)
+    ]
 
 
 def _starts(msg: Msg) -> bool:

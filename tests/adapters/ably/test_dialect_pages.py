@@ -174,6 +174,8 @@ def test_a_producer_that_dies(thread: ServerThread, page: Page, agent: Sink) -> 
     assert dying.flush(30)
     page.do("text", "user", "last words")
     killable.kill()
+    # Whoever ends it for its producer may leave at once: the page must not depend on its staying.
+    thread.fault("delay_rest", 0.3)
     with sink(thread, "viewer", lease=2.0) as viewer:
         watch = viewer.watch("ai:chat", response="r")
         last = read_until(watch, lambda event: event.type == "end")[-1]

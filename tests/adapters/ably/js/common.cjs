@@ -70,8 +70,13 @@ function once(emitter, event) {
   return new Promise((resolve) => emitter.once(event, resolve));
 }
 
-async function eventually(condition) {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
+/** Waits until something holds; fails after a while, with what there is in place of it. */
+async function eventually(condition, told = () => '') {
+  const end = Date.now() + 90_000;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`still not ${condition}: ${JSON.stringify(told())}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 /** Runs the scenario that the command line names. */

@@ -39,10 +39,10 @@ const steps = {
     await runs[who].cancel();
   },
   async status(who, wanted) {
-    await eventually(() => runs[who].status === wanted);
+    await eventually(() => runs[who].status === wanted, () => runs[who].status);
   },
   async text(who, wanted) {
-    await eventually(() => textOf(shown(sessions[who]).at(-1)) === wanted);
+    await eventually(() => textOf(shown(sessions[who]).at(-1)) === wanted, () => shown(sessions[who]));
   },
   async messages(who) {
     return shown(sessions[who]);

@@ -95,7 +95,7 @@ const steps = {
     await realtime('visitor').channels.get(name).publish({ name: messageName, ...JSON.parse(json) });
   },
   async texts(count) {
-    await eventually(() => Object.values(pages).every((page) => page.ended(Number(count))));
+    await eventually(() => Object.values(pages).every((page) => page.ended(Number(count))), () => pages);
     return Object.fromEntries(Object.entries(pages).map(([how, page]) => [how, page.texts]));
   },
 };
