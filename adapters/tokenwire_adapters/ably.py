@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from tokenwire.backend import (
     Backend,
     Capabilities,
@@ -66,6 +68,10 @@ class AblyBackend(Backend):
     def from_url(cls, url: str, **options: Any) -> AblyBackend:
         """Open a URL; the entry point ``ably`` names this class."""
         return cls(url, **options)
+
+    def use_rollup(self, window: float) -> None:
+        if self.settings.rollup_window is None and self._made is None:
+            self.settings = replace(self.settings, rollup_window=round(window))
 
     def __repr__(self) -> str:
         return f"AblyBackend({self.settings.shown})"

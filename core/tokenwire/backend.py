@@ -198,6 +198,13 @@ class Backend(ABC):
     capabilities: Capabilities = Capabilities()
     granularity: Granularity = "response"
 
+    def use_rollup(self, window: float) -> None:
+        """Learn the sink's rollup window, in milliseconds, before anything else is asked.
+
+        The sink merges by itself. This is for a service that merges once more, and by default does
+        nothing. A window that was chosen for the backend itself stays.
+        """
+
     @abstractmethod
     async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Append entries to their channels, in order, each as a whole or not at all.

@@ -86,6 +86,8 @@ class Sink:
         self.grant = 0.8 * self.lease
         self.rollup = rollup
         self.close_timeout = close_timeout
+        if rollup:
+            backend.use_rollup(rollup)
         self._io = IoThread("tokenwire-io")
         self._outbox = Outbox(
             backend, self._io, rollup=rollup / 1000, on_problem=self._backend_problem

@@ -99,6 +99,7 @@ class Session:
     ) -> None:
         self.server = server
         self.state = state
+        self.params = params
         self.binary = params.get("format") == "msgpack"
         self.echo = params.get("echo") != "false"
         self.attachments: dict[str, Attachment] = {}

@@ -117,6 +117,9 @@ class FaultyBackend(Backend):
         self._stalled.set()
         self._ears: list[_Ear] = []
 
+    def use_rollup(self, window: float) -> None:
+        self.inner.use_rollup(window)
+
     # -- the faults
 
     def kill(self) -> None:

@@ -52,6 +52,42 @@ def test_what_is_wrong_is_told(url: str | None, options: dict[str, Any], what: s
     assert "secret" not in str(raised.value).lower().replace("app.key:secret", "")
 
 
+@pytest.mark.parametrize(
+    ("rollup", "settings", "asked"),
+    [
+        (0, {}, None),  # Ably's own
+        (100, {}, "100"),
+        (100, {"rollup_window": 20}, "20"),
+        (100, {"rollup_window": 0}, "0"),
+        (0, {"rollup_window": 500}, "500"),
+    ],
+)
+def test_the_rollup_of_the_sink_is_asked_of_ably(
+    rollup: float, settings: dict[str, Any], asked: str | None
+) -> None:
+    with ServerThread() as thread:
+        made = tokenwire.open_sink(
+            "ably://",
+            rollup=rollup,
+            endpoint="127.0.0.1",
+            port=thread.server.port,
+            tls=False,
+            token=thread.server.token("agent"),
+            **settings,
+        )
+        with made:
+            with made.respond("ai:chat") as response:
+                response.write("x")
+            assert response.wait(60).status == "delivered"
+            publishing, *others = [
+                session.params
+                for session in thread.server.sessions
+                if session.params.get("echo") == "false"
+            ]
+            assert not others
+            assert publishing.get("appendRollupWindow") == asked
+
+
 def test_a_ready_client_may_belong_to_another_loop() -> None:
     with ServerThread() as thread:
 
