@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenwire._names import new_id
-from tokenwire.backend import Backend, Granularity
+from tokenwire.backend import Backend, Entry, Granularity, Outcome
+from tokenwire.errors import BackendUnavailable
 from tokenwire.events import Event
 from tokenwire.sink import Sink
 from tokenwire.testing.producers import read_until
@@ -87,6 +89,19 @@ class ContractBase:
             return read_until(watch, stop, timeout=self.patience)
         finally:
             watch.close()
+
+    async def publish(self, backend: Backend, *entries: Entry) -> Sequence[Outcome]:
+        """Publish past the sink, as it would: again, when nothing is known of what became of it."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                outcomes = await backend.publish(entries)
+            except BackendUnavailable:
+                assert time.monotonic() < deadline, "the backend stays unavailable"
+            else:
+                if not any(isinstance(one.error, BackendUnavailable) for one in outcomes):
+                    return outcomes
+            await asyncio.sleep(0.05)
 
     def eventually(self, what: Callable[[], bool]) -> None:
         """Wait for something that has no event of its own."""

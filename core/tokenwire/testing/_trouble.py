@@ -113,16 +113,16 @@ class TroubleContract(ContractBase):
                 entry("a", 0, StartEvent(response_id="r")),
                 entry("a", 1, delta(0, "right")),
             ):
-                (outcome,) = await backend.publish([made])
+                (outcome,) = await self.publish(backend, made)
                 assert outcome.error is None
-            (outcome,) = await backend.publish([entry("b", 2, delta(5, "wrong"))])
+            (outcome,) = await self.publish(backend, entry("b", 2, delta(5, "wrong")))
             if backend.capabilities.fencing == "backend":
                 assert isinstance(outcome.error, Fenced)
-            (outcome,) = await backend.publish(
-                [entry("a", 2, EndEvent(response_id="r", state="complete"))]
+            (outcome,) = await self.publish(
+                backend, entry("a", 2, EndEvent(response_id="r", state="complete"))
             )
             assert outcome.error is None
-            (outcome,) = await backend.publish([entry("a", 3, delta(5, "late"))])
+            (outcome,) = await self.publish(backend, entry("a", 3, delta(5, "late")))
             if backend.capabilities.fencing == "backend":
                 assert isinstance(outcome.error, PublishRejected)
 

@@ -188,7 +188,7 @@ class WritingContract(ContractBase):
         async def publish() -> None:
             for entry in entries:
                 for _ in range(2):
-                    (outcome,) = await backend.publish([entry])
+                    (outcome,) = await self.publish(backend, entry)
                     assert outcome.error is None, outcome
 
         sink.run_blocking(publish())
@@ -202,8 +202,9 @@ class WritingContract(ContractBase):
         names = [f"{self.channel}-{number}" for number in range(5)]
 
         async def publish() -> None:
-            outcomes = await backend.publish(
-                [
+            outcomes = await self.publish(
+                backend,
+                *(
                     Entry(
                         channel=name,
                         events=(
@@ -215,7 +216,7 @@ class WritingContract(ContractBase):
                         fence="f",
                     )
                     for name in names
-                ]
+                ),
             )
             assert all(outcome.error is None for outcome in outcomes), outcomes
 
