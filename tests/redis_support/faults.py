@@ -118,9 +118,11 @@ def faults(*, longest: float = 0.2) -> SearchStrategy[Fault]:
     )
 
 
-def scripts(*, longest: float = 0.2, max_size: int = 6) -> SearchStrategy[Script]:
-    """A hypothesis strategy of whole scripts; an empty one is the simplest."""
+def scripts(
+    *, longest: float = 0.2, min_size: int = 0, max_size: int = 6
+) -> SearchStrategy[Script]:
+    """A hypothesis strategy of whole scripts; the shortest one is the simplest."""
     from hypothesis import strategies as st
 
     steps = st.builds(Step, faults(longest=longest), st.integers(0, 20))
-    return st.lists(steps, max_size=max_size).map(tuple)
+    return st.lists(steps, min_size=min_size, max_size=max_size).map(tuple)

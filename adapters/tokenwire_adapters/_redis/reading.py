@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
-from tokenwire.errors import BackendUnavailable, DecodeError, GapError, InvalidCursor
+from tokenwire.errors import (
+    BackendMisconfigured,
+    BackendUnavailable,
+    DecodeError,
+    GapError,
+    InvalidCursor,
+)
 from tokenwire.events import CancelEvent, DataEvent, Event, Response, SnapshotEvent
 from tokenwire_adapters._redis.codec import Stored, decode_log, merge
 from tokenwire_adapters._redis.cursors import NOTHING, Place, parse, parse_page, show
@@ -23,6 +32,10 @@ logger = logging.getLogger("tokenwire")
 
 _READ = ScriptText("read.lua")
 _LARGEST = 2**53 - 1  # what Lua can count to
+_BACKOFF = (0.05, 0.5)  # seconds: first and longest pause between attempts to read
+_jitter = random.Random()  # of our own: an agent may have seeded the shared one
+
+T = TypeVar("T")
 
 
 class Reading:
@@ -38,12 +51,34 @@ class Reading:
         token = "1" if self._settings.granularity == "token" else "0"
         padded = [*numbers, 0, 0, 0][:3]
         call: Command = (1, base, mode, *padded, wanted, token)
-        for _ in range(64):
-            reply = await self._call(base, call)
-            if reply[0] != b"reap":
-                return reply
-            await self._writing.reap(base, [name.decode() for name in reply[1:]])
-        raise BackendUnavailable("abandoned responses cannot be ended")
+
+        async def ask() -> Any:
+            for _ in range(64):
+                reply = await self._call(base, call)
+                if reply[0] != b"reap":
+                    return reply
+                await self._writing.reap(base, [name.decode() for name in reply[1:]])
+            raise BackendUnavailable("abandoned responses cannot be ended")
+
+        return await self._patiently(ask)
+
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read again while Redis is away, for as long as it may take for an answer.
+
+        A cut connection or a failover would else refuse watchers and readers of history.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._settings.timeout, _BACKOFF[0]
+        while True:
+            try:
+                return await read()
+            except BackendMisconfigured:
+                raise  # waiting would not help
+            except BackendUnavailable:
+                if loop.time() + pause > deadline or self._servers.closed:
+                    raise
+            await asyncio.sleep(pause * _jitter.uniform(0.5, 1.5))
+            pause = min(pause * 2, _BACKOFF[1])
 
     async def _call(self, base: str, call: Command) -> Any:
         node = await self._servers.node(base)
@@ -59,6 +94,9 @@ class Reading:
 
     async def reap(self, channel: str) -> int:
         """End what is abandoned (see `Backend.reap`)."""
+        return await self._patiently(lambda: self._reap(channel))
+
+    async def _reap(self, channel: str) -> int:
         base = self._writing.base(channel)
         node = await self._servers.node(base)
         try:

@@ -62,6 +62,7 @@ class Servers:
         self.version: tuple[int, ...] = ()
         self.flavour = ""
         self.sharded = False  # whether pub/sub is sharded: decided once, on a Cluster
+        self.closed = False
         self._on_moved = on_moved
         self._nodes: dict[tuple[str, int] | None, Node] = {}
         self._slots: list[tuple[int, int, tuple[str, int]]] = []
@@ -95,6 +96,8 @@ class Servers:
         raise BackendUnavailable(f"no node of the Redis Cluster serves slot {slot}")
 
     def _node(self, address: tuple[str, int] | None) -> Node:
+        if self.closed:
+            raise BackendUnavailable("the backend is closed")
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = Node(self, address)
@@ -241,7 +244,8 @@ class Servers:
             await node.read.renew()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self.closed = True
         for node in self.nodes:
             await node.close()
         self._nodes.clear()

@@ -679,7 +679,7 @@ async def test_check_tells_what_is_there(backend, shared_redis):
 
 
 async def test_nothing_listens_there():
-    backend = RedisBackend("redis://:secret-word@127.0.0.1:1/0")
+    backend = RedisBackend("redis://:secret-word@127.0.0.1:1/0", timeout=0.3)
     for call in (
         backend.publish([_entry(0, _start())]),
         backend.replay("c", ReplayFrom()),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.redis_support import FaultyProxy, LoseReply, RedisServer, Step, scripts
+from tests.redis_support import FaultyProxy, RedisServer, Step, scripts
 from tokenwire import open_sink
 from tokenwire._names import new_id
-from tokenwire.backend import Backend, Granularity
+from tokenwire.backend import Granularity
 from tokenwire.events import DataEvent, DeltaEvent
-from tokenwire.testing import BackendContract, Script, Spectator
+from tokenwire.testing import Script, Spectator
 from tokenwire.testing import scripts as written
-from tokenwire_adapters.redis import RedisBackend
 
 pytestmark = pytest.mark.redis
 PATIENCE = 60.0
@@ -26,22 +25,6 @@ QUICK = {"timeout": 1.0, "health": 0.5}
 def proxy(_one_redis: RedisServer) -> Iterator[FaultyProxy]:
     with FaultyProxy((_one_redis.host, _one_redis.port)) as started:
         yield started
-
-
-class TestThroughAProxyThatCuts(BackendContract):
-    """The contract, while every connection is cut now and then and replies are lost."""
-
-    @pytest.fixture(autouse=True)
-    def _proxy(self, proxy: FaultyProxy) -> Iterator[None]:
-        self.proxy = proxy
-        steps = [Step(LoseReply(1), after=9), Step(LoseReply(0), after=14)]
-        playing = proxy.play(tuple(steps * 50))
-        yield
-        playing.cancel()
-        proxy.heal()
-
-    def place(self, granularity: Granularity) -> Callable[[], Backend]:
-        return lambda: RedisBackend(self.proxy.url, granularity=granularity, **QUICK)
 
 
 def _storm(proxy: FaultyProxy, granularity: Granularity, seed: int, faults: tuple[Step, ...]):

@@ -1,0 +1,88 @@
+"""The whole contract through a bad network, which hypothesis makes up.
+
+Every test of the contract runs in several weathers at once, each through a proxy of its own, for
+each example of hypothesis. ``TOKENWIRE_TEST_WEATHER=50`` looks at more examples than usual.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from tests.redis_support import FaultyProxy, RedisServer, Script, scripts
+from tokenwire.backend import Backend, Granularity
+from tokenwire.testing import BackendContract
+from tokenwire_adapters.redis import RedisBackend
+
+pytestmark = pytest.mark.redis
+
+EXAMPLES = int(os.environ.get("TOKENWIRE_TEST_WEATHER", "2"))
+TOGETHER = 4
+# These wait for a lease to run out, or not to: it must outlast the weather, and that be short.
+OF_LEASES = {
+    "test_a_dead_producer_is_noticed_by_watchers",
+    "test_a_dead_producer_is_noticed_in_history",
+    "test_a_response_is_abandoned_once_whoever_notices",
+    "test_late_writes_of_a_dead_producer_change_nothing",
+    "test_a_quiet_producer_keeps_its_response",
+}
+
+
+class InWeather(BackendContract):
+    """The contract over a proxy that plays a script of faults."""
+
+    patience = 60.0
+    lease = 2.5
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        return lambda: RedisBackend(self.proxy.url, granularity=granularity, health=0.5)
+
+    def play(self, name: str, weather: Script) -> None:
+        """Run a test of the contract in that weather."""
+        with FaultyProxy((self.server.host, self.server.port)) as self.proxy:
+            self.setup_method()
+            playing = self.proxy.play(weather)
+            try:
+                getattr(self, name)()
+            finally:
+                playing.cancel()
+                self.proxy.heal()
+                self.teardown_method()
+
+
+def _weathers(name: str) -> st.SearchStrategy[list[Script]]:
+    weather = scripts(longest=0.2, min_size=1, max_size=3 if name in OF_LEASES else 6)
+    return st.lists(weather, min_size=TOGETHER, max_size=TOGETHER)
+
+
+CONTRACT = sorted(name for name in dir(BackendContract) if name.startswith("test_"))
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_the_contract_in_any_weather(shared_redis, name):
+    # Nothing is shrunk: the same faults meet other moments when they are played again.
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(_weathers(name))
+    def check(weathers: list[Script]) -> None:
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            runs = [pool.submit(InWeather(shared_redis).play, name, each) for each in weathers]
+        for weather, run in zip(weathers, runs, strict=True):
+            if run.exception() is not None:
+                note(f"the weather: {weather}")
+        for run in runs:
+            run.result()
+
+    check()
