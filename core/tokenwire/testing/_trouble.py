@@ -151,7 +151,8 @@ class TroubleContract(ContractBase):
             assert sink.flush(self.patience)
             response.write("three")
         receipt = response.wait(self.patience)
-        assert (receipt.status, receipt.recoveries) == ("recovered", 1)
+        assert receipt.status == "recovered"
+        assert 1 <= receipt.recoveries <= 1 + receipt.retries, receipt  # a retry sends another
         spectator = Spectator()
         spectator.watch(watch, ended("r"), timeout=self.patience)
         assert spectator["r"].text == "one two three"
