@@ -6,7 +6,7 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tokenwire._text import TextBuffer, well_formed
@@ -91,8 +91,8 @@ class Draft:
         self._silent = True
         self._waiting.clear()
 
-    def put(self, target: object, text: str | None) -> None:
-        """Take one thing the producer wrote; after the end, nothing."""
+    def put(self, target: object, texts: Sequence[str | None]) -> None:
+        """Take what the producer wrote to one target, in a row; after the end, nothing."""
         if self.end is not None:
             return
         if isinstance(target, EndEvent):
@@ -103,17 +103,21 @@ class Draft:
             )
             if self._results.setdefault(target.call_id, result) is result and not self._silent:
                 self._waiting.append(target)
-        elif isinstance(target, PartKey):
-            if target.index is None and target.bare and not text:
-                return  # its first delta will make it, when it comes
-            out = self._parts[target.index] if target.index is not None else self._open(target)
-            if text:
-                self._write(out, text)
-        elif isinstance(target, str) and text:
-            last = self._parts[-1] if self._parts else None
-            if last is None or last.key.kind != target or not last.key.bare:
-                last = self._open(PartKey(target))
-            self._write(last, text)
+        elif isinstance(target, str | PartKey):
+            written = [text for text in texts if text]
+            if isinstance(target, str):
+                if written:
+                    self._write(self._last(target), written)
+            elif target.index is not None or written or not target.bare:  # else: at its first text
+                out = self._open(target) if target.index is None else self._parts[target.index]
+                self._write(out, written)
+
+    def _last(self, kind: str) -> _Out:
+        """The last part, where it is of this kind and has no name; else a new one."""
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.key.kind != kind or not last.key.bare:
+            last = self._open(PartKey(kind))
+        return last
 
     def _open(self, key: PartKey) -> _Out:
         key.index = len(self._parts)
@@ -132,16 +136,18 @@ class Draft:
             )
         return out
 
-    def _write(self, out: _Out, text: str) -> None:
-        text = well_formed(text)
-        self.tokens += 1
+    def _write(self, out: _Out, written: list[str]) -> None:
+        self.tokens += len(written)
         if self._silent:
             return
-        if out.waiting is None or not self._merge:
-            out.waiting = TextBuffer()
-            assert out.key.index is not None
-            self._waiting.append((out.key.index, out.waiting))
-        out.waiting.append(text)
+        for text in ["".join(written)] if self._merge else written:
+            if not text:
+                continue
+            if out.waiting is None or not self._merge:
+                out.waiting = TextBuffer()
+                assert out.key.index is not None
+                self._waiting.append((out.key.index, out.waiting))
+            out.waiting.append(well_formed(text))
 
     def take(self, *, with_end: bool, max_text: int | None, ts: int) -> list[Event]:
         """Hand over what waits, as events; the end only if `with_end`."""

@@ -29,13 +29,15 @@ from tokenwire.errors import (
 )
 from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 
-__all__ = ["Outbox", "OutboxStats", "Single", "Slot"]
+__all__ = ["Outbox", "OutboxStats", "Pace", "Single", "Slot"]
 
 logger = logging.getLogger("tokenwire")
 _jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _MAX_BATCH = 512  # entries in one publish
 _PACE = 0.005  # seconds between publishes of text that keeps coming
+_FEW = 4  # items that a writing thread publishes itself; the I/O thread publishes more at once
+_GRACE = 0.015  # seconds more that the I/O thread leaves it to a thread that writes on
 _BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
 _RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
 
@@ -43,6 +45,15 @@ _RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
 def now_ms() -> int:
     """The time, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+class Pace:
+    """When a thread that writes is to publish what has gathered (monotonic); `inline` only."""
+
+    __slots__ = ("due",)
+
+    def __init__(self) -> None:
+        self.due = 0.0
 
 
 class Outbox:
@@ -55,6 +66,8 @@ class Outbox:
         self._io = io
         self._rollup = max(rollup, _PACE)
         self._on_problem = on_problem
+        self._inline = backend.capabilities.inline
+        self.pace = Pace()
         self.stats = OutboxStats()
         self._reset()
 
@@ -65,9 +78,12 @@ class Outbox:
         self._numbers = itertools.count()
         self._unsettled: set[Slot | Single] = set()
         self._inflight: set[asyncio.Task[None]] = set()
-        self._asleep = False
+        self._asleep = True  # until the first call, there is no pump
         self._urgent = False
-        self._wake: asyncio.Event | None = None
+        self._steady = False  # text comes faster than it is published
+        self._called = False  # the I/O thread was told that it is time
+        self._flushing = False  # a thread that holds the lock publishes inline
+        self._alarm: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._idle: list[asyncio.Future[None]] = []
         self._last_flush = 0.0
@@ -88,20 +104,58 @@ class Outbox:
         self._dirty.append(item)
         if urgent:
             self._urgent = True
-        if self._asleep or urgent:
+        if (self._asleep or urgent) and not (self._inline and self._publish_here(urgent)):
             self._asleep = False
             self._io.call(self._awake)
+
+    def keep_pace(self) -> None:
+        """Publish what has gathered since `Pace.due` was set (capability `inline`). Thread-safe."""
+        if not self._publish_here(urgent=False) and not self._called:
+            self._called = True
+            self._io.call(self._awake)
+
+    def _publish_here(self, urgent: bool) -> bool:
+        """Publish what little waits, on the writing thread: that costs less than to wake another.
+
+        Whatever is not plain and quick is left to the I/O thread.
+
+        :return: whether that thread can sleep on.
+        """
+        early = not urgent and time.monotonic() < self.pace.due
+        trouble = self._failures or self._interval or self._later
+        if early or trouble or len(self._dirty) > _FEW or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._flushing:
+                return False
+            self._flush_batch()
+            return not (self._dirty or self._later or self._idle)
+        finally:
+            self._lock.release()
 
     def flush_inline(self) -> None:
         """Publish all that waits, here and now (capability `inline`). Thread-safe."""
         with self._lock:
-            while self._dirty:
-                batch = self._collect()
-                if not batch:
+            # A finalizer or a signal's handler may come by within a flush, which then goes on.
+            while self._dirty and not self._flushing:
+                if not self._flush_batch():
                     break
-                self._publish_inline(batch)
-            if self._later:
+            if self._dirty or self._later or self._idle:
                 self._io.call(self._awake)
+
+    def _flush_batch(self) -> bool:
+        """Publish a batch inline, under the lock; say whether there was one."""
+        self._urgent = False
+        self._flushing = True
+        try:
+            batch = self._collect()
+            if batch:
+                self._last_flush = time.monotonic()
+                self.pace.due = self._last_flush + self._rollup
+                self._publish_inline(batch)
+            return bool(batch)
+        finally:
+            self._flushing = False
 
     def fence(self, slot: Slot, error: PublishRejected) -> None:
         """Stop a slot whose lease was lost."""
@@ -122,34 +176,34 @@ class Outbox:
     # -- the pump
 
     def _awake(self) -> None:
+        self._called = False
         if self._pump is None:
-            self._wake = asyncio.Event()
             self._pump = self._io.spawn(self._run())
-        elif self._wake is not None:
-            self._wake.set()
+        elif self._alarm is not None:
+            _ring(self._alarm)
 
     async def _run(self) -> None:
-        inline = self._backend.capabilities.inline
         while True:
             try:
                 await self._wait_for_work()
-                self._urgent = False
-                with self._lock:
-                    batch = self._collect()
-                    if batch and inline:
-                        self._publish_inline(batch)
-                if batch and not inline:
-                    self._last_flush = time.monotonic()
-                    await self._send(batch)
-                elif batch:
-                    self._last_flush = time.monotonic()
+                if self._inline:
+                    with self._lock:
+                        self._flush_batch()
+                else:
+                    self._urgent = False
+                    with self._lock:
+                        batch = self._collect()
+                    if batch:
+                        self._last_flush = time.monotonic()
+                        await self._send(batch)
                 self._tell_idle()
             except Exception:
                 logger.exception("tokenwire: unexpected error in the outbox; going on")
                 await asyncio.sleep(0.1)
 
     async def _wait_for_work(self) -> None:
-        assert self._wake is not None
+        woken = False
+        grace = _GRACE if self._inline else 0.0
         while True:
             now = time.monotonic()
             if now < self._down_until:
@@ -157,31 +211,36 @@ class Outbox:
                 self._absorb_all()
                 continue
             paced = self._last_flush + max(self._rollup, self._interval)
-            if (self._dirty or self._due(now)) and (
-                (self._urgent and not self._interval) or now >= paced
-            ):
-                return
             if self._dirty or self._due(now):
-                await self._sleep_until(paced)
-                continue
-            self._tell_idle()
-            self._asleep = True
-            if self._dirty:  # written between the look and the flag
+                if (self._urgent and not self._interval) or now >= paced:
+                    self._steady = not woken
+                    return
+                await self._sleep_until(paced + grace)
+                woken = False
+            elif self._steady and now < paced + grace:
+                # Text keeps coming: one look in each pace costs less than to be woken for it, too.
+                self._steady = False
+                await self._sleep_until(paced + grace)
+            else:
+                self._tell_idle()
+                self._asleep = True
+                if not self._dirty:  # else it was written between the look and the flag
+                    await self._sleep_until(self._later[0][0] if self._later else None)
+                    woken = True
                 self._asleep = False
-                continue
-            await self._sleep_until(self._later[0][0] if self._later else None)
-            self._asleep = False
 
     async def _sleep_until(self, when: float | None) -> None:
         """Sleep until `when` (monotonic) or until woken."""
-        assert self._wake is not None
-        self._wake.clear()
-        timeout = None if when is None else max(0.0, when - time.monotonic())
+        loop = asyncio.get_running_loop()
+        self._alarm = alarm = loop.create_future()
+        if when is None:
+            await alarm
+            return
+        timer = loop.call_later(max(0.0, when - time.monotonic()), _ring, alarm)
         try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await alarm
+        finally:
+            timer.cancel()
 
     def _due(self, now: float) -> bool:
         return bool(self._later) and self._later[0][0] <= now
@@ -307,8 +366,7 @@ class Outbox:
         else:
             self._sent(batch, outcomes, begun)
         finally:
-            if self._wake is not None:
-                self._wake.set()
+            self._awake()
 
     def _sent(
         self,
@@ -324,6 +382,7 @@ class Outbox:
         if self._interval < 0.005:
             self._interval = 0.0
         limited = False
+        problem: BackendError | None = None
         for (item, entry), outcome in zip(batch, outcomes, strict=True):
             if outcome.error is None:
                 stats.entries += 1
@@ -331,10 +390,15 @@ class Outbox:
             elif isinstance(outcome.error, RateLimited):
                 limited = True
                 self._slow_down(outcome.error)
-            self._complete(item, entry, outcome)
+            try:
+                self._complete(item, entry, outcome)
+            except BackendError as error:  # strict mode; the others are to be told, too
+                problem = problem or error
         if self._down and not limited and any(outcome.error is None for outcome in outcomes):
             self._down = False
             logger.warning("tokenwire: the backend takes tokens again")
+        if problem is not None:
+            raise problem
 
     def _failed(self, batch: list[tuple[Slot | Single, Entry]], error: Exception) -> None:
         """The whole call failed: nothing is known of its entries."""
@@ -367,6 +431,22 @@ class Outbox:
             return
         slot = item
         slot.inflight -= 1
+        try:
+            self._tell(slot, entry, outcome)
+        finally:
+            if self._pending(slot):
+                self._unsettled.add(slot)
+                if not slot.dirty and not slot.inflight and slot.retry is None:
+                    slot.dirty = True
+                    self._dirty.append(slot)
+            elif not slot.dirty:
+                self._unsettled.discard(slot)
+
+    def _tell(self, slot: Slot, entry: Entry, outcome: Outcome) -> None:
+        """Act on what became of an entry.
+
+        :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
+        """
         error = outcome.error
         if slot.done:
             pass
@@ -380,13 +460,6 @@ class Outbox:
             self._rejected(slot, entry, error)
         else:
             self._try_again(slot, entry)
-        if self._pending(slot):
-            self._unsettled.add(slot)
-            if not slot.dirty and not slot.inflight and slot.retry is None:
-                slot.dirty = True
-                self._dirty.append(slot)
-        elif not slot.dirty:
-            self._unsettled.discard(slot)
 
     def _accepted(self, slot: Slot, entry: Entry, outcome: Outcome) -> None:
         slot.attempts = 0
@@ -483,6 +556,11 @@ class Outbox:
     def waiting(self) -> int:
         """How many responses and single entries are not yet with the backend."""
         return len(self._unsettled) + len(self._dirty)
+
+
+def _ring(alarm: asyncio.Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)
 
 
 def _backoff(attempts: int) -> float:

@@ -15,7 +15,7 @@ from tokenwire._controls import Controls
 from tokenwire._io import IoThread
 from tokenwire._lifetime import sinks
 from tokenwire._names import check_name, new_id
-from tokenwire._outbox import Outbox, now_ms
+from tokenwire._outbox import Outbox, Pace, now_ms
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._slot import Single, Slot
@@ -103,7 +103,7 @@ class Sink:
         self._controls = Controls(backend, self._io, self._open, self._outbox, self.lease)
         self._problem: Exception | None = None
         self._closing = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
         self._logged_at: dict[str, float] = {}
         sinks.add(self)
 
@@ -500,6 +500,18 @@ class Sink:
         except SinkClosed as error:
             self.problem(error)
 
+    @property
+    def pace(self) -> Pace:
+        """When writing threads are to call `keep_pace`."""
+        return self._outbox.pace
+
+    def keep_pace(self) -> None:
+        """Publish what has gathered, where the backend can publish inline."""
+        try:
+            self._outbox.keep_pace()
+        except SinkClosed as error:
+            self.problem(error)
+
     def flush_inline(self) -> None:
         """Publish here and now, where the backend can."""
         if self.backend.capabilities.inline:
@@ -559,7 +571,7 @@ class Sink:
 
     def after_fork(self) -> None:
         """Make the sink usable in a forked child; its parent goes on with what it has open."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
         self._io.after_fork()
         self._outbox.after_fork()
         self.hubs.after_fork()

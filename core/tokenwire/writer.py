@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tokenwire._draft import Draft, PartKey
@@ -76,9 +77,11 @@ class ResponseWriter:
         self.id = response_id
         self.run = run
         self._sink = sink
+        self._inline = sink.backend.capabilities.inline
+        self._pace = sink.pace
         self._raise_on_cancel = raise_on_cancel
         self._ops: deque[tuple[object, str | None]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
         self._state: State = "streaming"
         self._cancel: CancelEvent | None = None
         self._callbacks: list[Callable[[], object]] = []
@@ -193,6 +196,8 @@ class ResponseWriter:
         if not slot.dirty:
             self._sink.mark(slot, self._fresh)
             self._fresh = False
+        elif self._inline and monotonic() >= self._pace.due:
+            self._sink.keep_pace()
         return True
 
     def _put(self, target: object, text: str | None) -> bool:
@@ -405,10 +410,16 @@ class ResponseWriter:
     def absorb(self, draft: Draft) -> None:
         """Move what was written into `draft` (I/O side)."""
         ops = self._ops
-        put = draft.put
         before = draft.tokens
+        target: object = None
+        texts: list[str | None] = []
         while ops:
-            put(*ops.popleft())
+            to, text = ops.popleft()
+            if to is not target or text is None:
+                draft.put(target, texts)
+                target, texts = to, []
+            texts.append(text)
+        draft.put(target, texts)
         self._sink.count_tokens(draft.tokens - before)
 
     def heard_cancel(self, cancel: CancelEvent) -> None:
@@ -426,9 +437,10 @@ class ResponseWriter:
                 self._error = error
                 if self._state == "streaming":
                     self._state = "abandoned"
-            self._sink.problem(error)
         if slot.done:
             self._settle()
+        if error is not None:
+            self._sink.problem(error)
 
     def detach(self, error: TokenwireError | None = None) -> None:
         """Go nowhere: the sink cannot take this response (bad name, closed, forked)."""
