@@ -163,8 +163,12 @@ class Assembler:
         parts, state = len(self._pieces), self.state
         for event in events:
             if isinstance(event, SnapshotEvent):
-                trial = {i: len(part.text) for i, part in enumerate(event.response.parts)}
-                parts, state = max(parts, len(trial)), event.response.state
+                lengths = [len(part.text) for part in event.response.parts]
+                have = sum(trial.get(part, self.part_length(part)) for part in range(parts))
+                ahead = (len(lengths), sum(lengths)) > (parts, have)
+                if state is None or event.response.ended or ahead:  # else it is passed over
+                    trial, parts = dict(enumerate(lengths)), len(lengths)
+                    state = event.response.state
             elif isinstance(event, StartEvent):
                 state = state or "streaming"
             elif isinstance(event, PartEvent | DeltaEvent | EndEvent) and state is None:

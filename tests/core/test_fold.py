@@ -11,6 +11,7 @@ from tokenwire import (
     EndEvent,
     Event,
     GapError,
+    Part,
     PartEvent,
     Response,
     SnapshotEvent,
@@ -135,6 +136,18 @@ def test_check_agrees_with_folding(
         assert fits
     except GapError:
         assert not fits
+
+
+def test_check_passes_over_a_snapshot_that_is_behind() -> None:
+    assembler = Assembler("r")
+    behind = SnapshotEvent(response=Response(id="r", parts=(Part(kind="text", text="ab"),)))
+    assembler.apply(StartEvent(response_id="r"))
+    assembler.apply(DeltaEvent(response_id="r", part=0, kind="text", offset=0, text="abcd"))
+    delta = DeltaEvent(response_id="r", part=0, kind="text", offset=4, text="ef")
+    assembler.check([behind, delta])
+    for event in (behind, delta):
+        assembler.apply(event)
+    assert assembler.response.text == "abcdef"
 
 
 def test_overlapping_text_adds_what_is_new() -> None:
