@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 import tokenwire
 from tokenwire.context import Claim, current_claim, current_run, resolve_channel, set_claim
+from tokenwire_adapters._sdk._claims import covering_claim
 
 __all__ = ["CANCELS", "MAX_CALLS", "Known", "ModelCall", "Parts", "Reporter", "ToolCalls"]
 
@@ -33,6 +36,31 @@ CANCELS = (
     tokenwire.ResponseCancelled,
 )
 """What ends a call because somebody wanted it to end."""
+
+
+class _Collecting:
+    """Whether this thread is collecting garbage.
+
+    The collector runs wherever memory is asked for, also where a lock of the sink's is held, and
+    it closes the streams that nobody has any more.
+    """
+
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+        gc.callbacks.append(self._notice)
+
+    @property
+    def here(self) -> bool:
+        return threading.get_ident() in self._threads
+
+    def _notice(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._threads.add(threading.get_ident())
+        else:
+            self._threads.discard(threading.get_ident())
+
+
+_collecting = _Collecting()
 
 
 class Reporter:
@@ -143,7 +171,7 @@ class ModelCall:
         self.below = False
         self.ended = False
         self.claim: Claim
-        outer = current_claim()
+        outer = covering_claim()
         if above is not None and not above.ended:
             outer = above.claim
         elif isinstance(outer, _FrameworkClaim) and outer.framework == framework:
@@ -180,7 +208,7 @@ class ModelCall:
         if not claim.take(self):
             self.below = True
             return None
-        self._uncover()  # nothing below reads this stream: what comes next is another call
+        self._close()  # nothing below reads this stream: what comes next is another call
         self.parts = self._begin(claim.response_id)
         self.writer = claim.writer = self.parts.writer
         return self.parts
@@ -198,18 +226,15 @@ class ModelCall:
             )
         )
 
-    def swap(self, other: ModelCall) -> None:
-        """Trade claims with `other`: the layer below took the one for the other's stream."""
-        self.claim, other.claim = other.claim, self.claim
-        self.owns_claim, other.owns_claim = other.owns_claim, self.owns_claim
-        self._outer, other._outer = other._outer, self._outer
-        if current_claim() is self.claim and not other.claim.taken:
-            other.cover()
+    def uncover(self) -> None:
+        """Let what this context does from now on be another call; the claim stays open."""
+        if self.owns_claim and current_claim() is self.claim:
+            set_claim(self._outer)
 
     def withdraw(self) -> None:
         """Leave the call to somebody else, who saw it at the same time."""
         self.ended = True
-        self._uncover()
+        self._close()
 
     @property
     def where(self) -> tokenwire.ResponseWriter | None:
@@ -233,10 +258,12 @@ class ModelCall:
         where = self._over(begin=not isinstance(error, CANCELS))
         if where is None or where.ended:
             return
-        if isinstance(error, CANCELS):
-            where.cancel()
-        else:
+        if not isinstance(error, CANCELS):
             where.fail(error)
+        elif _collecting.here:
+            (self.claim.sink or self.sink).call_soon(where.cancel)
+        else:
+            where.cancel()
 
     def cancel(self, reason: str | None = None) -> None:
         """The call is over without a word from the model."""
@@ -250,14 +277,13 @@ class ModelCall:
         if begin and self.where is None:
             self.open()  # a call that failed before its first token is told of, too
         self.ended = True
-        self._uncover()
+        self._close()
         return self.where
 
-    def _uncover(self) -> None:
+    def _close(self) -> None:
         """Close the claim, so that it covers no later call; put back the one before it."""
+        self.uncover()
         if self.owns_claim:
-            if current_claim() is self.claim:
-                set_claim(self._outer)
             self.claim.close()
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tokenwire
-from tokenwire.context import Claim, resolve_channel, set_claim
+from tokenwire.context import Claim, current_claim, resolve_channel, set_claim
 from tokenwire_adapters._calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
 from tokenwire_adapters._sdk import reader_of, seen
-from tokenwire_adapters._sdk._claims import hear_claims
+from tokenwire_adapters._sdk._claims import find_by, hear_claims
 
 try:
     from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -25,6 +25,7 @@ try:
 
     from tokenwire_adapters._llama_index import spans
     from tokenwire_adapters._llama_index.content import Reader
+    from tokenwire_adapters._llama_index.streams import Streams
 except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
     raise tokenwire.MissingExtra(
         'TokenwireEventHandler needs llama-index-core: pip install "tokenwire[llama-index]"'
@@ -41,22 +42,48 @@ class _Call:
 
     :ivar model: None where the call is not to be shown.
     :ivar depth: how many layers of LlamaIndex tell of it under one span.
+    :ivar stream: the key of the generator that the call gave.
     """
 
-    __slots__ = ("depth", "last", "model", "owner", "reader", "reserved", "streamed")
+    __slots__ = ("depth", "last", "model", "outer", "owner", "reader", "reserved", "stream")
 
     def __init__(self, owner: object, model: ModelCall | None) -> None:
         self.owner = owner
         self.model = model
-        self.reader = Reader()
+        self.reader: Reader | None = None
         self.reserved: Claim | None = None
+        self.outer: Claim | None = None
         self.depth = 1
         self.last: object = None
-        self.streamed = False
+        self.stream: int | None = None
+
+    def reserve(self) -> None:
+        """Have the layers below keep quiet."""
+        self.outer = current_claim()
+        self.reserved = Claim()
+        self.reserved.reserve(self)
+        set_claim(self.reserved)
+
+    def uncover(self) -> None:
+        """Let what this context does from now on be another call."""
+        if self.model is not None:
+            self.model.uncover()
+        elif current_claim() is self.reserved:
+            set_claim(self.outer)
 
 
 _calls: dict[str, _Call] = {}
-_lock = threading.Lock()
+"""By span. Without a lock: the garbage collector ends calls, too, wherever it comes by."""
+
+_streams: Streams[_Call] = Streams()
+
+
+def _find_claim() -> Claim | None:
+    """The claim of the call whose generator is on the stack."""
+    call = _streams.running()
+    if call is None:
+        return None
+    return call.model.claim if call.model is not None else call.reserved
 
 
 class TokenwireEventHandler(BaseEventHandler):
@@ -101,6 +128,7 @@ class TokenwireEventHandler(BaseEventHandler):
         spans.install()
         spans.TREE.on_exit = _span_exit
         spans.TREE.on_drop = _span_drop
+        find_by(_find_claim)
 
     @classmethod
     def class_name(cls) -> str:
@@ -138,11 +166,9 @@ class TokenwireEventHandler(BaseEventHandler):
         tags: dict[str, Any] = event.tags
         call = _Call(self, None)
         if tags.get("nostream"):
-            call.reserved = Claim()
-            call.reserved.reserve(self)
-            set_claim(call.reserved)
+            call.reserve()
         else:
-            above = next((_calls[at] for at in spans.TREE.above(span) if at in _calls), None)
+            above = _above(span)
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "llama_index",
@@ -155,11 +181,12 @@ class TokenwireEventHandler(BaseEventHandler):
                 above=above.model if above is not None else None,
             )
             call.model.cover()
-        with _lock:
-            _calls[span] = call
-            dropped = _calls.pop(next(iter(_calls))) if len(_calls) > MAX_CALLS else None
-        if dropped is not None and dropped.model is not None:
-            dropped.model.cancel("too many calls are open")
+        _calls[span] = call
+        if len(_calls) > MAX_CALLS:
+            oldest = next(iter(_calls.copy()))
+            dropped = _forget(oldest, _calls.get(oldest))
+            if dropped is not None:
+                dropped.cancel("too many calls are open")
 
     def _describe(self, model: dict[str, Any]) -> dict[str, Any]:
         told: dict[str, Any] = {"framework": "llama_index"}
@@ -172,13 +199,15 @@ class TokenwireEventHandler(BaseEventHandler):
         call = _calls.get(_span(event))
         if call is None or call.owner is not self or call.model is None:
             return
+        model = call.model
+        if model.below:
+            return
         response = event.response
         if response is call.last:
             return  # a layer of LlamaIndex within another
         call.last = response
-        model = call.model
-        if not call.streamed:
-            call.streamed = True
+        if call.reader is None:
+            call.reader = Reader()
             _match(model, response.raw)
         parts = model.parts or model.open()
         if parts is not None:
@@ -192,18 +221,18 @@ class TokenwireEventHandler(BaseEventHandler):
         call.depth -= 1
         if call.depth > 0:
             return
-        _forget(span, call)
-        model = call.model
+        model = _forget(span, call)
         if model is None:
             return
+        reader = call.reader or Reader()
         response = event.response
         if response is not None:
-            if not call.streamed:
+            if call.reader is None:
                 _match(model, response.raw)
-            call.reader.read_last(model.open(), response)
-            for call_id, name in call.reader.tools.items():
+            reader.read_last(model.open(), response)
+            for call_id, name in reader.tools.items():
                 _tool_calls.learn(model, call_id, name)
-        model.finish(call.reader.finish_reason, call.reader.usage)
+        model.finish(reader.finish_reason, reader.usage)
 
     def _exception(self, event: Any) -> None:
         call = _calls.get(_span(event))
@@ -251,39 +280,42 @@ def _session(tags: dict[str, Any]) -> str | None:
     return None
 
 
+def _above(span: str) -> _Call | None:
+    """The call that makes this one: the one of a span around it, or whose stream is being read."""
+    for at in spans.TREE.above(span):
+        call = _calls.get(at)
+        if call is not None:
+            return call
+    return _streams.running()
+
+
 def _match(model: ModelCall, raw: Any) -> None:
-    """Give `model` the claim that the SDK's tap took for its stream.
-
-    LlamaIndex sends a request when its stream is first read. By then another call may have begun
-    in the same context, and the tap has found the claim of that one.
-    """
+    """Leave the stream to a tap that reads it on its own account (from a thread of its own)."""
     tap = reader_of(raw)
-    if tap is None or model.claim.owner is tap:
-        return
-    with _lock:
-        models = [call.model for call in _calls.values()]
-    for other in models:
-        if other is not None and other.claim.owner is tap:
-            model.swap(other)
-            return
-    if not model.claim.taken:
-        model.below = True  # the tap writes on its own account
+    if tap is not None and not model.claim.taken:
+        model.below = True
 
 
-def _forget(span: str, call: _Call) -> None:
-    with _lock:
+def _forget(span: str, call: _Call | None) -> ModelCall | None:
+    """Forget a call, and return what is to be ended."""
+    if call is None:
+        return None
+    if _calls.get(span) is call:
         _calls.pop(span, None)
+    _streams.remove(call.stream, call)
     if call.reserved is not None:
+        call.uncover()
         call.reserved.close()
+    return call.model
 
 
 def _fail(span: str, call: _Call, error: BaseException | None) -> None:
-    _forget(span, call)
-    if call.model is not None:
+    model = _forget(span, call)
+    if model is not None:
         if error is None:
-            call.model.cancel()
+            model.cancel()
         else:
-            call.model.fail(error)
+            model.fail(error)
 
 
 def _span_drop(span: str, error: BaseException | None) -> None:
@@ -297,13 +329,26 @@ def _span_drop(span: str, error: BaseException | None) -> None:
 
 
 def _span_exit(span: str, result: Any) -> None:
-    """A span is over: of a tool, if it gives what an agent's `call_tool` step gives."""
-    if type(result).__name__ != "ToolCallResult":
-        return
+    """A span is over, of a model's call perhaps, or of an agent's `call_tool` step."""
     try:
-        _tell(span, result)
+        call = _calls.get(span)
+        if call is not None:
+            _follow(span, call, result)
+        elif type(result).__name__ == "ToolCallResult":
+            _tell(span, result)
     except Exception as wrong:
         _reporter.report(wrong)
+
+
+def _follow(span: str, call: _Call, result: Any) -> None:
+    """Know a call by its generator from now on, no longer by its context."""
+
+    def gone() -> None:
+        _span_drop(span, GeneratorExit())
+
+    call.stream = _streams.add(result, call, gone)
+    if call.stream is not None:
+        call.uncover()
 
 
 def _tell(span: str, result: Any) -> None:

@@ -9,7 +9,6 @@ and parents, and calls whoever wants to know of an end.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,22 +27,21 @@ def root_dispatcher() -> Any:
 
 
 class Tree:
-    """The spans of this process that are open, or were a moment ago."""
+    """The spans of this process that are open, or were a moment ago. Takes no locks."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str | None] = {}
-        self._lock = threading.Lock()
         self.on_exit: Callable[[str, Any], None] | None = None
         self.on_drop: Callable[[str, BaseException | None], None] | None = None
 
     def enter(self, span: str, parent: str | None) -> None:
         """A span begins."""
-        with self._lock:
-            # A generator's span exits before its first item, and so may its parents': the oldest
-            # are forgotten when there are too many, not when they exit.
-            self._parents[span] = parent
-            if len(self._parents) > MAX_CALLS:
-                self._parents.pop(next(iter(self._parents)))
+        # A generator's span exits before its first item, and so may its parents': the oldest are
+        # forgotten when there are too many, not when they exit.
+        self._parents[span] = parent
+        if len(self._parents) > 2 * MAX_CALLS:
+            for oldest in list(self._parents)[:MAX_CALLS]:
+                self._parents.pop(oldest, None)
 
     def root(self, span: str) -> str:
         """The outermost span around `span`."""

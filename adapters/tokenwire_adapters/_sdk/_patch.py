@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tokenwire.context import current_claim
+from tokenwire_adapters._sdk._claims import covering_claim
 from tokenwire_adapters._sdk._drive import adrive, drive
 from tokenwire_adapters._sdk._tap import Options, Tap
 
@@ -144,7 +144,7 @@ class Sdk:
 
     def options_of(self, client: Any) -> Options | None:
         """How a call of `client`, made here and now, is heard; None: not at all."""
-        claim = current_claim()
+        claim = covering_claim()
         if claim is not None and claim.reserved:
             return None
         if self._clients:

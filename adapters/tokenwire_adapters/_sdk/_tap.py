@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from tokenwire import ResponseWriter, Sink, current_run, default_sink
-from tokenwire.context import Claim, current_claim, resolve_channel
+from tokenwire.context import Claim, resolve_channel
+from tokenwire_adapters._sdk._claims import covering_claim
 from tokenwire_adapters._sdk._http import hang_up
 from tokenwire_adapters._sdk._seen import TABLE
 
@@ -85,7 +86,7 @@ class Tap:
         self._noted: object = None
         self._broken = False
         self.raises = options.on_cancel == "raise"
-        self._claim = current_claim()
+        self._claim = covering_claim()
         self._current_run = current_run()
 
     # -- what a subclass does
