@@ -77,7 +77,8 @@ async def adrive(inner: AsyncIterator[Any], find: Find) -> AsyncGenerator[Any, N
             reading.over()
     finally:
         close = getattr(inner, "aclose", None)
-        if close is not None:
+        # Both may have been garbage at once: then the loop closes the other one at the same time.
+        if close is not None and not getattr(inner, "ag_running", False):
             await close()
     reading.cancelled()
 
