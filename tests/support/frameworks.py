@@ -8,7 +8,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import tokenwire
 from tests.support.replay import PATIENCE
+
+
+async def begun(sink: tokenwire.Sink, channel: str = "c", timeout: float = PATIENCE) -> str:
+    """Wait until a response of the channel has text. Returns its id."""
+    return await _first(sink, channel, "delta", timeout)
+
+
+async def ended(sink: tokenwire.Sink, channel: str = "c", timeout: float = PATIENCE) -> str:
+    """Wait until a response of the channel has ended. Returns its id."""
+    return await _first(sink, channel, "end", timeout)
+
+
+async def _first(sink: tokenwire.Sink, channel: str, event: str, timeout: float) -> str:
+    async with asyncio.timeout(timeout):
+        async for each in sink.watch(channel, rewind="all"):
+            told: Any = each
+            if each.type == event:
+                return str(told.response_id)
+            if each.type == "snapshot":
+                response: tokenwire.Response = told.response
+                if response.ended if event == "end" else response.text:
+                    return response.id
+    raise RuntimeError("the sink was closed")
 
 
 def _collect() -> float:

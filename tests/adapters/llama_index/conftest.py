@@ -34,6 +34,15 @@ def deaf() -> None:
     _claims._tried.clear()
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Have the collector pass over what LlamaIndex's modules hold: half a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_strays() -> Iterator[None]:
     """Collect the clients that LlamaIndex leaves unclosed before another test's loop runs."""
@@ -56,6 +65,7 @@ def handler(sink: tokenwire.Sink, stop_provider: bool) -> Iterator[TokenwireEven
     deaf()
     # Whatever a test did: nothing is left behind.
     assert not adapter._calls
+    assert not adapter._streams._held
     assert tokenwire.context.current_claim() is None
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +19,7 @@ from llama_index.llms.openai import OpenAI
 import tokenwire
 from tests.support import recordings
 from tests.support.frameworks import await_until, wait_until
-from tests.support.replay import Gate, Replay, Reply
+from tests.support.replay import Replay
 from tokenwire_adapters._llama_index import spans
 from tokenwire_adapters._provider import Provider, serve_in_thread
 from tokenwire_adapters.llama_index import TokenwireEventHandler, hear_all
@@ -184,160 +181,6 @@ def test_two_streams_side_by_side(responses: Responses) -> None:
             left = [stream for stream in left if next(stream, None) is not None]
     assert {each.text for each in responses()} == {one.expected.text, two.expected.text}
     assert len(responses()) == 2
-
-
-# -- the ways a stream can end
-
-
-class Oops(Exception):
-    """What a consumer raises."""
-
-
-def broken_off(model: Any) -> None:
-    for response in model.stream_chat(models.HI):
-        if response.delta:
-            break
-
-
-def closed(model: Any) -> None:
-    stream = model.stream_chat(models.HI)
-    next(stream)
-    stream.close()
-
-
-def left_with(model: Any) -> None:
-    with contextlib.closing(model.stream_chat(models.HI)) as stream:
-        next(stream)
-
-
-def raised(model: Any) -> None:
-    with pytest.raises(Oops):
-        for _ in model.stream_chat(models.HI):
-            raise Oops
-
-
-def collected(model: Any) -> None:
-    cycle: list[Any] = [model.stream_chat(models.HI)]
-    next(cycle[0])
-    cycle.append(cycle)
-    del cycle
-    gc.collect()
-
-
-async def abroken_off(model: Any) -> None:
-    async for response in await model.astream_chat(models.HI):
-        if response.delta:
-            break
-
-
-async def aclosed(model: Any) -> None:
-    stream = await model.astream_chat(models.HI)
-    await anext(stream)
-    await stream.aclose()
-
-
-async def araised(model: Any) -> None:
-    with pytest.raises(Oops):
-        async for _ in await model.astream_chat(models.HI):
-            raise Oops
-
-
-async def acancelled(model: Any) -> None:
-    read = asyncio.Event()
-
-    async def consume() -> None:
-        async for response in await model.astream_chat(models.HI):
-            if response.delta:
-                read.set()
-
-    task = asyncio.create_task(consume())
-    await read.wait()
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def acancelled_agent(model: Any) -> None:
-    run = FunctionAgent(tools=[get_weather], llm=model).run("hi")
-    await asyncio.sleep(0)
-    async for event in run.stream_events():
-        if getattr(event, "delta", ""):
-            break
-    await run.cancel_run()
-    with contextlib.suppress(BaseException):
-        await run
-
-
-@pytest.mark.usefixtures("handler")
-@pytest.mark.parametrize(
-    "way",
-    [
-        broken_off,
-        closed,
-        left_with,
-        raised,
-        collected,
-        abroken_off,
-        aclosed,
-        araised,
-        acancelled,
-        acancelled_agent,
-    ],
-    ids=lambda way: way.__name__,
-)
-async def test_endings(way: Any, stop_provider: bool, responses: Responses) -> None:
-    async with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
-        done = way(models.model("chat", replay))
-        if done is not None:
-            await done
-        (response,) = await await_until(lambda: [each for each in responses() if each.ended])
-        if not stop_provider:
-            # The SDK's stream is a cycle of references that LlamaIndex drops without closing it,
-            # the async one once the loop has come by: until then there is nothing to collect.
-            await await_until(lambda: replay.exchanges[0].closed_early)  # collects, too
-        await replay.wait_closed_early_async()
-    assert response.state == "cancelled"
-    assert TEXT.expected.text.startswith(response.text)
-
-
-@pytest.mark.usefixtures("handler")
-@pytest.mark.parametrize("way", models.WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize(
-    "reply",
-    [
-        Reply(recordings.named("chat-error").body),
-        Reply(TEXT.body, drop_after=SOME),
-        Reply(b'{"error": {"message": "no such model"}}', status=404),
-    ],
-    ids=["provider error", "dropped connection", "refused"],
-)
-async def test_failures(reply: Reply, way: Any, responses: Responses) -> None:
-    with Replay(reply) as replay, pytest.raises(Exception):  # noqa: B017
-        await models.run(way, models.model("chat", replay))
-    (response,) = responses()
-    assert response.state == "failed"
-    assert response.error
-
-
-# -- a watcher cancels
-
-
-@pytest.mark.usefixtures("handler")
-@pytest.mark.parametrize("stop_provider", [False], indirect=True)
-def test_without_the_tap_the_model_goes_on_unseen(
-    sink: tokenwire.Sink, responses: Responses
-) -> None:
-    gate = Gate(SOME)
-    with Replay(Reply(TEXT.body, gate=gate)) as replay:
-        stream = models.model("chat", replay).stream_chat(models.HI)
-        for _ in range(SOME):
-            next(stream)
-        assert sink.cancel("c", responses()[0].id).state == "cancelled"
-        gate.open()
-        assert list(stream)[-1].message.content == TEXT.expected.text
-    (response,) = responses()
-    assert response.state == "cancelled"
-    assert len(response.text) < len(TEXT.expected.text)
 
 
 # -- nothing of ours breaks the agent
