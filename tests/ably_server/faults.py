@@ -74,9 +74,14 @@ class Faults:
         self._nack_error = ErrorInfo(code, status, "refused on command")
 
     def disconnect(
-        self, client_id: str | None = None, connection_id: str | None = None, *, told: bool = False
+        self,
+        client_id: str | None = None,
+        connection_id: str | None = None,
+        *,
+        told: bool = False,
+        status: int = 400,
     ) -> int:
-        """Cut transports now, abruptly or with a DISCONNECTED (RTN15a, RTN15h3).
+        """Cut transports now, abruptly or with a DISCONNECTED (RTN15a, RTN15h3, RTN17f1).
 
         :returns: how many
         """
@@ -89,7 +94,7 @@ class Faults:
                 continue
             cut += 1
             if told:
-                session.disconnect(ErrorInfo(80003, 400, "disconnected on command"))
+                session.disconnect(ErrorInfo(80003, status, "disconnected on command"))
             else:
                 session.abort()
         return cut

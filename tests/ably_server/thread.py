@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -21,9 +22,15 @@ _PATIENCE = 60.0  # seconds; machines that run tests are slow
 class ServerThread:
     """An :class:`AblyServer` on an event loop in a thread of its own. A context manager."""
 
-    def __init__(self, *keys: Key, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        *keys: Key,
+        settings: Settings | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._keys = keys
         self._settings = settings
+        self._ssl_context = ssl_context
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._main, name="ably-server", daemon=True)
         self._failure: BaseException | None = None
@@ -56,7 +63,9 @@ class ServerThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
-        async with AblyServer(*self._keys, settings=self._settings) as self.server:
+        async with AblyServer(
+            *self._keys, settings=self._settings, ssl_context=self._ssl_context
+        ) as self.server:
             self._ready.set()
             await self._done.wait()
 

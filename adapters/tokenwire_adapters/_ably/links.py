@@ -13,13 +13,15 @@ from ably import AblyRealtime, AblyRest
 
 from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._ably.errors import translate
-from tokenwire_adapters._ably.options import Settings
+from tokenwire_adapters._ably.options import Settings, without_port
 
 __all__ = ["Link", "Rest"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
+_NO_ANSWER = 50003  # Ably's error for a connection that was not made in time
+_TOKEN = 4014  # 40140 to 40149: the token is the trouble
 _FAILED_PAUSE = 5.0  # seconds before a connection that Ably refused is tried again
 
 
@@ -41,6 +43,9 @@ class Link:
         self._failed: tuple[float, BackendError] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._hosts: list[str] = []  # the one in use first
+        self._reason: Any = None  # why there is no connection
+        self._stale = 0  # tokens that were refused since there was a connection
         self.generation = 0
         self.on_renewed: list[Callable[[], None]] = []
         self.on_lost: list[Callable[[], None]] = []
@@ -66,13 +71,21 @@ class Link:
             self._open()
         if not self._connected.is_set():
             try:
-                async with asyncio.timeout(self._settings.connect_timeout):
+                hosts = max(1, len(self._hosts))  # each has its time
+                async with asyncio.timeout(self._settings.connect_timeout * hosts):
                     await self._connected.wait()
             except TimeoutError:
-                raise BackendUnavailable(f"Ably cannot be reached ({self._purpose})") from None
+                raise self._why() from None
             if self._failed is not None:
                 raise self._failed[1]
         return self._client
+
+    def _why(self) -> BackendError:
+        """Why there is no connection."""
+        error = None if self._reason is None else translate(self._reason, self._purpose)
+        if isinstance(error, BackendMisconfigured):
+            return error
+        return BackendUnavailable(f"Ably cannot be reached ({self._purpose})")
 
     async def channel(self, name: str) -> Any:
         """A channel of the connected client."""
@@ -83,12 +96,17 @@ class Link:
         self.generation += 1
         self._connected.clear()
         try:
-            made: Any = AblyRealtime(**self._settings.realtime(self._params))
+            made: Any = AblyRealtime(**self._settings.realtime(self._params, self._hosts))
         except Exception as error:
             refused = translate(error, "making the client")
             self._failed = (time.monotonic(), refused)
             raise refused from None
         self._client = made
+        self._hosts = self._hosts or list(made.options.get_hosts())
+        _mend(made.connection.connection_manager)
+        if self._settings.port:
+            # Realtime wants the port in the host, requests (for tokens) want it beside.
+            made.http.get_hosts = lambda: [without_port(host) for host in made.options.get_hosts()]
 
         def changed(change: Any) -> None:
             self._changed(made, change)
@@ -100,10 +118,15 @@ class Link:
             return
         state = str(getattr(change.current, "value", change.current))
         if state == "connected":
+            self._reason, self._stale = None, 0
+            # It keeps the reason of an earlier loss, and renews no token where that was a token.
+            client.connection.connection_manager._ConnectionManager__error_reason = None
             self._connected.set()
             return
         was = self._connected.is_set()
         self._connected.clear()
+        if change.reason is not None:
+            self._reason = change.reason
         if state == "failed":
             self._fail(change.reason)
         if was or state == "failed":
@@ -112,6 +135,23 @@ class Link:
                 task.cancel()
             for listener in self.on_lost:
                 listener()
+        elif state == "disconnected":
+            self._not_connected(client, getattr(change.reason, "code", None))
+
+    def _not_connected(self, client: Any, code: object) -> None:
+        """Help the client where it would try the same again and again."""
+        trying = client.connection.connection_manager.connect_base_task
+        if code == _NO_ANSWER and trying is not None:
+            trying.cancel()  # it would wait for ever
+        if code == _NO_ANSWER and len(self._hosts) > 1:
+            # It goes to a fallback host only from one whose name is not known.
+            self._hosts.append(self._hosts.pop(0))
+            self.renew()
+        elif isinstance(code, int) and code // 10 == _TOKEN:
+            self._stale += 1
+            if self._stale > 1:
+                self._stale = 0
+                self.renew()
 
     def _fail(self, reason: Any) -> None:
         error = translate(reason, self._purpose) if reason else None
@@ -198,9 +238,36 @@ class Link:
             await asyncio.wait(waiting, timeout=2.0)
 
 
+def _mend(manager: Any) -> None:
+    """Have ably-python's connection do what ours needs."""
+
+    def reachable() -> bool:
+        return True
+
+    # Before it tries a fallback host, it asks over HTTP whether there is internet, and everything
+    # on this loop waits meanwhile. Trying the host tells as much.
+    manager.check_connection = reachable
+    usual = manager.on_disconnected
+
+    async def on_disconnected(error: Any) -> None:
+        if error is not None and 500 <= error.status_code <= 504:
+            # It would go on saying that it is connected, and try fallback hosts or nothing at all.
+            error.status_code = 400
+        await usual(error)
+
+    manager.on_disconnected = on_disconnected
+
+
+async def _nothing() -> None:
+    pass
+
+
 async def _close(client: Any) -> None:
     state = str(getattr(client.connection.state, "value", client.connection.state))
     with suppress(Exception):
+        transport = client.connection.connection_manager.transport
+        if transport is not None and transport.websocket is None:
+            transport.close = _nothing  # it would fail, in a task that nobody looks at
         async with asyncio.timeout(2.0):
             if state in ("failed", "closed"):
                 await AblyRest.close(client)

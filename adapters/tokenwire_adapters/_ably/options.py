@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
+from ably.transport.defaults import Defaults
 
 from tokenwire.backend import Granularity
 
-__all__ = ["Settings", "settings_of"]
+__all__ = ["Settings", "settings_of", "without_port"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,9 +23,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     :ivar key: ``APP.KEY:SECRET``.
     :ivar token: an Ably token or JWT; without `auth_url` or `auth_callback` it cannot be renewed.
-    :ivar auth_url: asked for tokens; `auth_callback` is called for them, on the I/O thread.
+    :ivar auth_url: asked for tokens; `auth_callback` is called for them: on the I/O thread where
+        it is a coroutine function, else on a thread of its own.
     :ivar client_id: who publishes; needed where the key has only ``message-update-own``.
     :ivar endpoint: a routing policy name or host; with `port` and `tls` another server than Ably.
+    :ivar fallback_hosts: hosts to try where that one does not answer; Ably has its own.
     :ivar granularity: ``"response"``: a message a part, that grows; ``"token"``: one a token.
     :ivar dialect: ``"native"``, or ``"ai-transport"`` for pages with Ably's own client library.
     :ivar rollup_window: milliseconds in which Ably joins appends of a message (0 to 500).
@@ -47,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None
     port: int | None = None
     tls: bool = True
+    fallback_hosts: list[str] | None = None
     granularity: Granularity = "response"
     dialect: Literal["native", "ai-transport"] = "native"
     rollup_window: int | None = None
@@ -76,11 +83,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         where = f" at {self.endpoint}" + (f":{self.port}" if self.port else "")
         return who + (where if self.endpoint else "")
 
-    def realtime(self, params: Mapping[str, str]) -> dict[str, Any]:
-        """Arguments for `AblyRealtime`; it ignores the port option, and takes it in the host."""
+    def realtime(self, params: Mapping[str, str], hosts: Sequence[str] = ()) -> dict[str, Any]:
+        """Arguments for `AblyRealtime`; it ignores the port option, and takes it in the host.
+
+        :param hosts: in place of the endpoint and the fallback hosts, as the client names them.
+        """
         made = self._common()
-        if self.endpoint:
-            made["endpoint"] = f"{self.endpoint}:{self.port}" if self.port else self.endpoint
+        if hosts:
+            made["endpoint"], *made["fallback_hosts"] = hosts
+        else:
+            if self.endpoint:
+                made["endpoint"] = self._at(self.endpoint)
+            if self.fallback_hosts is not None:
+                made["fallback_hosts"] = [self._at(host) for host in self.fallback_hosts]
+        if self.port:
+            made["tls_port" if self.tls else "port"] = self.port
         return {
             **made,
             # Nothing is queued or sent again by the client: it would do so twice, or in vain.
@@ -99,22 +116,50 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             made["endpoint"] = self.endpoint
         if self.port:
             made["tls_port" if self.tls else "port"] = self.port
+        if self.fallback_hosts is not None:
+            made["fallback_hosts"] = list(self.fallback_hosts)
         return {
             **made,
             "http_request_timeout": self.timeout,
             "http_open_timeout": self.connect_timeout,
         }
 
+    def _at(self, host: str) -> str:
+        return f"{host}:{self.port}" if self.port else host
+
     def _common(self) -> dict[str, Any]:
         made: dict[str, Any] = {"tls": self.tls, "use_binary_protocol": self.binary}
-        for name in ("key", "auth_url", "auth_callback", "client_id", "token"):
+        for name in ("key", "auth_url", "client_id", "token"):
             if getattr(self, name) is not None:
                 made[name] = getattr(self, name)
+        if self.auth_callback is not None:
+            made["auth_callback"] = _awaitable(self.auth_callback)
         if self.auth_url:
             made["auth_method"] = self.auth_method
             made["auth_headers"] = self.auth_headers
             made["auth_params"] = self.auth_params
         return made
+
+
+def _awaitable(callback: Any) -> Callable[[Any], Awaitable[Any]]:
+    """A callback as ably-python wants it: a plain function may block, and must not block us."""
+    if iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004
+        return cast("Callable[[Any], Awaitable[Any]]", callback)
+
+    async def call(params: Any) -> Any:
+        given = await asyncio.to_thread(callback, params)
+        return await given if isawaitable(given) else given
+
+    return call
+
+
+def without_port(host: str) -> str:
+    """A host as it is named where the port stands beside it."""
+    return re.sub(r":\d+$", "", host)
+
+
+def _hosts(text: str) -> list[str]:
+    return [host.strip() for host in text.split(",") if host.strip()]
 
 
 def _boolean(text: str) -> bool:
@@ -133,6 +178,7 @@ _FROM_TEXT: dict[str, Any] = {
     "endpoint": str,
     "port": int,
     "tls": _boolean,
+    "fallback_hosts": _hosts,
     "granularity": str,
     "dialect": str,
     "rollup_window": int,
@@ -228,6 +274,10 @@ def _of_client(client: Any) -> dict[str, Any]:
     explicit = options.tls_port if options.tls else options.port
     if explicit:
         found["port"] = explicit
+    others = [without_port(str(host)) for host in options.fallback_hosts or ()]
+    usual = cast("Any", Defaults).get_fallback_hosts(options.endpoint)
+    if others and sorted(others) != sorted(usual):
+        found["fallback_hosts"] = others
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -247,6 +297,8 @@ def _check(settings: Settings) -> None:
         name, colon, secret = settings.key.partition(":")
         if not (colon and "." in name and secret) or ":" in secret:
             raise ValueError("an Ably key looks like APP.KEY:SECRET")
+        if not settings.tls:  # ably-python would send it over realtime all the same
+            raise ValueError("a key goes over TLS only: leave out tls=false, or use a token")
     if settings.rollup_window is not None and not 0 <= settings.rollup_window <= 500:
         raise ValueError("rollup_window must be from 0 to 500 milliseconds")
     if settings.port is not None and not settings.endpoint:

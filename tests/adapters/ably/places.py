@@ -20,6 +20,8 @@ def backend(thread: ServerThread, client_id: str | None = "agent", **settings: A
 def sink(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> Sink:
     """A sink on such a backend."""
     options = {
-        name: settings.pop(name) for name in ("lease", "rollup", "strict") if name in settings
+        name: settings.pop(name)
+        for name in ("lease", "rollup", "strict", "close_timeout")
+        if name in settings
     }
     return Sink(backend(thread, client_id, **settings), **{"lease": 60.0, **options})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -11,7 +13,7 @@ from tests.ably_server.settings import Settings
 from tests.ably_server.thread import ServerThread
 from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
-from tokenwire import Sink
+from tokenwire import Sink, Transcript
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
 
@@ -135,6 +137,59 @@ def watch_until_end(watch):
         yield event
         if event.type == "end":
             return
+
+
+@pytest.mark.parametrize("status", [400, 503])
+def test_told_to_go_while_nobody_writes(status: int) -> None:
+    """RTN15h3, RTN17f1: with or without a fallback host, the client connects again."""
+    with ServerThread() as thread, sink(thread) as agent, sink(thread, "viewer") as viewer:
+        watch = viewer.watch("ai:chat").open()
+        response = agent.respond("ai:chat", response_id="r")
+        response.write("before, ")
+        assert agent.flush(30)
+        thread.fault("disconnect", told=True, status=status)
+        response.write("after")
+        response.finish()
+        assert response.wait(60).status in ("delivered", "recovered")
+        text = "".join(event.text for event in watch_until_end(watch) if event.type == "delta")
+        assert text == "before, after"
+
+
+def test_after_a_fork() -> None:
+    """Parent and child both go on; neither's connections are touched by the other."""
+    with ServerThread() as thread, sink(thread) as agent:
+        watch = agent.watch("ai:chat").open()
+        response = agent.respond("ai:chat", response_id="parent")
+        response.write("before ")
+        assert agent.flush(60)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there are threads, as there will be
+            pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                with agent.respond("ai:chat", response_id="child") as mine:
+                    mine.write("from the child")
+                status = 0 if mine.wait(60).status == "delivered" else 2
+                if agent.history("ai:chat").items[0].text != "from the child":
+                    status = 3
+            finally:
+                os._exit(status)
+        # The server runs in the parent: it goes on while the child is waited for.
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        connects = thread.server.stats["connects"]
+        response.write("and after")
+        response.finish()
+        assert response.wait(60).status == "delivered"
+        kept = {kept.id: kept.text for kept in agent.history("ai:chat").items}
+        assert kept == {"parent": "before and after", "child": "from the child"}
+        seen = Transcript()
+        for event in watch:
+            seen.apply(event)
+            if event.type == "end" and event.response_id == "parent":
+                break
+        assert seen["child"].text == "from the child"
+        assert thread.server.stats["connects"] == connects  # the parent's stood all the time
 
 
 def test_closing_does_not_hang_when_ably_is_gone() -> None:

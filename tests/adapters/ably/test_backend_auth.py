@@ -1,0 +1,398 @@
+"""Keys over TLS, tokens from wherever they come, and tokens that expire while text flows."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from ably import AblyRest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import tokenwire
+from tests.ably_server.thread import ServerThread
+from tests.adapters.ably.places import sink
+from tokenwire import Sink
+from tokenwire.errors import BackendMisconfigured
+from tokenwire.testing import read_until
+from tokenwire_adapters.ably import AblyBackend
+
+PATIENCE = 60
+
+
+def streamed(made: Sink, between: Callable[[], None] = lambda: None, steps: int = 3) -> None:
+    """Stream a reply in a few steps, and check that a watcher, live and late, has all of it."""
+    watch = made.watch("ai:chat").open()
+    expected = ""
+    with made.respond("ai:chat", response_id="r") as response:
+        for step in range(steps):
+            text = f"step {step}, "
+            response.write(text)
+            expected += text
+            assert made.flush(PATIENCE)
+            between()
+    assert response.wait(PATIENCE).status in ("delivered", "recovered")
+    events = read_until(watch, lambda event: event.type == "end")
+    watch.close()
+    live = tokenwire.Transcript()
+    for event in events:
+        live.apply(event)
+    assert live["r"].text == expected
+    assert made.history("ai:chat").items[0].text == expected
+
+
+# -- keys
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that trusts itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tokenwire tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("certificate")
+    pem = serialization.Encoding.PEM
+    (folder / "own.crt").write_bytes(made.public_bytes(pem))
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "own.key").write_bytes(private)
+    return folder / "own.crt", folder / "own.key"
+
+
+@pytest.fixture
+def secure(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ServerThread]:
+    """A server with TLS, which this process trusts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    with ServerThread(ssl_context=context) as thread:
+        yield thread
+
+
+def test_a_key_over_tls(secure: ServerThread) -> None:
+    server = secure.server
+    url = f"ably://{server.key.full}?endpoint=127.0.0.1&port={server.port}&client_id=agent"
+    with tokenwire.open_sink(url) as made:
+        streamed(made)
+        told = made.run_blocking(made.backend.check())
+        assert told["account"].startswith("app.key at")
+        # The connections brought the key itself, and REST had it as basic authentication.
+        connections = [session.params for session in server.sessions]
+        assert {params.get("key") for params in connections} == {server.key.full}
+        assert {params.get("clientId") for params in connections} == {"agent"}
+
+
+def test_a_wrong_key_is_told_and_its_secret_is_not(
+    secure: ServerThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = secure.server
+    url = f"ably://app.key:wr0ng?endpoint=127.0.0.1&port={server.port}"
+    with tokenwire.open_sink(url, close_timeout=0.1) as made:
+        with made.respond("ai:chat") as response:
+            response.write("anybody there?")  # the agent goes on
+        with pytest.raises(BackendMisconfigured, match="key or token is not valid") as raised:
+            made.run_blocking(made.backend.check())
+        assert "wr0ng" not in str(raised.value)
+    told = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
+    assert any("not valid" in message for message in told)
+    assert not any("wr0ng" in message for message in told)
+
+
+def test_a_key_without_tls_is_not_sent() -> None:
+    with ServerThread() as thread:
+        with pytest.raises(ValueError, match="over TLS only"):
+            tokenwire.open_sink(
+                f"ably://{thread.server.key.full}?tls=false",
+                endpoint="127.0.0.1",
+                port=thread.server.port,
+            )
+        assert not thread.server.stats["connects"]
+
+
+# -- auth_url
+
+
+class Giver:
+    """An HTTP server that gives tokens, as an application's own would.
+
+    :ivar asked: method, path with query, headers and form of each request.
+    """
+
+    def __init__(self, answer: Callable[[dict[str, str]], tuple[int, str, str]]) -> None:
+        self.asked: list[tuple[str, str, dict[str, str], dict[str, str]]] = []
+        giver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                size = int(self.headers.get("content-length", 0))
+                form = dict(parse_qsl(self.rfile.read(size).decode()))
+                query = dict(parse_qsl(urlsplit(self.path).query))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                giver.asked.append((self.command, self.path, headers, form))
+                status, kind, body = answer({**query, **form})
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_POST = do_GET  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def details(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
+    issued = thread.call(
+        thread.server.auth.issue, client_id=asked.get("client_id") or asked.get("clientId")
+    )
+    return 200, "application/json", json.dumps(issued)
+
+
+def plain(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
+    return 200, "text/plain; charset=utf-8", json.loads(details(thread, asked)[2])["token"]
+
+
+def signed(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
+    """A token request, which the client takes to Ably itself (RSA9)."""
+
+    async def make() -> str:
+        signer = AblyRest(key=thread.server.key.full, client_id=asked.get("client_id"))
+        try:
+            request = await signer.auth.create_token_request()
+        finally:
+            await signer.close()
+        return json.dumps(request.to_dict())
+
+    return 200, "application/json", asyncio.run(make())
+
+
+@pytest.mark.parametrize("kind", [details, plain, signed])
+def test_tokens_from_a_url(kind: Callable[..., tuple[int, str, str]]) -> None:
+    with ServerThread() as thread:
+        with Giver(lambda asked: kind(thread, asked)) as giver:
+            with sink(thread, token=None, auth_url=giver.url, client_id="agent") as made:
+                streamed(made)
+            assert giver.asked
+            assert {session.state.principal.client_id for session in thread.server.sessions} <= {
+                "agent"
+            }
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_a_url_is_asked_with(method: str) -> None:
+    """RSA8c: parameters go to the query of a GET and to the form of a POST; headers to both."""
+    with ServerThread() as thread:
+        with Giver(lambda asked: details(thread, asked)) as giver:
+            with sink(
+                thread,
+                token=None,
+                auth_url=f"{giver.url}?tenant=7",
+                auth_method=method,
+                auth_headers={"Authorization": "Bearer of the application"},
+                auth_params={"user": "u 1&2"},
+                client_id="agent",
+            ) as made:
+                streamed(made)
+            for used, path, headers, form in giver.asked:
+                assert used == method
+                assert headers["authorization"] == "Bearer of the application"
+                query = dict(parse_qsl(urlsplit(path).query))
+                assert query["tenant"] == "7"
+                assert (query if method == "GET" else form)["user"] == "u 1&2"
+                if method == "POST":
+                    assert "user" not in query
+
+
+def test_a_url_that_refuses_is_told() -> None:
+    with ServerThread() as thread:
+        with Giver(lambda asked: (403, "application/json", "{}")) as giver:
+            with sink(thread, token=None, auth_url=giver.url, close_timeout=0.1) as made:
+                with made.respond("ai:chat") as response:
+                    response.write("x")
+                with pytest.raises(BackendMisconfigured, match="auth_url"):
+                    made.run_blocking(made.backend.check())
+
+
+def test_a_url_that_fails_for_a_while() -> None:
+    with ServerThread() as thread:
+        broken = threading.Event()
+        broken.set()
+
+        def answer(asked: dict[str, str]) -> tuple[int, str, str]:
+            if broken.is_set():
+                return 500, "application/json", "{}"
+            return details(thread, asked)
+
+        with Giver(answer) as giver:
+            with sink(thread, token=None, auth_url=giver.url, retry=0.05) as made:
+                response = made.respond("ai:chat", response_id="r")
+                response.write("late, but whole")
+                assert not made.flush(1)
+                broken.clear()
+                response.finish()
+                assert response.wait(PATIENCE).status in ("delivered", "recovered")
+                assert made.history("ai:chat").items[0].text == "late, but whole"
+
+
+# -- auth_callback
+
+
+@contextmanager
+def called(thread: ServerThread, kind: str, ttl: float | None = None) -> Iterator[dict[str, Any]]:
+    """A callback of some kind, and where it was called."""
+    known: dict[str, Any] = {"threads": []}
+
+    def give() -> Any:
+        known["threads"].append(threading.current_thread().name)
+        issued = thread.server.auth.issue(
+            client_id="agent", ttl_ms=None if ttl is None else int(ttl * 1000)
+        )
+        return issued if kind.endswith("details") else issued["token"]
+
+    async def coroutine(params: Any) -> Any:
+        return give()
+
+    class Object:
+        async def __call__(self, params: Any) -> Any:
+            return give()
+
+    known["callback"] = {
+        "coroutine": coroutine,
+        "coroutine details": coroutine,
+        "object": Object(),
+        "plain": lambda params: give(),
+        "plain details": lambda params: give(),
+        "gives a coroutine": lambda params: coroutine(params),
+    }[kind]
+    yield known
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["coroutine", "coroutine details", "object", "plain", "plain details", "gives a coroutine"],
+)
+def test_callbacks(kind: str) -> None:
+    with ServerThread() as thread, called(thread, kind) as known:
+        with sink(thread, token=None, auth_callback=known["callback"]) as made:
+            streamed(made)
+        # What may block does so beside the I/O thread.
+        inside = [name.startswith("tokenwire-io") for name in known["threads"]]
+        assert inside
+        assert not any(inside) if kind.startswith("plain") else all(inside)
+
+
+def test_a_token_expires_again_and_again_while_text_flows() -> None:
+    with ServerThread() as thread, called(thread, "coroutine") as known:
+        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as made:
+            streamed(made, lambda: thread.fault("expire_tokens"), steps=5)
+        assert len(known["threads"]) >= 10  # for each of five times, publishing and watching
+
+
+def test_tokens_of_a_short_life() -> None:
+    """By itself ably-python 3.1.4 renews a token once, and then tries the old one for ever."""
+    with ServerThread() as thread, called(thread, "coroutine details", ttl=1.5) as known:
+        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as made:
+            streamed(made, lambda: threading.Event().wait(1.0), steps=6)
+
+
+def test_ably_asks_for_a_new_token() -> None:
+    """RTN22: the connection goes on with it, and nothing is lost or sent again."""
+    with ServerThread() as thread, called(thread, "coroutine") as known:
+        with sink(thread, token=None, auth_callback=known["callback"]) as made:
+            before: list[int] = []
+            streamed(made, lambda: [thread.fault("ask_reauth"), before.append(1)][0], steps=3)
+            assert thread.server.stats["resumes"] == 0
+        assert len(known["threads"]) >= 2 + 3
+
+
+def test_a_token_that_cannot_be_renewed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with ServerThread() as thread:
+        with sink(thread, close_timeout=0.1, retry=0.05) as made:
+            response = made.respond("ai:chat")
+            response.write("x")
+            assert made.flush(PATIENCE)
+            thread.fault("expire_tokens")
+            response.write("y")
+            with pytest.raises(BackendMisconfigured, match="auth_callback="):
+                made.run_blocking(made.backend.check())
+            assert not made.flush(1)
+
+
+# -- hosts
+
+
+@pytest.mark.parametrize("first", ["refuses", "is silent"])
+def test_fallback_hosts(first: str) -> None:
+    with ServerThread() as thread:
+        settings: dict[str, Any] = {
+            "endpoint": "127.0.0.2",
+            "port": thread.server.port,
+            "fallback_hosts": ["127.0.0.1"],
+            "tls": False,
+            "token": thread.server.token("agent"),
+            "connect_timeout": 1.0,
+            "timeout": 4.0,
+            "retry": 0.05,
+        }
+        with socket.socket() as silent:
+            if first == "is silent":
+                silent.bind(("127.0.0.2", thread.server.port))
+                silent.listen(100)
+            with tokenwire.open_sink("ably://", **settings) as made:
+                streamed(made)
+                # The host that served is kept to, after a lost connection as well.
+                streamed_again = made.respond("ai:chat", response_id="again")
+                thread.fault("disconnect")
+                streamed_again.write("x")
+                streamed_again.finish()
+                assert streamed_again.wait(PATIENCE).status in ("delivered", "recovered")
+
+
+def test_fallback_hosts_in_a_url() -> None:
+    made = AblyBackend(
+        "ably://app.key:secret?endpoint=a.example&fallback_hosts=b.example,c.example"
+    )
+    assert made.settings.fallback_hosts == ["b.example", "c.example"]
