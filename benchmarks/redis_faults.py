@@ -195,8 +195,6 @@ def freeze() -> None:
 def failover() -> None:
     for kill in (False, True):
         with RedisSentinel() as sentinel:
-            hosts = ",".join(f"{host}:{port}" for host, port in sentinel.addresses)
-            url = f"redis+sentinel://{hosts}/{sentinel.name}"
             options = {**QUICK, "replicas": int(kill)}
 
             def break_it(sentinel: RedisSentinel = sentinel, kill: bool = kill) -> str:
@@ -207,6 +205,7 @@ def failover() -> None:
                 sentinel.wait_demoted()
                 return "SENTINEL FAILOVER"
 
+            url = sentinel.url
             with open_sink(url, **options) as sink, open_sink(url, **options) as reader:
                 run("Sentinel failover", (sink, reader), break_it, tokens=600)
 

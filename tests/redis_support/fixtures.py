@@ -16,6 +16,7 @@ from .server import RedisServer
 __all__ = [
     "_one_redis",
     "_one_redis_cluster",
+    "_one_redis_sentinel",
     "each_redis_binary",
     "faulty_proxy",
     "redis_binary",
@@ -97,6 +98,13 @@ def redis_cluster(redis_binary: Binary) -> Iterator[RedisCluster]:
     """A cluster of the test's own, with a proxy in front of each node."""
     with RedisCluster(binary=redis_binary, proxied=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def _one_redis_sentinel(redis_binary: Binary) -> Iterator[RedisSentinel]:
+    """For tests that leave the master where it is, however long it keeps its Sentinels waiting."""
+    with RedisSentinel(binary=redis_binary, down_after_ms=60_000) as sentinel:
+        yield sentinel
 
 
 @pytest.fixture

@@ -99,6 +99,12 @@ class RedisSentinel:
         """Host and port of each Sentinel, as redis-py's `Sentinel` takes them."""
         return [("127.0.0.1", sentinel.port) for sentinel in self._sentinels]
 
+    @property
+    def url(self) -> str:
+        """All Sentinels and the name of the master, as our backend takes them."""
+        hosts = ",".join(f"{host}:{port}" for host, port in self.addresses)
+        return f"redis+sentinel://{hosts}/{self.name}"
+
     def start(self) -> Self:
         for server in self.servers:
             server.start()

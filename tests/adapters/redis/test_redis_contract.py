@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.redis_support import RedisCluster, RedisServer
+from tests.redis_support import RedisCluster, RedisSentinel, RedisServer
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.redis import RedisBackend
@@ -31,3 +31,12 @@ class TestCluster(BackendContract):
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
         url = self.cluster.url.replace("redis://", "redis+cluster://")
         return lambda: RedisBackend(url, granularity=granularity)
+
+
+class TestBehindSentinels(BackendContract):
+    @pytest.fixture(autouse=True)
+    def _sentinel(self, _one_redis_sentinel: RedisSentinel) -> None:
+        self.sentinel = _one_redis_sentinel
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        return lambda: RedisBackend(self.sentinel.url, granularity=granularity)

@@ -284,15 +284,10 @@ def test_clients_killed_all_the_time(redis_server):
 # -- Sentinel
 
 
-def _sentinel_url(sentinel):
-    hosts = ",".join(f"{host}:{port}" for host, port in sentinel.addresses)
-    return f"redis+sentinel://{hosts}/{sentinel.name}"
-
-
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_failover_midway(redis_sentinel, kill):
     # With `replicas`, what a dead master had confirmed is with the new one.
-    url = _sentinel_url(redis_sentinel) + "?replicas=1"
+    url = redis_sentinel.url + "?replicas=1"
     quick = f"{url}&timeout=1&health=1"
     with open_sink(quick) as sink, open_sink(quick) as reader:
         watch = reader.watch("c").open()
