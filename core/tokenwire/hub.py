@@ -12,7 +12,7 @@ import random
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,12 +23,16 @@ from tokenwire._ring import Item, Ring
 from tokenwire._tracker import Tracker
 from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
 from tokenwire.errors import BackendUnavailable, InvalidCursor
-from tokenwire.events import Event
+from tokenwire.events import Event, SnapshotEvent
 
-__all__ = ["ChannelHub", "HubRegistry", "HubStats", "Item", "Joined", "Ring", "Tracker"]
+__all__ = ["MIDWAY", "ChannelHub", "HubRegistry", "HubStats", "Item", "Joined", "Ring", "Tracker"]
 
 logger = logging.getLogger("tokenwire")
 _jitter = random.Random()  # of our own: an agent may have seeded the shared one
+
+# What comes before the last of several snapshots has a cursor of this form. A reader that stops
+# there lacks responses that began before it: to go on, it is given them whole, not as events.
+MIDWAY = "~"
 
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
@@ -49,16 +53,51 @@ class HubStats(msgspec.Struct):
 class Joined(msgspec.Struct, frozen=True):
     """Where a watcher starts.
 
-    :ivar events: what to give it first.
+    :ivar events: what it is to know first.
     :ivar position: where it goes on in the ring.
     :ivar order: events in the ring up to here are to be passed over; None for none.
     :ivar cursor: up to where the watcher knows everything, once it has the events.
+    :ivar reset: the cursor that it came with is no longer retained, see `Replay`.
+    :ivar items: the events as it is given them, shared by all that join alike.
     """
 
-    events: list[Event]
+    events: Sequence[Event]
     position: int
     order: Any
     cursor: str
+    reset: bool = False
+    items: Sequence[Item] = ()
+
+
+def given(events: Sequence[Event], cursor: str) -> list[Item]:
+    """Events that bring a watcher to `cursor`, each with the cursor to resume after it."""
+    if not any(isinstance(event, SnapshotEvent) for event in events):
+        return list(map(Item, events))
+    # Only all of them together bring a reader to where it may go on event by event.
+    return [
+        *(Item(replace(event, cursor=MIDWAY + (event.cursor or cursor))) for event in events[:-1]),
+        Item(replace(events[-1], cursor=cursor)),
+    ]
+
+
+class _Shared:
+    """A replay for watchers that join alike, and what they are given."""
+
+    __slots__ = ("events", "items", "made", "task")
+
+    def __init__(self, made: float, task: asyncio.Task[Replay]) -> None:
+        self.made = made
+        self.task = task
+        self.events: list[Event] | None = None
+        self.items: list[Item] = []
+
+    def admitted(self, replay: Replay) -> list[Event]:
+        """The events of the replay that a watcher is to know, found out once."""
+        if self.events is None:
+            tracker = Tracker(lenient=True)
+            self.events = [e for e in map(tracker.admit, replay.events) if e is not None]
+            self.items = given(self.events, replay.cursor)
+        return self.events
 
 
 class ChannelHub:
@@ -79,7 +118,7 @@ class ChannelHub:
         self._queue: deque[tuple[Sequence[Event], str | None]] = deque()
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[Any] | None = None
-        self._replays: OrderedDict[ReplayFrom, tuple[float, asyncio.Task[Replay]]] = OrderedDict()
+        self._replays: OrderedDict[ReplayFrom, _Shared] = OrderedDict()
         self._lock = threading.Lock()
         self._async_waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self._thread_waiters: list[threading.Event] = []
@@ -220,15 +259,22 @@ class ChannelHub:
             if position is not None:
                 return Joined([], position, None, start.after)
         events: list[Event] = []
+        reset = False
         while True:
-            replay = await self._replay(start)
-            tracker = Tracker(lenient=True)
-            events += [e for e in map(tracker.admit, replay.events) if e is not None]
+            shared = await self._replay(start)
+            replay = shared.task.result()
+            admitted = shared.admitted(replay)
+            reset = reset or replay.reset
             order = self._backend.order(replay.cursor)
             position = self._position(order, ahead=True)
             if position is not None:
-                return Joined(events, position, order, replay.cursor)
+                if not events:
+                    return Joined(admitted, position, order, replay.cursor, reset, shared.items)
+                events += admitted
+                items = given(events, replay.cursor)
+                return Joined(events, position, order, replay.cursor, reset, items)
             # The ring went on without us: continue from there.
+            events += admitted
             start = ReplayFrom(after=replay.cursor, response_id=start.response_id)
 
     def _position(self, order: Any, *, ahead: bool = False) -> int | None:
@@ -240,28 +286,34 @@ class ChannelHub:
             return None
         return base + bisect_right(items, order, key=lambda item: key(item.event.cursor or ""))
 
-    async def _replay(self, start: ReplayFrom) -> Replay:
+    async def _replay(self, start: ReplayFrom) -> _Shared:
         """Replay, sharing it among watchers that join alike at about the same time."""
         now = self._registry.now()
-        kept = self._replays.get(start)
-        if kept is not None:
-            made, task = kept
-            usable = not task.done() or (
-                not task.cancelled()
-                and task.exception() is None
-                and now - made < _REPLAY_FRESH
-                and self._position(self._backend.order(task.result().cursor), ahead=True)
-                is not None
-            )
-            if usable:
-                return await asyncio.shield(task)
-        self._registry.stats.replays += 1
-        task = self._registry.io.spawn(self._backend.replay(self.channel, start))
-        self._replays[start] = (now, task)
-        self._replays.move_to_end(start)
-        while len(self._replays) > _REPLAYS_KEPT:
-            self._replays.popitem(last=False)
-        return await asyncio.shield(task)
+        shared = self._replays.get(start)
+        if shared is None or not self._usable(shared, now):
+            self._registry.stats.replays += 1
+            task = self._registry.io.spawn(self._backend.replay(self.channel, start))
+            shared = self._replays[start] = _Shared(now, task)
+            self._replays.move_to_end(start)
+            while len(self._replays) > _REPLAYS_KEPT:
+                self._replays.popitem(last=False)
+            self._registry.later(2 * _REPLAY_FRESH, self._forget, start, shared)
+        await asyncio.shield(shared.task)
+        return shared
+
+    def _forget(self, start: ReplayFrom, shared: _Shared) -> None:
+        """Let go of a replay, and of what encoders made of it, which may be large."""
+        if self._replays.get(start) is shared and not self._usable(shared, self._registry.now()):
+            del self._replays[start]
+
+    def _usable(self, shared: _Shared, now: float) -> bool:
+        task = shared.task
+        return not task.done() or (
+            not task.cancelled()
+            and task.exception() is None
+            and now - shared.made < _REPLAY_FRESH
+            and self._position(self._backend.order(task.result().cursor), ahead=True) is not None
+        )
 
     # -- waking watchers
 
@@ -336,6 +388,10 @@ class HubRegistry:
         """Seconds on the loop's clock."""
         return asyncio.get_running_loop().time()
 
+    def later(self, delay: float, call: Callable[..., object], *values: object) -> None:
+        """Call something after so many seconds."""
+        asyncio.get_running_loop().call_later(delay, call, *values)
+
     def wake(self, waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]) -> None:
         """Wake watchers, those of all channels that have news in one call for each loop."""
         if not self._wakes:
@@ -389,7 +445,7 @@ class HubRegistry:
         hub.users -= 1
         self.watchers -= 1
         if hub.users == 0 and not hub.closed:
-            asyncio.get_running_loop().call_later(self._linger, self._drop, hub)
+            self.later(self._linger, self._drop, hub)
 
     def _drop(self, hub: ChannelHub) -> None:
         if hub.users == 0 and not hub.closed:

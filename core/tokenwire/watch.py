@@ -11,12 +11,10 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from msgspec.structs import replace
-
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import CancelEvent, DataEvent, EndEvent, Event, SnapshotEvent
-from tokenwire.hub import ChannelHub, HubRegistry, Item, Joined
+from tokenwire.hub import MIDWAY, ChannelHub, HubRegistry, Item, Joined, given
 from tokenwire.response import Transcript
 
 if TYPE_CHECKING:
@@ -30,9 +28,6 @@ _REWIND = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_CURSOR = 512
 _CHUNK = 1024
-# What comes before the last of several snapshots has a cursor of this form. A reader that stops
-# there lacks responses that began before it: to go on, it is given them whole, not as events.
-MIDWAY = "~"
 
 
 def parse_rewind(rewind: str | int) -> ReplayFrom:
@@ -67,6 +62,8 @@ class Watch:
 
     :ivar cursor: of the last event given out; give it to `after` to go on from there elsewhere.
     :ivar conflated: how often this watcher fell so far behind that it was given a summary.
+    :ivar reset: `after` was no longer retained (the log was trimmed, or is another one): what was
+        given first are snapshots of what is still there. Known once the watch is open.
     """
 
     def __init__(
@@ -88,6 +85,7 @@ class Watch:
             self._beyond = start.after.removeprefix(MIDWAY)
             start = ReplayFrom(after=self._beyond, response_id=start.response_id)
         self.conflated = 0
+        self.reset = False
         self._io = io
         self._hubs = hubs
         self._start = start
@@ -98,7 +96,6 @@ class Watch:
         self._pass_over: Any = None
         self._at = ""  # up to where everything was taken, wanted or not
         self._ready: deque[Item] = deque()
-        self._midway = 0  # how many of those that are ready come before the last snapshot
         self._ended = False
         self._closed = False
 
@@ -139,11 +136,10 @@ class Watch:
                 if not await self._afill():
                     return []
             taken, self._ready = self._ready, deque()
-            self._midway = 0
             self._at = taken[-1].event.cursor or self._at
             items = [item for item in taken if self._wants(item.event)]
             if items:
-                self.cursor = items[-1].event.cursor or self.cursor
+                self.cursor = taken[-1].event.cursor or self.cursor
                 return items
 
     async def aopen(self) -> Self:
@@ -262,11 +258,8 @@ class Watch:
     def _next_ready(self) -> Event | None:
         while self._ready:
             event = self._ready.popleft().event
-            self._at = event.cursor or self._at
-            if self._midway:
-                self._midway -= 1
-                if event.cursor is not None:
-                    event = replace(event, cursor=MIDWAY + event.cursor)
+            if event.cursor is not None and not event.cursor.startswith(MIDWAY):
+                self._at = event.cursor
             if self._wants(event):
                 self.cursor = event.cursor or self.cursor
                 return event
@@ -307,6 +300,7 @@ class Watch:
         hub = await self._hubs.acquire(self.channel)
         try:
             joined = await hub.join(self._start)
+            self.reset = joined.reset
             if self._beyond is not None:  # which is a cursor of this channel, as we know now
                 joined = await self._rest_of(hub, self._beyond)
             self._take(joined)
@@ -346,19 +340,14 @@ class Watch:
             if order(cursor) > after
         ]
         rest.sort(key=lambda event: order(event.cursor or ""))
-        return Joined(rest, joined.position, joined.order, joined.cursor)
+        items = given(rest, joined.cursor)
+        return Joined(rest, joined.position, joined.order, joined.cursor, items=items)
 
     def _take(self, joined: Joined) -> None:
         self._position = joined.position
         self._pass_over = joined.order
         self._at = joined.cursor
-        events = joined.events
-        self._midway = 0
-        if any(isinstance(event, SnapshotEvent) for event in events):
-            # Only all of them together bring a reader to where it may go on event by event.
-            self._midway = len(events) - 1
-            events = [*events[:-1], replace(events[-1], cursor=joined.cursor)]
-        self._ready.extend(map(Item, events))
+        self._ready.extend(joined.items)
 
     def _leave(self) -> None:
         hub, self._hub = self._hub, None
