@@ -72,17 +72,9 @@ class StreamFramer:
         frames[slot] = data
         return data
 
-    def whole(self, items: Iterable[Item], cursor: str | None) -> Iterator[bytes]:
-        """A replay: events that only together bring a watcher to `cursor`, in pieces.
-
-        Only the last frame has an id, lest a client resume from the middle of it.
-        """
-        frames = (frame for item in items for frame in self.encoder.encode(item.event))
-        data = (
-            msgspec.structs.replace(frame, id=cursor if last else None).sse()
-            for frame, last in marked(frames)
-        )
-        return map(b"".join, chunks(data))
+    def whole(self, items: Iterable[Item]) -> Iterator[bytes]:
+        """A replay, in pieces. Ids say how to go on from the midst of it."""
+        return map(b"".join, chunks(self.live((item,)) for item in items))
 
 
 class SocketFramer:

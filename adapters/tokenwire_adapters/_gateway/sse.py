@@ -222,7 +222,7 @@ class _Stream(Line):
         while items := await watch.abatch():
             if whole or conflated != watch.conflated:
                 first, whole, conflated = whole, False, watch.conflated
-                for data in framer.whole(items, items[-1].event.cursor):
+                for data in framer.whole(items):
                     await self._write(data, len(items))
                 if first:
                     await self._ready(position)

@@ -56,18 +56,43 @@ async def test_a_late_watcher_gets_a_snapshot_then_what_comes(
     assert Transcript(native([snapshot, *rest]))["r1"].text == "before after"
 
 
-async def test_only_the_end_of_a_replay_can_be_resumed_from(
-    client: httpx.AsyncClient, sink: tokenwire.Sink
+@pytest.mark.parametrize("ring", [8, 2048])
+async def test_a_reader_gets_on_that_is_cut_off_after_each_event(
+    sink: tokenwire.Sink, ring: int
 ) -> None:
+    """Each message of a replay has an id to go on from: a line that breaks all the time will do.
+
+    First come snapshots, then single events, which the ring has, or only the store.
+    """
     for n in range(3):
         with sink.respond("c", response_id=f"r{n}") as response:
-            response.write("text")
-    async with watching(client, f"{CHANNEL}/events?rewind=all") as stream:
-        *replay, ready = await stream.until("ready")
-    assert len(replay) == 3
-    assert [event.id for event in replay[:-1]] == ["", ""]
-    assert replay[-1].id
-    assert ready.id == json.loads(ready.data)["cursor"]
+            response.write(f"text {n}")
+    transcript, last, ticks, reads = Transcript(), "", [], 0
+    with (
+        tokenwire.Sink(sink.backend, ring_events=ring) as reading,
+        serving(Gateway(reading, limits=Limits(request_burst=1000))) as server,
+    ):
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            while len(transcript) < 3 or len(ticks) < 40:
+                headers = {"last-event-id": last} if last else {}
+                path = f"{CHANNEL}/events?rewind=all"
+                async with watching(client, path, headers=headers) as stream:
+                    while (message := await stream.next()).event == "ready":
+                        pass
+                reads += 1
+                assert reads < 60, "it is given the same again and again"
+                last = message.id
+                (event,) = native([message])
+                assert event.cursor == last
+                transcript.apply(event)
+                if event.type == "data":
+                    ticks.append(event.data)
+                if reads == 3:
+                    for n in range(40):
+                        sink.data("c", "tick", n)
+                    assert await sink.aflush(PATIENCE)
+    assert ticks == list(range(40))
+    assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}
 
 
 @pytest.mark.parametrize("by", ["header", "query", "both"])
