@@ -5,6 +5,8 @@ In a virtual environment of its own:
     pip install tokenwire[redis] resumable-stream assistant-stream agno fastapi
     python benchmarks/redis_peers.py [tokens] [watchers]
 
+npm's `resumable-stream` is installed into a temporary folder, where there are Node 20 and npm.
+
 One response, as fast as its producer can, to watchers that were there before it began; then one
 more watcher that comes when it is over. Every watcher must have the exact text. A watcher reads
 through Redis, as if each were in a process of its own, but with tokenwire: there, watchers of one
@@ -14,15 +16,21 @@ process share what is read, and that is what is measured.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import json
 import logging
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio
-from redis_common import commands, cpu, server, show, since, token
+from redis_common import TOKENS, commands, cpu, server, show, since, token
 
 from tests.redis_support import RedisServer
 from tokenwire import open_sink
@@ -45,6 +53,10 @@ class Peer:
     async def watch(self) -> Text: ...
     async def late(self) -> str | None:
         return await (await self.watch())
+
+    async def cpu(self) -> float:
+        """Processor seconds of the process that produces and watches."""
+        return time.process_time()
 
     async def stream(self) -> AsyncIterator[str]:
         for number in range(self.tokens):
@@ -127,6 +139,83 @@ class ResumableStream(Peer):
         return "".join([text async for text in stream])
 
 
+class NpmResumableStream(Peer):
+    """In a process of its own, which takes our commands; see ``redis_peers_npm.mjs``."""
+
+    name = "resumable-stream (npm)"
+    _installed: Path | None = None
+
+    @classmethod
+    def install(cls) -> Path:
+        """Install it into a temporary folder, once.
+
+        :raises ImportError: where that does not work.
+        """
+        if cls._installed is None:
+            if not shutil.which("npm"):
+                raise ImportError("npm is not installed")
+            folder = Path(tempfile.mkdtemp(prefix="peers-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
+            done = subprocess.run(
+                [*command, "resumable-stream@2", "redis@5"],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise ImportError(f"npm: {done.stderr.strip()[-200:]}")
+            shutil.copy(Path(__file__).with_name("redis_peers_npm.mjs"), folder / "peer.mjs")
+            cls._installed = folder
+        return cls._installed
+
+    async def prepare(self) -> None:
+        script = self.install() / "peer.mjs"
+        arguments = ("node", str(script), self.url, str(self.tokens), json.dumps(TOKENS))
+        pipe = asyncio.subprocess.PIPE
+        self.node = await asyncio.create_subprocess_exec(
+            *arguments, stdin=pipe, stdout=pipe, limit=2**26
+        )
+        self.stack.push_async_callback(self._stop)
+        self.produced = asyncio.Event()
+        self.turn = asyncio.Lock()
+        await self._tell("prepare")
+
+    async def _stop(self) -> None:
+        assert self.node.stdin is not None
+        self.node.stdin.close()
+        await self.node.wait()
+
+    async def _tell(self, *command: object) -> Any:
+        assert self.node.stdin is not None
+        assert self.node.stdout is not None
+        async with self.turn:
+            self.node.stdin.write(json.dumps(command).encode() + b"\n")
+            line = await self.node.stdout.readline()
+        if not line:
+            raise RuntimeError("Node ended")
+        return json.loads(line)
+
+    async def produce(self) -> None:
+        await self._tell("produce")
+        self.produced.set()
+
+    async def watch(self) -> Text:
+        return self._text(await self._tell("watch"))
+
+    async def _text(self, number: int) -> str | None:
+        await self.produced.wait()
+        found: str | None = await self._tell("text", number)
+        return found
+
+    async def late(self) -> str | None:
+        found: str | None = await self._tell("late")
+        return found
+
+    async def cpu(self) -> float:
+        return float(await self._tell("cpu"))
+
+
 class AssistantStream(Peer):
     name = "assistant-stream"
 
@@ -195,8 +284,6 @@ class Agno(Peer):
         return self._read(self.make())
 
     async def _read(self, events: Any) -> str:
-        import json
-
         parts: list[str] = []
         async for _, sse in events.tail("r"):
             data = [line[6:] for line in sse.splitlines() if line.startswith("data: ")]
@@ -214,13 +301,13 @@ async def measure(kind: type[Peer], started: RedisServer, tokens: int, watchers:
         await asyncio.sleep(0.3)  # all of them listen
         connections = int(started.info("clients")["connected_clients"])
         before, used, begun = commands(started), cpu(started), time.perf_counter()
-        mine = time.process_time()
+        mine = await peer.cpu()
         async with asyncio.timeout(300):
             await peer.produce()
             texts = await asyncio.gather(*watching)
         seconds = time.perf_counter() - begun
         ran = since(before, commands(started))
-        redis_cpu, python_cpu = cpu(started) - used, time.process_time() - mine
+        redis_cpu, own_cpu = cpu(started) - used, await peer.cpu() - mine
         memory = sum(
             int(started.cli("MEMORY", "USAGE", key, "SAMPLES", 0))
             for key in started.cli("KEYS", "*")
@@ -242,7 +329,7 @@ async def measure(kind: type[Peer], started: RedisServer, tokens: int, watchers:
             commands_per_token=round(sum(ran.values()) / tokens, 2),
             scripts=sum(ran.get(name, 0) for name in inside),
             redis_us_per_token=round(redis_cpu / tokens * 1e6, 1),
-            python_us_per_token=round(python_cpu / tokens * 1e6, 1),
+            client_us_per_token=round(own_cpu / tokens * 1e6, 1),
             connections=connections - 1,
             bytes_left_in_redis=memory,
             replay_when_over="exact" if late == expected else f"no ({late!r})"[:60],
@@ -255,7 +342,7 @@ def main() -> None:
     tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     watchers = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     with server() as started:
-        for kind in (Tokenwire, ResumableStream, AssistantStream, Agno):
+        for kind in (Tokenwire, ResumableStream, NpmResumableStream, AssistantStream, Agno):
             try:
                 asyncio.run(measure(kind, started, tokens, watchers))
             except ImportError as error:
