@@ -14,6 +14,7 @@ from .errors import AblyError, ErrorInfo
 from .protocol import Action
 
 if TYPE_CHECKING:
+    from .connection import Session
     from .server import AblyServer
 
 __all__ = ["Faults"]
@@ -33,7 +34,7 @@ class Faults:
 
     def __init__(self, server: AblyServer) -> None:
         self._server = server
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self.clear()
 
     def clear(self) -> None:
@@ -52,7 +53,8 @@ class Faults:
         self.acks_held = False
         self.refusing = False
         self.stalled = False
-        self._stop_timer()
+        self._cut_after: tuple[float, str | None] = (0.0, None)
+        self._stop_timers()
         self._apply_to_sessions()
 
     # -- commands -----------------------------------------------------------------------------
@@ -100,21 +102,26 @@ class Faults:
         return cut
 
     def disconnect_every(self, seconds: float, client_id: str | None = None) -> None:
-        """Cut transports again and again; 0 ends it."""
-        self._stop_timer()
-        if seconds:
-            self._timer = asyncio.get_running_loop().call_later(
-                seconds, self._cut_again, seconds, client_id
-            )
+        """Cut each transport when it has stood for so long, again and again; 0 ends it.
 
-    def _cut_again(self, seconds: float, client_id: str | None) -> None:
-        self.disconnect(client_id)
-        self.disconnect_every(seconds, client_id)
+        Each has that time, however slow the machine is to make it.
+        """
+        self._stop_timers()
+        self._cut_after = (seconds, client_id)
+        for session in list(self._server.sessions):
+            self.opened(session)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def opened(self, session: Session) -> None:
+        """Learn of a new transport."""
+        seconds, client_id = self._cut_after
+        if seconds and client_id in {None, session.state.principal.client_id}:
+            self._timers.append(asyncio.get_running_loop().call_later(seconds, session.abort))
+            self._timers = [timer for timer in self._timers if not _is_over(timer)]
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
 
     def stall(self, stalled: bool = True) -> None:
         """Go silent: sockets stay open, frames and requests are neither read nor answered."""
@@ -227,3 +234,7 @@ class Faults:
     def _apply_to_sessions(self) -> None:
         for session in list(self._server.sessions):
             session.apply_faults()
+
+
+def _is_over(timer: asyncio.TimerHandle) -> bool:
+    return timer.cancelled() or timer.when() < asyncio.get_running_loop().time()

@@ -164,6 +164,7 @@ class AblyServer:
             return
         self.sessions.add(session)
         session.connected(error)
+        self.faults.opened(session)
         expiry = self._watch_expiry(session)
         try:
             await session.run()

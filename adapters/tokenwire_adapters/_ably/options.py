@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar window: publishes under way at a time.
     :ivar rate: messages a second that Ably takes from a connection; 0 for no limit.
     :ivar reach: messages that are read back at most to find out what a channel holds.
+    :ivar claim_depth: messages that are read back to find out whether a response's id is taken.
     :ivar check_channel: where ``tokenwire doctor`` tries things out; its namespace counts.
     :ivar max_message: bytes that a message may have (Ably's limit is 65536 for most accounts).
     """
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 16
     rate: float = 50.0
     reach: int = 2000
+    claim_depth: int = 100
     max_message: int = 65536
     check_channel: str = "tokenwire:check"
 
@@ -190,6 +192,7 @@ _FROM_TEXT: dict[str, Any] = {
     "window": int,
     "rate": float,
     "reach": int,
+    "claim_depth": int,
     "max_message": int,
     "check_channel": str,
 }
@@ -209,6 +212,8 @@ def settings_of(url: str | None, client: Any, given: Mapping[str, Any]) -> Setti
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
     if unknown:
         raise ValueError(f"no such setting of the Ably backend: {', '.join(unknown)}")
+    if values.get("granularity") == "token":
+        values.setdefault("claim_depth", 1000)  # a response is many messages
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -316,5 +321,7 @@ def _check_numbers(settings: Settings) -> None:
         raise ValueError("rate must be at least 1 message a second, or 0 for no limit")
     if settings.reach < 100:
         raise ValueError("reach must be at least 100 messages")
+    if not 1 <= settings.claim_depth <= 1000:
+        raise ValueError("claim_depth must be from 1 to 1000 messages")
     if settings.max_message < 8192:
         raise ValueError("max_message must be at least 8192 bytes")

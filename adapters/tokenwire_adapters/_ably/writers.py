@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -122,9 +122,10 @@ class Writer(ABC):
         """Where the response stands, as far as Ably knows."""
         return self.assembler.state if self._ended else "streaming"
 
-    async def publish(self, entry: Entry) -> None:
+    async def publish(self, entry: Entry, sent: Callable[[], None]) -> None:
         """Send an entry, after those before it; return when Ably has all of it.
 
+        :param sent: called when all of it is on its way.
         :raises BackendError: when it does not have all of it, or that is not known.
         """
         async with self._gate:
@@ -135,6 +136,7 @@ class Writer(ABC):
                 raise Fenced(f"response {self.id!r} has ended")
             new = [] if again else self._fold(entry)
             tasks = await self._send(entry, new, again=again)
+        sent()
         await self._settle(tasks)
         if self.assembler.ended and isinstance(entry.events[-1], EndEvent):
             self._ended = True

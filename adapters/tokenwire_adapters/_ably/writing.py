@@ -27,13 +27,13 @@ from tokenwire_adapters._ably.pacing import Pace
 from tokenwire_adapters._ably.reading import History
 from tokenwire_adapters._ably.singles import single_messages
 from tokenwire_adapters._ably.tokens import TokenWriter
+from tokenwire_adapters._ably.turns import Turns
 from tokenwire_adapters._ably.writers import Sending, Writer
 
 __all__ = ["Writing"]
 
 logger = logging.getLogger("tokenwire")
 
-_DEPTH = 100
 _KEPT = 1024  # writers of ended responses, for entries that come again
 _LEDGER_WAIT = 10.0  # seconds that a start waits to learn whether its id is taken
 
@@ -56,6 +56,7 @@ class Writing:
         self._sending = Sending(link, settings, Pace(settings.rate, rollup / 1000))
         self._writers: dict[tuple[str, str], Writer] = {}
         self._ledgers: dict[str, tuple[Feed, Ledger]] = {}
+        self._turns = Turns()
 
     # -- publishing
 
@@ -69,10 +70,17 @@ class Writing:
         return outcomes
 
     async def _entry(self, entry: Entry) -> Outcome:
+        alone = entry.response_id is None
+        turn = None
+        if not (alone and isinstance(entry.events[0], CancelEvent)):  # a cancel is never kept back
+            turn = self._turns.take(entry.channel, alone=alone)
         try:
-            if entry.response_id is None:
-                return await self._single(entry)
-            return await self._of_response(entry, entry.response_id)
+            if turn is None:
+                return await self._single(entry, lambda: None)
+            async with turn:
+                if entry.response_id is None:
+                    return await self._single(entry, turn.leave)
+                return await self._of_response(entry, entry.response_id, turn.leave)
         except BackendError as error:
             return Outcome(error=error)
         except asyncio.CancelledError:
@@ -81,7 +89,9 @@ class Writing:
             logger.exception("tokenwire: unexpected error in the Ably backend")
             return Outcome(error=BackendUnavailable(f"{type(error).__name__} while publishing"))
 
-    async def _of_response(self, entry: Entry, response_id: str) -> Outcome:
+    async def _of_response(
+        self, entry: Entry, response_id: str, sent: Callable[[], None]
+    ) -> Outcome:
         key = (entry.channel, response_id)
         writer = self._writers.get(key)
         begins = isinstance(entry.events[0], StartEvent)
@@ -92,7 +102,7 @@ class Writing:
             self._trim()
         if writer.fence != entry.fence:
             raise Fenced(f"response {response_id!r} belongs to another producer")
-        await writer.publish(entry)
+        await writer.publish(entry, sent)
         if begins:
             await self._claim(entry.channel, writer)
         ledger = self._ledgers.get(entry.channel)
@@ -156,7 +166,7 @@ class Writing:
                 if len(self._writers) <= _KEPT // 2:
                     break
 
-    async def _single(self, entry: Entry) -> Outcome:
+    async def _single(self, entry: Entry, sent: Callable[[], None]) -> Outcome:
         """Publish events that anybody may publish."""
         channel = await self._link.channel(entry.channel)
         tasks: list[asyncio.Task[Any]] = []
@@ -164,6 +174,7 @@ class Writing:
             for message in single_messages(event, f"{entry.key or id(entry)}-{index}", self._room):
                 await self._sending.pace.wait()
                 tasks.append(self._sending.create(channel, message, f"publishing {event.type}"))
+        sent()
         serials = [await task for task in tasks]
         state = None
         for event in entry.events:
@@ -205,7 +216,8 @@ class Writing:
         known = self._ledgers.get(channel)
         if known is None or known[0].closed:
             ledger = Ledger(lambda response_id: self._look(channel, response_id))
-            feed = Feed(self._link, channel, self._history, ledger, depth=_DEPTH, all_starts=False)
+            depth = self._settings.claim_depth
+            feed = Feed(self._link, channel, self._history, ledger, depth=depth, all_starts=False)
             self._ledgers[channel] = known = feed, ledger
         return known
 

@@ -1,0 +1,59 @@
+"""What stands between responses keeps its place among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.ably_server import ServerThread, Settings
+from tests.adapters.ably.places import sink
+from tokenwire.events import DataEvent
+from tokenwire.testing import read_until
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"granularity": "token"}, {"dialect": "ai-transport"}],
+    ids=["response", "token", "ai-transport"],
+)
+def test_data_events_keep_their_place(settings: dict[str, Any]) -> None:
+    with ServerThread(settings=Settings(inbound_rate=None)) as thread:
+        with (
+            sink(thread, rate=0, **settings) as agent,
+            sink(thread, "viewer", **settings) as viewer,
+        ):
+            watch = viewer.watch("ai:chat").open()
+            expected: list[str] = []
+            for name in ("r1", "r2", "r3"):
+                agent.data("ai:chat", f"before {name}")
+                with agent.respond("ai:chat", response_id=name) as response:
+                    response.write("some")
+                    assert agent.flush(60)  # what waits to be sent is merged, across data events
+                    agent.data("ai:chat", f"within {name}")
+                    response.write("text")
+                agent.data("ai:chat", f"after {name}")
+                expected += [f"before {name}", "start", f"within {name}", "end", f"after {name}"]
+            events = read_until(watch, lambda e: isinstance(e, DataEvent) and e.name == "after r3")
+            watch.close()
+            seen = [event.name if isinstance(event, DataEvent) else event.type for event in events]
+            assert [name for name in seen if name in expected] == expected
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+def test_a_taken_id_is_refused_after_many_messages(granularity: str) -> None:
+    """A producer that was started again under the same id does not write over the first."""
+    with ServerThread(settings=Settings(inbound_rate=None)) as thread:
+        with sink(thread, rate=0, granularity=granularity) as first:
+            with first.respond("ai:chat", response_id="r") as response:
+                for number in range(30):
+                    response.write(f"{number} ")
+                    assert first.flush(60)
+            for number in range(90):
+                first.data("ai:chat", f"later {number}")
+        with sink(thread, rate=0, granularity=granularity) as again:
+            with again.respond("ai:chat", response_id="r") as response:
+                response.write("something else")
+            assert response.wait(60).status == "refused"
+            (kept,) = again.history("ai:chat").items
+            assert kept.text == "".join(f"{number} " for number in range(30))
