@@ -152,8 +152,10 @@ class TalkingContract(ContractBase):
         sink = self.sink()
         watch = self.sink().watch(self.channel).open()
         sink.data(self.channel, "progress", {"percent": 40})
+        assert sink.flush(self.patience)  # else one that is refused may come after the response
         with sink.respond(self.channel, response_id="r"):
             pass
+        assert sink.flush(self.patience)
         sink.data(self.channel, "done")
         events = self.read(watch, lambda e: isinstance(e, DataEvent) and e.name == "done")
         assert [event.type for event in events] == ["data", "start", "end", "data"]
