@@ -14,7 +14,7 @@ import websockets
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, chatting, native, serving, watching
 from tokenwire.response import Transcript
-from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.asgi import Gateway, Limits
 
 PIECES = [" the", " cat", "\n", "  ", "é", "😀", "x" * 300, "\u2028", "data: ", "\r\n"]
 
@@ -50,7 +50,7 @@ def server_of_ring(request: pytest.FixtureRequest, sink: tokenwire.Sink):
     events = 2048 if request.param == "large ring" else 8
     with (
         tokenwire.Sink(sink.backend, ring_events=events) as reading,
-        serving(Gateway(reading)) as server,
+        serving(Gateway(reading, limits=Limits(request_burst=2000))) as server,
     ):
         yield server
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 MODULE = Path(str(files("tokenwire_adapters") / "_static" / "tokenwire.js"))
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Script:

@@ -57,8 +57,12 @@ def test_the_ai_sdk_reads_what_we_read(sdk, log, at):
     assert theirs["metadata"]["state"] == message.metadata["state"]
     assert [shape(p) for p in theirs["parts"]] == [shape(p) for p in message.parts]
     # What we save of a run is what a page has of it.
-    saved = read_chunks(frames)
-    assert [full(p) for p in saved["parts"]] == [full(p) for p in theirs["parts"]]
+    saved = [full(part) for part in read_chunks(frames)["parts"]]
+    theirs_in_full = [full(part) for part in theirs["parts"]]
+    for ours, their in zip(saved, theirs_in_full, strict=True):
+        if "input" not in ours:  # cut off: the SDK guesses at what the arguments were to be
+            their.pop("input", None)
+    assert saved == theirs_in_full
 
 
 def shape(part: dict[str, Any]) -> dict[str, Any]:
@@ -68,8 +72,6 @@ def shape(part: dict[str, Any]) -> dict[str, Any]:
 def full(part: dict[str, Any]) -> dict[str, Any]:
     ours = {"rawInput", "id", "title", "preliminary", "providerMetadata"}
     found = {name: value for name, value in part.items() if name not in ours}
-    if found.get("state") == "input-streaming":  # the part that was cut off
-        found.pop("input", None)
     if found.get("state") == "output-error" and found.get("input", 0) is None:
         del found["input"]
     return found

@@ -249,9 +249,9 @@ async def test_a_tool_of_the_page(page, server, sink, agent, provider):
     provider.pace = SLOW
     await page.do("output", tab=1, tool="get_weather", call=call, output=REPORT)
     await page.do("text", tab=1, length=5)
-    resumed = page.do("reconnect", api=api, id="c1")
+    await page.do("join", api=api, id="c1")
     provider.pace = 0
-    again = (await resumed)["message"]
+    again = (await page.do("rest"))["message"]
     told = await page.do("done", tab=1)
     assert not told["errors"]
     assert len(told["messages"]) == 2

@@ -208,10 +208,14 @@ class Turn {
   /** What the local provider says of this run: that is where stopping saves money. */
   async #askProvider() {
     for (let wait = 60; wait < 4000; wait *= 2) {
-      const answer = await fetch(`runs/${encodeURIComponent(this.run)}`).catch(() => null);
-      if (!answer?.ok) return;
-      const { completions } = await answer.json();
-      if (completions.every(({ outcome }) => outcome !== "running")) return this.#showProvider(completions);
+      try {
+        const answer = await fetch(`runs/${encodeURIComponent(this.run)}`);
+        if (!answer.ok) return;
+        const { completions } = await answer.json();
+        if (completions.every(({ outcome }) => outcome !== "running")) return this.#showProvider(completions);
+      } catch {
+        // The line is down: ask again.
+      }
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }

@@ -26,6 +26,7 @@ class Chat extends AbstractChat {
 }
 
 const tabs = new Map();
+let joined; // what a stream makes, in time
 
 // As docs/ui-protocols.md has it: what tells a stop from a page that goes.
 const stopping = (url, init) => {
@@ -116,7 +117,17 @@ const commands = {
   },
   // What a page that was closed leaves behind.
   drop: ({ tab }) => { tabs.get(tab).chat.stop(); tabs.delete(tab); return {}; },
-  // The low level: one stream, read to its end.
+  // The low level: one stream; answers when it has begun, and `rest` once it is read to its end.
+  join: async ({ api, id }) => {
+    const stream = await new DefaultChatTransport({ api }).reconnectToStream({ chatId: id });
+    joined = (async () => {
+      let message;
+      for await (message of readUIMessageStream({ stream }));
+      return { message };
+    })();
+    return {};
+  },
+  rest: () => joined,
   reconnect: async ({ api, id }) => {
     const transport = new DefaultChatTransport({ api });
     const stream = await transport.reconnectToStream({ chatId: id });
