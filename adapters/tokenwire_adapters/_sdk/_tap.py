@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import weakref
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 from tokenwire import ResponseWriter, Sink, current_run, default_sink
 from tokenwire.context import Claim, resolve_channel
 from tokenwire_adapters._sdk._claims import covering_claim
+from tokenwire_adapters._sdk._clock import after
 from tokenwire_adapters._sdk._http import hang_up
 from tokenwire_adapters._sdk._seen import TABLE
 
@@ -212,12 +214,12 @@ class Tap:
     def settle_soon(self) -> None:
         """End a finished reply soon, should its consumer not read on to the stream's end."""
         if self._sink is not None:
-            self._sink.call_soon(_later, weakref.ref(self), None)
+            after(self._sink, _SETTLE, functools.partial(_settle, weakref.ref(self), None))
 
     def left(self) -> None:
         """End the reply soon, unless its consumer, who left the loop, reads on."""
         if self._sink is not None and not self.ended:
-            self._sink.call_soon(_later, weakref.ref(self), self.last)
+            after(self._sink, _SETTLE, functools.partial(_settle, weakref.ref(self), self.last))
 
     # -- ending
 
@@ -299,15 +301,11 @@ class Tap:
         return "", None
 
 
-def _later(ref: weakref.ref[Tap], last: Any) -> None:
-    """Close a tap after a while; given its last chunk, only if it is still the last."""
-
-    def settle() -> None:
-        tap = ref()
-        if tap is not None and (last is None or tap.last is last):
-            tap.closed()
-
-    asyncio.get_running_loop().call_later(_SETTLE, settle)
+def _settle(ref: weakref.ref[Tap], last: Any) -> None:
+    """Close a tap; given its last chunk, only if that is still the last."""
+    tap = ref()
+    if tap is not None and (last is None or tap.last is last):
+        tap.closed()
 
 
 def dumped(value: Any) -> Any:
