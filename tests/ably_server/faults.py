@@ -202,6 +202,11 @@ class Faults:
                 return True
         return False
 
+    @property
+    def refusals_left(self) -> int:
+        """How many publishes `nack_next` has still to refuse."""
+        return self._nack_next
+
     def before_publish(self) -> None:
         """Refuse a publish that is due to be refused.
 

@@ -15,6 +15,9 @@ import pytest
 __all__ = ["Node", "node_with"]
 
 
+_NEWER = "22.23.3"  # for packages that ask for Node 22, where the machine has an older one
+
+
 class Node:
     """A Node executable, and a folder with packages that scripts in it can import."""
 
@@ -33,6 +36,11 @@ class Node:
             partial.replace(target)
         return target
 
+    def environment(self, **extra: object) -> dict[str, str]:
+        """Return the environment of a script that stands elsewhere and requires the packages."""
+        given = {name: str(value) for name, value in extra.items()}
+        return {**os.environ, "NODE_PATH": str(self.folder / "node_modules"), **given}
+
 
 def _missing(what: str) -> None:
     # On a build machine nothing is optional.
@@ -42,30 +50,42 @@ def _missing(what: str) -> None:
 
 
 @cache
-def node_with(manifest: Path) -> Node:
+def node_with(manifest: Path, *, major: int = 0) -> Node:
     """Return Node with the packages of a ``package.json``, installing them once per machine.
 
     Without Node or npm the test is skipped, and fails where CI is set.
+
+    :param major: the version of Node that the packages need at least.
     """
     executable, npm = shutil.which("node"), shutil.which("npm")
     if executable is None or npm is None:
         _missing("needs node and npm")
         raise AssertionError
-    return Node(executable, _install(npm, manifest.read_bytes()))
+    folder = _install(npm, manifest.read_bytes())
+    if major and _major(executable) < major:
+        newer = _install(npm, b'{"private": true}', f"node@{_NEWER}")
+        executable = str(newer / "node_modules" / "node" / "bin" / "node")
+    return Node(executable, folder)
 
 
-def _install(npm: str, manifest: bytes) -> Path:
+def _major(executable: str) -> int:
+    command = [executable, "--version"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return int(told[1:].split(".")[0])
+
+
+def _install(npm: str, manifest: bytes, *packages: str) -> Path:
     """Install into a cache folder named by what it holds; safe for several at a time."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = f"npm-{hashlib.sha256(manifest).hexdigest()[:16]}"
-    folder = cache_home / "tokenwire-tests" / name
+    name = hashlib.sha256(manifest + " ".join(packages).encode()).hexdigest()[:16]
+    folder = cache_home / "tokenwire-tests" / f"npm-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "installed"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             (folder / "package.json").write_bytes(manifest)
-            command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
+            command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", *packages]
             result = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
             )

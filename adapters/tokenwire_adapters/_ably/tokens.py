@@ -42,7 +42,8 @@ class TokenWriter(Writer):
 
     def __init__(self, entry: Entry, sending: Sending) -> None:
         super().__init__(entry, sending)
-        self._start: dict[str, Any] = {}
+        self._beginning: dict[str, Any] = {}  # what the start says
+        self._start: dict[str, Any] = {}  # the same, until a message has said so
         self._kept: dict[int, list[Any]] = {}
         self._beats = 0
 
@@ -114,9 +115,9 @@ class TokenWriter(Writer):
                 continue
             flush()
             if isinstance(event, StartEvent):
-                self._start = start_headers(event)
-                if self._sending.settings.markers:
-                    found.append(self._message("start", ""))
+                self._beginning = self._start = start_headers(event)
+                if self._sending.settings.markers or size_of(self._start) > RESERVE // 2:
+                    found.append(self._opening())
             elif isinstance(event, PartEvent):
                 found += self._part_messages(event.part)
             elif isinstance(event, SnapshotEvent):
@@ -129,6 +130,11 @@ class TokenWriter(Writer):
         for index, made in enumerate(found):
             made.id = f"{self.fence}-{entry.seq}-{index}"
         return found
+
+    def _opening(self) -> Any:
+        """The message that says what the response is."""
+        self._start = self._beginning
+        return self._message("start" if self._sending.settings.markers else "token", "")
 
     def _message(self, name: str, data: Any, more: dict[str, Any] | None = None) -> Any:
         headers = self._headers() | (more or {})
@@ -169,7 +175,7 @@ class TokenWriter(Writer):
         goes on adding tokens: what does not fit follows as such.
         """
         parts = self.assembler.response.parts
-        found: list[Any] = []
+        found: list[Any] = [self._opening()]  # the first may be what was lost
         texts = [(i, p.text) for i, p in enumerate(parts) if p.kind == "text"]
         others = [
             i for i, p in enumerate(parts) if p.kind != "text" or p.name or p.data is not None

@@ -17,6 +17,7 @@ from tokenwire.events import (
     DeltaEvent,
     EndEvent,
     Event,
+    SnapshotEvent,
     StartEvent,
     State,
     ToolResultEvent,
@@ -158,7 +159,8 @@ class Writer(ABC):
             self.run = event.run
         have = self.assembler.part_length(event.part) if isinstance(event, DeltaEvent) else 0
         if not self.assembler.apply(event, channel=self.channel):
-            return []
+            # A recovery tells again what is known here, since Ably may not have it.
+            return [event] if isinstance(event, StartEvent | SnapshotEvent | EndEvent) else []
         if isinstance(event, DeltaEvent) and event.offset < have:
             return [replace(event, offset=have, text=event.text[have - event.offset :])]
         return [event]

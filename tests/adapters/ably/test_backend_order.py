@@ -57,3 +57,16 @@ def test_a_taken_id_is_refused_after_many_messages(granularity: str) -> None:
             assert response.wait(60).status == "refused"
             (kept,) = again.history("ai:chat").items
             assert kept.text == "".join(f"{number} " for number in range(30))
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+def test_much_metadata_before_a_long_token(granularity: str) -> None:
+    """Both count for the size of a message, and both arrive."""
+    text, metadata = "x" * 60_000, {"note": "y" * 12_000}
+    with ServerThread(settings=Settings(inbound_rate=None)) as thread:
+        with sink(thread, rate=0, granularity=granularity, markers=False) as agent:
+            with agent.respond("ai:chat", metadata=metadata) as response:
+                response.write(text)
+            assert response.wait(60).status == "delivered"
+            (kept,) = agent.history("ai:chat").items
+            assert (kept.text, kept.metadata) == (text, metadata)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ably_server import ServerThread, Settings
 from tests.adapters.ably.places import sink
+from tests.support.nodejs import node_with
+from tokenwire import ResponseWriter
 from tokenwire.events import InputEvent
 from tokenwire.testing import read_until
 
-from .jsclients import FOLDER, node
+FOLDER = Path(__file__).parent / "js"
 
 
 class Page:
     """A Node process that shows what a page would."""
 
     def __init__(self, thread: ServerThread, script: str = "pages.cjs", major: int = 20) -> None:
-        tools = node(major)
+        tools = node_with(FOLDER / "package.json", major=major)
         self._process = subprocess.Popen(
             [tools.executable, str(FOLDER / script)],
             env=tools.environment(
@@ -98,26 +103,65 @@ def test_a_long_response_goes_on_in_further_messages(thread: ServerThread, page:
     assert page.do("texts", "1") == {"live": {"long": text}, "rewind": {"long": text}}
 
 
-@pytest.mark.parametrize("trouble", ["", "nack_every"])
-def test_a_message_per_token(thread: ServerThread, page: Page, trouble: str) -> None:
-    page.do("open", "tokens", "live")
+@pytest.mark.parametrize("markers", [True, False], ids=["start-stop", "continuous"])
+@pytest.mark.parametrize("trouble", ["", "refused"])
+def test_a_message_per_token(thread: ServerThread, page: Page, trouble: str, markers: bool) -> None:
+    pattern = "tokens" if markers else "stream"
+    page.do("open", pattern, "live")
     tokens = [f" tök{i}" for i in range(60)]
-    with sink(thread, rate=0, granularity="token") as agent:
-        if trouble:
-            thread.fault(trouble, 5)
+    with sink(thread, rate=0, granularity="token", markers=markers) as agent:
         with agent.respond("ai:chat", response_id="r") as response:
             for step, token in enumerate(tokens):
+                if trouble and step in (0, 20, 40):
+                    assert agent.flush(30)
+                    refuse_one(thread, response, token)
+                    continue
                 response.write(token)
                 if step % 4 == 0:
-                    agent.flush(30)
-                if step == 30 and not trouble:
-                    page.do("open", "tokens", "rewind")  # a reload
+                    assert agent.flush(30)
+                if step == 30:
+                    page.do("open", pattern, "rewind")  # a reload
         receipt = response.wait(60)
-        assert receipt.status == ("recovered" if receipt.recoveries else "delivered")
+        assert receipt.status == ("recovered" if trouble else "delivered")
         kept = agent.history("ai:chat").items[0]
     assert kept.text == "".join(tokens)
-    for texts in page.do("texts", "1").values():
-        assert texts == {"r": "".join(tokens)}
+    whole = {"r": "".join(tokens)}
+    assert page.do("texts", "1") == {"live": whole, "rewind": whole}
+    published = [name for name, _ in messages_of(thread)]
+    assert ("start" in published, "stop" in published) == (markers, markers)
+    assert published.count("response-complete") == (3 if trouble else 0)
+    if not trouble:
+        # Each token is a message, whatever the page makes of them.
+        assert [data for name, data in messages_of(thread) if name == "token" and data] == tokens
+        if not markers:
+            assert page.do("all", "live") == "".join(tokens)
+
+
+def refuse_one(thread: ServerThread, response: ResponseWriter, token: str) -> None:
+    """Have Ably refuse a token, the second half of which is under way already."""
+    server = thread.server
+    thread.fault("hold_acks")
+    thread.fault("nack_next", 1)
+    response.write(token[:2])
+    eventually(lambda: not server.faults.refusals_left)
+    received = server.stats["messages_in"]
+    response.write(token[2:])
+    eventually(lambda: server.stats["messages_in"] > received)
+    thread.fault("hold_acks", False)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what the server does, for which there is no event to await."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.005)
+
+
+def messages_of(thread: ServerThread) -> list[tuple[str | None, Any]]:
+    """Names and data of all messages in the channel, in its order."""
+    kept = thread.call(lambda: list(thread.server.channel("ai:chat").history()))
+    return [(message.latest.name, message.latest.data) for message in reversed(kept)]
 
 
 def test_a_page_cancels_and_sends_inputs(thread: ServerThread, page: Page) -> None:

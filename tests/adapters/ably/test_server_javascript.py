@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.ably_server import ServerThread, Settings
+from tests.support.nodejs import node_with
 
-from .jsclients import FOLDER, node
-
+FOLDER = Path(__file__).parent / "js"
 SCENARIOS = (
     "stream",
     "rewind",
@@ -31,7 +32,7 @@ def server() -> Iterator[ServerThread]:
 
 
 def run(server: ServerThread, script: str, scenario: str, encoding: str, major: int) -> None:
-    tools = node(major)
+    tools = node_with(FOLDER / "package.json", major=major)
     result = subprocess.run(
         [tools.executable, str(FOLDER / script), scenario],
         env=tools.environment(

@@ -74,13 +74,40 @@ class Tokens {
   }
 }
 
+/**
+ * docs: message-per-token, "Token stream with multiple responses" with its recovery; `all` is what
+ * "Continuous token stream" prints. Neither has an end: that they wait for it is the test's.
+ */
+class Stream {
+  constructor() {
+    this.texts = {};
+    this.all = '';
+    this.over = new Set();
+  }
+
+  async subscribe(channel) {
+    const id = (message) => message.extras?.headers?.responseId;
+    await channel.subscribe('token', (message) => {
+      this.all += message.data;
+      this.texts[id(message)] = (this.texts[id(message)] ?? '') + message.data;
+      if (message.extras.headers.status !== 'streaming') this.over.add(id(message));
+    });
+    await channel.subscribe('response-complete', (message) => (this.texts[id(message)] = message.data));
+    await channel.subscribe(['start', 'stop'], (message) => (this.all += `unexpected ${message.name}`));
+  }
+
+  ended(count) {
+    return this.over.size >= count;
+  }
+}
+
 const pages = {};
 
 async function open(pattern, how) {
   const params = how === 'rewind' ? { rewind: '2m' } : undefined;
   const channel = realtime(`page-${how}`).channels.get(name, params && { params });
-  if (pattern === 'tokens') {
-    pages[how] = new Tokens();
+  if (pattern === 'tokens' || pattern === 'stream') {
+    pages[how] = pattern === 'tokens' ? new Tokens() : new Stream();
     await pages[how].subscribe(channel);
     return;
   }
@@ -93,6 +120,9 @@ const steps = {
   open,
   async publish(messageName, json) {
     await realtime('visitor').channels.get(name).publish({ name: messageName, ...JSON.parse(json) });
+  },
+  async all(how) {
+    return pages[how].all;
   },
   async texts(count) {
     await eventually(() => Object.values(pages).every((page) => page.ended(Number(count))), () => pages);
