@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+import msgspec
+
 from tokenwire.errors import TokenwireError
+from tokenwire.events import Response
 from tokenwire_adapters._gateway.auth import Caller, same_origin
 from tokenwire_adapters._gateway.core import Core
 from tokenwire_adapters._gateway.http import (
@@ -208,9 +211,20 @@ async def _history(core: Core, exchange: _Exchange) -> None:
         None if limit is None else int(limit),
         request.parameter("before"),
     )
+    page["items"] = [_spelled_out(item) for item in page["items"]]
     await send_json(
         exchange.send, 200, page, headers=exchange.headers, head=request.method == "HEAD"
     )
+
+
+def _spelled_out(response: Response) -> dict[str, Any]:
+    """A response with what clients without a library would have to put together of its parts."""
+    return {
+        **msgspec.to_builtins(response),
+        "text": response.text,
+        "reasoning": response.reasoning,
+        "tool_calls": response.tool_calls,
+    }
 
 
 async def _cancel(core: Core, exchange: _Exchange) -> None:

@@ -39,7 +39,7 @@ _FORWARDED = (
 _BEARER = "tokenwire.bearer."
 _LOCAL_ONLY = (
     "this gateway has no authorize= and no tokens=, so it answers only clients of its own machine"
-    " that come directly, not through a proxy"
+    " that come directly, not through a proxy, and name it in Host (localhost, 127.0.0.1)"
 )
 
 

@@ -209,13 +209,17 @@ def _components() -> dict[str, Any]:
             "Response": {
                 "type": "object",
                 "description": "Fields that have their default are left out.",
-                "required": ["id"],
+                "required": ["id", "text", "reasoning", "tool_calls"],
                 "properties": {
                     "id": text,
                     "channel": text,
                     "run": {"type": ["string", "null"]},
                     "state": {"enum": _STATES, "default": "streaming"},
+                    "text": {"type": "string", "description": "The text parts, joined."},
+                    "reasoning": {"type": "string", "description": "Those of reasoning."},
+                    "tool_calls": {"type": "array", "items": {"type": "object"}},
                     "parts": {"type": "array", "items": {"type": "object"}},
+                    "tool_results": {"type": "array", "items": {"type": "object"}},
                     "metadata": {"type": "object"},
                 },
             },

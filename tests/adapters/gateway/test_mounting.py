@@ -130,3 +130,35 @@ async def test_mounted_it_works_as_alone(sink: tokenwire.Sink, mounted: Any, roo
             assert (await client.get("/live/t/healthz")).status_code == 200
             description = (await client.get("/live/t/openapi.json")).json()
             assert description["servers"] == [{"url": f"{root}/live/t"}]
+
+
+async def test_clients_without_a_network_look_like_this_machine_where_they_say_so(
+    gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    """As docs/security.md has it."""
+    from starlette.testclient import TestClient
+
+    app = in_starlette(gateway)
+    with sink.respond("c", response_id="r1") as response:
+        response.write("thinking", kind="reasoning")
+        response.write("Hel")
+        call = response.tool_call("look_up", call_id="t1")
+        call.write('{"word":')
+        call.write('"lo"}')
+        response.write("lo")
+    path = "/live/t/channels/c/responses"
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        (item,) = (await client.get(path)).raise_for_status().json()["items"]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get(path)).status_code == 403
+    # What clients without a library need not put together of the parts.
+    assert (item["text"], item["reasoning"]) == ("Hello", "thinking")
+    assert item["tool_calls"] == [item["parts"][2]]
+    assert item["tool_calls"][0]["text"] == '{"word":"lo"}'
+    with TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000)) as local:
+        assert local.get(path).json()["items"] == [item]
+        with local.websocket_connect("ws://localhost/live/t/channels/c/ws") as socket:
+            assert socket.receive_json()["op"] == "hello"
+    with TestClient(app) as strange:
+        assert strange.get(path).status_code == 403
