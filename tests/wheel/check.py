@@ -38,7 +38,14 @@ def check_metadata() -> None:
     metadata = importlib.metadata.metadata(DISTRIBUTION)
     expect(metadata["License-Expression"] == "Apache-2.0", "no licence in the metadata")
     files = [str(file) for file in importlib.metadata.files(DISTRIBUTION) or ()]
-    for wanted in ("tokenwire/py.typed", "tokenwire_adapters/py.typed", "licenses/LICENSE"):
+    for wanted in (
+        "tokenwire/py.typed",
+        "tokenwire_adapters/py.typed",
+        "tokenwire_adapters/_static/tokenwire.js",
+        "tokenwire_adapters/_static/tokenwire.d.ts",
+        "tokenwire_adapters/_static/demo/index.html",
+        "licenses/LICENSE",
+    ):
         expect(any(file.endswith(wanted) for file in files), f"{wanted} is not installed")
 
 
