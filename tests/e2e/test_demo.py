@@ -19,8 +19,13 @@ Open = Callable[..., Screen]
 
 @pytest.fixture(autouse=True)
 def pace(demo: DemoServer) -> None:
-    """A pace at which there is time to do something, and not too much."""
-    demo.provider.pace = 120
+    """A pace at which there is time to do something meanwhile, however slow the machine."""
+    demo.provider.pace = 30
+
+
+def hurry(demo: DemoServer) -> None:
+    """Have the reply that is under way come to its end."""
+    demo.provider.pace = 2000
 
 
 @pytest.mark.parametrize("question", ["tea in Japan", "a recipe for dinner", "a train journey"])
@@ -53,6 +58,7 @@ def test_reload_in_the_middle(demo: DemoServer, open_screen: Open) -> None:
     record = demo.reply(before)
     assert record.outcome == "running", "the reload came too late to show anything"
     assert screen.text.startswith(seen)
+    hurry(demo)
     screen.see("complete")
     screen.see_text(record.text)
     screen.page.reload()  # and history stays
@@ -63,7 +69,6 @@ def test_reload_in_the_middle(demo: DemoServer, open_screen: Open) -> None:
 
 
 def test_second_tab_and_stop(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 60
     before = demo.replies()
     first = open_screen()
     first.ask("a long and detailed essay")
@@ -100,6 +105,7 @@ def test_offline_and_online(context: BrowserContext, demo: DemoServer, open_scre
     screen.see_more()
     context.set_offline(True)
     screen.status("Reconnecting")
+    hurry(demo)
     record = demo.reply(before)
     record.wait(PATIENCE)  # the agent goes on by itself
     shown = screen.text
@@ -121,6 +127,7 @@ def test_server_restart(demo: DemoServer, open_screen: Open, transport: str) -> 
     try:
         screen.status("ing")  # Reconnecting, Connecting
         expect(screen.pane).not_to_have_attribute("data-status", "live")
+        hurry(demo)
         record = demo.reply(before)
         record.wait(PATIENCE)
     finally:
@@ -130,6 +137,7 @@ def test_server_restart(demo: DemoServer, open_screen: Open, transport: str) -> 
 
 
 def test_lost_connections_and_slow_network(demo: DemoServer, open_screen: Open) -> None:
+    demo.provider.pace = 120
     before = demo.replies()
     with FaultyProxy(demo.address) as proxy:
         screen = open_screen(f"http://127.0.0.1:{proxy.port}/")
@@ -140,6 +148,7 @@ def test_lost_connections_and_slow_network(demo: DemoServer, open_screen: Open) 
             screen.see_more()
             proxy.cut(reset=True)
         proxy.throttle(None)
+        hurry(demo)
         screen.see("complete")
         screen.see_text(demo.reply(before).text)
         screen.page.close()
@@ -160,6 +169,7 @@ def test_two_devices_of_which_one_is_cut_off(demo: DemoServer, open_screen: Open
     laptop.see_more()
     laptop.see_more()
     assert phone.text == stale
+    hurry(demo)
     phone.pane.get_by_role("button", name="Resume now").click()
     for screen in (laptop, phone):
         screen.see("complete")
@@ -168,7 +178,7 @@ def test_two_devices_of_which_one_is_cut_off(demo: DemoServer, open_screen: Open
 
 
 def test_wall_of_six(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 200
+    demo.provider.pace = 1000
     before = demo.replies()
     page = open_screen().page
     page.get_by_text("Wall of six").click()
@@ -194,12 +204,13 @@ def test_without_websockets(context: BrowserContext, demo: DemoServer, open_scre
     screen.page.reload()
     screen = Screen(screen.page)
     screen.look()
+    hurry(demo)
     screen.see("complete")
     screen.see_text(demo.reply(before).text)
 
 
 def test_reasoning_and_tools(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 300
+    demo.provider.pace = 1000
     before = demo.replies()
     screen = open_screen()
     screen.page.get_by_role("button", name="Think first").click()
@@ -219,7 +230,6 @@ def test_reasoning_and_tools(demo: DemoServer, open_screen: Open) -> None:
 
 
 def test_keyboard(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 60
     before = demo.replies()
     screen = open_screen()
     expect(screen.page.get_by_label("Your question")).to_be_focused()

@@ -41,6 +41,7 @@ PAGES = {
     "useChat of ai 6": ("chat.jsx", {"react": "ai-sdk-react-3"}, ""),
     "HttpAgent": ("agent.js", {}, ""),
 }
+once = pytest.mark.parametrize("site", [kind for kind in PAGES if "twice" not in kind], indirect=True)
 
 
 class Site:
@@ -126,6 +127,7 @@ def the_answer(site: Site) -> tokenwire.Response:
     return next(each for each in site.sink.history("c1").items if each.parts)
 
 
+@once
 def test_send_and_stream(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url))
     tab.be_ready()
@@ -203,6 +205,7 @@ def test_stop_and_a_second_tab(site: Site, open_page: Open) -> None:
     second.text.see_text(site.provider.records[-1].text)
 
 
+@once
 def test_a_tool_is_called(site: Site, open_page: Open) -> None:
     site.provider.pace = 0
     tab = Tab(open_page(site.url))
