@@ -128,7 +128,7 @@ class View:
         a response, made first, may hold text of a part that comes after another message's.
         """
         found: list[tuple[Event, str]] = []
-        known = sorted(messages, key=lambda msg: msg.serial)
+        known = _without_deleted(sorted(messages, key=lambda msg: msg.serial))
         for msg in known:
             if msg.ours and "start" in msg.headers and "type" not in msg.headers:
                 found += [(event, msg.serial) for event in self._begin(msg)]
@@ -382,6 +382,20 @@ class View:
             )
             assembler.apply(delta)
             events.append(delta)
+
+
+def _without_deleted(messages: list[Msg]) -> list[Msg]:
+    """Leave out what was deleted, and responses whose first message was."""
+    gone = {
+        msg.headers.get("responseId")
+        for msg in messages
+        if msg.action == "delete" and "start" in msg.headers
+    }
+    return [
+        msg
+        for msg in messages
+        if msg.action != "delete" and not (gone and msg.headers.get("responseId") in gone)
+    ]
 
 
 def _place(msg: Msg) -> tuple[Any, ...]:
