@@ -23,6 +23,12 @@ from tokenwire_adapters._sdk._tap import Tap
 try:
     from anthropic import _base_client, _response  # pyright: ignore[reportPrivateUsage]
     from anthropic._streaming import AsyncStream, Stream
+    from anthropic.lib.streaming import (
+        AsyncMessageStream,
+        BetaAsyncMessageStream,
+        BetaMessageStream,
+        MessageStream,
+    )
 except ImportError as error:
     raise MissingExtra(
         'the Anthropic adapter needs the SDK: pip install "tokenwire[anthropic]"'
@@ -51,6 +57,7 @@ _SDK = Sdk(
             (_response.APIResponse, "http_response", False),
             (_response.AsyncAPIResponse, "http_response", True),
         ),
+        helpers=(MessageStream, AsyncMessageStream, BetaMessageStream, BetaAsyncMessageStream),
         parsers=((_response.APIResponse, False), (_response.AsyncAPIResponse, True)),
     ),
     Recognise(request=_by_request, item=_by_item),

@@ -17,6 +17,7 @@ from tokenwire import Sink
 from tokenwire.errors import MissingExtra
 from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk, own_stream
 from tokenwire_adapters._sdk._chat import ChatTap
+from tokenwire_adapters._sdk._completions import CompletionTap
 from tokenwire_adapters._sdk._patch import Places
 from tokenwire_adapters._sdk._responses import ResponsesTap
 from tokenwire_adapters._sdk._tap import Tap
@@ -42,10 +43,14 @@ def _by_request(method: str, url: str) -> type[Tap] | None:
     path = url.partition("?")[0]
     if path.endswith("/chat/completions"):
         return ChatTap
+    if path.endswith("/completions"):
+        return CompletionTap
     return ResponsesTap if path.endswith("/responses") else None
 
 
 def _by_item(item: Any) -> type[Tap] | None:
+    if getattr(item, "object", None) == "text_completion":
+        return CompletionTap
     if getattr(item, "object", None) == "chat.completion.chunk" or isinstance(
         getattr(item, "choices", None), list
     ):
@@ -67,6 +72,12 @@ _SDK = Sdk(
             (AsyncResponseStream, "_response", True),
             (_response.APIResponse, "http_response", False),
             (_response.AsyncAPIResponse, "http_response", True),
+        ),
+        helpers=(
+            ChatCompletionStream,
+            AsyncChatCompletionStream,
+            ResponseStream,
+            AsyncResponseStream,
         ),
         parsers=(
             (_legacy_response.LegacyAPIResponse, False),

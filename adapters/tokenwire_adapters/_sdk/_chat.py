@@ -90,15 +90,18 @@ class ChatTap(Tap):
                     self._extra(one, extra)
             if choice.finish_reason is not None:
                 self._finish(one, choice.finish_reason)
-        usage = item.usage
-        if usage is not None:
-            self._usage = dumped(usage)
-            if not choices and self._all_finished():
-                self.exhausted()
+        self._count(item)
         extra = item.model_extra
         if extra and "citations" in extra:  # Perplexity's way: the whole list, with each chunk
             for one in self._choices.values():
                 _sources(one, extra["citations"])
+
+    def _count(self, item: Any) -> None:
+        """Take the usage, which comes last, in a chunk without choices."""
+        if item.usage is not None:
+            self._usage = dumped(item.usage)
+            if not item.choices and self._all_finished():
+                self.exhausted()
 
     def take(self, result: Any) -> None:
         self._usage = dumped(result.usage) if result.usage is not None else None
@@ -108,6 +111,8 @@ class ChatTap(Tap):
             self._extra(one, cast("Any", getattr(message, "model_extra", None) or {}))
             if message.content:
                 _blocks(one, message.content)
+            elif getattr(message, "audio", None) is not None:
+                self._extra(one, {"audio": dumped(message.audio)})
             self._rest(one, message)
             _sources(one, getattr(message, "annotations", None))
             one.finish = choice.finish_reason
@@ -158,12 +163,17 @@ class ChatTap(Tap):
             call.grow(one.writer, legacy.arguments)
 
     def _extra(self, one: _Choice, extra: Mapping[str, Any]) -> None:
-        """Read the fields that servers add: reasoning, under either name, and annotations."""
+        """Read what the SDK's class has no field for: reasoning, under either name, and more."""
         reasoning = extra.get("reasoning_content") or extra.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             one.write(reasoning, kind="reasoning")
         if "annotations" in extra:
             _sources(one, extra["annotations"])
+        audio = extra.get("audio")
+        if isinstance(audio, Mapping):  # what is said is the text; the sound is not published
+            spoken = cast("Mapping[str, Any]", audio).get("transcript")
+            if isinstance(spoken, str) and spoken:
+                one.write(spoken)
 
 
 def _blocks(one: _Choice, content: Any) -> None:

@@ -13,6 +13,7 @@ __all__ = ["MessagesTap"]
 
 _CUT_OFF = "the stream ended before the message was complete"
 _INPUT_SIDE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_MARKS = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
@@ -116,6 +117,8 @@ class MessagesTap(Tap):
             self._answer(block)
         elif kind == "container_upload":
             self.writer(0).part("file", name=kind, data=dumped(block))
+        elif kind in _MARKS:
+            self.writer(0).part("data", name=kind, data=_readable(dumped(block)))
 
     def _stop(self, index: int) -> None:
         """A call's arguments that came whole, as some servers send them, are written now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import json
 import logging
 import threading
 import weakref
@@ -49,12 +50,14 @@ class Places:
     :ivar streams: those with ``__stream__`` and ``close``: sync, async.
     :ivar closers: further classes with ``close``: the class, the attribute that holds the HTTP
         response, and whether it is async.
+    :ivar helpers: what ``.stream()`` gives: classes with ``__stream__`` that read a stream.
     :ivar parsers: classes of raw responses with ``parse``, and whether that is async.
     """
 
     clients: tuple[type, type]
     streams: tuple[type, type]
     closers: tuple[tuple[type, str, bool], ...] = ()
+    helpers: tuple[type, ...] = ()
     parsers: tuple[tuple[type, bool], ...] = ()
 
 
@@ -209,14 +212,14 @@ class Sdk:
                 tap.whole(result)
 
     def _find(self, response: Any, options: Options | None, item: Any) -> Tap | None:
-        """Find the tap for a stream: the one of its request, else, by its first item, a new one."""
+        """Find the tap for a stream: the one of its request, else a new one."""
         try:
             tap = self._taps.get(response)
-            if tap is None and item is not None and options is not None:
-                made = self._recognise.item(item)
+            if tap is None and options is not None:
+                made, request = self._made_for(response, item)
                 if made is None:
                     return None
-                tap = made(options, {"model": getattr(item, "model", None)})
+                tap = made(options, request)
                 self._taps[response] = tap
                 tap.bind(response)
             if tap is None or tap.driven:
@@ -228,6 +231,22 @@ class Sdk:
             return None
         tap.begin()
         return tap
+
+    def _made_for(self, response: Any, item: Any) -> tuple[type[Tap] | None, dict[str, Any] | None]:
+        """Tell the API of a stream whose request was not seen: by its request, or its first item.
+
+        The request tells in time of a stream that brings nothing but an error, or nothing at all.
+        """
+        if item is not None:
+            return self._recognise.item(item), {"model": getattr(item, "model", None)}
+        request: Any = getattr(
+            response, "_request", None
+        )  # the property raises where there is none
+        if request is None:
+            return None, None
+        body: Any = json.loads(request.content) if request.method == "POST" else None
+        made = self._recognise.request(request.method, request.url.path)
+        return made, cast("dict[str, Any]", body) if isinstance(body, dict) else None
 
     # -- the patches
 
@@ -246,6 +265,8 @@ class Sdk:
         for owner, attribute, is_async in places.closers:
             make = self._aclosing if is_async else self._closing
             self._patch(owner, "close", functools.partial(make, attribute))
+        for owner in places.helpers:
+            self._patch(owner, "__stream__", self._helping)
         for owner, is_async in places.parsers:
             self._patch(owner, "parse", self._aparsing if is_async else self._parsing)
 
@@ -323,6 +344,37 @@ class Sdk:
                 return original(stream)
             inner = original(self._unbound(stream))
             return adrive(inner, functools.partial(self._find, stream.response, options))
+
+        return wrapped
+
+    def _helping(self, original: Any) -> Any:
+        """Notice that a helper could not make of the chunks what its caller asked for."""
+
+        def failed(helper: Any, error: Exception) -> None:
+            tap = self._tap_of(getattr(own_stream(helper), "response", None))
+            if tap is not None and not tap.stopped:
+                tap.failed(error)
+
+        def read(helper: Any, inner: Any) -> Any:
+            try:
+                yield from inner
+            except Exception as error:
+                failed(helper, error)
+                raise
+
+        async def aread(helper: Any, inner: Any) -> Any:
+            try:
+                async for item in inner:
+                    yield item
+            except Exception as error:
+                failed(helper, error)
+                raise
+            finally:
+                await inner.aclose()
+
+        def wrapped(helper: Any) -> Any:
+            inner = original(helper)
+            return (read if hasattr(inner, "send") else aread)(helper, inner)
 
         return wrapped
 

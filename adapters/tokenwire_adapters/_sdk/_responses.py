@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 from tokenwire import PartWriter
@@ -35,7 +36,7 @@ class ResponsesTap(Tap):
         self._done: set[int] = set()
         self._sources: set[str] = set()
         self._usage: dict[str, Any] | None = None
-        self._status: str | None = None
+        self._heard = False  # a transcript of speech has come
 
     def feed(self, item: Any) -> None:
         kind = item.type
@@ -78,6 +79,12 @@ class ResponsesTap(Tap):
     def _summary(self, event: Any) -> None:
         self._grow(("s", event.output_index, event.summary_index), "reasoning", event.delta)
 
+    def _spoken(self, event: Any) -> None:
+        """What is said is the text; the sound is not published. These events may tell no place."""
+        self._heard = True
+        place = (getattr(event, "output_index", None), getattr(event, "content_index", None))
+        self._grow(("a", *place), "text", event.delta)
+
     def _annotation(self, event: Any) -> None:
         self._source(event.annotation)
 
@@ -94,7 +101,12 @@ class ResponsesTap(Tap):
         self._item(event.output_index, event.item)
 
     def _ended(self, event: Any) -> None:
-        self._end(event.response)
+        response = event.response
+        if isinstance(response, Mapping):  # an event that the SDK has no class for
+            told = cast("Mapping[str, Any]", response)
+            names = ("status", "usage", "error", "output")
+            response = SimpleNamespace(**{**{n: told.get(n) for n in names}, "output": None})
+        self._end(response)
 
     def _error(self, event: Any) -> None:
         self.writer(0).fail(event.message or "the provider reported an error", usage=self._usage)
@@ -102,6 +114,8 @@ class ResponsesTap(Tap):
 
     _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
         "response.refusal.delta": _refusal,
+        "response.audio.transcript.delta": _spoken,
+        "response.output_audio_transcript.delta": _spoken,
         "response.reasoning_text.delta": _reasoning,
         "response.reasoning_summary_text.delta": _summary,
         "response.output_text.annotation.added": _annotation,
@@ -144,13 +158,7 @@ class ResponsesTap(Tap):
         self._done.add(index)
         kind = item.type
         if kind == "message":
-            for place, content in enumerate(item.content):
-                if content.type == "output_text":
-                    self._complete((index, place), "text", content.text)
-                    for each in content.annotations or ():
-                        self._source(each)
-                elif content.type == "refusal":
-                    self._complete((index, place), "refusal", content.refusal)
+            self._message(index, item)
         elif kind == "reasoning":
             for place, summary in enumerate(item.summary or ()):
                 self._complete(("s", index, place), "reasoning", summary.text)
@@ -164,6 +172,17 @@ class ResponsesTap(Tap):
             if index not in self._filled:
                 call.write(_first(item, "arguments", "input", "code") or "")
             self._answer(item)
+
+    def _message(self, index: int, item: Any) -> None:
+        for place, content in enumerate(item.content):
+            if content.type == "output_text":
+                self._complete((index, place), "text", content.text)
+                for each in content.annotations or ():
+                    self._source(each)
+            elif content.type == "refusal":
+                self._complete((index, place), "refusal", content.refusal)
+            elif content.type == "output_audio" and not self._heard:
+                self._complete((index, place), "text", getattr(content, "transcript", None))
 
     def _answer(self, item: Any) -> None:
         """Publish what the provider's own tool answered."""

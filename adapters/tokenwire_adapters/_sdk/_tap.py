@@ -312,7 +312,7 @@ def dumped(value: Any) -> Any:
     """What an SDK's object was made of: only what the provider sent, nothing that a class added."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return dump(mode="json", exclude_unset=True, warnings=False)
+        return dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
     return value
 
 
