@@ -58,6 +58,11 @@ class Ring:
         self._bytes = size
         self.state = (base + len(items) - keep, items[-keep:])
 
+    def skip(self) -> None:
+        """Drop everything: whoever reads, wherever it is, has fallen behind."""
+        self._bytes = 0
+        self.state = (self.end + 1, [])
+
     def read(self, position: int, limit: int = 1024) -> list[Item] | None:
         """Read from `position` on; None when that was dropped already."""
         base, items = self.state

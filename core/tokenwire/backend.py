@@ -126,6 +126,7 @@ class ReplayFrom(msgspec.Struct, frozen=True, kw_only=True):
     :ivar count: that many items before now: responses and single events, or, in granularity
         ``"token"``, events.
     :ivar all: at the beginning.
+    :ivar page: where a replay went on that was too long for one piece; only from `Replay.next`.
     :ivar response_id: only this response.
     """
 
@@ -133,6 +134,7 @@ class ReplayFrom(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None = None
     count: int | None = None
     all: bool = False
+    page: str | None = None
     response_id: str | None = None
 
 
@@ -147,11 +149,16 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         picture.
     :ivar reset: the cursor asked for is no longer retained: these are snapshots of everything that
         changed after it and is still there, not a continuation.
+    :ivar next: the rest of a replay that was too long for one piece; None when this is all of it.
+        Only all the pieces, replayed one after the other, bring a reader to the `cursor` of the
+        last one. Only snapshots of what changed come in pieces; a replay of what is live, of one
+        response, or of events after a retained cursor comes whole.
     """
 
     events: tuple[Event, ...]
     cursor: str
     reset: bool = False
+    next: ReplayFrom | None = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):

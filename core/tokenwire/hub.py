@@ -36,6 +36,7 @@ MIDWAY = "~"
 
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
+_PAGE_FRESH = 0.1  # likewise, one piece of a long one: while it is told, there is the next
 
 
 class HubStats(msgspec.Struct):
@@ -59,6 +60,8 @@ class Joined(msgspec.Struct, frozen=True):
     :ivar cursor: up to where the watcher knows everything, once it has the events.
     :ivar reset: the cursor that it came with is no longer retained, see `Replay`.
     :ivar items: the events as it is given them, shared by all that join alike.
+    :ivar next: what to join with when it has the events, which are only the first of them; None
+        when they are all, and `position`, `order` and `cursor` hold.
     """
 
     events: Sequence[Event]
@@ -67,12 +70,20 @@ class Joined(msgspec.Struct, frozen=True):
     cursor: str
     reset: bool = False
     items: Sequence[Item] = ()
+    next: ReplayFrom | None = None
 
 
-def given(events: Sequence[Event], cursor: str) -> list[Item]:
-    """Events that bring a watcher to `cursor`, each with the cursor to resume after it."""
-    if not any(isinstance(event, SnapshotEvent) for event in events):
+def given(events: Sequence[Event], cursor: str, *, more: bool = False) -> list[Item]:
+    """Events that bring a watcher to `cursor`, each with the cursor to resume after it.
+
+    :param more: whether others come behind them, without which these are not all.
+    """
+    if more:
+        cursor = MIDWAY + cursor
+    elif not any(isinstance(event, SnapshotEvent) for event in events):
         return list(map(Item, events))
+    if not events:
+        return []
     # Only all of them together bring a reader to where it may go on event by event.
     return [
         *(Item(replace(event, cursor=MIDWAY + (event.cursor or cursor))) for event in events[:-1]),
@@ -83,10 +94,10 @@ def given(events: Sequence[Event], cursor: str) -> list[Item]:
 class _Shared:
     """A replay for watchers that join alike, and what they are given."""
 
-    __slots__ = ("events", "items", "made", "task")
+    __slots__ = ("events", "items", "task", "until")
 
-    def __init__(self, made: float, task: asyncio.Task[Replay]) -> None:
-        self.made = made
+    def __init__(self, until: float, task: asyncio.Task[Replay]) -> None:
+        self.until = until
         self.task = task
         self.events: list[Event] | None = None
         self.items: list[Item] = []
@@ -96,7 +107,7 @@ class _Shared:
         if self.events is None:
             tracker = Tracker(lenient=True)
             self.events = [e for e in map(tracker.admit, replay.events) if e is not None]
-            self.items = given(self.events, replay.cursor)
+            self.items = given(self.events, replay.cursor, more=replay.next is not None)
         return self.events
 
 
@@ -113,7 +124,8 @@ class ChannelHub:
         self._backend = registry.backend
         self._tracker = Tracker()
         self._head = ""
-        self._floor = ""  # the cursor before the first event that the ring ever held
+        self._floor = ""  # the cursor before the first event that the ring held from ...
+        self._floor_at = 0  # ... this position on
         self._ready = False
         self._queue: deque[tuple[Sequence[Event], str | None]] = deque()
         self._subscription: Subscription | None = None
@@ -228,6 +240,9 @@ class ChannelHub:
                     delay = min(delay * 2, 5.0)
         finally:
             self._syncing = None
+        if missed.next is not None:
+            self._start_over(live)
+            return
         self._admit(missed.events)
         self._head = missed.cursor
         # A response whose start was missed for good is healed by its snapshot; it takes the
@@ -242,6 +257,18 @@ class ChannelHub:
             ]
         )
         self._tracker.missed_start = False
+        self._notify()
+        self._take_queued()
+
+    def _start_over(self, live: Replay) -> None:
+        """Go on from now: what was missed is long, so watchers read it, each at its own pace."""
+        self._tracker = Tracker()
+        for event in live.events:
+            self._tracker.admit(event)
+        self._tracker.missed_start = False
+        self.ring.skip()
+        self._head = self._floor = live.cursor
+        self._floor_at = self.ring.end
         self._notify()
         self._take_queued()
 
@@ -265,6 +292,10 @@ class ChannelHub:
             replay = shared.task.result()
             admitted = shared.admitted(replay)
             reset = reset or replay.reset
+            if replay.next is not None:
+                events += admitted
+                items = given(events, replay.cursor, more=True)
+                return Joined(events, -1, None, replay.cursor, reset, items, replay.next)
             order = self._backend.order(replay.cursor)
             position = self._position(order, ahead=True)
             if position is not None:
@@ -281,7 +312,7 @@ class ChannelHub:
         """The ring position right after `order`; None when the ring does not reach that far."""
         base, items = self.ring.state
         key = self._backend.order
-        floor = key(self._floor) if base == 0 else key(items[0].event.cursor or "")
+        floor = key(self._floor) if base == self._floor_at else key(items[0].event.cursor or "")
         if order < floor or (not ahead and order > key(self._head)):
             return None
         return base + bisect_right(items, order, key=lambda item: key(item.event.cursor or ""))
@@ -293,17 +324,22 @@ class ChannelHub:
         if shared is None or not self._usable(shared, now):
             self._registry.stats.replays += 1
             task = self._registry.io.spawn(self._backend.replay(self.channel, start))
-            shared = self._replays[start] = _Shared(now, task)
+            fresh = _REPLAY_FRESH if start.page is None else _PAGE_FRESH
+            shared = self._replays[start] = _Shared(now + fresh, task)
             self._replays.move_to_end(start)
             while len(self._replays) > _REPLAYS_KEPT:
                 self._replays.popitem(last=False)
-            self._registry.later(2 * _REPLAY_FRESH, self._forget, start, shared)
+            self._registry.later(2 * fresh, self._forget, start, shared, fresh)
         await asyncio.shield(shared.task)
         return shared
 
-    def _forget(self, start: ReplayFrom, shared: _Shared) -> None:
+    def _forget(self, start: ReplayFrom, shared: _Shared, fresh: float) -> None:
         """Let go of a replay, and of what encoders made of it, which may be large."""
-        if self._replays.get(start) is shared and not self._usable(shared, self._registry.now()):
+        if self._replays.get(start) is not shared:
+            return
+        if not shared.task.done():
+            self._registry.later(fresh, self._forget, start, shared, fresh)
+        else:
             del self._replays[start]
 
     def _usable(self, shared: _Shared, now: float) -> bool:
@@ -311,8 +347,11 @@ class ChannelHub:
         return not task.done() or (
             not task.cancelled()
             and task.exception() is None
-            and now - shared.made < _REPLAY_FRESH
-            and self._position(self._backend.order(task.result().cursor), ahead=True) is not None
+            and now < shared.until
+            and (
+                task.result().next is not None
+                or self._position(self._backend.order(task.result().cursor), ahead=True) is not None
+            )
         )
 
     # -- waking watchers

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import CancelEvent, DataEvent, EndEvent, Event, SnapshotEvent
@@ -96,6 +98,7 @@ class Watch:
         self._pass_over: Any = None
         self._at = ""  # up to where everything was taken, wanted or not
         self._ready: deque[Item] = deque()
+        self._next: ReplayFrom | None = None  # what to join with when those that are ready are gone
         self._ended = False
         self._closed = False
 
@@ -111,6 +114,14 @@ class Watch:
     def waiting(self) -> bool:
         """Whether events are there to be taken. Right after `open`: those that hydrate a reader."""
         return bool(self._ready)
+
+    @property
+    def hydrating(self) -> bool:
+        """Whether what hydrates a reader, or catches it up, goes on after what it was given.
+
+        All of it together brings a reader to where it may go on event by event.
+        """
+        return self._next is not None
 
     # -- for `async for`
 
@@ -135,12 +146,24 @@ class Watch:
             while not self._ready:
                 if not await self._afill():
                     return []
-            taken, self._ready = self._ready, deque()
-            self._at = taken[-1].event.cursor or self._at
-            items = [item for item in taken if self._wants(item.event)]
+            items = self._take_ready()
             if items:
-                self.cursor = taken[-1].event.cursor or self.cursor
                 return items
+
+    async def ahydrate(self) -> list[Item]:
+        """Take what hydrates a reader, before anything else; empty when it is all there.
+
+        Where there is much of it, it comes in pieces of which one at a time is in memory.
+        """
+        await self.aopen()
+        while True:
+            if self._ready:
+                items = self._take_ready()
+                if items:
+                    return items
+            if self._next is None or self._hub is None or self._closed:
+                return []
+            await self._io.arun(self._go_on(self._hub, self._next))
 
     async def aopen(self) -> Self:
         """Join now rather than at the first event; what is published from here on is seen.
@@ -161,7 +184,9 @@ class Watch:
             hub = self._hub
             if self._ended or self._closed or hub is None:
                 return False
-            if self._poll(hub):
+            if self._next is not None:
+                await self._io.arun(self._go_on(hub, self._next))
+            elif self._poll(hub):
                 if self._ready and not waited:
                     await asyncio.sleep(0)  # a reader that never waits must not starve its loop
             elif hub.ring.state[0] > self._position:
@@ -215,6 +240,9 @@ class Watch:
             hub = self._hub
             if self._ended or self._closed or hub is None:
                 return False
+            if self._next is not None:
+                self._io.run(self._go_on(hub, self._next))
+                continue
             if self._poll(hub):
                 continue
             if hub.ring.state[0] > self._position:
@@ -255,11 +283,24 @@ class Watch:
 
     # -- both
 
+    def _take_ready(self) -> list[Item]:
+        """Take all that is ready, if it is wanted."""
+        taken, self._ready = self._ready, deque()
+        last = taken[-1].event.cursor
+        self._reached(last)
+        items = [item for item in taken if self._wants(item.event)]
+        if items:
+            self.cursor = last or self.cursor
+        return items
+
+    def _reached(self, cursor: str | None) -> None:
+        if cursor is not None and not cursor.startswith(MIDWAY):
+            self._at = cursor
+
     def _next_ready(self) -> Event | None:
         while self._ready:
             event = self._ready.popleft().event
-            if event.cursor is not None and not event.cursor.startswith(MIDWAY):
-                self._at = event.cursor
+            self._reached(event.cursor)
             if self._wants(event):
                 self.cursor = event.cursor or self.cursor
                 return event
@@ -302,7 +343,8 @@ class Watch:
             joined = await hub.join(self._start)
             self.reset = joined.reset
             if self._beyond is not None:  # which is a cursor of this channel, as we know now
-                joined = await self._rest_of(hub, self._beyond)
+                start = ReplayFrom(all=True, response_id=self._start.response_id)
+                joined = self._rest_of(await hub.join(start), self._beyond)
             self._take(joined)
         except BaseException:
             self._hubs.release(hub)
@@ -318,10 +360,15 @@ class Watch:
         start = ReplayFrom(after=self._at, response_id=self._start.response_id)
         self._take(await hub.join(start))
 
-    async def _rest_of(self, hub: ChannelHub, beyond: str) -> Joined:
-        """What a reader lacks that stopped midway: all that changed since, as it stands."""
-        start = ReplayFrom(all=True, response_id=self._start.response_id)
+    async def _go_on(self, hub: ChannelHub, start: ReplayFrom) -> None:
+        """Get the next piece of what is long."""
         joined = await hub.join(start)
+        if self._beyond is not None:
+            joined = self._rest_of(joined, self._beyond)
+        self._take(joined)
+
+    def _rest_of(self, joined: Joined, beyond: str) -> Joined:
+        """What a reader lacks that stopped midway: all that changed since, as it stands."""
         order = self._hubs.backend.order
         after = order(beyond)
         transcript = Transcript()
@@ -340,13 +387,16 @@ class Watch:
             if order(cursor) > after
         ]
         rest.sort(key=lambda event: order(event.cursor or ""))
-        items = given(rest, joined.cursor)
-        return Joined(rest, joined.position, joined.order, joined.cursor, items=items)
+        items = given(rest, joined.cursor, more=joined.next is not None)
+        return structs.replace(joined, events=rest, items=items)
 
     def _take(self, joined: Joined) -> None:
         self._position = joined.position
         self._pass_over = joined.order
         self._at = joined.cursor
+        self._next = joined.next
+        if joined.next is None:
+            self._beyond = None  # from here on, all that comes is news
         self._ready.extend(joined.items)
 
     def _leave(self) -> None:

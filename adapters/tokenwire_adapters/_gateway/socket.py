@@ -374,15 +374,20 @@ class Socket(Line):
 
     async def _send_events(self, subscription: _Subscription) -> None:
         watch, framer = subscription.watch, subscription.framer
-        position, whole, conflated = watch.position, watch.waiting, 0
-        if not whole:
-            for text in framer.whole((), position):
+        told = False
+        while items := await watch.ahydrate():
+            told = not watch.hydrating
+            for text in framer.whole(items, watch.position if told else None):
                 await self._send_text(text)
+            self._core.count(len(items), 0)
+        if not told:
+            for text in framer.whole((), watch.position):
+                await self._send_text(text)
+        whole, conflated = False, 0
         while items := await watch.abatch():
             if whole or conflated != watch.conflated:
-                cursor = position if whole else items[-1].event.cursor
-                whole, conflated = False, watch.conflated
-                for text in framer.whole(items, cursor):
+                whole, conflated = watch.hydrating, watch.conflated
+                for text in framer.whole(items, None if whole else watch.cursor):
                     await self._send_text(text)
                 self._core.count(len(items), 0)
             else:

@@ -215,17 +215,18 @@ class _Stream(Line):
         await self._write(_PROLOGUE + framer.begin())
         if framer.finished:
             return framer.end()
-        position = watch.position
-        if not watch.waiting:  # nothing to hydrate with
-            await self._ready(position)
-        whole, conflated = watch.waiting, 0
+        while items := await watch.ahydrate():
+            for data in framer.whole(items):
+                await self._write(data, len(items))
+            if framer.finished:
+                return framer.end()
+        await self._ready(watch.position)
+        whole, conflated = False, 0
         while items := await watch.abatch():
             if whole or conflated != watch.conflated:
-                first, whole, conflated = whole, False, watch.conflated
+                whole, conflated = watch.hydrating, watch.conflated
                 for data in framer.whole(items):
                     await self._write(data, len(items))
-                if first:
-                    await self._ready(position)
             else:
                 data = framer.live(items)
                 if data:

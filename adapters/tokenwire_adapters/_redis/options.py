@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar prefix: what all keys begin with.
     :ivar timeout: seconds that Redis has for an answer, or to take a connection.
     :ivar health: seconds of silence after which the subscriber asks whether anybody is there.
-    :ivar page_bytes: how much text one page of history may have, in bytes.
+    :ivar page_bytes: how much text one page of history, or of a replay, may have, in bytes.
     :ivar replicas: how many replicas must have a publish before it counts (``WAIT``); 0 for none.
     """
 
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     timeout: float = 5.0
     health: float = 15.0
-    page_bytes: int = 8 * 2**20
+    page_bytes: int = 2 * 2**20
     replicas: int = 0
 
 

@@ -1,20 +1,21 @@
 -- What a reader needs of one channel, at one moment.
 --
 -- KEYS[1]: the channel. ARGV: mode, three numbers, the response wanted ('' for all),
--- '1' for granularity "token".
--- Modes: "after" ms seq index; "since" ms; "count" n; "all"; "live"; "history" limit before bytes.
+-- '1' for granularity "token", the bytes that fit one page of a replay (0: no limit).
+-- Modes: "after" ms seq index; "since" ms; "count" n; "all"; "live"; "history" limit before bytes;
+-- "page" ms seq index, which goes on with what "whole" left over.
 -- Returns a first word and what belongs to it:
 --   "none"                     there is no such channel
 --   "reap" id...               end these first, they are abandoned
 --   "ahead"                    the cursor is ahead of the channel
 --   "exact" now head log       continue one by one
---   "whole" now head reset from responses singles log one_by_one
+--   "whole" now head reset from responses singles log one_by_one next
 --   "page" now next born responses
 -- where a response is {id, HGETALL, text} and a log is what XRANGE gives.
 
 local base, mode = KEYS[1], ARGV[1]
 local a, b, c = tonumber(ARGV[2] or 0), tonumber(ARGV[3] or 0), tonumber(ARGV[4] or 0)
-local wanted, by_token = ARGV[5], ARGV[6] == '1'
+local wanted, by_token, limit = ARGV[5], ARGV[6] == '1', tonumber(ARGV[7] or 0)
 local function whole(number) return string.format('%.0f', number) end
 
 local time = redis.call('TIME')
@@ -92,6 +93,8 @@ if mode == 'after' then
   reset = 1
 elseif mode == 'all' then
   from = {0, 0, 0}
+elseif mode == 'page' then
+  from = {a, b, c}
 elseif mode == 'since' then
   from = {math.max(0, a - 1), 9007199254740991, 0}
 elseif mode == 'count' and a > 0 and by_token then
@@ -120,33 +123,119 @@ elseif mode == 'count' and a > 0 then
   end
 end
 
-local ids = {}
-if wanted ~= '' then
-  ids = {wanted}
-else
-  ids = redis.call('ZRANGE', base .. ':open', 0, -1)
-  local score = whole(from[1] * 1000 + math.min(from[2], 999))
-  if mode ~= 'live' and not (mode == 'count' and a <= 0) then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':ends', score, '+inf')) do
-      ids[#ids + 1] = id
+local function show(at) return whole(at[1]) .. '-' .. whole(at[2]) .. '-' .. whole(at[3]) end
+-- What is past the largest sequence number is past the millisecond.
+local function entry_id(at)
+  return at[2] > 1e15 and whole(at[1] + 1) or whole(at[1]) .. '-' .. whole(at[2])
+end
+local function score(at) return whole(at[1] * 1000 + math.min(at[2], 999)) end
+
+local one_by_one = by_token and retained(from)
+local only_open = mode == 'live' or (mode == 'count' and a <= 0)
+
+-- Everything at once: what streams, one response, or tokens one by one, which the log bounds.
+local function everything()
+  local responses, singles, tail = {}, {}, {}
+  local ids = {wanted}
+  if wanted == '' then
+    ids = redis.call('ZRANGE', base .. ':open', 0, -1)
+    if not only_open then
+      for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':ends', score(from), '+inf')) do
+        ids[#ids + 1] = id
+      end
+    end
+  end
+  for _, id in ipairs(ids) do responses[#responses + 1] = response(id) end
+  if before(from, at_head) then
+    if one_by_one then
+      tail = redis.call('XRANGE', log, entry_id(from), '+')
+    else
+      singles = redis.call('XRANGE', base .. ':singles', entry_id(from), '+')
+    end
+  end
+  return responses, singles, tail, ''
+end
+
+-- One page, in the order of the log. A page holds all or nothing of a log entry, so that the next
+-- one begins behind an entry.
+local LAST, HEAVY = 999999, 1024 -- past every index in an entry; what anything weighs beside text
+
+-- Add what `ends` has after `from` until it is more than a page. Returns where it stopped short.
+local function add_ended(things)
+  local size, shown, offset, latest = 0, nil, 0, nil
+  while true do
+    local some = redis.call('ZRANGEBYSCORE', base .. ':ends', score(from), '+inf', 'WITHSCORES',
+      'LIMIT', offset, 128)
+    for i = 1, #some, 2 do
+      if size > limit and some[i + 1] ~= shown then return latest end
+      local h = redis.call('HMGET', base .. ':r:' .. some[i], 'last', 'size')
+      local at = h[1] and place(h[1])
+      if at and before(from, at) then
+        shown = some[i + 1]
+        if not latest or before(latest, at) then latest = at end
+        things[#things + 1] = {at = at, size = tonumber(h[2] or 0) + HEAVY, id = some[i]}
+        size = size + things[#things].size
+      end
+    end
+    offset = offset + 128
+    if #some < 256 then return nil end
+  end
+end
+
+local function add_singles(things)
+  local size, start, latest = 0, entry_id(from), nil
+  while true do
+    local some = redis.call('XRANGE', base .. ':singles', start, '+', 'COUNT', 16)
+    for _, entry in ipairs(some) do
+      if size > limit then return latest end
+      local at = place(entry[1])
+      if before(from, {at[1], at[2], LAST}) then
+        latest = at
+        things[#things + 1] = {at = at, size = #entry[2][2] + HEAVY, entry = entry}
+        size = size + things[#things].size
+      end
+      start = whole(at[1]) .. '-' .. whole(at[2] + 1)
+    end
+    if #some < 16 then return nil end
+  end
+end
+
+local function add_open(things)
+  for _, id in ipairs(redis.call('ZRANGE', base .. ':open', 0, -1)) do
+    local h = redis.call('HMGET', base .. ':r:' .. id, 'last', 'size')
+    local at = h[1] and place(h[1])
+    if at and (mode ~= 'page' or before(from, at)) then
+      things[#things + 1] = {at = at, size = tonumber(h[2] or 0) + HEAVY, id = id}
     end
   end
 end
-local one_by_one = by_token and retained(from)
-local responses = {}
-for _, id in ipairs(ids) do
-  local found = response(id)
-  if found then responses[#responses + 1] = found end
-end
-local singles, tail = {}, {}
-if before(from, at_head) then
-  -- What is past the largest sequence number is past the millisecond.
-  local start = from[2] > 1e15 and whole(from[1] + 1) or whole(from[1]) .. '-' .. whole(from[2])
-  if one_by_one then
-    tail = redis.call('XRANGE', log, start, '+')
-  else
-    singles = redis.call('XRANGE', base .. ':singles', start, '+')
+
+local function one_page()
+  local things = {}
+  local upto, stop = add_ended(things), add_singles(things)
+  if stop and (not upto or before(stop, upto)) then upto = stop end
+  add_open(things)
+  table.sort(things, function(x, y) return before(x.at, y.at) end)
+  local responses, singles, size, at, next = {}, {}, 0, nil, ''
+  for _, thing in ipairs(things) do
+    local same = at and at[1] == thing.at[1] and at[2] == thing.at[2]
+    if not same then
+      if (upto and before(upto, thing.at)) or (at and size + thing.size > limit) then
+        next = show({at[1], at[2], LAST})
+        break
+      end
+    end
+    at, size = thing.at, size + thing.size
+    if thing.entry then
+      singles[#singles + 1] = thing.entry
+    else
+      responses[#responses + 1] = response(thing.id)
+    end
   end
+  if next == '' and upto then next = show({at[1], at[2], LAST}) end
+  return responses, singles, {}, next
 end
-local shown = whole(from[1]) .. '-' .. whole(from[2]) .. '-' .. whole(from[3])
-return {'whole', now, head, reset, shown, responses, singles, tail, one_by_one and 1 or 0}
+
+local paged = limit > 0 and wanted == '' and not only_open and not one_by_one
+local responses, singles, tail, next = (paged and one_page or everything)()
+return {'whole', now, head, reset, show(from), responses, singles, tail, one_by_one and 1 or 0, next}

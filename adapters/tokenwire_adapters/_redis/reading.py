@@ -17,7 +17,14 @@ from tokenwire.errors import (
     GapError,
     InvalidCursor,
 )
-from tokenwire.events import CancelEvent, DataEvent, Event, Response, SnapshotEvent
+from tokenwire.events import (
+    CancelEvent,
+    DataEvent,
+    Event,
+    Response,
+    SnapshotEvent,
+    ToolResultEvent,
+)
 from tokenwire_adapters._redis.codec import Stored, decode_log, merge
 from tokenwire_adapters._redis.cursors import NOTHING, Place, parse, parse_page, show
 from tokenwire_adapters._redis.errors import translate
@@ -50,7 +57,8 @@ class Reading:
         """Run the reading script, after ending what is abandoned."""
         token = "1" if self._settings.granularity == "token" else "0"
         padded = [*numbers, 0, 0, 0][:3]
-        call: Command = (1, base, mode, *padded, wanted, token)
+        page = self._settings.page_bytes
+        call: Command = (1, base, mode, *padded, wanted, token, page)
 
         async def ask() -> Any:
             for _ in range(64):
@@ -98,22 +106,25 @@ class Reading:
 
     async def _reap(self, channel: str) -> int:
         base = self._writing.base(channel)
+        commands: list[Command] = [("TIME",), ("ZRANGE", f"{base}:open", 0, 255, "WITHSCORES")]
+        (seconds, micros), leases = await self._run(base, commands)
+        now = int(seconds) * 1000 + int(micros) // 1000
+        pairs = zip(leases[::2], leases[1::2], strict=True)
+        dead = [name.decode() for name, lease in pairs if float(lease) < now]
+        return await self._writing.reap(base, dead) if dead else 0
+
+    async def _run(self, base: str, commands: list[Command]) -> list[Any]:
+        """Run plain commands on the server that has the channel."""
         node = await self._servers.node(base)
         try:
-            replies = await node.read.run(
-                [("TIME",), ("ZRANGE", f"{base}:open", 0, 255, "WITHSCORES")]
-            )
+            replies = await node.read.run(commands)
         except Exception as error:
             raise translate(error, node.shown) from error
         for reply in replies:
             if isinstance(reply, Exception):
                 await self._servers.failed(reply, node)
                 raise translate(reply, node.shown) from reply
-        (seconds, micros), leases = replies
-        now = int(seconds) * 1000 + int(micros) // 1000
-        pairs = zip(leases[::2], leases[1::2], strict=True)
-        dead = [name.decode() for name, lease in pairs if float(lease) < now]
-        return await self._writing.reap(base, dead) if dead else 0
+        return replies
 
     # -- replay
 
@@ -124,6 +135,9 @@ class Reading:
         if start.after is not None:
             place = parse(start.after)
             reply = await self._ask(base, "after", *place, wanted=wanted)
+        elif start.page is not None:
+            place = parse(start.page)
+            reply = await self._ask(base, "page", *place, wanted=wanted)
         elif start.all:
             reply = await self._ask(base, "all", wanted=wanted)
         elif start.since is not None:
@@ -148,11 +162,27 @@ class Reading:
             if self._settings.granularity == "response":
                 events = merge(events)
             return Replay(events=tuple(events), cursor=head.decode())
-        return self._whole(channel, reply, wanted)
+        several = start.page is not None or reply[-1] != b""
+        others = await self._elsewhere(base, reply) if several else set[str]()
+        return self._whole(channel, reply, wanted, others)
 
-    def _whole(self, channel: str, reply: Any, wanted: str) -> Replay:
-        """What a reader without state is to know."""
-        _, now, head, reset, shown, responses, singles, tail, one_by_one = reply
+    async def _elsewhere(self, base: str, reply: Any) -> set[str]:
+        """Responses on other pages whose snapshots have results of tools that are on this one."""
+        here = {response[0].decode() for response in reply[5]}
+        results = {
+            event.response_id
+            for event in decode_log(reply[6], (0, 0, 0))
+            if isinstance(event, ToolResultEvent) and event.response_id
+        }
+        if not (others := sorted(results - here)):
+            return set()
+        asked: list[Command] = [("HGET", f"{base}:r:{name}", "last") for name in others]
+        replies = await self._patiently(lambda: self._run(base, asked))
+        return {name for name, last in zip(others, replies, strict=True) if last is not None}
+
+    def _whole(self, channel: str, reply: Any, wanted: str, others: set[str]) -> Replay:
+        """What a reader without state is to know; `others` are responses on other pages."""
+        _, now, head, reset, shown, responses, singles, tail, one_by_one, following = reply
         after = _place(shown)
         age = self._settings.retention.age
         oldest = 0 if age is None else int(now) - int(age * 1000)
@@ -175,11 +205,17 @@ class Reading:
                 continue
             if event.response_id in whole and not isinstance(event, CancelEvent | DataEvent):
                 continue  # it is in the snapshot
+            if event.response_id in others and isinstance(event, ToolResultEvent):
+                continue
             place = parse(event.cursor or NOTHING)
             if place[0] >= oldest:
                 found.append((place, event))
         found.sort(key=lambda pair: pair[0])
         events = tuple(event for _, event in found)
+        if following:
+            cursor = following.decode()
+            rest = ReplayFrom(page=cursor)
+            return Replay(events=events, cursor=cursor, reset=bool(reset), next=rest)
         return Replay(events=events, cursor=head.decode(), reset=bool(reset))
 
     # -- history

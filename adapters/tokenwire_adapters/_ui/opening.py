@@ -152,8 +152,8 @@ async def open_run(
     try:
         await watch.aopen()
         events: list[Event] = []
-        if watch.waiting:
-            events = [item.event for item in await watch.abatch()]
+        while items := await watch.ahydrate():
+            events += [item.event for item in items]
         earlier = await _earlier(sink, channel, found)
         encoder.follow(
             found.id,

@@ -7,7 +7,8 @@ import threading
 from contextlib import suppress
 
 from tokenwire.backend import Entry
-from tokenwire.events import DeltaEvent, EndEvent, StartEvent
+from tokenwire.events import DeltaEvent, EndEvent, Response, StartEvent
+from tokenwire.sink import Page
 from tokenwire.testing._base import ContractBase, ended
 from tokenwire.testing.producers import scripts
 
@@ -91,7 +92,11 @@ class WritingContract(ContractBase):
         for thread in threads:
             thread.join()
         assert sink.flush(self.patience)
-        kept = {response.id: response for response in sink.history(self.channel).items}
+        kept: dict[str, Response] = {}
+        page: Page | None = sink.history(self.channel)
+        while page is not None:  # which may be bounded in bytes
+            kept.update((response.id, response) for response in page.items)
+            page = page.next()
         for number, script in played:
             assert kept[f"r{number}"].text == script.text
             assert kept[f"r{number}"].reasoning == script.reasoning

@@ -78,3 +78,47 @@ async def test_a_gateway_without_its_redis_says_so_and_recovers(
                     while (await client.get("/readyz")).status_code != 200:
                         await anyio.sleep(0.1)
                 assert (await client.get("/channels/c/responses")).status_code == 200
+
+
+async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> None:
+    """Whoever leaves in the midst of it goes on from there, and is told once when it is over."""
+    with (
+        tokenwire.open_sink(shared_redis.url, page_bytes=1) as sink,
+        serving(Gateway(sink)) as server,
+    ):
+        slow = sink.respond("c", response_id="slow")
+        slow.write("begun")
+        assert sink.flush(PATIENCE)
+        for n in range(8):
+            with sink.respond("c", response_id=f"r{n}") as response:
+                response.write(f"text {n}")
+            sink.data("c", f"data {n}")
+            assert sink.flush(PATIENCE)
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            async with watching(client, "/channels/c/events?rewind=all") as stream:
+                *whole, _ = await stream.until("ready")
+            assert len(whole) == 17
+            for cut in (1, 5, 12, 16, 17):
+                slow.write(f" {cut}")
+                transcript, ready = Transcript(native(whole[:cut])), 0
+                headers = {"last-event-id": whole[cut - 1].id}
+                async with watching(client, "/channels/c/events", headers=headers) as stream:
+                    while "slow" not in transcript or not transcript["slow"].text.endswith(
+                        f" {cut}"
+                    ):
+                        event = await stream.next()
+                        ready += event.event == "ready"
+                        for each in native([event]):
+                            transcript.apply(each)
+                    ended = {each.id: each.text for each in transcript if each.ended}
+                    assert ended == {f"r{n}": f"text {n}" for n in range(8)}
+                    while not ready:
+                        ready += (await stream.next()).event == "ready"
+                    assert ready == 1
+        async with chatting(server.ws_url) as chat:
+            await chat.ask("subscribe", rewind="all")
+            while "c" not in chat.cursors:
+                await chat.receive()
+            assert len(chat.transcript) == 9
+            assert chat.transcript["slow"].text == "begun 1 5 12 16 17"
+        slow.finish()

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 
+import msgspec
 import pytest
 import redis.asyncio
 
@@ -394,6 +395,97 @@ async def test_history_is_bounded_in_bytes(shared_redis):
             break
     assert found == [f"r{number}" for number in reversed(range(12))]
     await backend.close()
+
+
+async def test_a_long_replay_comes_in_pages(shared_redis):
+    backend = RedisBackend(shared_redis.url, page_bytes=50_000)
+    await _publish(backend, _entry(0, _start("old"), response_id="old"))
+    for number in range(60):
+        name = f"r{number}"
+        delta = _delta(0, chr(97 + number % 26) * 5000, response_id=name)
+        await _publish(
+            backend,
+            _entry(
+                0,
+                _start(name),
+                delta,
+                EndEvent(response_id=name, state="complete"),
+                response_id=name,
+            ),
+            Entry(channel="c", events=(DataEvent(name="n", data="x" * 3000),)),
+        )
+    late = ToolResultEvent(call_id="call", response_id="r0", output="late")
+    await _publish(backend, Entry(channel="c", events=(late,)))
+    pages = [await backend.replay("c", ReplayFrom(all=True))]
+    while pages[-1].next is not None:
+        size = len(msgspec.json.encode(pages[-1].events))
+        assert 30_000 < size < 60_000
+        pages.append(await backend.replay("c", pages[-1].next))
+    assert len(pages) > 9
+    events = [event for page in pages for event in page.events]
+    orders = [backend.order(event.cursor) for event in events]
+    assert orders == sorted(orders)
+    assert sum(event.type == "data" for event in events) == 60
+    names = [event.response_id for event in events if event.type == "snapshot"]
+    assert names == ["old", *(f"r{number}" for number in range(1, 60)), "r0"]
+    assert [result.output for result in events[-1].response.tool_results] == ["late"]
+    assert len(events) == 121  # the result is in its snapshot
+    await backend.close()
+
+
+def test_a_watcher_of_a_long_past_holds_a_page_of_it(shared_redis):
+    with open_sink(shared_redis.url, page_bytes=200_000) as sink:
+        for number in range(50):
+            with sink.respond("c", response_id=f"r{number}") as response:
+                response.write(chr(97 + number % 26) * 100_000)
+            assert sink.flush(PATIENCE)
+
+        async def read():
+            watch = sink.watch("c", rewind="all")
+            found, most = [], 0
+            while items := await watch.ahydrate():
+                most = max(most, sum(len(item.event.response.text) for item in items))
+                found += [(item.event.response_id, len(item.event.response.text)) for item in items]
+            await watch.aclose()
+            return found, most
+
+        found, most = asyncio.run(read())
+        assert found == [(f"r{number}", 100_000) for number in range(50)]
+        assert most <= 200_000
+
+
+def test_what_was_missed_may_be_more_than_a_page(redis_server, faulty_proxy):
+    """Watchers that were away long read what they missed page by page, each for itself."""
+    url, quick = faulty_proxy.url, {"page_bytes": 20_000, "events": 4}
+    with (
+        open_sink(redis_server.url, **quick) as sink,
+        open_sink(url, health=1.0, timeout=1.0, **quick) as reader,
+    ):
+        watches = [reader.watch("c").open() for _ in range(3)]
+        going = sink.respond("c", response_id="going")
+        going.write("on ")
+        assert sink.flush(PATIENCE)
+        for watch in watches[:2]:  # one has not read anything yet
+            assert next(watch).type == "start"
+        faulty_proxy.refuse()
+        for number in range(40):
+            with sink.respond("c", response_id=f"r{number}") as response:
+                response.write(f"{number} " * 2000)
+            going.write("and ")
+            assert sink.flush(PATIENCE)
+        faulty_proxy.accept()
+        going.write("on")
+        going.finish()
+        for seen, watch in enumerate(watches):
+            transcript = Transcript([StartEvent(response_id="going")] if seen < 2 else ())
+            for event in watch:
+                transcript.apply(event)
+                if len(transcript) == 41 and all(one.ended for one in transcript):
+                    break
+            assert transcript["going"].text == "on " + "and " * 40 + "on"
+            for number in range(40):
+                assert transcript[f"r{number}"].text == f"{number} " * 2000
+            assert watch.conflated == 1
 
 
 async def test_the_window_of_tokens(shared_redis):

@@ -23,6 +23,13 @@ class TestOneServer(BackendContract):
         return lambda: RedisBackend(self.server.url, granularity=granularity)
 
 
+class TestPageByPage(TestOneServer):
+    """Replays and history come in the smallest pages there are."""
+
+    def place(self, granularity: Granularity) -> Callable[[], Backend]:
+        return lambda: RedisBackend(self.server.url, granularity=granularity, page_bytes=1)
+
+
 class TestCluster(BackendContract):
     @pytest.fixture(autouse=True)
     def _cluster(self, _one_redis_cluster: RedisCluster) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tokenwire._names import new_id
-from tokenwire.backend import Entry, Lease, ReplayFrom
+from tokenwire.backend import Entry, Lease, Replay, ReplayFrom
 from tokenwire.events import (
     CancelEvent,
     DataEvent,
@@ -175,28 +175,38 @@ class Pair:
                 start = {"count": number}
             elif kind == "after" and self.cursors:
                 start = {"after": self.cursors[-1 - number % len(self.cursors)][index]}
-            replays.append(
-                await backend.replay(self.channel, ReplayFrom(response_id=name, **start))
-            )
+            replays.append(await _whole(backend, self.channel, name, start))
         ours, theirs = replays
         assert [_bare(event) for event in ours.events] == [_bare(event) for event in theirs.events]
         assert ours.reset == theirs.reset
 
     async def history(self, limit):
-        before = [None, None]
+        ours, theirs = [await self._all_history(backend, limit) for backend in self.backends]
+        assert [_sorted(one) for one in ours] == [_sorted(one) for one in theirs]
+
+    async def _all_history(self, backend, limit):
+        found, before = [], None
         while True:
-            ours, theirs = [
-                await self._history(backend, limit, token)
-                for backend, token in zip(self.backends, before, strict=True)
-            ]
-            assert [_sorted(one) for one in ours.items] == [_sorted(one) for one in theirs.items]
-            assert (ours.next is None) == (theirs.next is None)
-            before = [ours.next, theirs.next]
-            if ours.next is None:
-                return
+            page = await self._history(backend, limit, before)
+            found += page.items
+            assert len(page.items) <= limit
+            before = page.next
+            if before is None:
+                return found
+            assert page.items
 
     async def _history(self, backend, limit, before):
         return await backend.history(self.channel, limit=limit, before=before)
+
+
+async def _whole(backend, channel, name, start):
+    """A replay, its pages put together; with the last one's cursor, and the first one's `reset`."""
+    pages = [await backend.replay(channel, ReplayFrom(response_id=name, **start))]
+    while pages[-1].next is not None:
+        assert pages[-1].events
+        pages.append(await backend.replay(channel, pages[-1].next))
+    events = tuple(event for page in pages for event in page.events)
+    return Replay(events=events, cursor=pages[-1].cursor, reset=pages[0].reset)
 
 
 def _bare(event):
@@ -211,10 +221,11 @@ def _sorted(response):
     return replace(response, tool_results=tuple(results))
 
 
+@pytest.mark.parametrize("page_bytes", [2**20, 3000, 1])
 @pytest.mark.parametrize("granularity", ["response", "token"])
-def test_redis_answers_as_memory_does(shared_redis, granularity):
+def test_redis_answers_as_memory_does(shared_redis, granularity, page_bytes):
     with asyncio.Runner() as runner:
-        redis = RedisBackend(shared_redis.url, granularity=granularity)
+        redis = RedisBackend(shared_redis.url, granularity=granularity, page_bytes=page_bytes)
 
         async def run(steps):
             pair = Pair(redis, MemoryBackend(granularity=granularity))

@@ -1,11 +1,13 @@
 """The whole contract through a bad network, which hypothesis makes up.
 
 Every test of the contract runs in several weathers at once, each through a proxy of its own, for
-each example of hypothesis. ``TOKENWIRE_TEST_WEATHER=50`` looks at more examples than usual.
+each example of hypothesis; in half of them replays come in the smallest pages.
+``TOKENWIRE_TEST_WEATHER=50`` looks at more examples than usual.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +41,12 @@ class InWeather(BackendContract):
     patience = 60.0
     lease = 2.5
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, page_bytes: int) -> None:
         self.server = server
+        self.options = {"health": 0.5, "page_bytes": page_bytes}
 
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
-        return lambda: RedisBackend(self.proxy.url, granularity=granularity, health=0.5)
+        return lambda: RedisBackend(self.proxy.url, granularity=granularity, **self.options)
 
     def play(self, name: str, weather: Script) -> None:
         """Run a test of the contract in that weather."""
@@ -78,7 +81,10 @@ def test_the_contract_in_any_weather(shared_redis, name):
     @given(_weathers(name))
     def check(weathers: list[Script]) -> None:
         with ThreadPoolExecutor(TOGETHER) as pool:
-            runs = [pool.submit(InWeather(shared_redis).play, name, each) for each in weathers]
+            runs = [
+                pool.submit(InWeather(shared_redis, 1 if page else 2**20).play, name, each)
+                for page, each in zip(itertools.cycle((False, True)), weathers)
+            ]
         for weather, run in zip(weathers, runs, strict=True):
             if run.exception() is not None:
                 note(f"the weather: {weather}")
