@@ -6,13 +6,19 @@ docs/ably.md.
 
 from __future__ import annotations
 
+import ssl
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.ably_server.certificate import make_certificate
 from tests.ably_server.settings import Settings
 from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
@@ -44,11 +50,19 @@ class Told:
 class Stage:
     """A server, a producer and a watcher."""
 
-    def __init__(self, settings: Settings | None = None, **options: Any) -> None:
-        self.thread = ServerThread(settings=settings or Settings())
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        agents: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.thread = ServerThread(settings=settings or Settings(), ssl_context=ssl_context)
         self.thread.__enter__()
-        self.agent = sink(self.thread, retry=0.05, connect_timeout=1.0, timeout=5.0, **options)
-        self.viewer = sink(self.thread, "viewer", retry=0.05, connect_timeout=1.0, **options)
+        options = {"retry": 0.05, "connect_timeout": 1.0, **options}
+        self.agent = sink(self.thread, **{"timeout": 5.0, **options, **(agents or {})})
+        self.viewer = sink(self.thread, "viewer", **options)
         self.told = Told()
 
     def close(self) -> None:
@@ -242,6 +256,30 @@ def lost_answers() -> Told:
         stage.close()
 
 
+def wrong_key() -> Told:
+    """The key is wrong until somebody mends it, when the reply has long been written."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        context, certificate = make_certificate(Path(folder))
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        stage = Stage(
+            Settings(inbound_rate=None),
+            ssl_context=context,
+            agents={"token": None, "key": "app.key:another"},
+            tls=True,
+            rate=0,
+        )
+        keys = stage.thread.server.auth.keys
+
+        def mended() -> None:
+            assert not stage.agent.flush(1.0)
+            keys["app.key"].secret = "another"
+
+        try:
+            return play(stage, [words(200)], healed=mended)
+        finally:
+            stage.close()
+
+
 SCENARIOS: dict[str, Callable[[], Told]] = {
     "one publish in ten refused": refused,
     "every connection cut each 300 ms": cut,
@@ -253,6 +291,7 @@ SCENARIOS: dict[str, Callable[[], Told]] = {
     "300 KiB in messages of 64 KiB": long,
     "the server gone for 30 s": gone,
     "answers lost": lost_answers,
+    "a wrong key, mended later": wrong_key,
 }
 
 

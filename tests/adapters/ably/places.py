@@ -14,7 +14,8 @@ __all__ = ["backend", "sink"]
 def backend(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> AblyBackend:
     """A backend on the server of `thread`, with a token of its own."""
     settings.setdefault("token", thread.server.token(client_id))
-    return AblyBackend(endpoint="127.0.0.1", port=thread.server.port, tls=False, **settings)
+    where = {"endpoint": "127.0.0.1", "port": thread.server.port, "tls": False}
+    return AblyBackend(**{**where, **settings})
 
 
 def sink(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> Sink:

@@ -31,8 +31,9 @@ def test_text_is_exact(name: str) -> None:
     assert told.slowest_write < 1.0  # it takes microseconds; the machine may be slow
 
 
-def test_a_server_that_is_gone() -> None:
-    told = faults.gone(4.0)
+@pytest.mark.parametrize("seconds", [4.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_a_server_that_is_gone(seconds: float) -> None:
+    told = faults.gone(seconds)
     assert told.exact_live
     assert told.exact_late
     assert told.slowest_write < 1.0
