@@ -142,8 +142,7 @@ class TokenwireEventHandler(BaseEventHandler):
 
     def handle(self, event: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Take one event of LlamaIndex. Never raises, but in strict mode."""
-        name = type(event).__name__
-        step = _STEPS.get(name)
+        step = _STEPS.get(type(event).__name__)
         if step is not None:
             try:
                 step(self, event)
@@ -196,7 +195,7 @@ class TokenwireEventHandler(BaseEventHandler):
         return {**told, **self._metadata}
 
     def _progress(self, event: Any) -> None:
-        call = _calls.get(_span(event))
+        call = _calls.get(event.span_id or _span(event))
         if call is None or call.owner is not self or call.model is None:
             return
         model = call.model

@@ -27,6 +27,7 @@ class Reader:
         self.tools: dict[str, str | None] = {}
         self._text = False
         self._thoughts = False
+        self._is_chat: bool | None = None
         self._written: dict[object, int] = {}
 
     def read(self, parts: Parts, response: Any) -> None:
@@ -35,16 +36,27 @@ class Reader:
         if delta and isinstance(delta, str):
             parts.text("text", delta)
             self._text = True
-        message: Any = getattr(response, "message", None)
-        for extra in (response.additional_kwargs, getattr(message, "additional_kwargs", None)):
-            thought: Any = _get(extra, "thinking_delta")
-            if thought and isinstance(thought, str):
-                parts.text("reasoning", thought)
-                self._thoughts = True
-                break
-        if message is not None and len(message.blocks) > 0:
-            self._read_tools(parts, message, whole=False)
+        if self._is_chat is None:  # asking a Pydantic model for what it has not is slow
+            self._is_chat = getattr(response, "message", None) is not None
+        extra: Any = response.additional_kwargs
+        told = bool(extra) and self._read_thought(parts, extra)
+        if self._is_chat:
+            message: Any = response.message
+            if message.additional_kwargs and not told:
+                self._read_thought(parts, message.additional_kwargs)
+            for block in message.blocks:
+                if _type(block) == "tool_call":
+                    self._read_tools(parts, message, whole=False)
+                    break
         self._read_raw(response.raw)
+
+    def _read_thought(self, parts: Parts, extra: Any) -> bool:
+        thought: Any = _get(extra, "thinking_delta")
+        if not thought or not isinstance(thought, str):
+            return False
+        parts.text("reasoning", thought)
+        self._thoughts = True
+        return True
 
     def read_last(self, parts: Parts | None, response: Any) -> None:
         """Write what no response of the stream told; without `parts`, only learn from it."""
@@ -123,7 +135,7 @@ class Reader:
 
 
 def _type(block: Any) -> str:
-    return str(getattr(block, "block_type", ""))
+    return cast("str", getattr(block, "block_type", ""))
 
 
 def _get(value: Any, name: str) -> Any:
