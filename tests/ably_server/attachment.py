@@ -124,7 +124,7 @@ class Attachment:
     # -- messages -----------------------------------------------------------------------------
 
     def deliver(self, entry: Entry) -> None:
-        """Send one entry, unless modes or ``echo=false`` keep it away."""
+        """Send one entry, unless modes (RTL4m, TB2d) or ``echo=false`` (RTN2b) keep it away."""
         session = self.session
         own = entry.publisher.connection_id == session.state.id
         if entry.presence:

@@ -36,7 +36,7 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing published on the channel: it has one channel serial and goes out as one frame."""
+    """One thing published on the channel: one channel serial (RTL15b), sent as one frame."""
 
     serial: str
     timestamp: int

@@ -50,7 +50,7 @@ _MODE_CAPABILITY = {
 
 
 class ConnectionState:
-    """What the server keeps of a connection while it has no transport, for a time."""
+    """What the server keeps of a connection without a transport, for a time (CD2f, RTN15g)."""
 
     def __init__(self, server: AblyServer, principal: Principal, window: float) -> None:
         self.id = secrets.token_urlsafe(8).replace("_", "x").replace("-", "y")

@@ -40,6 +40,7 @@ _ADVICE: dict[int, str] = {
     40165: "the channel was attached without the mode that this needs",
     40166: "a client without an id cannot have messages of its own: give client_id=, or tick"
     " message-update-any in the Ably dashboard, API Keys",
+    40170: "auth_url or auth_callback failed, or what it gave is no token",
     40171: "the token is not valid, or not any more, and there is no way to get another: give"
     " auth_url= or auth_callback=",
     40300: "Ably refuses this account or app: see the dashboard",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from inspect import isawaitable, iscoroutinefunction
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +12,7 @@ import msgspec
 from ably.transport.defaults import Defaults
 
 from tokenwire.backend import Granularity
+from tokenwire_adapters._ably.callbacks import awaitable
 
 __all__ = ["Settings", "settings_of", "without_port"]
 
@@ -135,24 +134,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name) is not None:
                 made[name] = getattr(self, name)
         if self.auth_callback is not None:
-            made["auth_callback"] = _awaitable(self.auth_callback)
+            made["auth_callback"] = awaitable(self.auth_callback)
         if self.auth_url:
             made["auth_method"] = self.auth_method
             made["auth_headers"] = self.auth_headers
             made["auth_params"] = self.auth_params
         return made
-
-
-def _awaitable(callback: Any) -> Callable[[Any], Awaitable[Any]]:
-    """A callback as ably-python wants it: a plain function may block, and must not block us."""
-    if iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004
-        return cast("Callable[[Any], Awaitable[Any]]", callback)
-
-    async def call(params: Any) -> Any:
-        given = await asyncio.to_thread(callback, params)
-        return await given if isawaitable(given) else given
-
-    return call
 
 
 def without_port(host: str) -> str:

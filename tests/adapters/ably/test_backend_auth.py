@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -285,6 +287,45 @@ def test_callbacks(kind: str) -> None:
         inside = [name.startswith("tokenwire-io") for name in known["threads"]]
         assert inside
         assert not any(inside) if kind.startswith("plain") else all(inside)
+
+
+_BLOCKED = """
+import sys, threading, tokenwire
+called = threading.Event()
+def callback(params):
+    called.set()
+    threading.Event().wait()
+where = {"endpoint": "127.0.0.1", "port": int(sys.argv[1]), "tls": False}
+sink = tokenwire.open_sink("ably://", auth_callback=callback, **where)
+with sink.respond("ai:chat") as response:
+    response.write("x")
+assert called.wait(60)
+sink.close(0.2)
+print("closed")
+"""
+
+
+def test_a_callback_that_never_returns_holds_nobody() -> None:
+    with ServerThread() as thread:
+        done = subprocess.run(
+            [sys.executable, "-c", _BLOCKED, str(thread.server.port)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (done.stdout, done.returncode) == ("closed\n", 0), done.stderr
+
+
+def test_a_callback_that_raises_is_told() -> None:
+    def callback(params: Any) -> str:
+        raise LookupError("s3cret")
+
+    with ServerThread() as thread:
+        with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as made:
+            with pytest.raises(BackendMisconfigured, match="auth_callback failed") as raised:
+                made.run_blocking(made.backend.check())
+            assert "s3cret" not in str(raised.value)
 
 
 def test_a_token_expires_again_and_again_while_text_flows() -> None:
