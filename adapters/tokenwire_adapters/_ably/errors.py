@@ -45,7 +45,7 @@ _ADVICE: dict[int, str] = {
     " auth_url= or auth_callback=",
     40300: "Ably refuses this account or app: see the dashboard",
     40331: "the account's limit of connections or channels is reached",
-    80019: "the auth_url or auth_callback gave no token",
+    80019: "auth_url or auth_callback failed, or what it gave is no token",
     93002: _RULE,
 }
 _NO_SUBSCRIBE = (
