@@ -292,20 +292,17 @@ class ChannelHub:
             replay = shared.task.result()
             admitted = shared.admitted(replay)
             reset = reset or replay.reset
-            if replay.next is not None:
-                events += admitted
-                items = given(events, replay.cursor, more=True)
-                return Joined(events, -1, None, replay.cursor, reset, items, replay.next)
+            more = replay.next is not None
             order = self._backend.order(replay.cursor)
-            position = self._position(order, ahead=True)
+            position = -1 if more else self._position(order, ahead=True)
+            items = shared.items
+            if events:
+                admitted = [*events, *admitted]
+                items = given(admitted, replay.cursor, more=more)
             if position is not None:
-                if not events:
-                    return Joined(admitted, position, order, replay.cursor, reset, shared.items)
-                events += admitted
-                items = given(events, replay.cursor)
-                return Joined(events, position, order, replay.cursor, reset, items)
+                return Joined(admitted, position, order, replay.cursor, reset, items, replay.next)
             # The ring went on without us: continue from there.
-            events += admitted
+            events = admitted
             start = ReplayFrom(after=replay.cursor, response_id=start.response_id)
 
     def _position(self, order: Any, *, ahead: bool = False) -> int | None:

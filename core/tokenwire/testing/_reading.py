@@ -150,7 +150,7 @@ class ReadingContract(ContractBase):
         for rewind in (None, "all", 1, "1h"):
             with self.sink().watch(self.channel, rewind=rewind) as watch:
                 events: list[Event] = []
-                while watch.waiting:
+                while watch.waiting or watch.hydrating:
                     events.append(next(watch))
                 hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
         for name in ("a", "b"):

@@ -94,6 +94,8 @@ async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> No
                 response.write(f"text {n}")
             sink.data("c", f"data {n}")
             assert sink.flush(PATIENCE)
+        slow.write(" on")  # so that it comes last in a replay
+        assert sink.flush(PATIENCE)
         async with httpx.AsyncClient(base_url=server.url) as client:
             async with watching(client, "/channels/c/events?rewind=all") as stream:
                 *whole, _ = await stream.until("ready")
@@ -120,5 +122,5 @@ async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> No
             while "c" not in chat.cursors:
                 await chat.receive()
             assert len(chat.transcript) == 9
-            assert chat.transcript["slow"].text == "begun 1 5 12 16 17"
+            assert chat.transcript["slow"].text == "begun on 1 5 12 16 17"
         slow.finish()
