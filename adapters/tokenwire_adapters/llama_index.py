@@ -164,10 +164,10 @@ class TokenwireEventHandler(BaseEventHandler):
             hear_claims()
         tags: dict[str, Any] = event.tags
         call = _Call(self, None)
-        if tags.get("nostream"):
+        above = _above(span)
+        if tags.get("nostream") or (above is not None and above.model is None):
             call.reserve()
         else:
-            above = _above(span)
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "llama_index",

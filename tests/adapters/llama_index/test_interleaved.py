@@ -14,6 +14,7 @@ from typing import Any
 
 import openai
 import pytest
+from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.llms import CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_chat_callback
 
@@ -264,6 +265,25 @@ def test_a_cancel_stops_the_stream_that_was_made_first(sink: tokenwire.Sink) -> 
         with pytest.raises(tokenwire.ResponseCancelled):
             list(first)
         assert sink.history("two").items[0].state == "complete"
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("way", [stream_chat, layered], ids=lambda way: way.__name__)
+def test_a_stream_that_nobody_is_to_see(
+    way: Any, sink: tokenwire.Sink, replays: list[Replay]
+) -> None:
+    """It may be read where the tag is no longer set."""
+    with tokenwire.channel("one"):
+        with instrument_tags({"nostream": True}):
+            hidden = way(models.model("chat", replays[0]))
+        shown = way(models.model("chat", replays[1]))
+        left = [iter(hidden), iter(shown)]
+        while left:
+            left = [stream for stream in left if next(stream, None) is not None]
+    assert sink.flush(60)
+    (told,) = sink.history("one").items
+    assert told.text == TEXTS[1].expected.text
+    assert sink.history("default").items == ()
 
 
 @tapped
