@@ -162,7 +162,7 @@ def refused() -> Told:
 
 
 def cut(seconds: float = 0.3) -> Told:
-    """Every connection is cut again and again."""
+    """Every connection is cut when it has stood for so long."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
         stage.fault("disconnect_every", seconds)
@@ -282,7 +282,7 @@ def wrong_key() -> Told:
 
 SCENARIOS: dict[str, Callable[[], Told]] = {
     "one publish in ten refused": refused,
-    "every connection cut each 300 ms": cut,
+    "every connection cut after 300 ms": cut,
     "disconnected by the server": told_to_go,
     "a new connection id midway": forgotten,
     "a new connection id, and the past gone": lambda: forgotten(continuity=False),

@@ -28,7 +28,7 @@ def test_text_is_exact(name: str) -> None:
     told = QUICK[name]()
     assert told.exact_live
     assert told.exact_late
-    assert told.slowest_write < 1.0  # it takes microseconds; the machine may be slow
+    assert told.slowest_write < 5.0  # it takes microseconds; the machine may be slow
 
 
 @pytest.mark.parametrize("seconds", [4.0, pytest.param(30.0, marks=pytest.mark.slow)])
@@ -36,7 +36,7 @@ def test_a_server_that_is_gone(seconds: float) -> None:
     told = faults.gone(seconds)
     assert told.exact_live
     assert told.exact_late
-    assert told.slowest_write < 1.0
+    assert told.slowest_write < 5.0
 
 
 def test_a_limit_is_kept_rather_than_run_into() -> None:
