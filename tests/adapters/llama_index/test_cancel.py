@@ -53,7 +53,8 @@ def begin(way: Callable[[Any], Awaitable[None] | None], model: Any) -> asyncio.T
 
 
 async def cancel(sink: tokenwire.Sink, replay: Replay) -> Exchange:
-    """Cancel what has begun, and wait until the provider knows."""
+    """Cancel when all that comes has been sent, and wait until the provider knows."""
+    await asyncio.to_thread(replay.wait_sent, SOME)
     outcome = await sink.acancel("c", await begun(sink), reason="enough")
     assert outcome.state == "cancelled"
     return await replay.wait_closed_early_async()
