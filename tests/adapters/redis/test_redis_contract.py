@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.redis_support import RedisCluster, RedisSentinel, RedisServer
+from tests.redis_support import RedisCluster, RedisSentinel, RedisServer, find_binaries
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.redis import RedisBackend
@@ -21,6 +21,23 @@ class TestOneServer(BackendContract):
 
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
         return lambda: RedisBackend(self.server.url, granularity=granularity)
+
+
+@pytest.fixture(
+    scope="module", params=find_binaries()[1:] or [None], ids=lambda b: b.name if b else "none"
+)
+def _another_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """The servers of this machine that other tests use less: the oldest we know, another make."""
+    if request.param is None:
+        pytest.skip("there is one kind of server here")
+    with RedisServer(binary=request.param) as server:
+        yield server
+
+
+class TestAnyServer(TestOneServer):
+    @pytest.fixture(autouse=True)
+    def _server(self, _another_redis: RedisServer) -> None:
+        self.server = _another_redis
 
 
 class TestPageByPage(TestOneServer):
