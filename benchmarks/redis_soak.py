@@ -4,7 +4,8 @@ python benchmarks/redis_soak.py [--seconds 600] [--responses 500] [--rate 60] [-
 
 Two producer processes write `responses` responses at a time, `rate` tokens a second each; one
 process watches them. Each watcher checks the text it sees, delta by delta, by a checksum. A
-response has `--length` tokens; when it ends, the next begins in the same channel.
+response has `--length` tokens; when it ends, the next begins in the same channel. What it tells as
+it goes is told again as a table at the end; the exit status is 1 where anything was wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import json
 import subprocess
 import sys
 import time
@@ -139,11 +141,47 @@ def start_producers(arguments: argparse.Namespace, url: str) -> list[subprocess.
     command = [sys.executable, __file__, "--url", url]
     for name in ("seconds", "responses", "rate", "length"):
         command += [f"--{name}", str(getattr(arguments, name))]
-    return [subprocess.Popen([*command, "--part", str(part)]) for part in (0, 1)]
+    return [
+        subprocess.Popen([*command, "--part", str(part)], stdout=subprocess.PIPE) for part in (0, 1)
+    ]
 
 
-async def watch(arguments: argparse.Namespace, server: RedisServer) -> None:
+def sample(server: RedisServer, producers: list[subprocess.Popen[bytes]]) -> dict[str, Any]:
+    """Memory and processor time at this moment."""
+    alive = [producer.pid for producer in producers if producer.poll() is None]
+    return {
+        "watcher_mib": rss(),
+        "producers_mib": [rss(pid) for pid in alive],
+        "redis_mib": int(server.info("memory")["used_memory"]) // 2**20,
+        "watcher_cpu_s": round(time.process_time(), 1),
+        "redis_cpu_s": round(cpu(server), 1),
+    }
+
+
+async def settle(counts: collections.Counter[str], expected: int) -> None:
+    """Wait until the watchers have seen all there is, or see no more."""
+    seen, since = -1, time.monotonic()
+    while counts["ended"] < expected and time.monotonic() < since + 30:
+        if counts["events"] != seen:
+            seen, since = counts["events"], time.monotonic()
+        await asyncio.sleep(0.2)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """The samples, for people."""
+    print("\n| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]))
+    for row in rows:
+        cells = (
+            " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+            for value in row.values()
+        )
+        print("| " + " | ".join(cells) + " |")
+
+
+async def watch(arguments: argparse.Namespace, server: RedisServer) -> bool:
+    """Watch what two producers write; say whether all was well."""
     counts: collections.Counter[str] = collections.Counter()
+    rows: list[dict[str, Any]] = []
     backend = RedisBackend(f"{server.url}?{KEEP}")
     async with Sink(backend, ring_events=32, ring_bytes=16384) as reader:
         watches = [
@@ -161,20 +199,30 @@ async def watch(arguments: argparse.Namespace, server: RedisServer) -> None:
         tasks = [asyncio.create_task(follow(one)) for one in watches]
         producers = start_producers(arguments, f"{server.url}?{KEEP}")
         begun = time.monotonic()
-        while any(producer.poll() is None for producer in producers):
-            await asyncio.sleep(max(1.0, arguments.seconds / 12))
-            alive = [producer.pid for producer in producers if producer.poll() is None]
-            show(
-                at=round(time.monotonic() - begun),
-                events_per_s=round(counts["events"] / (time.monotonic() - begun)),
-                ended=counts["ended"],
-                wrong=counts["wrong texts"] + counts["wrong offsets"],
-                watcher_mib=rss(),
-                producers_mib=[rss(pid) for pid in alive],
-                redis_mib=int(server.info("memory")["used_memory"]) // 2**20,
-                redis_cpu_s=round(cpu(server), 1),
-            )
-        await asyncio.sleep(3)
+        told: list[dict[str, Any]] = []
+        try:
+            while any(producer.poll() is None for producer in producers):
+                if time.monotonic() > begun + 2 * arguments.seconds + 120:
+                    raise TimeoutError("the producers do not come to their end")
+                await asyncio.sleep(max(1.0, arguments.seconds / 12))
+                passed = time.monotonic() - begun
+                wrong = counts["wrong texts"] + counts["wrong offsets"]
+                row = {"at_s": round(passed), "events_per_s": round(counts["events"] / passed)}
+                row |= {"ended": counts["ended"], "wrong": wrong}
+                rows.append(row | sample(server, producers))
+                show(**rows[-1])
+            for producer in producers:
+                assert producer.stdout is not None
+                told += [json.loads(line) for line in producer.stdout.read().splitlines()]
+        finally:
+            for producer in producers:
+                producer.kill()
+                producer.wait()
+        for figures in told:
+            show(**figures)
+        each = arguments.watchers // arguments.responses
+        expected = each * sum(figures["responses"] for figures in told)
+        await settle(counts, expected)
         for one in watches:
             await one.aclose()
         await asyncio.gather(*tasks)
@@ -183,6 +231,7 @@ async def watch(arguments: argparse.Namespace, server: RedisServer) -> None:
             process="watchers",
             watchers=arguments.watchers,
             **dict(counts),
+            ends_expected=expected,
             resyncs=stats.resyncs,
             conflations=stats.conflations,
             repeats_dropped=stats.repeats_dropped,
@@ -191,6 +240,12 @@ async def watch(arguments: argparse.Namespace, server: RedisServer) -> None:
             ),
             redis_connections=int(server.info("clients")["connected_clients"]),
         )
+    table(rows)
+    wrong = counts["wrong texts"] + counts["wrong offsets"]
+    lost = sum(figures["lost"] + figures["fenced"] for figures in told)
+    fine = len(told) == 2 and not wrong and not lost and counts["ended"] == expected
+    print("\nAll texts were exact." if fine else "\nSOMETHING WAS WRONG.", flush=True)
+    return fine
 
 
 def main() -> None:
@@ -203,11 +258,14 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.watchers % arguments.responses:
+        parser.error("each response is to have as many watchers as the others")
     if arguments.part is not None:
         produce(arguments)
         return
     with RedisServer() as server:
-        asyncio.run(watch(arguments, server))
+        fine = asyncio.run(watch(arguments, server))
+    sys.exit(not fine)
 
 
 if __name__ == "__main__":
