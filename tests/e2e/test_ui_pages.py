@@ -41,7 +41,9 @@ PAGES = {
     "useChat of ai 6": ("chat.jsx", {"react": "ai-sdk-react-3"}, ""),
     "HttpAgent": ("agent.js", {}, ""),
 }
-once = pytest.mark.parametrize("site", [kind for kind in PAGES if "twice" not in kind], indirect=True)
+once = pytest.mark.parametrize(
+    "site", [kind for kind in PAGES if "twice" not in kind], indirect=True
+)
 
 
 class Site:

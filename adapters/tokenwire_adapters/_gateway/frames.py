@@ -105,18 +105,23 @@ class SocketFramer:
             items[0].frames["ws"] = message
         return message
 
-    def whole(self, items: Iterable[Item], cursor: str | None) -> Iterator[str]:
-        """A replay, in messages of which only the last has a cursor."""
+    def whole(
+        self, items: Iterable[Item], cursor: str | None, *, reset: bool = False
+    ) -> Iterator[str]:
+        """A replay, in messages of which only the last has a cursor.
+
+        :param reset: the cursor that the client came with is no longer retained.
+        """
         empty = True
         for part, last in marked(chunks(map(_text, items))):
             empty = False
-            yield self._message(part, cursor if last else None)
+            yield self._message(part, cursor if last else None, reset=reset and last)
         if empty:
-            yield self._message([], cursor)
+            yield self._message([], cursor, reset=reset)
 
-    def _message(self, texts: list[str], cursor: str | None) -> str:
-        tail = "]}" if cursor is None else f'],"cursor":{msgspec.json.encode(cursor).decode()}}}'
-        return self._prefix + ",".join(texts) + tail
+    def _message(self, texts: list[str], cursor: str | None, *, reset: bool = False) -> str:
+        tail = "]" if cursor is None else f'],"cursor":{msgspec.json.encode(cursor).decode()}'
+        return self._prefix + ",".join(texts) + tail + (',"reset":true}' if reset else "}")
 
 
 def _text(item: Item) -> str:

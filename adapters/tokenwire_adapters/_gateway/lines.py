@@ -216,6 +216,9 @@ class Lines:
         deadline = loop.time() + timeout
         while self._lines and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        if self._keeper is not None and self._keeper.get_loop() is loop and not self._lines:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         return not self._lines
 
 

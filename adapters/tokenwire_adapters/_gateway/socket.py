@@ -78,6 +78,7 @@ class Socket(Line):
         self._excess = 0
         self._close: tuple[int, str] | None = None
         self._counted = ExitStack()
+        self._counted_as = caller.principal  # whom this socket is counted for
 
     # -- its life
 
@@ -247,7 +248,7 @@ class Socket(Line):
         self._core.guard.admit(self.caller, token)
         grant = self.caller.grant
         if before is None:
-            self._counted.enter_context(self._core.lines.principal_admitted(self.caller))
+            self._count()
         elif grant is None or grant.subject != before.subject:
             self._close = (4403, "another principal needs another socket")
             raise Problem("forbidden", self._close[1])
@@ -256,6 +257,15 @@ class Socket(Line):
             "principal": self.caller.principal,
             "expires": _milliseconds(self.caller.expires),
         }
+
+    def _count(self) -> None:
+        """Count the socket for its principal, who may become known only on the way.
+
+        :raises Problem: ``rate_limited`` when that has too many already.
+        """
+        if self._counted_as is None and self.caller.principal is not None:
+            self._counted.enter_context(self._core.lines.principal_admitted(self.caller))
+            self._counted_as = self.caller.principal
 
     async def _recheck(self) -> None:
         """End the subscriptions that the new rights do not cover."""
@@ -315,6 +325,7 @@ class Socket(Line):
         watch: Watch | None = None
         try:
             await core.guard.require(self.caller, channel, "subscribe")
+            self._count()  # `authorize` has named the principal
             after = start["after"]
             watch = core.sink.watch(
                 channel,
@@ -377,11 +388,12 @@ class Socket(Line):
         told = False
         while items := await watch.ahydrate():
             told = not watch.hydrating
-            for text in framer.whole(items, watch.position if told else None):
+            cursor = watch.position if told else None
+            for text in framer.whole(items, cursor, reset=told and watch.reset):
                 await self._send_text(text)
             self._core.count(len(items), 0)
         if not told:
-            for text in framer.whole((), watch.position):
+            for text in framer.whole((), watch.position, reset=watch.reset):
                 await self._send_text(text)
         whole, conflated = False, 0
         while items := await watch.abatch():

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -220,7 +220,7 @@ class _Stream(Line):
                 await self._write(data, len(items))
             if framer.finished:
                 return framer.end()
-        await self._ready(watch.position)
+        await self._ready()
         whole, conflated = False, 0
         while items := await watch.abatch():
             if whole or conflated != watch.conflated:
@@ -237,9 +237,13 @@ class _Stream(Line):
             self.reason = "bye"  # the sink was closed
         return framer.end()
 
-    async def _ready(self, cursor: str | None) -> None:
+    async def _ready(self) -> None:
         if self._framer.native:
-            await self._write(named("ready", {"type": "ready", "cursor": cursor}, id=cursor))
+            cursor = self._watch.position
+            told: dict[str, Any] = {"type": "ready", "cursor": cursor}
+            if self._watch.reset:
+                told["reset"] = True
+            await self._write(named("ready", told, id=cursor))
 
     async def _write(self, data: bytes, events: int = 0) -> None:
         self._core.count(events, len(data))

@@ -510,14 +510,14 @@ export class Channel extends Emitter {
     return whole;
   }
 
-  /** Everything up to now has been told. */
-  arrived() {
+  /** Everything up to now has been told; `reset`: our cursor is no longer in the log. */
+  arrived(reset) {
     const heardOf = this.#heardOf;
     if (heardOf !== null) {
       this.#heardOf = null;
       this.#gapAt = undefined;
       const doubtful = this.responses.filter(({ id, ended }) => !ended && !heardOf.has(id));
-      if (doubtful.length > 0) this.#verify(doubtful);
+      if (reset && doubtful.length > 0) this.#verify(doubtful);
     }
     if (this.ready) return;
     this.ready = true;
@@ -525,16 +525,16 @@ export class Channel extends Emitter {
   }
 
   /**
-   * A response that streamed before the line was lost, and that nothing was said of since: it may
-   * just be quiet. But where the log was replaced (a server without a backend that lasts came back
-   * empty) nobody will ever end it.
+   * Responses streamed before the line was lost, and nothing was said of them since, though what
+   * streams is always told of: where the log was replaced (a server without a backend that lasts
+   * came back empty) nobody will ever end them.
    */
   async #verify(doubtful) {
-    let items;
+    let items = [];
     try {
       ({ items } = await this.history({ limit: 100 }));
-    } catch {
-      return; // it may not be ours to read
+    } catch (error) {
+      if (error.status !== 401 && error.status !== 403) return; // else it is not ours to read
     }
     if (this.closed || doubtful.every(({ id }) => items.some((item) => item.id === id))) return;
     this.startOver("lost");
@@ -995,7 +995,7 @@ class SocketLine extends Line {
         const cursor = message.cursor ?? null;
         if (!channel.take(message.events, cursor)) this.#again(channel);
         else if (cursor !== null) {
-          channel.arrived();
+          channel.arrived(message.reset === true);
           this.connection.healthy();
         }
         break;
@@ -1146,7 +1146,7 @@ class StreamLine extends Line {
     if (message.type === "error") throw new TokenwireError(value.code, value.detail, { status: value.status });
     if (message.type === "ready") {
       if (value.cursor) channel.cursor = value.cursor;
-      channel.arrived();
+      channel.arrived(value.reset === true);
       this.connection.healthy();
     } else if (message.type === "message" && !channel.take([value], message.id)) {
       channel.gap();

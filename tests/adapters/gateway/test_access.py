@@ -674,6 +674,25 @@ async def test_connections_of_one_principal_are_counted(sink: tokenwire.Sink) ->
                     assert (await chat.ask("auth", token=token))["error"]["code"] == "rate_limited"
 
 
+async def test_sockets_count_for_whom_authorize_names(sink: tokenwire.Sink) -> None:
+    def who(connection: Any, channel: str, action: str) -> str:
+        return str(connection.headers["x-who"])
+
+    gateway = Gateway(sink, authorize=who, limits=Limits(connections_per_principal=1))
+    one, two = ({"additional_headers": {"x-who": name}} for name in ("u1", "u2"))
+    with serving(gateway) as server:
+        async with chatting(server.ws_url, **one) as first, chatting(server.ws_url, **one) as again:
+            assert "result" in await first.ask("subscribe")
+            assert "result" in await first.ask("subscribe", channel="other")  # counted once
+            assert (await again.ask("subscribe"))["error"]["code"] == "rate_limited"
+            async with chatting(server.ws_url, **two) as other:
+                assert "result" in await other.ask("subscribe")
+            await first.socket.close()
+            with anyio.fail_after(PATIENCE):
+                while "result" not in await again.ask("subscribe"):
+                    await anyio.sleep(0.05)
+
+
 async def test_requests_and_inputs_have_rates(sink: tokenwire.Sink) -> None:
     limits = Limits(request_rate=0.01, request_burst=6, input_rate=0.01, input_burst=2)
     with serving(Gateway(sink, limits=limits)) as server:

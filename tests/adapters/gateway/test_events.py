@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 import tokenwire
-from tests.adapters.gateway.support import PATIENCE, Server, native, serving, watching
+from tests.adapters.gateway.support import PATIENCE, Server, chatting, native, serving, watching
+from tokenwire.events import encode_json
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway, Limits
 
@@ -245,6 +246,62 @@ async def test_a_quiet_stream_is_kept_alive(sink: tokenwire.Sink) -> None:
                 comments += line == ": keep-alive"
                 if comments == 3:
                     break
+
+
+async def test_a_cursor_that_is_no_longer_there_resets(
+    client: httpx.AsyncClient, sink: tokenwire.Sink
+) -> None:
+    with tokenwire.open_sink(tokenwire.MemoryBackend()) as other:
+        cursor = await other.ainput("c", "message", "of another log")
+    async with watching(client, f"/channels/empty/events?after={cursor}") as stream:
+        (empty,) = await stream.until("ready")
+    with sink.respond("c", response_id="new") as response:
+        response.write("new")
+    async with watching(client, f"{CHANNEL}/events?after={cursor}") as stream:
+        snapshot, ready = await stream.until("ready")
+    async with watching(client, f"{CHANNEL}/events?after={ready.id}") as stream:
+        (going_on,) = await stream.until("ready")
+    assert native([snapshot])[0].response.id == "new"
+    resets = [json.loads(event.data).get("reset") for event in (empty, ready, going_on)]
+    assert resets == [True, True, None]
+
+
+async def test_a_herd_that_joins_has_what_it_is_given_encoded_once(
+    client: httpx.AsyncClient,
+    server: Server,
+    sink: tokenwire.Sink,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tokenwire.hub._REPLAY_FRESH", 600.0)
+    for n in range(5):
+        with sink.respond("c", response_id=f"r{n}") as response:
+            response.write(f"text {n}")
+    encoded: list[str] = []
+
+    def counting(event: tokenwire.Event) -> bytes:
+        encoded.append(str(event.cursor))
+        return encode_json(event)
+
+    monkeypatch.setattr("tokenwire.encoding.encode_json", counting)
+    monkeypatch.setattr("tokenwire_adapters._gateway.frames.encode_json", counting)
+
+    async def stream() -> None:
+        async with watching(client, f"{CHANNEL}/events?rewind=all") as stream:
+            assert len(native(await stream.until("ready"))) == 5
+
+    async def chat() -> None:
+        async with chatting(server.ws_url) as chat:
+            await chat.ask("subscribe", rewind="all")
+            while "c" not in chat.cursors:
+                await chat.receive()
+            assert len(chat.transcript) == 5
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(15):
+            tasks.create_task(stream())
+            tasks.create_task(chat())
+    assert len(set(encoded)) == 5
+    assert len(encoded) == 2 * 5  # once for streams, once for sockets
 
 
 async def test_shutdown_tells_streams_to_come_back(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,35 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+import uvicorn
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, chatting, serving, watching
 from tokenwire.backend import HistoryPage
 from tokenwire.errors import BackendUnavailable
 from tokenwire_adapters.asgi import Gateway
+
+
+async def test_a_shutdown_leaves_nothing_behind(sink: tokenwire.Sink) -> None:
+    """The loop may be closed right after it."""
+    gateway = Gateway(sink)
+    before = asyncio.all_tasks()
+    server = uvicorn.Server(uvicorn.Config(gateway, log_level="warning", lifespan="off"))
+    listening = socket.create_server(("127.0.0.1", 0))
+    serve = asyncio.create_task(server.serve(sockets=[listening]))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with anyio.fail_after(PATIENCE):
+        while not server.started:
+            await anyio.sleep(0.01)
+        async with httpx.AsyncClient(base_url=url) as client:
+            async with watching(client, "/channels/c/events") as stream:
+                await stream.next()
+                assert await gateway.shutdown(PATIENCE)
+                ours = {task.get_name() for task in asyncio.all_tasks() - before}
+                assert not [name for name in ours if name.startswith("tokenwire")]
+                await stream.rest()
+        server.should_exit = True
+        await serve
 
 
 async def test_ready_only_while_the_backend_can_be_reached() -> None:

@@ -237,6 +237,24 @@ async def test_a_quiet_socket_is_kept_alive(sink: tokenwire.Sink) -> None:
                     pass
 
 
+async def test_a_cursor_that_is_no_longer_there_resets(
+    server: Server, sink: tokenwire.Sink
+) -> None:
+    with tokenwire.open_sink(tokenwire.MemoryBackend()) as other:
+        cursor = await other.ainput("c", "message", "of another log")
+    async with chatting(server.ws_url) as chat:
+        await chat.ask("subscribe", channel="empty", after=cursor)
+        assert (await chat.until("events"))["reset"] is True
+    with sink.respond("c", response_id="new") as response:
+        response.write("new")
+    async with chatting(server.ws_url) as chat:
+        await chat.ask("subscribe", after=cursor)
+        first = await chat.until("events")
+        assert (first["reset"], len(first["events"])) == (True, 1)
+        await chat.ask("subscribe", after=first["cursor"], sub="again")
+        assert "reset" not in await chat.until("events")
+
+
 async def test_shutdown_tells_sockets_to_come_back(server: Server, gateway: Gateway) -> None:
     async with chatting(server.ws_url) as chat:
         await chat.ask("subscribe")
