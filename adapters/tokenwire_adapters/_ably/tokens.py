@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tokenwire.backend import Entry
-from tokenwire.errors import BackendError
+from tokenwire.errors import BackendError, RateLimited
 from tokenwire.events import (
     DeltaEvent,
     EndEvent,
@@ -44,7 +44,9 @@ class TokenWriter(Writer):
         super().__init__(entry, sending)
         self._beginning: dict[str, Any] = {}  # what the start says
         self._start: dict[str, Any] = {}  # the same, until a message has said so
-        self._kept: dict[int, list[Any]] = {}
+        self._kept: dict[int, list[list[Any]]] = {}  # by entry: the frames that Ably lacks
+        self._refused: dict[int, list[Any]] = {}  # by identity: those that a rate limit refused
+        self._rejoined = 0
         self._beats = 0
 
     async def _send(
@@ -52,39 +54,95 @@ class TokenWriter(Writer):
     ) -> list[asyncio.Task[Any]]:
         channel = await self._sending.link.channel(self.channel)
         self.lease = entry.lease
-        messages = self._kept.get(entry.seq)
-        if messages is None:
+        ends = isinstance(entry.events[-1], EndEvent)
+        batches = self._kept.get(entry.seq)
+        if batches is None:
             if again:
                 return []  # all of it is there
-            messages = self._kept[entry.seq] = self._messages(entry, new)
-        results = await self._results(channel, self._new_results())
-        end: list[Any] = []
-        if messages and isinstance(entry.events[-1], EndEvent) and (results or len(messages) > 1):
+            if any(isinstance(event, SnapshotEvent) for event in entry.events):
+                self._kept.clear()  # it takes the place of what was lost
+                self._refused.clear()
+            batches = self._kept[entry.seq] = self._batches(self._messages(entry, new), ends)
+        else:
+            batches = self._kept[entry.seq] = self._joined(batches, entry.seq, ends)
+        tasks = await self._results(channel, self._new_results())
+        if ends and batches and (tasks or len(batches) > 1):
             # Readers stop listening to what has ended: all before it must be there.
-            messages, end = messages[:-1], messages[-1:]
-        tasks: list[asyncio.Task[Any]] = list(results)
-        tasks += [await self._post(channel, batch) for batch in _batches(messages, self._room)]
-        if end:
+            for batch in batches[:-1]:
+                tasks.append(await self._post(channel, batch, entry.seq))
+            last = batches[-1]
             await self._settle(tasks)
-            tasks = [await self._post(channel, end)]
-        for task in tasks:
-            task.add_done_callback(partial(self._done, entry.seq, tasks))
+            return [await self._post(channel, last, entry.seq)]
+        for batch in list(batches):
+            tasks.append(await self._post(channel, batch, entry.seq))
         return tasks
 
-    def _done(self, seq: int, tasks: list[asyncio.Task[Any]], _: asyncio.Task[Any]) -> None:
-        """Forget the messages of an entry that is with Ably as a whole."""
-        if all(t.done() and not t.cancelled() and t.exception() is None for t in tasks):
-            self._kept.pop(seq, None)
+    def _batches(self, messages: Sequence[Any], ends: bool) -> list[list[Any]]:
+        """Messages in frames; an end has one to itself."""
+        if ends and len(messages) > 1:
+            return [*_batches(messages[:-1], self._room), [messages[-1]]]
+        return _batches(messages, self._room)
 
-    async def _post(self, channel: Any, batch: list[Any]) -> asyncio.Task[Any]:
+    async def _post(self, channel: Any, batch: list[Any], seq: int) -> asyncio.Task[Any]:
         await self._sending.pace.wait(count=len(batch))
         if len(batch) > 1:
             base = batch[0].id
             for index, made in enumerate(batch):
                 made.id = f"{base}:{index}" if ":" not in base else made.id
+        self._refused.pop(id(batch), None)
         task = self._sending.create_all(channel, batch, "publishing tokens")
         task.add_done_callback(self._first_serial)
+        task.add_done_callback(partial(self._answered, batch, seq))
         return task
+
+    def _answered(self, batch: list[Any], seq: int, task: asyncio.Task[Any]) -> None:
+        """Forget what is with Ably, and note what surely is not."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, RateLimited):
+            self._refused[id(batch)] = batch
+        elif error is None and seq in self._kept:
+            left = [other for other in self._kept[seq] if other is not batch]
+            self._kept[seq] = left
+            if not left:
+                del self._kept[seq]
+
+    def _joined(self, batches: list[list[Any]], seq: int, ends: bool) -> list[list[Any]]:
+        """What is to be sent again. Where a rate limit refused it, fewer and longer messages.
+
+        As many as before would be refused again. Only what was surely refused is joined: the rest
+        has to keep its ids, by which Ably takes it once.
+        """
+        if not self._refused:
+            return batches
+        found: list[list[Any]] = []
+        waiting: list[Any] = []
+        for number, batch in enumerate(batches):
+            end = ends and number == len(batches) - 1
+            if self._refused.pop(id(batch), None) is not None and not end:
+                waiting += batch
+                continue
+            found += _batches(self._fewer(waiting, seq), self._room)
+            found.append(batch)
+            waiting = []
+        return found + _batches(self._fewer(waiting, seq), self._room)
+
+    def _fewer(self, messages: Sequence[Any], seq: int) -> list[Any]:
+        """Join the tokens that follow one another in a part."""
+        found: list[Any] = []
+        for made in messages:
+            last = found[-1] if found else None
+            data, extras = made.data, made.extras
+            if last is not None and _follows(last, made, self._room):
+                headers = last.extras["headers"]
+                headers = headers | {"length": headers["length"] + len(made.data)}
+                data, extras = last.data + made.data, {"headers": headers}
+                found.pop()
+            self._rejoined += 1
+            key = f"{self.fence}-{seq}-again-{self._rejoined}"
+            found.append(new_message(id=key, name=made.name, data=data, extras=extras))
+        return found
 
     def _first_serial(self, task: asyncio.Task[Any]) -> None:
         if self.first is None and not task.cancelled() and task.exception() is None:
@@ -216,7 +274,7 @@ class TokenWriter(Writer):
             made.id = f"{self.fence}-beat-{self._beats}"
             try:
                 channel = await self._sending.link.channel(self.channel)
-                task = await self._post(channel, [made])
+                task = await self._post(channel, [made], -1)
             except BackendError:
                 return False
         try:
@@ -224,6 +282,19 @@ class TokenWriter(Writer):
         except BackendError:
             return False
         return True
+
+
+def _follows(last: Any, made: Any, room: int) -> bool:
+    """Whether a token goes on where another ends, and both fit into one message."""
+    before, after = last.extras["headers"], made.extras["headers"]
+    return (
+        "length" in before
+        and "length" in after
+        and "start" not in after
+        and (last.name, before["part"]) == (made.name, after["part"])
+        and before["offset"] + before["length"] == after["offset"]
+        and size_of(last.data, made.data) <= room
+    )
 
 
 def _batches(messages: Sequence[Any], room: int) -> list[list[Any]]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,7 +26,7 @@ from tokenwire import Sink
 from tokenwire.testing import Spectator
 from tokenwire.testing.producers import read_until
 
-__all__ = ["SCENARIOS", "Told", "play"]
+__all__ = ["SCENARIOS", "Stage", "Told", "play", "words"]
 
 PATIENCE = 120.0
 
@@ -48,7 +48,12 @@ class Told:
 
 
 class Stage:
-    """A server, a producer and a watcher."""
+    """A server, a producer and a watcher.
+
+    :cvar usual: settings of both, where a scenario has none of its own.
+    """
+
+    usual: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -60,7 +65,7 @@ class Stage:
     ) -> None:
         self.thread = ServerThread(settings=settings or Settings(), ssl_context=ssl_context)
         self.thread.__enter__()
-        options = {"retry": 0.05, "connect_timeout": 1.0, **options}
+        options = {"retry": 0.05, "connect_timeout": 1.0, **self.usual, **options}
         self.agent = sink(self.thread, **{"timeout": 5.0, **options, **(agents or {})})
         self.viewer = sink(self.thread, "viewer", **options)
         self.told = Told()

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import warnings
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,59 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 QUICK = {name: run for name, run in faults.SCENARIOS.items() if "30 s" not in name}
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_text_is_exact(name: str) -> None:
+TOKEN: dict[str, Any] = {"granularity": "token"}
+DIALECT: dict[str, Any] = {"dialect": "ai-transport"}
+CASES = [pytest.param(name, {}, id=f"{name}-response") for name in QUICK]
+CASES += [pytest.param(name, TOKEN, id=f"{name}-token") for name in QUICK]
+CASES += [
+    pytest.param(name, DIALECT, id=f"{name}-ai-transport")
+    for name in QUICK
+    if "unknown" in name or "midway" in name or "answers" in name
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_text_is_exact(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults.Stage, "usual", settings)
     told = QUICK[name]()
     assert told.exact_live
     assert told.exact_late
     assert told.slowest_write < 5.0  # it takes microseconds; the machine may be slow
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"ignore_repeated_serials": False},
+        {"first_append": "if-unseen"},
+        {"append_keeps_extras": True},
+        {"ack_debounce": 0.05},
+        {"default_rollup": 0.5},
+    ],
+    ids=lambda choice: next(iter(choice)),
+)
+def test_text_is_exact_where_the_documentation_is_open(
+    choice: dict[str, Any], granularity: str
+) -> None:
+    """What Ably may or may not do makes no difference, with many things wrong at a time."""
+    settings = Settings(inbound_rate=None, **choice)
+    stage = faults.Stage(settings, rate=0, granularity=granularity)
+    try:
+        stage.fault("full_update_every", 3)
+        stage.fault("disconnect_every", 0.3)
+        told = faults.play(
+            stage,
+            [faults.words(100, number) for number in range(2)],
+            midway=lambda: stage.fault("forget_connections", continuity=False),
+            healed=lambda: stage.fault("disconnect_every", 0),
+        )
+    finally:
+        stage.close()
+    assert told.exact_live
+    assert told.exact_late
 
 
 @pytest.mark.parametrize("seconds", [4.0, pytest.param(30.0, marks=pytest.mark.slow)])
