@@ -1,33 +1,21 @@
 """What the callbacks of LangChain and LlamaIndex cost per token, in percent of the framework's own.
 
-Real models read a reply from the local provider in another process. Runs with and without the
-handler alternate, so that both meet the same noise; the medians of the pairs' ratios are told.
+Real models read a reply from the local provider in another process, as fast as they can or, with
+`--pace`, so many tokens a second. How the figures are made, and what they mean: overhead_common.py.
 
-    python benchmarks/framework_overhead.py [--tokens 2000] [--pairs 15]
+    python benchmarks/framework_overhead.py [--tokens 500] [--pairs 25] [--pace 0] [--only NAME]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
+from overhead_common import compare, provider
+
 import tokenwire
-
-
-def serve(tokens: int, ready: Any) -> None:
-    from tokenwire_adapters._provider import Provider
-
-    async def main() -> None:
-        async with Provider(pace=0, length=tokens) as provider:
-            ready.put(provider.base_url)
-            await asyncio.Event().wait()
-
-    asyncio.run(main())
 
 
 def langchain(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], None], ...]]:
@@ -81,41 +69,22 @@ def llama_index(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], 
     }
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU seconds of the agent's thread, and of the process (with the sink's I/O thread)."""
-    thread, process = time.thread_time(), time.process_time()
-    work()
-    return time.thread_time() - thread, time.process_time() - process
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=2000)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=500)
+    parser.add_argument("--pairs", type=int, default=25)
+    parser.add_argument("--pace", type=float, default=0, help="tokens a second; 0: no limit")
+    makers = {"langchain": langchain, "llama-index": llama_index}
+    parser.add_argument("--only", choices=makers)
     options = parser.parse_args()
-    ready: Any = multiprocessing.Queue()
-    server = multiprocessing.Process(target=serve, args=(options.tokens, ready), daemon=True)
-    server.start()
-    url = ready.get(timeout=60)
-    sink = tokenwire.open_sink("memory://bench")
-    try:
-        for make in (langchain, llama_index):
-            for name, (without, with_) in make(url, sink).items():
-                without()
-                with_()
-                pairs = [(timed(without), timed(with_)) for _ in range(options.pairs)]
-                base = statistics.median(one[0] for one, _ in pairs) / options.tokens
-                thread, process = (
-                    statistics.median(two[clock] / one[clock] - 1 for one, two in pairs)
-                    for clock in (0, 1)
-                )
-                print(
-                    f"{name:28} {base * 1e6:6.1f} us a token alone;"
-                    f" with us {thread:+.1%} on the agent's thread, {process:+.1%} in all"
-                )
-    finally:
-        sink.close()
-        server.terminate()
+    with (
+        provider(options.tokens, options.pace) as url,
+        tokenwire.open_sink("memory://bench") as sink,
+    ):
+        for framework, make in makers.items():
+            if options.only in (None, framework):
+                for name, (without, with_) in make(url, sink).items():
+                    compare(name, without, with_, pairs=options.pairs, tokens=options.tokens)
 
 
 if __name__ == "__main__":

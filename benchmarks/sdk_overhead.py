@@ -1,28 +1,27 @@
 """What a wrapped client costs per token, as a percentage of what the SDK costs alone.
 
-    python benchmarks/sdk_overhead.py [--pairs 40] [--events 1000]
+    python benchmarks/sdk_overhead.py [--pairs 60] [--events 300]     # as fast as the SDK can read
+    python benchmarks/sdk_overhead.py --pace 100 [--seconds 3] [--pairs 10]   # as a model sends
 
-Each stream is served from memory by a transport of httpx's own kind, so that only the SDK's work
-(and ours) is measured, not the network. Pairs of a bare and a wrapped run are interleaved, which
-one comes first alternates. CPU time is told apart: of the agent's own thread, which is what the
-agent waits for, and of the whole process, with the sink's I/O thread. Other programs only ever
-add to it, so the fastest runs of each kind are compared; the median of the pairs' ratios stands
-beside, to show how quiet the machine was.
+Without a pace, each stream is served from memory by a transport of httpx's own kind, so that only
+the SDK's work (and ours) is measured, not the network. With one, a server in another process sends
+so many tokens a second over loopback: each token then wakes the program, as a model's do.
+How the figures are made, and what they mean: overhead_common.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
+import contextlib
+import functools
 import importlib
 import json
-import statistics
-import time
 from typing import Any
 
 import anthropic
 import openai
+from overhead_common import compare, provider
 
 import tokenwire
 from tokenwire_adapters.anthropic import wrap as wrap_anthropic
@@ -152,42 +151,48 @@ def cases(events: int, sink: tokenwire.Sink) -> list[tuple[str, Any, Any]]:
     return found
 
 
-def cost(run: Any) -> tuple[float, float]:
-    """CPU seconds of the agent's thread, and of the process."""
-    gc.collect()
-    process, thread = time.process_time(), time.thread_time()
-    run()
-    return time.thread_time() - thread, time.process_time() - process
+def paced(
+    url: str, wrapped: bool, sink: tokenwire.Sink, closing: contextlib.ExitStack
+) -> list[tuple[str, Any]]:
+    """Names, and runs that read a reply of the server."""
+    options: dict[str, Any] = {"api_key": "x", "max_retries": 0}
+    chat: Any = closing.enter_context(openai.OpenAI(base_url=url, **options))
+    messages: Any = closing.enter_context(
+        anthropic.Anthropic(base_url=url.removesuffix("/v1"), **options)
+    )
+    if wrapped:
+        wrap_openai(chat, sink, channel="chat")
+        wrap_anthropic(messages, sink, channel="messages")
+    asked: Any = [{"role": "user", "content": "hi"}]
+
+    def read(create: Any, arguments: dict[str, Any]) -> None:
+        for _ in create(**{**arguments, "messages": asked}):
+            pass
+
+    return [
+        ("openai chat", functools.partial(read, chat.chat.completions.create, CHAT)),
+        ("anthropic messages", functools.partial(read, messages.messages.create, MESSAGES)),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--events", type=int, default=1000)
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--events", type=int, default=300, help="tokens of a run, without a pace")
+    parser.add_argument("--pace", type=float, help="tokens a second")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a run, with a pace")
     told = parser.parse_args()
-    versions = f"openai {openai.__version__}, anthropic {anthropic.__version__}"
-    print(f"{versions}; {told.pairs} pairs of {told.events} tokens; fastest of each")
-    with tokenwire.open_sink("memory://benchmark") as sink:
-        for name, bare, tapped in cases(told.events, sink):
-            bare(), tapped()  # once, to warm up
-            alone: list[tuple[float, float]] = []
-            heard: list[tuple[float, float]] = []
-            for pair in range(told.pairs):
-                if pair % 2:
-                    heard.append(cost(tapped))
-                    alone.append(cost(bare))
-                else:
-                    alone.append(cost(bare))
-                    heard.append(cost(tapped))
-            each = min(thread for thread, _ in alone) / told.events * 1e6
-            print(f"{name:26} SDK alone {each:5.1f} us a token", end="")
-            for place, what in enumerate(("agent's thread", "whole process")):
-                before = [pair[place] for pair in alone]
-                after = [pair[place] for pair in heard]
-                fastest = min(after) / min(before) - 1
-                middle = statistics.median(b / a - 1 for a, b in zip(before, after, strict=True))
-                print(f"; {what} {fastest:+6.1%} (median {middle:+.1%})", end="", flush=True)
-            print()
+    print(f"openai {openai.__version__}, anthropic {anthropic.__version__}")
+    with tokenwire.open_sink("memory://benchmark") as sink, contextlib.ExitStack() as closing:
+        if told.pace is None:
+            for name, bare, tapped in cases(told.events, sink):
+                compare(name, bare, tapped, pairs=told.pairs or 60, tokens=told.events)
+            return
+        tokens = max(1, round(told.pace * told.seconds))
+        url = closing.enter_context(provider(tokens, told.pace))
+        both = (paced(url, wrapped, sink, closing) for wrapped in (False, True))
+        for (name, bare), (_, tapped) in zip(*both, strict=True):
+            compare(name, bare, tapped, pairs=told.pairs or 10, tokens=tokens)
 
 
 if __name__ == "__main__":

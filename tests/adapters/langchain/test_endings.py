@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +14,7 @@ from langchain_core.runnables import RunnableLambda
 
 import tokenwire
 from tests.support import recordings
+from tests.support.endings import check_exit
 from tests.support.frameworks import await_until, wait_until
 from tests.support.replay import Gate, Replay, Reply
 
@@ -265,15 +262,8 @@ def test_a_sync_chain_closed_early_is_told_as_it_is(config: Any, responses: Resp
 @pytest.mark.parametrize("how", ["raise SystemExit", "sys.exit()", "pass"])
 def test_process_exit(how: str) -> None:
     program = f"""
-        import atexit, json, sys
-        def tell():  # runs after tokenwire's own exit, having been registered before it
-            (each,) = tokenwire.open_sink("memory://exit").history("c").items
-            print(json.dumps([each.state, each.text]))
-        atexit.register(tell)
-        import tokenwire
         from langchain_openai import ChatOpenAI
         from tokenwire_adapters.langchain import TokenwireCallbackHandler
-        sink = tokenwire.open_sink("memory://exit")
         handler = TokenwireCallbackHandler(sink, channel="c")
         model = ChatOpenAI(model="m", base_url=sys.argv[1], api_key="k")
         stream = model.stream("hi", config={{"callbacks": [handler]}})
@@ -283,14 +273,7 @@ def test_process_exit(how: str) -> None:
         {how}
     """
     with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), replay.base_url],
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-    assert done.returncode == 0, done.stderr.decode()
-    state, text = json.loads(done.stdout)
-    assert state in ("cancelled", "abandoned")
-    assert text
-    assert TEXT.expected.text.startswith(text)
+        response = check_exit(program, replay)
+    assert response.state in ("cancelled", "abandoned")
+    assert response.text
+    assert TEXT.expected.text.startswith(response.text)
