@@ -164,13 +164,11 @@ class AgentRoutes(Routes):
                 if active is not None:
                     await self.turns.cancel(channel, run=active.id, reason="another run came")
                 encoder = AgUiEncoder(run=run, enveloped=True, thread_id=told.thread_id)
-                watch = self.sink.watch(channel)
-                try:
-                    await core.within(watch.aopen())
+
+                async def begin() -> None:
                     self._begin(exchange, told, channel, run)
-                except BaseException:
-                    watch.close()
-                    raise
+
+                watch = await self._watch_from(channel, begin)
             await self._stream(exchange, channel, encoder, watch)
 
     def _begin(self, exchange: Exchange, told: RunAgentInput, channel: str, run: str) -> None:

@@ -212,6 +212,17 @@ class Routes:
             raise Problem("invalid", "the body must be an object")
         return cast("dict[str, Any]", body or {})
 
+    async def _watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> Watch:
+        """Watch a channel, and only then begin what is to be seen there."""
+        watch = self.sink.watch(channel)
+        try:
+            await self._core.within(watch.aopen())
+            await begin()
+        except BaseException:
+            watch.close()
+            raise
+        return watch
+
     async def _stream(
         self, exchange: Exchange, channel: str, encoder: Encoder, watch: Watch
     ) -> None:

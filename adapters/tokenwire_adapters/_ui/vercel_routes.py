@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -19,12 +19,18 @@ from tokenwire_adapters._ui.opening import open_run, recent_runs
 from tokenwire_adapters._ui.serving import Exchange, Handler, Routes
 from tokenwire_adapters._ui.vercel_encoder import VercelEncoder
 from tokenwire_adapters._ui.vercel_message import conversation
+from tokenwire_adapters._ui.vercel_request import (
+    asked_in,
+    is_answered,
+    messages_of,
+    metadata_of,
+    steps_of,
+    text_of,
+)
 
 __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
 
 Busy: TypeAlias = Literal["replace", "refuse"]
-_ROLES = frozenset({"system", "user", "assistant"})
-_KEPT = 32 * 1024  # bytes of the user's message that watchers and other tabs are shown
 
 
 class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +68,7 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
         """The text of the last message of the user."""
         for message in reversed(self.messages):
             if message["role"] == "user":
-                return _text_of(message)
+                return text_of(message)
         return ""
 
     @property
@@ -86,9 +92,9 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
         told: list[dict[str, Any]] = []
         for message in self.messages:
             if message["role"] == "assistant":
-                told += _assistant(message)
+                told += steps_of(message)
             else:
-                told.append({"role": message["role"], "content": _text_of(message)})
+                told.append({"role": message["role"], "content": text_of(message)})
         return told
 
 
@@ -171,21 +177,19 @@ class ChatRoutes(Routes):
         if not isinstance(chat_id, str):
             raise Problem("invalid", 'the body must have the chat\'s "id"')
         channel = await self._may(exchange, chat_id, "input")
-        messages = _messages(body)
+        messages = messages_of(body)
         self._core.inputs.require(exchange.caller.key, "messages")
         core = self._core
         with core.lines.admitted(exchange.caller):
             if await self._same_again(exchange, channel, messages, body):
                 return
             run = new_id("run-")
-            watch = self.sink.watch(channel)
-            try:
-                await core.within(watch.aopen())
+
+            async def begin() -> None:
                 await core.within(self._page_tools(channel, messages[-1]))
                 self._begin(exchange, chat_id, channel, run, messages, body)
-            except BaseException:
-                watch.close()
-                raise
+
+            watch = await self._watch_from(channel, begin)
             await self._stream(exchange, channel, self._encoder(run, enveloped=True), watch)
 
     def _begin(
@@ -215,11 +219,11 @@ class ChatRoutes(Routes):
                 principal=exchange.caller.principal,
             )
 
-        self.turns.begin(channel, run, _metadata(messages, body), turn)
+        self.turns.begin(channel, run, metadata_of(messages, body), turn)
 
     async def _page_tools(self, channel: str, message: dict[str, Any]) -> None:
         """Tell everybody what the page's own tools answered."""
-        answered = [part for part in message["parts"] if _answered(part)]
+        answered = [part for part in message["parts"] if is_answered(part)]
         if message["role"] != "assistant" or not answered:
             return
         name = message.get("id")
@@ -256,7 +260,7 @@ class ChatRoutes(Routes):
             return False
         envelope = active.envelope
         told = envelope.metadata if envelope is not None else {}
-        asked = _asked(messages, body)
+        asked = asked_in(messages, body)
         if asked is not None and told.get("asked") == asked:
             encoder = self._encoder(None)
             watch = await self._core.within(
@@ -291,112 +295,3 @@ class ChatRoutes(Routes):
         channel = await self._may(exchange, exchange.names[0], "history")
         runs = await self._core.within(recent_runs(self.sink, channel))
         await self._json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
-
-
-def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The page's messages. :raises Problem: where they are none."""
-    messages: Any = body.get("messages")
-    if messages is None and "message" in body:
-        messages = [body["message"]]
-    if not isinstance(messages, list) or not messages:
-        raise Problem("invalid", 'the body must have "messages"')
-    for message in cast("list[Any]", messages):
-        if (
-            not isinstance(message, dict)
-            or cast("dict[str, Any]", message).get("role") not in _ROLES
-            or not isinstance(cast("dict[str, Any]", message).get("parts"), list)
-            or not all(isinstance(part, dict) for part in cast("Any", message)["parts"])
-        ):
-            raise Problem("invalid", "each message must have a role and parts")
-    return cast("list[dict[str, Any]]", messages)
-
-
-def _asked(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None:
-    """What a request asks for, in so many words; None where it cannot be told from others."""
-    last = messages[-1].get("id")
-    if not isinstance(last, str) or messages[-1]["role"] != "user":
-        return None
-    return f"{body.get('trigger')}:{body.get('messageId')}:{last}"[:600]
-
-
-def _metadata(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
-    """What watchers are told of a turn: what was asked, and where in the conversation."""
-    asked: list[dict[str, Any]] = []
-    for message in reversed(messages):
-        if message["role"] == "assistant":
-            break
-        asked.insert(0, message)
-    # Where nothing is asked, the page goes on with an answer, having called a tool itself.
-    rest = messages[: -len(asked)] if asked else messages
-    metadata: dict[str, Any] = {"messages": [_kept(message) for message in asked]}
-    if rest and isinstance(rest[-1].get("id"), str):
-        metadata["after"] = rest[-1]["id"]
-    elif "messages" in body:
-        metadata["first"] = True
-    if not asked and isinstance(messages[-1].get("id"), str):
-        metadata["message_id"] = messages[-1]["id"]
-    same = _asked(messages, body)
-    return {**metadata, **({"asked": same} if same else {})}
-
-
-def _kept(message: dict[str, Any]) -> dict[str, Any]:
-    """A message, without what is too large to show everybody."""
-    if len(msgspec.json.encode(message)) <= _KEPT:
-        return message
-    text = _text_of(message)[: _KEPT // 4]
-    return {
-        "id": message.get("id"),
-        "role": message["role"],
-        "parts": [{"type": "text", "text": text}],
-    }
-
-
-def _text_of(message: dict[str, Any]) -> str:
-    return "".join(
-        part["text"]
-        for part in message["parts"]
-        if part.get("type") == "text" and isinstance(part.get("text"), str)
-    )
-
-
-def _assistant(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """An answer for a model: text and answered tool calls, a message for each step."""
-    steps: list[list[dict[str, Any]]] = [[]]
-    for part in message["parts"]:
-        if part.get("type") == "step-start":
-            steps.append([])
-        else:
-            steps[-1].append(part)
-    told: list[dict[str, Any]] = []
-    for parts in steps:
-        text = _text_of({"parts": parts})
-        calls = [part for part in parts if _answered(part)]
-        if calls:
-            told.append({"role": "assistant", "content": text or None})
-            told[-1]["tool_calls"] = [_call(part) for part in calls]
-            told += [_call_result(part) for part in calls]
-        elif text:
-            told.append({"role": "assistant", "content": text})
-    return told
-
-
-def _answered(part: dict[str, Any]) -> bool:
-    return part.get("state") in ("output-available", "output-error") and isinstance(
-        part.get("toolCallId"), str
-    )
-
-
-def _call(part: dict[str, Any]) -> dict[str, Any]:
-    name = part.get("toolName") or str(part.get("type", "")).removeprefix("tool-")
-    arguments = msgspec.json.encode(part.get("input", {})).decode()
-    return {
-        "id": part["toolCallId"],
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
-
-
-def _call_result(part: dict[str, Any]) -> dict[str, Any]:
-    output = part.get("errorText") if part["state"] == "output-error" else part.get("output")
-    content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
-    return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}
