@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ._process import ServerProcess
 from ._waiting import eventually, free_port
 from .server import RedisServer
 
+_FAILOVER_TIMEOUT = 5  # seconds
 _PERIODS = {"info-period": 500, "publish-period": 200, "ask-period": 200, "ping-period": 200}
 
 
@@ -120,7 +122,7 @@ class RedisSentinel:
         return [
             f"sentinel monitor {self.name} {master.host} {master.port} 2",
             f"sentinel down-after-milliseconds {self.name} {self._down_after_ms}",
-            f"sentinel failover-timeout {self.name} 5000",
+            f"sentinel failover-timeout {self.name} {_FAILOVER_TIMEOUT * 1000}",
             f"sentinel known-replica {self.name} {replica.host} {replica.port}",
             *(f"sentinel known-sentinel {self.name} 127.0.0.1 {o.port} {o.id}" for o in others),
         ]
@@ -160,14 +162,19 @@ class RedisSentinel:
             ``SENTINEL FAILOVER`` while it lives.
         """
         old, new = self.master, self.replica
+        again = 0.0
+
+        def moved() -> bool:
+            nonlocal again
+            ports = [self._address(sentinel) for sentinel in self._sentinels]
+            # One that takes longer than its timeout is given up; with a live master for good.
+            if not kill and ports[0] == old.port and time.monotonic() > again and self._order():
+                again = time.monotonic() + 2 * _FAILOVER_TIMEOUT
+            return all(port == new.port for port in ports)
+
         if kill:
             old.kill()
-        else:
-            eventually(self._order, "a sentinel to start a failover", pause=0.1)
-        eventually(
-            lambda: all(self._address(sentinel) == new.port for sentinel in self._sentinels),
-            "every sentinel to name the new master",
-        )
+        eventually(moved, "every sentinel to name the new master", pause=0.05)
         eventually(lambda: _role(new) == "master", "the new master's role")
         return new
 
