@@ -16,10 +16,10 @@ import msgspec
 from tokenwire._names import check_name
 from tokenwire.watch import Watch
 from tokenwire_adapters._gateway.auth import Caller
-from tokenwire_adapters._gateway.frames import SocketFramer
 from tokenwire_adapters._gateway.http import Message, Receive, Send
 from tokenwire_adapters._gateway.lines import Gone, Line, Reason, retry_hint
 from tokenwire_adapters._gateway.problems import Problem, problem_of
+from tokenwire_adapters._gateway.subscription import Subscription
 
 if TYPE_CHECKING:
     from tokenwire_adapters._gateway.core import Core
@@ -41,27 +41,6 @@ _LAST_WORDS = 2.0
 _FLOOD = 50  # refused messages in a row that end a socket
 
 
-class _Subscription:
-    """A channel that a socket watches."""
-
-    __slots__ = ("channel", "framer", "name", "response", "task", "watch")
-
-    def __init__(self, channel: str, name: str | None, response: str | None, watch: Watch) -> None:
-        self.channel = channel
-        self.name = name
-        self.response = response
-        self.watch = watch
-        self.framer = SocketFramer(channel, name)
-        self.task: asyncio.Task[None] | None = None
-
-    def about(self, op: str) -> dict[str, Any]:
-        """The head of a message about this subscription."""
-        head: dict[str, Any] = {"op": op, "channel": self.channel}
-        if self.name is not None:
-            head["sub"] = self.name
-        return head
-
-
 class Socket(Line):
     """One socket, accepted already.
 
@@ -72,7 +51,7 @@ class Socket(Line):
         super().__init__(caller, send, "ws")
         self._core = core
         self._channel = channel
-        self._subscriptions: dict[tuple[str, str | None], _Subscription | None] = {}
+        self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._heard_at = self.opened_at
         self._excess = 0
@@ -339,7 +318,7 @@ class Socket(Line):
             if watch is not None:
                 watch.close()
             raise
-        subscription = _Subscription(channel, name, start["response"], watch)
+        subscription = Subscription(channel, name, start["response"], watch)
         self._subscriptions[key] = subscription
         result = {k: v for k, v in subscription.about("").items() if k != "op"}
         await self._tell({"op": "reply", "id": request_id, "result": result})
@@ -364,9 +343,9 @@ class Socket(Line):
             subscription.task.cancel()
         return subscription.task
 
-    async def _pump(self, key: tuple[str, str | None], subscription: _Subscription) -> None:
+    async def _pump(self, key: tuple[str, str | None], subscription: Subscription) -> None:
         try:
-            await self._send_events(subscription)
+            await subscription.send_events(self._send_text)
         except Gone:
             return
         except Exception as error:
@@ -383,29 +362,7 @@ class Socket(Line):
             with suppress(Gone):
                 await self._tell(farewell)
 
-    async def _send_events(self, subscription: _Subscription) -> None:
-        watch, framer = subscription.watch, subscription.framer
-        told = False
-        while items := await watch.ahydrate():
-            told = not watch.hydrating
-            cursor = watch.position if told else None
-            for text in framer.whole(items, cursor, reset=told and watch.reset):
-                await self._send_text(text)
-            self._core.count(len(items), 0)
-        if not told:
-            for text in framer.whole((), watch.position, reset=watch.reset):
-                await self._send_text(text)
-        whole, conflated = False, 0
-        while items := await watch.abatch():
-            if whole or conflated != watch.conflated:
-                whole, conflated = watch.hydrating, watch.conflated
-                for text in framer.whole(items, None if whole else watch.cursor):
-                    await self._send_text(text)
-                self._core.count(len(items), 0)
-            else:
-                await self._send_text(framer.live(items), len(items))
-
-    async def _send_text(self, text: str, events: int = 0) -> None:
+    async def _send_text(self, text: str, events: int) -> None:
         self._core.count(events, len(text))
         await self.send({"type": "websocket.send", "text": text})
 
