@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._sdk import Channel, OnCancel, Options, Recognise, Sdk, own_stream
+from tokenwire_adapters._sdk import Channel, OnCancel, Options, Places, Recognise, Sdk
 from tokenwire_adapters._sdk._messages import MessagesTap
-from tokenwire_adapters._sdk._patch import Places
 from tokenwire_adapters._sdk._tap import Tap
 
 try:
@@ -91,14 +90,7 @@ def wrap(
     :raises ValueError: for arguments that cannot be.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    if isinstance(client_or_stream, _base_client.SyncAPIClient | _base_client.AsyncAPIClient):
-        _SDK.hear(client_or_stream, options)
-        return client_or_stream
-    stream = own_stream(client_or_stream)
-    if isinstance(stream, Stream | AsyncStream):
-        _SDK.hear_stream(stream, options)
-    elif not _SDK.hear_manager(stream, options):
-        raise TypeError(f"not a client or stream of anthropic: {type(client_or_stream).__name__}")
+    _SDK.wrap(client_or_stream, options, "anthropic")
     return client_or_stream
 
 

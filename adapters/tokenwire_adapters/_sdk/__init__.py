@@ -4,7 +4,8 @@ Nothing here imports an SDK: chunks and clients are known by their shape, so tha
 use, and every server that speaks a provider's API a little differently, can be read.
 """
 
-from tokenwire_adapters._sdk._patch import Recognise, Sdk, own_stream
+from tokenwire_adapters._sdk._patch import Sdk
+from tokenwire_adapters._sdk._places import Places, Recognise
 from tokenwire_adapters._sdk._seen import reader_of, seen
 from tokenwire_adapters._sdk._tap import Channel, Metadata, OnCancel, Options, Tap
 
@@ -13,10 +14,10 @@ __all__ = [
     "Metadata",
     "OnCancel",
     "Options",
+    "Places",
     "Recognise",
     "Sdk",
     "Tap",
-    "own_stream",
     "reader_of",
     "seen",
 ]

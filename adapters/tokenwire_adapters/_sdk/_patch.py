@@ -14,51 +14,21 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from tokenwire_adapters._sdk._claims import covering_claim
 from tokenwire_adapters._sdk._drive import adrive, drive
+from tokenwire_adapters._sdk._helpers import Later, aread, own_stream, read
+from tokenwire_adapters._sdk._places import Places, Recognise
 from tokenwire_adapters._sdk._tap import Options, Tap
 
-__all__ = ["Places", "Recognise", "Sdk", "own_stream"]
+__all__ = ["Sdk"]
 
 logger = logging.getLogger("tokenwire")
 
 _RAW = "X-Stainless-Raw-Response"
 _CLAIMED = Options()  # where to and what about: the claim says it
-
-
-@dataclass(frozen=True)
-class Recognise:
-    """How an SDK's requests and chunks are told apart.
-
-    :ivar request: the tap for a request, by its method and path; None for what carries no reply.
-    :ivar item: the tap for a stream, by its first item.
-    """
-
-    request: Callable[[str, str], type[Tap] | None]
-    item: Callable[[Any], type[Tap] | None]
-
-
-@dataclass(frozen=True)
-class Places:
-    """The classes of an SDK that are patched.
-
-    :ivar clients: those with ``request``: sync, async.
-    :ivar streams: those with ``__stream__`` and ``close``: sync, async.
-    :ivar closers: further classes with ``close``: the class, the attribute that holds the HTTP
-        response, and whether it is async.
-    :ivar helpers: what ``.stream()`` gives: classes with ``__stream__`` that read a stream.
-    :ivar parsers: classes of raw responses with ``parse``, and whether that is async.
-    """
-
-    clients: tuple[type, type]
-    streams: tuple[type, type]
-    closers: tuple[tuple[type, str, bool], ...] = ()
-    helpers: tuple[type, ...] = ()
-    parsers: tuple[tuple[type, bool], ...] = ()
 
 
 class Sdk:
@@ -95,6 +65,20 @@ class Sdk:
     def everyone(self) -> Options | None:
         """How every client is heard, if it is."""
         return self._everyone
+
+    def wrap(self, target: Any, options: Options, name: str) -> None:
+        """Hear a client, a stream, a helper or its manager.
+
+        :raises TypeError: when it is none of them.
+        """
+        if isinstance(target, self._places.clients):
+            self.hear(target, options)
+            return
+        stream = own_stream(target)
+        if isinstance(stream, self._places.streams):
+            self.hear_stream(stream, options)
+        elif not self.hear_manager(stream, options):
+            raise TypeError(f"not a client or stream of {name}: {type(target).__name__}")
 
     def hear(self, client: Any, options: Options) -> None:
         """Hear one client, and the copies that are made of it."""
@@ -142,7 +126,7 @@ class Sdk:
         if callable(request):
             setattr(manager, name, lambda: heard(request()))
         else:
-            setattr(manager, name, _Later(request, heard))
+            setattr(manager, name, Later(request, heard))
         return True
 
     def options_of(self, client: Any) -> Options | None:
@@ -355,26 +339,9 @@ class Sdk:
             if tap is not None and not tap.stopped:
                 tap.failed(error)
 
-        def read(helper: Any, inner: Any) -> Any:
-            try:
-                yield from inner
-            except Exception as error:
-                failed(helper, error)
-                raise
-
-        async def aread(helper: Any, inner: Any) -> Any:
-            try:
-                async for item in inner:
-                    yield item
-            except Exception as error:
-                failed(helper, error)
-                raise
-            finally:
-                await inner.aclose()
-
         def wrapped(helper: Any) -> Any:
             inner = original(helper)
-            return (read if hasattr(inner, "send") else aread)(helper, inner)
+            return (read if hasattr(inner, "send") else aread)(helper, inner, failed)
 
         return wrapped
 
@@ -462,26 +429,3 @@ def _loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:  # a thread without one, or another library's
         return None
-
-
-def own_stream(stream: Any) -> Any:
-    """The SDK's stream under the helper that ``.stream()`` gives; other things as they are."""
-    return getattr(stream, "_raw_stream", stream)
-
-
-class _Later:
-    """What an async manager awaits in the place of its own request."""
-
-    def __init__(self, request: Awaitable[Any], heard: Callable[[Any], Any]) -> None:
-        self._request = request
-        self._heard = heard
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        stream = yield from self._request.__await__()
-        return self._heard(stream)
-
-    def close(self) -> None:
-        """Do what is done to a coroutine that is not awaited after all."""
-        close = getattr(self._request, "close", None)
-        if close is not None:
-            close()
