@@ -17,7 +17,7 @@ from tokenwire.testing import Spectator
 
 pytestmark = pytest.mark.redis
 PATIENCE = 60.0
-QUICK = {"timeout": 2.0, "health": 2.0}
+QUICK = {"timeout": 2.0, "health": 2.0, "lease": 120.0}
 
 
 def _config(name, bad, good):
