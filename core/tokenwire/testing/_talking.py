@@ -132,9 +132,11 @@ class TalkingContract(ContractBase):
         watch = self.sink().watch(self.channel).open()
         with sink.respond(self.channel, response_id="r", run="run-1") as response:
             response.tool_call("weather", "call-1", "{}")
+        assert sink.flush(self.patience)  # else a result may overtake what has to be sent again
         sink.tool_result(
             self.channel, "call-1", {"degrees": 7}, response_id="r", run="run-1", name="weather"
         )
+        assert sink.flush(self.patience)
         sink.tool_result(self.channel, "call-1", "again", response_id="r")
         sink.tool_result(self.channel, "call-2", error="no such tool", response_id="r")
         assert sink.flush(self.patience)
