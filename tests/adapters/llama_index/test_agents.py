@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from llama_index.llms.openai import OpenAI
 
 import tokenwire
 from tests.support import recordings
-from tests.support.frameworks import await_until, wait_until
+from tests.support.frameworks import ended
 from tests.support.replay import Replay
 from tokenwire_adapters._llama_index import spans
 from tokenwire_adapters._provider import Provider, serve_in_thread
@@ -82,20 +83,24 @@ async def test_a_tool_that_fails(provider: Provider, responses: Responses) -> No
 
 
 @pytest.mark.usefixtures("handler")
-def test_chat_engine(provider: Provider, responses: Responses) -> None:
+def test_chat_engine(provider: Provider, sink: tokenwire.Sink, responses: Responses) -> None:
     engine = SimpleChatEngine.from_defaults(llm=llm(provider))
     told = "".join(engine.stream_chat("hi").response_gen)
-    (response,) = wait_until(lambda: [each for each in responses() if each.ended])
+    asyncio.run(ended(sink))
+    (response,) = responses()
     assert (response.state, response.text) == ("complete", told)
     assert (response.run or "").startswith("SimpleChatEngine.stream_chat-")
     assert engine.chat("again").response == responses()[1].text
 
 
 @pytest.mark.usefixtures("handler")
-async def test_async_chat_engine(provider: Provider, responses: Responses) -> None:
+async def test_async_chat_engine(
+    provider: Provider, sink: tokenwire.Sink, responses: Responses
+) -> None:
     engine = SimpleChatEngine.from_defaults(llm=llm(provider))
     told = [token async for token in (await engine.astream_chat("hi")).async_response_gen()]
-    (response,) = await await_until(lambda: [each for each in responses() if each.ended])
+    await ended(sink)
+    (response,) = responses()
     assert (response.state, response.text) == ("complete", "".join(told))
 
 
