@@ -53,6 +53,9 @@ class Wire:
                 try:
                     if self._connection is None:
                         self._connection = await self._connect()
+                    if self._closed:  # while we connected
+                        await self.renew()
+                        raise BackendUnavailable("the backend is closed")
                     return await self._once(self._connection, commands)
                 except (theirs.ConnectionError, OSError, asyncio.IncompleteReadError) as error:
                     if pause is None or isinstance(error, theirs.AuthenticationError):

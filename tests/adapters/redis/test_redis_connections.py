@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import warnings
@@ -62,6 +63,21 @@ async def test_connections_do_not_grow(shared_redis):
     (node,) = backend._servers.nodes
     await eventually_async(lambda: not node.live._leaving, "their names to be forgotten")
     await backend.close()
+
+
+async def test_closing_while_it_connects_leaves_no_connection(shared_redis):
+    for turns in range(12):  # so many steps of the loop after it began
+        backend = RedisBackend(shared_redis.url)
+        reading = asyncio.ensure_future(backend.history("c", limit=1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await backend.close()
+        with contextlib.suppress(BackendUnavailable):
+            await reading
+        await eventually_async(
+            lambda: not [c for c in shared_redis.cli("CLIENT LIST") if c["user"] == "default"],
+            "its connection to be closed",
+        )
 
 
 async def test_a_closed_subscription_hears_nothing(backend, shared_redis):
