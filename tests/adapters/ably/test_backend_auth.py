@@ -377,8 +377,8 @@ def test_fallback_hosts(first: str) -> None:
             "fallback_hosts": ["127.0.0.1"],
             "tls": False,
             "token": thread.server.token("agent"),
-            "connect_timeout": 1.0,
-            "timeout": 4.0,
+            "connect_timeout": 4.0,
+            "timeout": 5.0,
             "retry": 0.05,
         }
         with socket.socket() as silent:

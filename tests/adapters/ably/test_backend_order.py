@@ -32,6 +32,7 @@ def test_data_events_keep_their_place(settings: dict[str, Any]) -> None:
                     assert agent.flush(60)  # what waits to be sent is merged, across data events
                     agent.data("ai:chat", f"within {name}")
                     response.write("text")
+                assert response.wait(60).status == "delivered"  # an end waits for all before it
                 agent.data("ai:chat", f"after {name}")
                 expected += [f"before {name}", "start", f"within {name}", "end", f"after {name}"]
             events = read_until(watch, lambda e: isinstance(e, DataEvent) and e.name == "after r3")
