@@ -39,6 +39,7 @@ _PACE = 0.005  # seconds between publishes of text that keeps coming
 _FEW = 4  # items that a writing thread publishes itself; the I/O thread publishes more at once
 _GRACE = 0.015  # seconds more that the I/O thread leaves it to a thread that writes on
 _BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
+_BEHIND = 0.02  # seconds between looks at the response that an entry waits for
 _RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
 
 
@@ -273,7 +274,10 @@ class Outbox:
         self, item: Slot | Single, now: float, batch: list[tuple[Slot | Single, Entry]]
     ) -> None:
         if isinstance(item, Single):
-            batch.append((item, item.entry))
+            if item.behind is not None and item.behind in self._unsettled:
+                self._put_off(item, now + _BEHIND)
+            else:
+                batch.append((item, item.entry))
             return
         item.owner.absorb(item.draft)
         entry = self._next_entry(item, now)

@@ -86,10 +86,14 @@ class Slot:
 
 
 class Single:
-    """An entry without a response: a cancel, an input, a data event, a late tool result."""
+    """An entry without a response: a cancel, an input, a data event, a late tool result.
 
-    def __init__(self, entry: Entry) -> None:
+    :ivar behind: a response that has ended here, and that is to be with the backend first.
+    """
+
+    def __init__(self, entry: Entry, behind: Slot | None = None) -> None:
         self.entry = entry
+        self.behind = behind
         self.future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
         self.attempts = 0
         self.dirty = True

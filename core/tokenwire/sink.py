@@ -191,7 +191,14 @@ class Sink:
             error=None if error is None else redact(str(error)),
             ts=now_ms(),
         )
-        self._send(channel, event, key=f"tool-result:{response_id}:{event.call_id}")
+        # One of a response of this sink must not overtake what is still on its way: it goes along
+        # with a response that streams, and behind one that has ended.
+        writer = self._open.get((channel, response_id)) if response_id is not None else None
+        if writer is not None and writer.take_result(event):
+            self.flush_inline()
+            return
+        key = f"tool-result:{response_id}:{event.call_id}"
+        self._send(channel, event, key=key, behind=None if writer is None else writer.slot)
 
     def data(
         self,
@@ -214,7 +221,14 @@ class Sink:
         )
         self._send(channel, event, key=key)
 
-    def _send(self, channel: str, event: ToolResultEvent | DataEvent, *, key: str) -> None:
+    def _send(
+        self,
+        channel: str,
+        event: ToolResultEvent | DataEvent,
+        *,
+        key: str,
+        behind: Slot | None = None,
+    ) -> None:
         """Hand an event of its own to the outbox; never raises but in strict mode."""
         try:
             entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
@@ -223,7 +237,7 @@ class Sink:
         except TokenwireError as error:
             self.problem(error)
             return
-        self.mark(Single(entry), True)
+        self.mark(Single(entry, behind), True)
         self.flush_inline()
 
     # -- watching

@@ -175,6 +175,11 @@ class ResponseWriter:
         )
         return self._put(event, None)
 
+    def take_result(self, event: ToolResultEvent) -> bool:
+        """Take a tool's answer that was told to the sink; False once the response has ended."""
+        with self._lock:  # an end comes before or after, not between
+            return self._state == "streaming" and self._put(event, None)
+
     def data(self, name: str, data: Any) -> bool:
         """Add a data part."""
         self.part("data", name=name, data=data)

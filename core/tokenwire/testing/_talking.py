@@ -132,7 +132,6 @@ class TalkingContract(ContractBase):
         watch = self.sink().watch(self.channel).open()
         with sink.respond(self.channel, response_id="r", run="run-1") as response:
             response.tool_call("weather", "call-1", "{}")
-        assert sink.flush(self.patience)  # else a result may overtake what has to be sent again
         sink.tool_result(
             self.channel, "call-1", {"degrees": 7}, response_id="r", run="run-1", name="weather"
         )
@@ -149,6 +148,18 @@ class TalkingContract(ContractBase):
         kept = self.sink().history(self.channel).items[0]
         told = [(result.call_id, result.output, result.error) for result in kept.tool_results]
         assert told == [("call-1", {"degrees": 7}, None), ("call-2", None, "no such tool")]
+
+    def test_tool_results_of_a_response_that_streams(self) -> None:
+        """The sink may be told of them, too."""
+        sink = self.sink()
+        with sink.respond(self.channel, response_id="r", run="run-1") as response:
+            response.tool_call("weather", "call-1", "{}")
+            sink.tool_result(self.channel, "call-1", 7, response_id="r", name="weather")
+            response.write("It is 7 degrees.")
+        assert sink.flush(self.patience)
+        kept = self.sink().history(self.channel).items[0]
+        assert [(told.call_id, told.output) for told in kept.tool_results] == [("call-1", 7)]
+        assert kept.text == "It is 7 degrees."
 
     def test_data_events_travel_in_the_log(self) -> None:
         sink = self.sink()
