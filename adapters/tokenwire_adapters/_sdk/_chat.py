@@ -85,6 +85,7 @@ class ChatTap(Tap):
                         _blocks(one, text)
                 else:
                     self._rest(one, delta)
+                    _speech(one, getattr(delta, "audio", None))
                 extra = delta.model_extra
                 if extra:
                     self._extra(one, extra)
@@ -111,8 +112,8 @@ class ChatTap(Tap):
             self._extra(one, cast("Any", getattr(message, "model_extra", None) or {}))
             if message.content:
                 _blocks(one, message.content)
-            elif getattr(message, "audio", None) is not None:
-                self._extra(one, {"audio": dumped(message.audio)})
+            else:
+                _speech(one, getattr(message, "audio", None))
             self._rest(one, message)
             _sources(one, getattr(message, "annotations", None))
             one.finish = choice.finish_reason
@@ -163,17 +164,22 @@ class ChatTap(Tap):
             call.grow(one.writer, legacy.arguments)
 
     def _extra(self, one: _Choice, extra: Mapping[str, Any]) -> None:
-        """Read what the SDK's class has no field for: reasoning, under either name, and more."""
+        """Read what the SDK's class has no field for: reasoning, under either name, and sources."""
         reasoning = extra.get("reasoning_content") or extra.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             one.write(reasoning, kind="reasoning")
         if "annotations" in extra:
             _sources(one, extra["annotations"])
-        audio = extra.get("audio")
-        if isinstance(audio, Mapping):  # what is said is the text; the sound is not published
-            spoken = cast("Mapping[str, Any]", audio).get("transcript")
-            if isinstance(spoken, str) and spoken:
-                one.write(spoken)
+
+
+def _speech(one: _Choice, audio: Any) -> None:
+    """Write what is said; the sound is not published. Older SDKs have no class for it in chunks."""
+    if isinstance(audio, Mapping):
+        spoken = cast("Mapping[str, Any]", audio).get("transcript")
+    else:
+        spoken = getattr(audio, "transcript", None)
+    if isinstance(spoken, str) and spoken:
+        one.write(spoken)
 
 
 def _blocks(one: _Choice, content: Any) -> None:
