@@ -151,8 +151,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         changed after it and is still there, not a continuation.
     :ivar next: the rest of a replay that was too long for one piece; None when this is all of it.
         Only all the pieces, replayed one after the other, bring a reader to the `cursor` of the
-        last one. Only snapshots of what changed come in pieces; a replay of what is live, of one
-        response, or of events after a retained cursor comes whole.
+        last one; one of them may be empty. Only snapshots of what changed come in pieces; a replay
+        of what is live, of one response, or of events after a retained cursor comes whole.
     """
 
     events: tuple[Event, ...]

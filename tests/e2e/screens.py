@@ -90,8 +90,10 @@ class Screen:
         return self._source.text
 
     def ask(self, question: str) -> None:
+        """Ask, and wait until the last answer is the one to that."""
         self.page.get_by_label("Your question").fill(question)
         self.page.get_by_role("button", name="Send").click()
+        expect(self.pane.locator(".question").last).to_have_text(question, timeout=TIMEOUT)
 
     def look(self) -> None:
         """Show the answer's source, and watch every change of it."""

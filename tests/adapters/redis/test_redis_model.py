@@ -202,9 +202,11 @@ class Pair:
 async def _whole(backend, channel, name, start):
     """A replay, its pages put together; with the last one's cursor, and the first one's `reset`."""
     pages = [await backend.replay(channel, ReplayFrom(response_id=name, **start))]
-    while pages[-1].next is not None:
-        assert pages[-1].events
-        pages.append(await backend.replay(channel, pages[-1].next))
+    asked = set()
+    while (following := pages[-1].next) is not None:
+        assert following not in asked  # each piece goes further; what it has may be elsewhere, too
+        asked.add(following)
+        pages.append(await backend.replay(channel, following))
     events = tuple(event for page in pages for event in page.events)
     return Replay(events=events, cursor=pages[-1].cursor, reset=pages[0].reset)
 
