@@ -223,9 +223,7 @@ class Sdk:
         """
         if item is not None:
             return self._recognise.item(item), {"model": getattr(item, "model", None)}
-        request: Any = getattr(
-            response, "_request", None
-        )  # the property raises where there is none
+        request: Any = getattr(response, "_request", None)  # the property raises without one
         if request is None:
             return None, None
         body: Any = json.loads(request.content) if request.method == "POST" else None
