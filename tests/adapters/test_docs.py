@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
+
+from tests.support.pages import code_blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
@@ -19,11 +20,6 @@ for name in ("openai", "anthropic", "redis", "ably", "langchain_core", "starlett
 pytest.importorskip("llama_index.core")
 
 
-def python_of(text: str) -> list[str]:
-    blocks = re.findall(r"^( *)```(?:python|py)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(code) for _, code in blocks]
-
-
 def anchor(heading: str) -> str:
     """As GitHub makes them."""
     kept = re.sub(r"[^\w\- ]", "", re.sub(r"`", "", heading.lower()))
@@ -32,7 +28,7 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_python(page: Path) -> None:
-    for code in python_of(page.read_text("utf-8")):
+    for code in code_blocks(page.read_text("utf-8"), "python", "py"):
         flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         tree = compile(code, str(page), "exec", flags)
         for node in ast.walk(tree):

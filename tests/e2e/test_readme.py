@@ -34,6 +34,7 @@ import tokenwire
 from tests.adapters.gateway.support import serving
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
+from tests.support.pages import code_blocks
 from tokenwire.testing import read_until
 from tokenwire_adapters._provider import Provider, serve_in_thread
 
@@ -57,11 +58,7 @@ pytestmark = pytest.mark.redis
 
 def block(language: str, *, containing: str) -> str:
     """The one code block of that language that contains the text."""
-    found = [
-        code
-        for code in re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-        if containing in code
-    ]
+    found = [code for code in code_blocks(README, language) if containing in code]
     assert len(found) == 1, f"{len(found)} blocks contain {containing!r}"
     return found[0]
 

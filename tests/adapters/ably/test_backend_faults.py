@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import warnings
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from tests.ably_server.settings import Settings
 from tests.ably_server.thread import ServerThread
 from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
+from tests.support.forking import forked
 from tokenwire import Sink, Transcript
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
@@ -211,21 +210,16 @@ def test_after_a_fork() -> None:
         response = agent.respond("ai:chat", response_id="parent")
         response.write("before ")
         assert agent.flush(60)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # there are threads, as there will be
-            pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                with agent.respond("ai:chat", response_id="child") as mine:
-                    mine.write("from the child")
-                status = 0 if mine.wait(60).status == "delivered" else 2
-                if agent.history("ai:chat").items[0].text != "from the child":
-                    status = 3
-            finally:
-                os._exit(status)
+
+        def child() -> int:
+            with agent.respond("ai:chat", response_id="child") as mine:
+                mine.write("from the child")
+            if mine.wait(60).status != "delivered":
+                return 2
+            return 0 if agent.history("ai:chat").items[0].text == "from the child" else 3
+
         # The server runs in the parent: it goes on while the child is waited for.
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert forked(child) == 0
         connects = thread.server.stats["connects"]
         response.write("and after")
         response.finish()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
-import warnings
 
 import pytest
 import redis.asyncio
@@ -21,6 +19,7 @@ from tests.adapters.redis.support import (
     publish,
 )
 from tests.redis_support import RedisServer, eventually, eventually_async
+from tests.support.forking import forked
 from tokenwire import open_sink
 from tokenwire.backend import Entry, Lease, ReplayFrom
 from tokenwire.errors import (
@@ -123,18 +122,13 @@ def test_after_a_fork(shared_redis):
         response = sink.respond("c", response_id="parent")
         response.write("before ")
         assert sink.flush(PATIENCE)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # there are threads, as there will be
-            pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                with sink.respond("c", response_id="child") as mine:
-                    mine.write("from the child")
-                status = 0 if mine.wait(PATIENCE).status == "delivered" else 2
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        def child():
+            with sink.respond("c", response_id="child") as mine:
+                mine.write("from the child")
+            return 0 if mine.wait(PATIENCE).status == "delivered" else 2
+
+        assert forked(child) == 0
         response.write("and after")
         response.finish()
         assert response.wait(PATIENCE).status == "delivered"
