@@ -96,15 +96,21 @@ async def test_while_tokens_come(
     check(responses())
 
 
-@tapped
-def test_while_the_consumer_is_elsewhere(
-    sink: tokenwire.Sink, replay: Replay, responses: Responses
-) -> None:
+def cancelled_midway(sink: tokenwire.Sink, replay: Replay, responses: Responses) -> Any:
+    """A sync stream of which some was read before a watcher cancelled it."""
     stream = models.model("chat", replay).stream_chat(models.HI)
     for response in stream:
         if response.delta:
             break
     assert sink.cancel("c", responses()[0].id, reason="enough").state == "cancelled"
+    return stream
+
+
+@tapped
+def test_while_the_consumer_is_elsewhere(
+    sink: tokenwire.Sink, replay: Replay, responses: Responses
+) -> None:
+    stream = cancelled_midway(sink, replay, responses)
     exchange = replay.wait_closed_early()
     assert exchange.events_sent <= SOME
     with pytest.raises(tokenwire.ResponseCancelled, match="enough"):
@@ -169,11 +175,7 @@ async def test_an_agent(sink: tokenwire.Sink, replay: Replay, responses: Respons
 def test_without_the_tap_the_model_goes_on_unseen(
     sink: tokenwire.Sink, replay: Replay, gate: Gate, responses: Responses
 ) -> None:
-    stream = models.model("chat", replay).stream_chat(models.HI)
-    for response in stream:
-        if response.delta:
-            break
-    assert sink.cancel("c", responses()[0].id, reason="enough").state == "cancelled"
+    stream = cancelled_midway(sink, replay, responses)
     gate.open()
     assert list(stream)[-1].message.content == TEXT.expected.text
     check(responses())
