@@ -77,25 +77,27 @@ class ChatTap(Tap):
             one = self._choices.get(index) or self._choice(index)
             delta = choice.delta
             if delta is not None:
+                extra = delta.model_extra
+                if extra:
+                    self._extra(one, extra)
                 text = delta.content
                 if text:
                     if type(text) is str:
                         one.write(text)
                     else:
                         _blocks(one, text)
+                    if delta.tool_calls:  # with the text, as some servers send them
+                        self._rest(one, delta)
                 else:
                     self._rest(one, delta)
                     _speech(one, getattr(delta, "audio", None))
-                extra = delta.model_extra
-                if extra:
-                    self._extra(one, extra)
-            if choice.finish_reason is not None:
-                self._finish(one, choice.finish_reason)
-        self._count(item)
+            if choice.finish_reason:  # some servers send an empty one with each chunk
+                self._finish(one, choice.finish_reason, item)
         extra = item.model_extra
         if extra and "citations" in extra:  # Perplexity's way: the whole list, with each chunk
             for one in self._choices.values():
                 _sources(one, extra["citations"])
+        self._count(item)
 
     def _count(self, item: Any) -> None:
         """Take the usage, which comes last, in a chunk without choices."""
@@ -131,22 +133,24 @@ class ChatTap(Tap):
         one = self._choices.get(index)
         return one.finish if one is not None else None
 
-    def _choice(self, index: int) -> _Choice:
-        made = _Choice(self.writer(index))
-        self._choices[index] = made
-        return made
+    def _choice(self, index: int | None) -> _Choice:
+        place = index or 0  # a server with one choice may give it no index
+        found = self._choices.get(place)
+        if found is None:
+            found = self._choices[place] = _Choice(self.writer(place))
+        return found
 
     def _all_finished(self) -> bool:
         return len(self._choices) >= self._wanted and all(
             one.finish is not None for one in self._choices.values()
         )
 
-    def _finish(self, one: _Choice, reason: str) -> None:
+    def _finish(self, one: _Choice, reason: str, item: Any) -> None:
         one.finish = reason
         for call in one.parts:  # one that never got a name
             call.begin(one.writer)
         if self._all_finished():
-            self.settle_soon()
+            self.settle_soon(item)
 
     def _rest(self, one: _Choice, delta: Any) -> None:
         """Read what a delta (or a message) has beside its text."""
@@ -206,19 +210,27 @@ def _tool_call(one: _Choice, place: int, told: Any) -> None:
     index = getattr(told, "index", None)
     key: Any = place if index is None else index
     call = one.calls.get(key)
-    # Some servers give every call the index 0: another id and a name begin another call.
+    # Some servers give every call the index 0: another id and a name begin another call, and so
+    # does a name where the call before it came whole and neither has an id.
     called = told.function if getattr(told, "function", None) is not None else None
     custom = getattr(told, "custom", None) if called is None else None
     if isinstance(custom, Mapping):  # in chunks the SDK has no class for it
         custom = SimpleNamespace(**cast("dict[str, Any]", custom))
     name = getattr(called, "name", None) or getattr(custom, "name", None)
-    if call is None or (told.id and call.call_id and told.id != call.call_id and name):
+    if call is None or (name and _is_another(call, told.id)):
         call = one.calls[key] = _Call()
         one.parts.append(call)
     call.call_id = call.call_id or told.id
     call.name = call.name or name
     arguments = getattr(called, "arguments", None) or getattr(custom, "input", None)
     call.grow(one.writer, arguments)
+
+
+def _is_another(call: _Call, call_id: str | None) -> bool:
+    """Say whether what begins with a name is not the call that has its index."""
+    if call_id and call.call_id:
+        return call_id != call.call_id
+    return not call_id and not call.call_id and bool(call.name and call.arguments)
 
 
 def _sources(one: _Choice, told: Any) -> None:

@@ -32,8 +32,8 @@ class CompletionTap(ChatTap):
             one = self._choices.get(choice.index) or self._choice(choice.index)
             if choice.text:
                 one.write(choice.text)
-            if choice.finish_reason is not None:
-                self._finish(one, choice.finish_reason)
+            if choice.finish_reason:
+                self._finish(one, choice.finish_reason, item)
         self._count(item)
 
     def take(self, result: Any) -> None:

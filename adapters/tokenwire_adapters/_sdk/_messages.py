@@ -152,7 +152,7 @@ class MessagesTap(Tap):
         told = {key: value for key, value in usage.items() if value is not None or key not in began}
         self._usage = {**began, **told}
         if self._reason is not None:
-            self.settle_soon()
+            self.settle_soon(event)
 
 
 def _readable(value: Any) -> Any:

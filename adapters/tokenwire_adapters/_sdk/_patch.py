@@ -8,6 +8,7 @@ into a table for each request, and nothing for each token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import json
@@ -41,6 +42,9 @@ class Sdk:
         self._claims = False
         self._clients: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
         self._taps: weakref.WeakKeyDictionary[Any, Tap] = weakref.WeakKeyDictionary()
+        self._readers: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._patches: list[tuple[type, str, Any, Any]] = []
         self._lock = threading.RLock()
 
@@ -106,7 +110,8 @@ class Sdk:
             return
         find = functools.partial(self._find, response, options)
         inner = stream._iterator
-        stream._iterator = drive(inner, find) if self._is_sync(stream) else adrive(inner, find)
+        made = drive(inner, find) if self._is_sync(stream) else adrive(inner, find)
+        stream._iterator = self._reader(response, made)
 
     def hear_manager(self, manager: Any, options: Options) -> bool:
         """Hear the stream that a ``.stream()`` helper's manager is about to request.
@@ -210,11 +215,18 @@ class Sdk:
                 return None
             tap.driven = True
             tap.loop = _loop()
+            tap.reader = self._readers.get(response)
         except Exception:
             logger.warning("tokenwire: cannot read a stream", exc_info=True)
             return None
         tap.begin()
         return tap
+
+    def _reader(self, response: Any, generator: Any) -> Any:
+        """Remember which generator reads a response, so that one can see whether it waits."""
+        with contextlib.suppress(TypeError):  # a stand-in that cannot be looked up
+            self._readers[response] = weakref.ref(generator)
+        return generator
 
     def _made_for(self, response: Any, item: Any) -> tuple[type[Tap] | None, dict[str, Any] | None]:
         """Tell the API of a stream whose request was not seen: by its request, or its first item.
@@ -315,7 +327,8 @@ class Sdk:
             if options is None and self._tap_of(stream.response) is None:
                 return original(stream)
             inner = original(self._unbound(stream))
-            return drive(inner, functools.partial(self._find, stream.response, options))
+            find = functools.partial(self._find, stream.response, options)
+            return self._reader(stream.response, drive(inner, find))
 
         return wrapped
 
@@ -325,7 +338,8 @@ class Sdk:
             if options is None and self._tap_of(stream.response) is None:
                 return original(stream)
             inner = original(self._unbound(stream))
-            return adrive(inner, functools.partial(self._find, stream.response, options))
+            find = functools.partial(self._find, stream.response, options)
+            return self._reader(stream.response, adrive(inner, find))
 
         return wrapped
 

@@ -64,6 +64,7 @@ class Tap:
     :ivar driven: a generator reads its stream.
     :ivar last: the chunk that was read last, while the stream is open.
     :ivar loop: the asyncio loop that reads it.
+    :ivar reader: the generator that reads it, weakly.
     """
 
     provider: ClassVar[str] = ""
@@ -76,6 +77,7 @@ class Tap:
         self.ended = False
         self.driven = False
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.reader: weakref.ref[Any] | None = None
         self.writers: dict[int, ResponseWriter] = {}
         self._claim: Claim | None = None
         self._sink: Sink | None = None
@@ -211,15 +213,16 @@ class Tap:
         TABLE.note(item, self._noted, self)
         self._noted = item
 
-    def settle_soon(self) -> None:
-        """End a finished reply soon, should its consumer not read on to the stream's end."""
+    def settle_soon(self, last: object) -> None:
+        """End a finished reply soon, should its consumer not read on after its `last` chunk."""
         if self._sink is not None:
-            after(self._sink, _SETTLE, functools.partial(_settle, weakref.ref(self), None))
+            after(self._sink, _SETTLE, functools.partial(_settle, weakref.ref(self), last, True))
 
     def left(self) -> None:
         """End the reply soon, unless its consumer, who left the loop, reads on."""
         if self._sink is not None and not self.ended:
-            after(self._sink, _SETTLE, functools.partial(_settle, weakref.ref(self), self.last))
+            step = functools.partial(_settle, weakref.ref(self), self.last, False)
+            after(self._sink, _SETTLE, step)
 
     # -- ending
 
@@ -301,11 +304,20 @@ class Tap:
         return "", None
 
 
-def _settle(ref: weakref.ref[Tap], last: Any) -> None:
-    """Close a tap; given its last chunk, only if that is still the last."""
+def _settle(ref: weakref.ref[Tap], last: Any, again: bool) -> None:
+    """Close a tap whose last chunk is still `last`, and whose consumer does not wait for another.
+
+    With `again`, look later if it is not so.
+    """
     tap = ref()
-    if tap is not None and (last is None or tap.last is last):
+    if tap is None or tap.ended:
+        return
+    reader: Any = tap.reader() if tap.reader is not None else None
+    waits = getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False)
+    if not waits and (tap.last is last or tap.last is None):
         tap.closed()
+    elif again:
+        tap.settle_soon(tap.last)
 
 
 def dumped(value: Any) -> Any:

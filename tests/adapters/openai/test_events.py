@@ -1,6 +1,8 @@
 """Each event of OpenAI's APIs that no recording has, made from their reference, through the SDK."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -8,10 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from tests.adapters.openai.clients import aclient, client
-from tests.support.replay import Replay, Reply
+from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
 from tests.support.sse import body, parts
 from tokenwire import Response, Sink
+from tokenwire_adapters._sdk import _tap
 from tokenwire_adapters.openai import wrap
 
 CHAT: dict[str, Any] = {"model": "m", "messages": []}
@@ -84,6 +87,87 @@ def test_finish_reasons_and_chunks_without_choices(finish: str, sink: Sink) -> N
         sink, filtered, chunk({"content": "Hi"}), chunk({}, finish), chunk(None, usage=USAGE)
     )
     assert (got.text, got.finish_reason, got.usage) == ("Hi", finish, USAGE)
+
+
+def function(index: int | None, name: str | None, arguments: str, call_id: str | None) -> Any:
+    return {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}
+
+
+def test_text_reasoning_and_calls_in_one_chunk(sink: Sink) -> None:
+    """As Gemini's server and vLLM's send them."""
+    calls = [function(0, "f", "{}", "t0"), function(1, "g", '{"a"', "t1")]
+    got = chat(
+        sink,
+        chunk({"content": "Hi", "reasoning_content": "Hm", "tool_calls": calls}),
+        chunk({"content": "!", "tool_calls": [function(1, None, ": 1}", None)]}, "tool_calls"),
+    )
+    assert parts(got) == [
+        ("reasoning", "Hm"),
+        ("text", "Hi"),
+        ("tool_call", "{}", "f", "t0"),
+        ("tool_call", '{"a": 1}', "g", "t1"),
+        ("text", "!"),
+    ]
+
+
+@pytest.mark.parametrize("call_id", [None, ""])
+@pytest.mark.parametrize("index", [None, 0])
+def test_whole_calls_that_are_not_told_apart(
+    call_id: str | None, index: int | None, sink: Sink
+) -> None:
+    got = chat(
+        sink,
+        chunk({"tool_calls": [function(index, "f", '{"a": 1}', call_id)]}),
+        chunk({"tool_calls": [function(index, "f", '{"a": 2}', call_id)]}),
+        chunk({}, "tool_calls"),
+    )
+    assert [(call.name, call.arguments) for call in got.tool_calls] == [
+        ("f", '{"a": 1}'),
+        ("f", '{"a": 2}'),
+    ]
+
+
+def test_choices_without_an_index(sink: Sink) -> None:
+    bare = [chunk({"content": "Hi"}), chunk({"content": "!"}), chunk({}, "stop")]
+    for each in bare:
+        del each["choices"][0]["index"]
+    got = chat(sink, *bare, chunk(None, usage=USAGE))
+    assert (got.text, got.finish_reason, got.usage) == ("Hi!", "stop", USAGE)
+    assert len(responses(sink, "c")) == 1
+
+
+def test_sources_in_the_last_chunk_of_all(sink: Sink) -> None:
+    last = chunk(None, usage=USAGE, citations=["https://x.test/"])  # xAI's way
+    got = chat(sink, chunk({"content": "Hi"}), chunk({}, "stop"), last)
+    assert [part.data["url"] for part in got.parts if part.kind == "source"] == ["https://x.test/"]
+
+
+@pytest.mark.parametrize("finish", ["", "stop"])
+async def test_a_reply_that_goes_on_long_after_a_finish_reason(
+    finish: str, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers send an empty one, or the same one, with each chunk, or wait before usage."""
+    due: list[Callable[[], object]] = []
+    monkeypatch.setattr(_tap, "after", lambda sink, seconds, step: due.append(step))
+    first, second = (chunk({"content": text}, finish) for text in ("Hi", ","))
+    last = chunk(None, usage=USAGE)
+    gate = Gate()
+    served = body(first, second, chunk({"content": " you"}, "stop"), last, done=True)
+    async with Replay(Reply(served, gate=gate)) as replay, aclient(replay) as on:
+        wrap(on, sink, channel="c")
+        gate.release(1)
+        stream = await on.chat.completions.create(**CHAT, stream=True)
+        await anext(stream)
+        for _ in range(3):
+            waiting = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            for _ in range(len(due)):  # by now the seconds are over
+                due.pop(0)()
+            gate.release(1)
+            await waiting
+    (got,) = responses(sink, "c")
+    assert (got.text, got.state, got.finish_reason) == ("Hi, you", "complete", "stop")
+    assert got.usage == USAGE
 
 
 # -- text completions
