@@ -27,6 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="tokenwire run",
+        allow_abbrev=False,
         description="Run a Python program and publish every token its models stream.",
         usage="tokenwire run [--to URL] [--channel NAME] [--children] -- COMMAND [ARGUMENT ...]",
     )

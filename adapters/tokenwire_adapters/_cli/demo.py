@@ -16,6 +16,7 @@ _PROMPT = "Tell me a brief story about a lighthouse."
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire demo",
+        allow_abbrev=False,
         description="Open a page where an ordinary agent's tokens arrive live: open a second tab,"
         " reload in the middle, press stop. Needs no key and no network.",
     )

@@ -35,6 +35,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire doctor",
+        allow_abbrev=False,
         description="Check this installation and a backend, and say what to do.",
     )
     parser.add_argument(

@@ -24,6 +24,7 @@ __all__ = ["main"]
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire serve",
+        allow_abbrev=False,
         description="Run the gateway alone: the channels of a backend over HTTP and WebSocket.",
     )
     parser.add_argument(

@@ -19,6 +19,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire token",
+        allow_abbrev=False,
         description="Make a signed token for a gateway's client, and print it.",
         epilog="Example: tokenwire token --subject u1 --allow 'chat-u1-*=subscribe,history,cancel'",
     )

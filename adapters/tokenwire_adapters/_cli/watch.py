@@ -22,6 +22,7 @@ __all__ = ["main"]
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire watch",
+        allow_abbrev=False,
         description="Print the tokens of a channel as they come.",
         usage="tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]",
     )

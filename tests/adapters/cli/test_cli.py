@@ -44,6 +44,7 @@ _NAMES = ("demo", "watch", "serve", "run", "doctor", "token")
         (("nonsense",), "invalid choice"),
         (("watch", "c"), "memory:// lives inside"),
         (("watch", "redis://localhost"), "name the channel"),
+        (("watch", "--to", "redis://localhost", "c"), "unrecognized arguments: --to"),
         (("watch", "a", "b", "c"), "at most"),
         (("watch", "redis://localhost", "c", "--rewind", "soon"), "rewind must be"),
         (("watch", "nothing://here", "c"), "known are"),
