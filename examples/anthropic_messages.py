@@ -1,7 +1,9 @@
 """An agent on Anthropic's Messages API, wrapped in one line; its history is read afterwards.
 
-Run it with ``python examples/anthropic_messages.py``. With ``ANTHROPIC_API_KEY`` set it talks to
-Anthropic; without, to a provider that it starts itself.
+    pip install "tokenwire[anthropic]"
+    python examples/anthropic_messages.py
+
+With $ANTHROPIC_API_KEY set it talks to Anthropic; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def agent(client: Anthropic) -> None:
     """An ordinary agent. It knows nothing of tokenwire."""
     with client.messages.stream(
         model=os.environ.get("ANTHROPIC_MODEL", "claude-sonnet-4-6"),
-        max_tokens=400,
+        max_tokens=1000,
         messages=[{"role": "user", "content": QUESTION}],
     ) as stream:
         for text in stream.text_stream:

@@ -1,7 +1,9 @@
 """A LangChain chain with one callback; its history is read afterwards.
 
-Run it with ``python examples/langchain_chat.py``. With ``OPENAI_API_KEY`` set it talks to OpenAI;
-without, to a provider that it starts itself.
+    pip install "tokenwire[langchain]" langchain-openai
+    python examples/langchain_chat.py
+
+With $OPENAI_API_KEY set it talks to OpenAI; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def agent(model: ChatOpenAI, config: RunnableConfig) -> None:
 
 def main() -> None:
     with provider() as options, tokenwire.open_sink("memory://") as sink:
-        model = ChatOpenAI(model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), **options)
+        name = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
+        model = ChatOpenAI(model=name, stream_usage=True, **options)
         agent(model, {"callbacks": [TokenwireCallbackHandler(sink, channel=CHANNEL)]})
         (response,) = sink.history(CHANNEL, limit=1).items
         print(f"[{response.state}, {response.finish_reason}, {response.usage}]")

@@ -1,7 +1,9 @@
 """A LangGraph agent with a tool; its thread is the channel, and a screen watches it.
 
-Run it with ``python examples/langgraph_agent.py``. With ``OPENAI_API_KEY`` set it talks to OpenAI;
-without, to a provider that it starts itself.
+    pip install "tokenwire[langchain]" langchain-openai langgraph
+    python examples/langgraph_agent.py
+
+With $OPENAI_API_KEY set it talks to OpenAI; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A LlamaIndex agent with a tool; a screen watches it, and shows one run as one message.
 
-Run it with ``python examples/llama_index_agent.py``. With ``OPENAI_API_KEY`` set it talks to
-OpenAI; without, to a provider that it starts itself.
+    pip install "tokenwire[llama-index]" llama-index-llms-openai
+    python examples/llama_index_agent.py
+
+With $OPENAI_API_KEY set it talks to OpenAI; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations

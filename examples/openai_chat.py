@@ -1,7 +1,9 @@
 """An agent on OpenAI's Chat Completions, wrapped in one line; a screen watches it.
 
-Run it with ``python examples/openai_chat.py``. With ``OPENAI_API_KEY`` set it talks to OpenAI;
-without, to a provider that it starts itself.
+    pip install "tokenwire[openai]"
+    python examples/openai_chat.py
+
+With $OPENAI_API_KEY set it talks to OpenAI; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """An async agent on OpenAI's Responses API, stopped by a watcher in the middle of its answer.
 
-Run it with ``python examples/openai_responses.py``. With ``OPENAI_API_KEY`` set it talks to
-OpenAI; without, to a provider that it starts itself.
+    pip install "tokenwire[openai]"
+    python examples/openai_responses.py
+
+With $OPENAI_API_KEY set it talks to OpenAI; without, to a provider that it starts itself.
 """
 
 from __future__ import annotations

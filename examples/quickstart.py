@@ -1,6 +1,9 @@
-"""The smallest program: an agent writes into a channel, somebody else watches it. Needs no extra.
+"""The smallest program: an agent writes into a channel, somebody else watches it.
 
-Run it with ``python examples/quickstart.py``.
+    pip install tokenwire
+    python examples/quickstart.py
+
+It needs no extra, and no model.
 """
 
 from __future__ import annotations

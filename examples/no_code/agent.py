@@ -1,6 +1,8 @@
 """An agent that has never heard of tokenwire.
 
+    pip install "tokenwire[cli,redis]"
     tokenwire run --to redis://localhost --channel chat-42 -- python examples/no_code/agent.py
+    tokenwire watch redis://localhost chat-42 --rewind all
 
 It talks to whatever the OpenAI SDK's own environment variables name. Offline, start the bundled
 provider in another terminal, ``python -m tokenwire_adapters._provider --port 8801``, and set
