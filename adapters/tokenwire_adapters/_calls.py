@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import tokenwire
 from tokenwire.context import Claim, current_claim, current_run, resolve_channel, set_claim
 from tokenwire_adapters._sdk._claims import covering_claim
+from tokenwire_adapters._sdk._tap import message_of, usage_in
 
 __all__ = ["CANCELS", "MAX_CALLS", "Known", "ModelCall", "Parts", "Reporter", "ToolCalls"]
 
@@ -136,13 +137,17 @@ class Parts:
 
 
 class _FrameworkClaim(Claim):
-    """A claim that tells which framework opened it."""
+    """A claim that tells which framework opened it.
 
-    __slots__ = ("framework",)
+    :ivar hears: an SDK below listens on its behalf, whoever else listens there.
+    """
 
-    def __init__(self, framework: str, **fields: Any) -> None:
+    __slots__ = ("framework", "hears")
+
+    def __init__(self, framework: str, hears: bool, **fields: Any) -> None:
         super().__init__(**fields)
         self.framework = framework
+        self.hears = hears
 
 
 class ModelCall:
@@ -163,6 +168,7 @@ class ModelCall:
         run: str,
         metadata: dict[str, Any],
         raise_on_cancel: bool,
+        hears: bool = True,
         above: ModelCall | None = None,
     ) -> None:
         self.sink = sink
@@ -185,6 +191,7 @@ class ModelCall:
         else:
             self.claim = _FrameworkClaim(
                 framework,
+                hears,
                 channel=resolve_channel(channel, session=session),
                 run=current_run() or run,
                 response_id=response_id,
@@ -259,7 +266,7 @@ class ModelCall:
         if where is None or where.ended:
             return
         if not isinstance(error, CANCELS):
-            where.fail(error)
+            where.fail(message_of(error) or error, usage=usage_in(error))
         elif _collecting.here:
             (self.claim.sink or self.sink).call_soon(where.cancel)
         else:

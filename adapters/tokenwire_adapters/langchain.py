@@ -22,6 +22,7 @@ from tokenwire.context import Claim, resolve_channel, set_claim
 from tokenwire_adapters._calls import CANCELS, ModelCall, Reporter, ToolCalls
 from tokenwire_adapters._langchain import content
 from tokenwire_adapters._langchain.runs import Call, Node, Runs
+from tokenwire_adapters._sdk._claims import hear_claims
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -64,6 +65,9 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     :param raise_on_cancel: once a watcher has cancelled a response, raise `ResponseCancelled` out
         of the model's call, which closes the provider's stream and ends the agent. With False
         the agent goes on (unseen, and without a provider's stream that a tap below closed).
+    :param stop_provider: patch the streams of the SDKs of OpenAI and Anthropic, for the calls of
+        LangChain alone. They tell what LangChain drops, and a watcher's cancel closes the
+        provider's response at once. Not where `raise_on_cancel` is False.
     """
 
     raise_error = True
@@ -76,12 +80,14 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         channel: str | Callable[[], str | None] | None = None,
         metadata: Metadata | None = None,
         raise_on_cancel: bool = True,
+        stop_provider: bool = True,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._channel = channel
         self._metadata = metadata
         self._raise_on_cancel = raise_on_cancel
+        self._stop_provider = stop_provider and raise_on_cancel
         self._automatic = False
 
     def __copy__(self) -> TokenwireCallbackHandler:
@@ -201,6 +207,8 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             _runs.remove(key)
             if other.model is not None:
                 other.model.withdraw()
+        if self._stop_provider and not self._automatic:
+            hear_claims()
         call = Call(self, node, None)
         if _SILENT.isdisjoint(tags):
             call.model = ModelCall(
@@ -212,6 +220,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 run=node.root.id,
                 metadata=self._describe(metadata),
                 raise_on_cancel=self._raise_on_cancel,
+                hears=self._stop_provider,
             )
             call.model.cover()
         if call.model is None or batch > 1:

@@ -177,6 +177,7 @@ class TokenwireEventHandler(BaseEventHandler):
                 run=spans.TREE.root(span),
                 metadata=self._describe(event.model_dict),
                 raise_on_cancel=True,
+                hears=self._stop_provider,
                 above=above.model if above is not None else None,
             )
             call.model.cover()

@@ -253,8 +253,16 @@ def finish_reason(message: Any, generation: Any) -> str | None:
             for key in ("finish_reason", "stop_reason", "status", "done_reason"):
                 reason: Any = cast("dict[str, Any]", told).get(key)
                 if isinstance(reason, str) and reason:
-                    return reason
+                    return _once(reason)
     return None
+
+
+def _once(reason: str) -> str:
+    """What was told once: LangChain joins the finish reasons of a server that tells it twice."""
+    half, rest = divmod(len(reason), 2)
+    if rest or reason[:half] != reason[half:]:
+        return reason
+    return _once(reason[:half])
 
 
 def usage(message: Any, llm_output: Any) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from tokenwire.context import Claim
 from tokenwire_adapters._sdk._claims import covering_claim
 from tokenwire_adapters._sdk._drive import adrive, drive
 from tokenwire_adapters._sdk._helpers import Later, aread, own_stream, read
@@ -143,10 +144,8 @@ class Sdk:
             found = self._clients.get(client)
             if found is not None:
                 return found
-        # A claim taken by a tap is that of a request of ours: this is its stream, or one under it.
-        free = claim is not None and (not claim.taken or isinstance(claim.owner, Tap))
-        if self._everyone is None and self._claims and free:
-            return _CLAIMED
+        if self._everyone is None and self._claims and claim is not None and _is_free(claim):
+            return _CLAIMED if getattr(claim, "hears", True) else None
         return self._everyone
 
     def _is_sync(self, stream: Any) -> bool:
@@ -434,6 +433,15 @@ class Sdk:
             return result
 
         return copied
+
+
+def _is_free(claim: Claim) -> bool:
+    """Say whether what runs in the claim's context may be its call, or the stream of its call.
+
+    Once that stream is read, it is another call, which the consumer makes in the same context.
+    """
+    owner = claim.owner
+    return not claim.taken or (isinstance(owner, Tap) and not (owner.driven or owner.ended))
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:

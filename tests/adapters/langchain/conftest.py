@@ -57,7 +57,12 @@ def handler(sink: tokenwire.Sink) -> Iterator[TokenwireCallbackHandler]:
 
 
 @pytest.fixture
-def config(handler: TokenwireCallbackHandler) -> Any:
+def config(
+    request: pytest.FixtureRequest, sink: tokenwire.Sink, handler: TokenwireCallbackHandler
+) -> Any:
+    """The handler's; where a test says that no SDK is `tapped`, of one that has callbacks alone."""
+    if "tapped" in request.fixturenames and not request.getfixturevalue("tapped"):
+        handler = TokenwireCallbackHandler(sink, channel="c", stop_provider=False)
     return {"callbacks": [handler]}
 
 

@@ -30,13 +30,13 @@ TEXT = recordings.named("chat-text")
 SOME = 6
 
 
-@pytest.fixture(params=["handler", "handler and tap"])
+@pytest.fixture(params=["callbacks", "handler", "handler and tap"])
 def tapped(request: pytest.FixtureRequest) -> Any:
     from tokenwire_adapters import openai
     from tokenwire_adapters._sdk import Options
 
     openai.hear_all(Options() if request.param == "handler and tap" else None)
-    yield request.param != "handler"
+    yield request.param != "callbacks"
     openai.hear_all(None)
 
 

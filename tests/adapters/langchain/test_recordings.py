@@ -20,11 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBe
 ALL = recordings.parameters()
 
 
-@pytest.fixture(params=["handler", "handler and tap"])
+@pytest.fixture(params=["callbacks", "handler", "handler and tap"])
 def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether the SDKs under LangChain are listened to, as well."""
-    if request.param == "handler":
-        yield False
+    if request.param != "handler and tap":
+        yield request.param == "handler"
         return
     from tokenwire_adapters import anthropic, openai
     from tokenwire_adapters._sdk import Options
@@ -74,6 +74,9 @@ async def test_the_channel_carries_what_the_provider_sent(
     if expected.error:
         assert response.state == "failed"
         assert expected.error in (response.error or "")
+        if tapped:
+            assert response.error == expected.error
+            assert (response.finish_reason, response.usage) == (expected.finish, expected.usage)
         return
     assert response.state == "complete"
     assert response.finish_reason == expected.finish

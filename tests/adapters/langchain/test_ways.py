@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import openai
 import pytest
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.language_models.fake_chat_models import (
@@ -182,9 +183,25 @@ def test_metadata(sink: tokenwire.Sink, responses: Responses) -> None:
     assert response.metadata == {
         "framework": "langchain",
         "provider": "openai",
+        "api": "chat.completions",
         "model": "gpt-4o",
         "user": "ann",
     }
+
+
+def test_another_client_in_the_middle_of_a_stream_is_not_heard(
+    config: Any, responses: Responses
+) -> None:
+    text = recordings.named("chat-text")
+    with Replay(text.body) as replay, openai.OpenAI(base_url=replay.base_url, api_key="x") as bare:
+        told: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
+        for number, _ in enumerate(models.model("chat", replay).stream("hi", config)):
+            if number == 0:
+                assert list(bare.chat.completions.create(**told))
+                with bare.chat.completions.with_raw_response.create(**told).parse() as stream:
+                    assert list(stream)
+    (response,) = responses()
+    assert response.text == text.expected.text
 
 
 def test_a_run_is_everything_under_one_root(
