@@ -20,6 +20,10 @@ CHAT = named("chat-text")
 RESPONSES = named("responses-text")
 MESSAGES = named("anthropic-text")
 
+# A busy machine takes minutes to import some of these frameworks for the first time.
+LIMIT = 500
+pytestmark = pytest.mark.timeout(LIMIT + 100)
+
 OPENAI_AGENTS = """
 import asyncio
 from agents import Agent, Runner, set_tracing_disabled
@@ -76,7 +80,8 @@ asyncio.run(main())
 """
 
 WITNESS = """
-import atexit, json, os, sys
+import atexit, faulthandler, json, os, sys
+faulthandler.dump_traceback_later(400)
 def tell():
     found = []
     if "tokenwire" in sys.modules:
@@ -150,15 +155,18 @@ def run(program: str, recording: Recording, place: Path) -> tuple[Any, str]:
         }
         start = [sys.executable, "-m", "tokenwire_adapters._run", "--to", "memory://eco"]
         start += ["--channel", "eco", "--"]
-        done = subprocess.run(
-            [*start, sys.executable, "program.py"],
-            cwd=place,
-            env=env,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=240,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*start, sys.executable, "program.py"],
+                cwd=place,
+                env=env,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:  # whose message does not tell where it stood
+            told = b"".join(part or b"" for part in (error.stdout, error.stderr))
+            pytest.fail(f"it hangs: {told.decode(errors='replace')}")
     assert done.returncode == 0, done.stderr
     return json.loads((place / "told.json").read_text()), done.stdout
