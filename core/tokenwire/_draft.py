@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenwire._text import TextBuffer, well_formed
+from tokenwire._text import TextBuffer, joined
 from tokenwire.backend import Granularity
 from tokenwire.events import (
     DeltaEvent,
@@ -52,14 +52,18 @@ class PartKey:
 
 
 class _Out:
-    """A part: what has been handed to the backend of it, and what waits."""
+    """A part: what has been handed to the backend of it, and what waits.
 
-    __slots__ = ("key", "sent", "waiting")
+    :ivar half: the first half of a surrogate pair, whose other half has not come.
+    """
+
+    __slots__ = ("half", "key", "sent", "waiting")
 
     def __init__(self, key: PartKey) -> None:
         self.key = key
         self.sent = TextBuffer()
         self.waiting: TextBuffer | None = None
+        self.half = ""
 
 
 class Draft:
@@ -96,6 +100,10 @@ class Draft:
         if self.end is not None:
             return
         if isinstance(target, EndEvent):
+            for out in self._parts:
+                if out.half:
+                    out.half = ""
+                    self._write(out, ["\ufffd"])
             self.end = target
         elif isinstance(target, ToolResultEvent):
             result = ToolResult(
@@ -140,14 +148,17 @@ class Draft:
         self.tokens += len(written)
         if self._silent:
             return
-        for text in ["".join(written)] if self._merge else written:
+        for told in ["".join(written)] if self._merge else written:
+            text = told
+            if out.half or not text.isascii():
+                text, out.half = joined(out.half + text)
             if not text:
                 continue
             if out.waiting is None or not self._merge:
                 out.waiting = TextBuffer()
                 assert out.key.index is not None
                 self._waiting.append((out.key.index, out.waiting))
-            out.waiting.append(well_formed(text))
+            out.waiting.append(text)
 
     def take(self, *, with_end: bool, max_text: int | None, ts: int) -> list[Event]:
         """Hand over what waits, as events; the end only if `with_end`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TextBuffer", "well_formed"]
+__all__ = ["TextBuffer", "joined", "well_formed"]
 
 
 def well_formed(text: str) -> str:
@@ -14,6 +14,24 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
     return text
+
+
+def joined(text: str) -> tuple[str, str]:
+    """`well_formed` text that grows: surrogates that are a pair become their character.
+
+    Some servers cut text by UTF-16 units, so that the halves of a pair come one after the other.
+
+    :return: the text, and the first half of a pair at its end, to put before what comes next.
+    """
+    if text.isascii():
+        return text, ""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        whole = text.removesuffix(half) if half else text
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), half
+    return text, ""
 
 
 class TextBuffer:

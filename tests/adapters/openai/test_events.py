@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from tests.adapters.openai.clients import aclient, client
 from tests.support.replay import Gate, Replay, Reply
-from tests.support.sdk import ended, responses
+from tests.support.sdk import ended, fresh_sink, responses
 from tests.support.sse import body, parts
 from tokenwire import Response, Sink
+from tokenwire.backend import Granularity
 from tokenwire_adapters._sdk import _tap
 from tokenwire_adapters.openai import wrap
 
@@ -87,6 +88,23 @@ def test_finish_reasons_and_chunks_without_choices(finish: str, sink: Sink) -> N
         sink, filtered, chunk({"content": "Hi"}), chunk({}, finish), chunk(None, usage=USAGE)
     )
     assert (got.text, got.finish_reason, got.usage) == ("Hi", finish, USAGE)
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+def test_characters_that_a_server_cuts_in_half(granularity: Granularity) -> None:
+    """Servers that count text in UTF-16 units send half an emoji with each of two chunks."""
+    high, low = "\ud83d", "\ude00"
+    deltas = [f"a{high}", f"{low}b", high, low, f"{low}{high}", "c", high]
+    chunks = [*(chunk({"content": text}) for text in deltas), chunk({}, "stop")]
+    served = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks)
+    with (
+        fresh_sink(granularity=granularity) as sink,
+        Replay(Reply(served)) as replay,
+        client(replay) as on,
+    ):
+        wrap(on, sink, channel="c")
+        assert list(on.chat.completions.create(**CHAT, stream=True))
+        assert ended(sink, "c").text == "a\U0001f600b\U0001f600\ufffd\ufffdc\ufffd"
 
 
 def function(index: int | None, name: str | None, arguments: str, call_id: str | None) -> Any:
