@@ -14,14 +14,15 @@ __all__ = ["ResponsesTap"]
 
 _CUT_OFF = "the stream ended before the response was complete"
 _ASKS = ("action", "actions", "operation", "arguments")
-_SECRET = ("encrypted_content", "result")  # opaque to watchers, and large
+_SECRET = ("encrypted_content", "fingerprint")  # opaque to watchers
 
 
 class ResponsesTap(Tap):
     """Reads the events of a ``response`` stream, and whole ``response`` objects.
 
     Parts are kept apart by their place, since items may grow side by side. What an item's end
-    holds and its deltas did not (some servers send no deltas) is written then.
+    holds and its deltas did not (some servers send no deltas) is written then. Some servers do not
+    place the same item the same way each time: then its id tells what has been written.
     https://platform.openai.com/docs/api-reference/responses-streaming
     """
 
@@ -34,6 +35,8 @@ class ResponsesTap(Tap):
         self._calls: dict[int, PartWriter] = {}
         self._filled: set[int] = set()
         self._done: set[int] = set()
+        self._heard_ids: set[tuple[Any, str]] = set()  # of items that deltas came of
+        self._done_ids: set[str] = set()
         self._sources: set[str] = set()
         self._usage: dict[str, Any] | None = None
         self._heard = False  # a transcript of speech has come
@@ -41,7 +44,7 @@ class ResponsesTap(Tap):
     def feed(self, item: Any) -> None:
         kind = item.type
         if kind == "response.output_text.delta":
-            self._grow((item.output_index, item.content_index), "text", item.delta)
+            self._grow((item.output_index, item.content_index), "text", item.delta, item)
         else:
             handler = self._handlers.get(kind)
             if handler is not None:
@@ -56,28 +59,31 @@ class ResponsesTap(Tap):
     def usage(self) -> dict[str, Any] | None:
         return self._usage
 
-    def _grow(self, key: Any, kind: str, text: str | None) -> None:
+    def _grow(self, key: Any, kind: str, text: str | None, event: Any = None) -> None:
         part = self._parts.get(key)
         if part is not None:
             part.write(text or "")
         elif text:
             self._parts[key] = self.writer(0).part(kind, text=text)
+            item_id = getattr(event, "item_id", None)
+            if item_id:
+                self._heard_ids.add((_sort(key), item_id))
 
-    def _complete(self, key: Any, kind: str, text: str | None) -> None:
+    def _complete(self, key: Any, kind: str, text: str | None, item: Any) -> None:
         """Write the whole text of a part that had no deltas."""
-        if text and key not in self._parts:
+        if key not in self._parts and (_sort(key), _id(item)) not in self._heard_ids:
             self._grow(key, kind, text)
 
     # -- events
 
     def _refusal(self, event: Any) -> None:
-        self._grow((event.output_index, event.content_index), "refusal", event.delta)
+        self._grow((event.output_index, event.content_index), "refusal", event.delta, event)
 
     def _reasoning(self, event: Any) -> None:
-        self._grow(("r", event.output_index, event.content_index), "reasoning", event.delta)
+        self._grow(("r", event.output_index, event.content_index), "reasoning", event.delta, event)
 
     def _summary(self, event: Any) -> None:
-        self._grow(("s", event.output_index, event.summary_index), "reasoning", event.delta)
+        self._grow(("s", event.output_index, event.summary_index), "reasoning", event.delta, event)
 
     def _spoken(self, event: Any) -> None:
         """What is said is the text; the sound is not published. These events may tell no place."""
@@ -156,14 +162,16 @@ class ResponsesTap(Tap):
         if index in self._done:
             return
         self._done.add(index)
+        if _id(item):
+            self._done_ids.add(_id(item))
         kind = item.type
         if kind == "message":
             self._message(index, item)
         elif kind == "reasoning":
             for place, summary in enumerate(item.summary or ()):
-                self._complete(("s", index, place), "reasoning", summary.text)
+                self._complete(("s", index, place), "reasoning", summary.text, item)
             for place, content in enumerate(getattr(item, "content", None) or ()):
-                self._complete(("r", index, place), "reasoning", content.text)
+                self._complete(("r", index, place), "reasoning", content.text, item)
         else:
             call = self._call(index, item)
             if call is None:
@@ -176,13 +184,14 @@ class ResponsesTap(Tap):
     def _message(self, index: int, item: Any) -> None:
         for place, content in enumerate(item.content):
             if content.type == "output_text":
-                self._complete((index, place), "text", content.text)
+                self._complete((index, place), "text", content.text, item)
                 for each in content.annotations or ():
                     self._source(each)
             elif content.type == "refusal":
-                self._complete((index, place), "refusal", content.refusal)
+                self._complete((index, place), "refusal", content.refusal, item)
             elif content.type == "output_audio" and not self._heard:
-                self._complete((index, place), "text", getattr(content, "transcript", None))
+                told = getattr(content, "transcript", None)
+                self._complete((index, place), "text", told, item)
 
     def _answer(self, item: Any) -> None:
         """Publish what the provider's own tool answered."""
@@ -202,6 +211,8 @@ class ResponsesTap(Tap):
         if not isinstance(told, dict) or kind == "compaction":
             return
         told = {key: value for key, value in cast("Any", told).items() if key not in _SECRET}
+        if kind == "image_generation_call":
+            told.pop("result", None)  # the image itself is too large
         writer = self.writer(0)
         call_id = told.get("call_id")
         if call_id and kind.endswith("_call"):
@@ -226,7 +237,8 @@ class ResponsesTap(Tap):
         """The provider says how the response ended."""
         writer = self.writer(0)
         for index, item in enumerate(response.output or ()):
-            self._item(index, item)
+            if _id(item) not in self._done_ids:
+                self._item(index, item)
         status = response.status
         self._usage = dumped(response.usage) if response.usage is not None else None
         if status == "failed":
@@ -237,6 +249,16 @@ class ResponsesTap(Tap):
         else:  # in background mode also "queued": nothing more comes this way
             writer.finish(status, self._usage)
         self._over()
+
+
+def _sort(key: Any) -> Any:
+    """What tells the parts of a reasoning item's two lists, and a message's, from each other."""
+    return key[0] if isinstance(key[0], str) else None
+
+
+def _id(item: Any) -> str:
+    """The id of an item; empty where it has none."""
+    return getattr(item, "id", None) or ""
 
 
 def _first(item: Any, *names: str) -> Any:

@@ -487,6 +487,41 @@ def test_responses_text_reasoning_and_sources(sink: Sink) -> None:
     assert (got.state, got.finish_reason) == ("complete", "incomplete")
 
 
+TEXT = {"type": "output_text", "text": "Hello", "annotations": []}
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "status": "completed",
+           "content": [TEXT]}  # fmt: skip
+CALL = {"id": "f", "type": "function_call", "call_id": "k", "name": "n", "arguments": "{}"}
+THOUGHT = {"id": "r", "type": "reasoning", "summary": [],
+           "content": [{"type": "reasoning_text", "text": "Hm"}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("output", "content"), [(-1, -1), (4, 0), (None, None)], ids=["minus", "off", "none"]
+)
+def test_responses_items_whose_places_disagree(
+    output: int | None, content: int | None, sink: Sink
+) -> None:
+    """The deltas, the item's end and the response's end may each count in their own way."""
+    after = None if output is None else output + 1
+    got = said(
+        sink,
+        event("reasoning_text.delta", output_index=output, content_index=content, item_id="r",
+              delta="Hm"),
+        event("output_text.delta", output_index=after, content_index=content, item_id="m",
+              delta="Hello", logprobs=[]),
+        event("output_item.done", output_index=after, item=MESSAGE),
+        event("output_item.added", output_index=7, item={**CALL, "arguments": ""}),
+        event("function_call_arguments.delta", output_index=7, item_id="f", delta="{}"),
+        event("output_item.done", output_index=7, item=CALL),
+        event("completed", response=whole(THOUGHT, MESSAGE, CALL)),
+    )  # fmt: skip
+    assert parts(got) == [
+        ("reasoning", "Hm"),
+        ("text", "Hello"),
+        ("tool_call", "{}", "n", "k"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("last", "state", "error"),
     [
