@@ -1,51 +1,32 @@
-"""From what producers wrote to what the backend has: merging, retrying, recovering.
+"""When what was written goes to the backend, and which thread takes it there.
 
-For each response, entries go out in order. What cannot be delivered in order is healed by a
-snapshot of the whole text; nothing is ever sent past a hole that is known.
+What is sent, and in which order, is the queue's business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
-import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from math import inf
 
 from tokenwire._io import IoThread
+from tokenwire._queue import Batch, Queue
 from tokenwire._slot import OutboxStats, Single, Slot
-from tokenwire.backend import Backend, Entry, Outcome
-from tokenwire.errors import (
-    BackendError,
-    BackendUnavailable,
-    Fenced,
-    PublishRejected,
-    RateLimited,
-    ResponseUnknown,
-)
-from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
+from tokenwire.backend import Backend
+from tokenwire.errors import PublishRejected
 
-__all__ = ["Outbox", "OutboxStats", "Pace", "Single", "Slot"]
+__all__ = ["Outbox", "Pace"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
-_MAX_BATCH = 512  # entries in one publish
 _PACE = 0.005  # seconds between publishes of text that keeps coming
 _FEW = 4  # items that a writing thread publishes itself; the I/O thread publishes more at once
-_GRACE = 0.015  # seconds more that the I/O thread leaves it to a thread that writes on
-_BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
-_BEHIND = 0.02  # seconds between looks at the response that an entry waits for
-_RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
-
-
-def now_ms() -> int:
-    """The time, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+_PATIENCE = (0.015, 0.06)  # seconds more that it leaves to a thread that writes on: first, at most
+_WATCH = 0.25  # seconds more that it leaves to an event loop, which was asked to publish in time
+_NEVER, _NO_NEED = inf, -inf  # when the I/O thread looks again: not by itself; before it sleeps
 
 
 class Pace:
@@ -58,43 +39,60 @@ class Pace:
 
 
 class Outbox:
-    """Publishes what slots hold. Thread-safe where it says so; otherwise the I/O thread's."""
+    """Publishes what is marked. Thread-safe where it says so; otherwise the I/O thread's.
+
+    Where the backend publishes inline, the threads that write publish: with a write that comes a
+    pace after the last publish, or, on an event loop, from a timer of that loop. The I/O thread
+    looks only after what they leave. While they run, it could have Python's lock only by taking
+    it from them, again and again, which would cost them more than the publishing itself.
+    """
 
     def __init__(
-        self, backend: Backend, io: IoThread, *, rollup: float, on_problem: Callable[[str], None]
+        self,
+        backend: Backend,
+        io: IoThread,
+        *,
+        rollup: float,
+        on_problem: Callable[[str], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._backend = backend
         self._io = io
         self._rollup = max(rollup, _PACE)
-        self._on_problem = on_problem
+        self._on_error = on_error
         self._inline = backend.capabilities.inline
+        self._queue = Queue(backend, on_problem)
         self.pace = Pace()
-        self.stats = OutboxStats()
         self._reset()
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
-        self._dirty: deque[Slot | Single] = deque()
-        self._later: list[tuple[float, int, Slot | Single]] = []
-        self._numbers = itertools.count()
-        self._unsettled: set[Slot | Single] = set()
         self._inflight: set[asyncio.Task[None]] = set()
-        self._asleep = True  # until the first call, there is no pump
         self._urgent = False
         self._steady = False  # text comes faster than it is published
-        self._called = False  # the I/O thread was told that it is time
         self._flushing = False  # a thread that holds the lock publishes inline
+        self._looks_at = _NEVER  # when the I/O thread looks again (monotonic)
+        self._asked = -_WATCH  # when an event loop was asked to look last (monotonic)
+        self._unasked = False  # some of what is dirty, no event loop was asked to look at
+        self._patience = _PATIENCE[0]
         self._alarm: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._idle: list[asyncio.Future[None]] = []
         self._last_flush = 0.0
-        self._failures = 0
-        self._down_until = 0.0
-        self._interval = 0.0  # seconds between publishes that a rate limit asked for
-        self._down = False
+
+    @property
+    def stats(self) -> OutboxStats:
+        """Counters of the writing side."""
+        return self._queue.stats
+
+    @property
+    def waiting(self) -> int:
+        """How many responses and single entries are not yet with the backend."""
+        return self._queue.waiting
 
     def after_fork(self) -> None:
         """Forget what the parent has under way."""
+        self._queue.reset()
         self._reset()
 
     # -- from any thread
@@ -102,58 +100,98 @@ class Outbox:
     def mark(self, item: Slot | Single, *, urgent: bool) -> None:
         """Have `item` looked at; at once where it is urgent. Thread-safe, never blocks."""
         item.dirty = True
-        self._dirty.append(item)
+        self._queue.dirty.append(item)
         if urgent:
             self._urgent = True
-        if (self._asleep or urgent) and not (self._inline and self._publish_here(urgent)):
-            self._asleep = False
-            self._io.call(self._awake)
+        due = self.pace.due
+        early = not urgent and time.monotonic() < due
+        if self._inline and not early and self._publish_here():
+            return
+        if urgent:
+            self._wake()
+        elif not early or len(self._queue.dirty) > _FEW:
+            self._look_by(due)
+        elif self._ask_loop(due):
+            self._look_by(due + _WATCH)
+        else:
+            self._unasked = True
+            self._look_by(due + self._patience)
 
     def keep_pace(self) -> None:
         """Publish what has gathered since `Pace.due` was set (capability `inline`). Thread-safe."""
-        if not self._publish_here(urgent=False) and not self._called:
-            self._called = True
-            self._io.call(self._awake)
+        if not self._publish_here():
+            self._look_by(self.pace.due)
 
-    def _publish_here(self, urgent: bool) -> bool:
+    def _wake(self) -> None:
+        self._looks_at = _NO_NEED
+        self._io.call(self._awake)
+
+    def _look_by(self, when: float) -> None:
+        """Have the I/O thread look at `when` at the latest."""
+        if self._looks_at > when:
+            self._wake()
+
+    def _ask_loop(self, due: float) -> bool:
+        """Have the event loop that runs here publish at `due`; say whether one will."""
+        now = time.monotonic()
+        if self._asked > now:
+            return True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        self._asked = due
+        loop.call_later(due - now, self._look_here)
+        return True
+
+    def _look_here(self) -> None:
+        """Do what an event loop was asked for: publish, unless a write has done so since."""
+        if self._queue.dirty and time.monotonic() >= self.pace.due:
+            try:
+                self.keep_pace()
+            except Exception as error:  # the loop is not ours to trouble with it
+                self._on_error(error)
+
+    def _publish_here(self) -> bool:
         """Publish what little waits, on the writing thread: that costs less than to wake another.
 
         Whatever is not plain and quick is left to the I/O thread.
 
         :return: whether that thread can sleep on.
         """
-        early = not urgent and time.monotonic() < self.pace.due
-        trouble = self._failures or self._interval or self._later
-        if early or trouble or len(self._dirty) > _FEW or not self._lock.acquire(blocking=False):
+        queue = self._queue
+        many = len(queue.dirty) > _FEW
+        if many or queue.troubled or not self._lock.acquire(blocking=False):
             return False
         try:
             if self._flushing:
                 return False
             self._flush_batch()
-            return not (self._dirty or self._later or self._idle)
+            return not (queue.dirty or queue.troubled or self._idle)
         finally:
             self._lock.release()
 
     def flush_inline(self) -> None:
         """Publish all that waits, here and now (capability `inline`). Thread-safe."""
+        queue = self._queue
         with self._lock:
             # A finalizer or a signal's handler may come by within a flush, which then goes on.
-            while self._dirty and not self._flushing:
+            while queue.dirty and not self._flushing:
                 if not self._flush_batch():
                     break
-            if self._dirty or self._later or self._idle:
-                self._io.call(self._awake)
+            if queue.dirty or queue.next_try is not None or self._idle:
+                self._wake()
 
     def _flush_batch(self) -> bool:
         """Publish a batch inline, under the lock; say whether there was one."""
-        self._urgent = False
+        self._urgent = self._unasked = False
         self._flushing = True
         try:
-            batch = self._collect()
+            batch = self._queue.collect()
             if batch:
-                self._last_flush = time.monotonic()
-                self.pace.due = self._last_flush + self._rollup
-                self._publish_inline(batch)
+                self._last_flush = now = time.monotonic()
+                self.pace.due = now + self._rollup
+                self._publish_inline(batch, now)
             return bool(batch)
         finally:
             self._flushing = False
@@ -161,23 +199,18 @@ class Outbox:
     def fence(self, slot: Slot, error: PublishRejected) -> None:
         """Stop a slot whose lease was lost."""
         with self._lock:
-            if not slot.done:
-                self._stop(slot, error)
-                if not slot.inflight:
-                    self._unsettled.discard(slot)
+            self._queue.fence(slot, error)
 
     def unknown(self, slot: Slot, message: str) -> None:
         """Make a response again that the backend does not know any more (I/O thread)."""
         with self._lock:
-            if not slot.done:
-                self._unknown(slot, ResponseUnknown(message))
+            self._queue.forgotten(slot, message)
         if slot.damaged:
             self.mark(slot, urgent=True)
 
     # -- the pump
 
     def _awake(self) -> None:
-        self._called = False
         if self._pump is None:
             self._pump = self._io.spawn(self._run())
         elif self._alarm is not None:
@@ -193,7 +226,7 @@ class Outbox:
                 else:
                     self._urgent = False
                     with self._lock:
-                        batch = self._collect()
+                        batch = self._queue.collect()
                     if batch:
                         self._last_flush = time.monotonic()
                         await self._send(batch)
@@ -203,35 +236,58 @@ class Outbox:
                 await asyncio.sleep(0.1)
 
     async def _wait_for_work(self) -> None:
-        woken = False
-        grace = _GRACE if self._inline else 0.0
+        queue = self._queue
+        slept = False
         while True:
-            now = time.monotonic()
-            if now < self._down_until:
-                await self._sleep_until(self._down_until)
-                self._absorb_all()
+            now, before = time.monotonic(), self._last_flush
+            if now < queue.down_until:
+                await self._sleep_until(queue.down_until)
+                with self._lock:
+                    queue.absorb_all()
                 continue
-            paced = self._last_flush + max(self._rollup, self._interval)
-            if self._dirty or self._due(now):
-                if (self._urgent and not self._interval) or now >= paced:
-                    self._steady = not woken
+            due = before + max(self._rollup, queue.interval)
+            leave = self._leave(now)
+            retry = queue.next_try
+            if queue.dirty or (retry is not None and retry <= now):
+                if (self._urgent and not queue.interval) or now >= due:
+                    self._steady = not slept
+                    self._patience = _PATIENCE[0]
                     return
-                await self._sleep_until(paced + grace)
-                woken = False
-            elif self._steady and now < paced + grace:
+                await self._sleep_leaving(due, leave)
+                slept = False
+            elif (self._steady or self._inline) and now < due + leave:
                 # Text keeps coming: one look in each pace costs less than to be woken for it, too.
                 self._steady = False
-                await self._sleep_until(paced + grace)
+                await self._sleep_leaving(due, leave)
             else:
                 self._tell_idle()
-                self._asleep = True
-                if not self._dirty:  # else it was written between the look and the flag
-                    await self._sleep_until(self._later[0][0] if self._later else None)
-                    woken = True
-                self._asleep = False
+                self._looks_at = _NEVER
+                if not queue.dirty:  # else it was written between the look and the flag
+                    await self._sleep_until(retry)
+                    slept = True
+                self._looks_at = _NO_NEED
+            if self._last_flush > before:  # the threads that write have kept pace
+                self._patience = min(2 * self._patience, _PATIENCE[1])
+
+    def _leave(self, now: float) -> float:
+        """How long to leave text to the threads that write, once it is due (seconds)."""
+        if not self._inline or self._queue.troubled or len(self._queue.dirty) > _FEW:
+            return 0.0
+        asked = self._asked > now - _WATCH and not self._unasked
+        return _WATCH if asked else self._patience
+
+    async def _sleep_leaving(self, due: float, leave: float) -> None:
+        """Sleep until `due`, and then for as long as others may see to it."""
+        if leave:
+            self._looks_at = due + leave
+            if self._leave(time.monotonic()) < leave:
+                self._looks_at = _NO_NEED
+                return  # what came meanwhile cannot wait that long
+        await self._sleep_until(due + leave)
+        self._looks_at = _NO_NEED
 
     async def _sleep_until(self, when: float | None) -> None:
-        """Sleep until `when` (monotonic) or until woken."""
+        """Sleep until `when` (monotonic), or until woken."""
         loop = asyncio.get_running_loop()
         self._alarm = alarm = loop.create_future()
         if when is None:
@@ -243,110 +299,18 @@ class Outbox:
         finally:
             timer.cancel()
 
-    def _due(self, now: float) -> bool:
-        return bool(self._later) and self._later[0][0] <= now
-
-    def _absorb_all(self) -> None:
-        """Merge what is written while nothing can be sent, so that it takes little room."""
-        with self._lock:
-            for item in self._dirty.copy():
-                if isinstance(item, Slot):
-                    item.owner.absorb(item.draft)
-
-    # -- making batches
-
-    def _collect(self) -> list[tuple[Slot | Single, Entry]]:
-        batch: list[tuple[Slot | Single, Entry]] = []
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now and len(batch) < _MAX_BATCH:
-            item = heapq.heappop(self._later)[2]
-            self._collect_one(item, now, batch)
-        for _ in range(len(self._dirty)):
-            if len(batch) >= _MAX_BATCH:
-                break
-            item = self._dirty.popleft()
-            item.dirty = False
-            self._unsettled.add(item)
-            self._collect_one(item, now, batch)
-        return batch
-
-    def _collect_one(
-        self, item: Slot | Single, now: float, batch: list[tuple[Slot | Single, Entry]]
-    ) -> None:
-        if isinstance(item, Single):
-            if item.behind is not None and item.behind in self._unsettled:
-                self._put_off(item, now + _BEHIND)
-            else:
-                batch.append((item, item.entry))
-            return
-        item.owner.absorb(item.draft)
-        entry = self._next_entry(item, now)
-        if entry is not None:
-            item.inflight += 1
-            batch.append((item, entry))
-        elif not item.inflight and not self._pending(item):
-            self._unsettled.discard(item)
-
-    def _pending(self, slot: Slot) -> bool:
-        return not slot.done and (
-            slot.retry is not None or slot.damaged or slot.draft.waiting or slot.inflight > 0
-        )
-
-    def _next_entry(self, slot: Slot, now: float) -> Entry | None:
-        if slot.done:
-            return None
-        if slot.retry is not None:
-            if now < slot.not_before or slot.inflight:
-                return None  # it is in `_later`
-            entry, slot.retry = slot.retry, None
-            return entry
-        draft = slot.draft
-        if slot.damaged:
-            return self._recovery(slot, now)
-        if slot.inflight and self._backend.capabilities.window == 1:
-            return None
-        with_end = slot.inflight == 0  # the end waits until all before it is known to be there
-        if not draft.waiting or (draft.only_end and not with_end):
-            return None
-        events = draft.take(
-            with_end=with_end, max_text=self._backend.capabilities.max_text, ts=now_ms()
-        )
-        return slot.entry(events)
-
-    def _recovery(self, slot: Slot, now: float) -> Entry | None:
-        """The entry that heals a response: the whole text, and the end if it was reached."""
-        if slot.inflight:
-            return None
-        if now < slot.not_before and slot.draft.end is None:
-            self._put_off(slot, slot.not_before)
-            return None
-        draft = slot.draft
-        events: list[Event] = [] if slot.started else [draft.start]
-        events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
-        if draft.end is not None:
-            events.append(draft.end)
-        first, longest = _RECOVERY
-        slot.not_before = now + min(longest, first * 2 ** min(slot.recoveries, 16))
-        slot.recoveries += 1
-        self.stats.recoveries += 1
-        return slot.entry(events)
-
-    def _put_off(self, item: Slot | Single, when: float) -> None:
-        heapq.heappush(self._later, (when, next(self._numbers), item))
-
     # -- sending
 
-    def _publish_inline(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+    def _publish_inline(self, batch: Batch, begun: float) -> None:
         entries = [entry for _, entry in batch]
-        begun = time.monotonic()
         try:
             outcomes = self._backend.publish_nowait(entries)
         except Exception as error:
-            self._failed(batch, error)
+            self._queue.failed(batch, error)
             return
-        self._sent(batch, outcomes, begun)
+        self._queue.sent(batch, outcomes, begun)
 
-    async def _send(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+    async def _send(self, batch: Batch) -> None:
         """Publish a batch; wait until another may be sent, merging meanwhile."""
         task = self._io.spawn(self._publish(batch))
         self._inflight.add(task)
@@ -356,194 +320,28 @@ class Outbox:
             )
             self._inflight -= done
             if not done:
-                self._absorb_all()
+                with self._lock:
+                    self._queue.absorb_all()
         self._inflight = {task for task in self._inflight if not task.done()}
 
-    async def _publish(self, batch: list[tuple[Slot | Single, Entry]]) -> None:
+    async def _publish(self, batch: Batch) -> None:
         begun = time.monotonic()
         try:
             outcomes = await self._backend.publish([entry for _, entry in batch])
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._failed(batch, error)
+            self._queue.failed(batch, error)
         else:
-            self._sent(batch, outcomes, begun)
+            self._queue.sent(batch, outcomes, begun)
         finally:
             self._awake()
-
-    def _sent(
-        self,
-        batch: list[tuple[Slot | Single, Entry]],
-        outcomes: Sequence[Outcome],
-        begun: float,
-    ) -> None:
-        stats = self.stats
-        stats.publishes += 1
-        stats.publish_seconds += time.monotonic() - begun
-        self._failures = 0
-        self._interval *= 0.9
-        if self._interval < 0.005:
-            self._interval = 0.0
-        limited = False
-        problem: BackendError | None = None
-        for (item, entry), outcome in zip(batch, outcomes, strict=True):
-            if outcome.error is None:
-                stats.entries += 1
-                stats.events += len(entry.events)
-            elif isinstance(outcome.error, RateLimited):
-                limited = True
-                self._slow_down(outcome.error)
-            try:
-                self._complete(item, entry, outcome)
-            except BackendError as error:  # strict mode; the others are to be told, too
-                problem = problem or error
-        if self._down and not limited and any(outcome.error is None for outcome in outcomes):
-            self._down = False
-            logger.warning("tokenwire: the backend takes tokens again")
-        if problem is not None:
-            raise problem
-
-    def _failed(self, batch: list[tuple[Slot | Single, Entry]], error: Exception) -> None:
-        """The whole call failed: nothing is known of its entries."""
-        if not isinstance(error, BackendError):
-            logger.error("tokenwire: the backend raised %r", type(error).__name__, exc_info=error)
-            error = BackendUnavailable(f"{type(error).__name__} in the backend")
-        if isinstance(error, RateLimited):
-            self._slow_down(error)
-        elif isinstance(error, BackendUnavailable):
-            now = time.monotonic()
-            if now >= self._down_until:  # else it is one of several that failed together
-                self._failures += 1
-                self._down_until = now + _backoff(self._failures)
-            if not self._down:
-                self._down = True
-                self._on_problem(f"the backend does not take tokens, retrying: {error}")
-        for item, entry in batch:
-            self._complete(item, entry, Outcome(error=error))
-
-    def _slow_down(self, error: RateLimited) -> None:
-        self._interval = min(1.0, max(0.02, self._interval * 2))
-        if error.retry_after:
-            self._down_until = time.monotonic() + min(error.retry_after, 30.0)
-
-    # -- what became of entries
-
-    def _complete(self, item: Slot | Single, entry: Entry, outcome: Outcome) -> None:
-        if isinstance(item, Single):
-            self._complete_single(item, outcome)
-            return
-        slot = item
-        slot.inflight -= 1
-        try:
-            self._tell(slot, entry, outcome)
-        finally:
-            if self._pending(slot):
-                self._unsettled.add(slot)
-                if not slot.dirty and not slot.inflight and slot.retry is None:
-                    slot.dirty = True
-                    self._dirty.append(slot)
-            elif not slot.dirty:
-                self._unsettled.discard(slot)
-
-    def _tell(self, slot: Slot, entry: Entry, outcome: Outcome) -> None:
-        """Act on what became of an entry.
-
-        :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
-        """
-        error = outcome.error
-        if slot.done:
-            pass
-        elif error is None:
-            self._accepted(slot, entry, outcome)
-        elif isinstance(error, ResponseUnknown):
-            self._unknown(slot, error)
-        elif isinstance(error, Fenced):
-            self._stop(slot, error)
-        elif isinstance(error, PublishRejected):
-            self._rejected(slot, entry, error)
-        else:
-            self._try_again(slot, entry)
-
-    def _accepted(self, slot: Slot, entry: Entry, outcome: Outcome) -> None:
-        slot.attempts = 0
-        slot.contact = time.monotonic()
-        slot.cursor = outcome.cursor or slot.cursor
-        if isinstance(entry.events[0], StartEvent):
-            slot.started = True
-        if any(isinstance(event, SnapshotEvent) for event in entry.events):
-            slot.damaged = False
-        if isinstance(entry.events[-1], EndEvent):
-            slot.done = True
-        slot.owner.heard_outcome(slot, None)
-        if outcome.cancel is not None and not slot.done:
-            slot.owner.heard_cancel(outcome.cancel)
-
-    def _unknown(self, slot: Slot, error: ResponseUnknown) -> None:
-        if time.monotonic() - slot.contact > slot.template.lease:
-            self._stop(slot, error)  # we may have been declared dead, and forgotten since
-            return
-        slot.started = False
-        slot.damaged = True
-
-    def _stop(self, slot: Slot, error: PublishRejected) -> None:
-        slot.done = True
-        slot.fenced = True
-        slot.draft.silence()
-        self.stats.fenced += 1
-        slot.owner.heard_outcome(slot, error)
-
-    def _rejected(self, slot: Slot, entry: Entry, error: PublishRejected) -> None:
-        if not any(isinstance(event, SnapshotEvent) for event in entry.events):
-            if slot.lost:
-                self._stop(slot, error)
-            else:
-                slot.damaged = True
-            return
-        slot.lost = True
-        slot.damaged = False
-        self.stats.lost += 1
-        slot.draft.silence()
-        self._on_problem(f"response {slot.template.response_id!r} cannot be delivered: {error}")
-        slot.owner.heard_outcome(slot, None)
-        if not slot.started:
-            self._stop(slot, error)
-
-    def _try_again(self, slot: Slot, entry: Entry) -> None:
-        self.stats.retries += 1
-        slot.retries += 1
-        slot.attempts += 1
-        if slot.inflight or slot.retry is not None or slot.damaged:
-            # Later entries may be there already: order can only be had back by a snapshot.
-            slot.damaged = True
-            slot.retry = None
-            return
-        slot.retry = entry
-        slot.not_before = time.monotonic() + _backoff(slot.attempts)
-        self._put_off(slot, slot.not_before)
-
-    def _complete_single(self, item: Single, outcome: Outcome) -> None:
-        error = outcome.error
-        if error is None or isinstance(error, PublishRejected):
-            self._unsettled.discard(item)
-            if not item.future.done():
-                if error is None:
-                    item.future.set_result(outcome)
-                else:
-                    item.future.set_exception(error)
-            return
-        item.attempts += 1
-        self.stats.retries += 1
-        if item.future.cancelled():
-            self._unsettled.discard(item)
-            return
-        self._put_off(item, time.monotonic() + _backoff(item.attempts))
 
     # -- finishing
 
     def _tell_idle(self) -> None:
         self._inflight = {task for task in self._inflight if not task.done()}
-        if self._idle and not self._dirty and not self._unsettled and not self._inflight:
+        if self._idle and self._queue.settled and not self._inflight:
             waiting, self._idle = self._idle, []
             for future in waiting:
                 if not future.done():
@@ -556,18 +354,7 @@ class Outbox:
         self._awake()
         await future
 
-    @property
-    def waiting(self) -> int:
-        """How many responses and single entries are not yet with the backend."""
-        return len(self._unsettled) + len(self._dirty)
-
 
 def _ring(alarm: asyncio.Future[None]) -> None:
     if not alarm.done():
         alarm.set_result(None)
-
-
-def _backoff(attempts: int) -> float:
-    first, longest = _BACKOFF
-    delay: float = min(longest, first * 2.0 ** min(attempts - 1, 16))
-    return delay * _jitter.uniform(0.5, 1.5)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tokenwire._names import check_name, new_id
-from tokenwire._outbox import now_ms
+from tokenwire._queue import now_ms
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome
 from tokenwire._slot import Single

@@ -15,7 +15,8 @@ from tokenwire._controls import Controls
 from tokenwire._io import IoThread
 from tokenwire._lifetime import sinks
 from tokenwire._names import check_name, new_id
-from tokenwire._outbox import Outbox, Pace, now_ms
+from tokenwire._outbox import Outbox, Pace
+from tokenwire._queue import now_ms
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._slot import Single, Slot
@@ -90,7 +91,11 @@ class Sink:
             backend.use_rollup(rollup)
         self._io = IoThread("tokenwire-io")
         self._outbox = Outbox(
-            backend, self._io, rollup=rollup / 1000, on_problem=self._backend_problem
+            backend,
+            self._io,
+            rollup=rollup / 1000,
+            on_problem=self._backend_problem,
+            on_error=self._keep_problem,
         )
         self.hubs = HubRegistry(
             backend,
@@ -554,9 +559,13 @@ class Sink:
 
     def problem(self, error: Exception) -> None:
         """Deal with something that must not harm the agent: raise in strict mode, else log."""
+        if self.strict and not self._io.here:
+            raise error
+        self._keep_problem(error)
+
+    def _keep_problem(self, error: Exception) -> None:
+        """Deal with a problem where nobody who writes could be told; in strict mode, tell later."""
         if self.strict:
-            if not self._io.here:
-                raise error
             self._problem = self._problem or error
         else:
             self._log_once(str(error))

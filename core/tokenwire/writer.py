@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from tokenwire._draft import Draft, PartKey
 from tokenwire._names import check_name
-from tokenwire._outbox import now_ms
+from tokenwire._queue import now_ms
 from tokenwire._receipt import Receipt
 from tokenwire._redact import describe, redact
 from tokenwire._slot import Slot

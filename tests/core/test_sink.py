@@ -220,7 +220,7 @@ def test_publishes_that_fail_together_are_one_failure() -> None:
         while sink.stats().writing.retries < 4:
             assert time.monotonic() < deadline
             threading.Event().wait(0.001)
-        assert outbox._failures <= 1  # each would double the pause before the next try
+        assert outbox._queue.failures <= 1  # each would double the pause before the next try
         assert sink.flush(30)
 
 
