@@ -63,8 +63,6 @@ class MessagesTap(Tap):
     def take(self, result: Any) -> None:
         for index, block in enumerate(result.content):
             self._start(index, block)
-            for citation in getattr(block, "citations", None) or ():
-                self._source(citation)
             self._stop(index)
         self._reason = result.stop_reason
         self._usage = dumped(result.usage)
@@ -108,6 +106,8 @@ class MessagesTap(Tap):
         kind: str = block.type
         if kind == "text":
             self._grow(index, "text", block.text)
+            for citation in getattr(block, "citations", None) or ():
+                self._source(citation)
         elif kind == "thinking":
             self._grow(index, "reasoning", block.thinking)
         elif kind in _CALLS:

@@ -132,6 +132,14 @@ def test_citations_of_every_kind(sink: Sink) -> None:
     assert "EqQB" not in repr(got)
 
 
+def test_a_text_that_begins_with_its_citations(sink: Sink) -> None:
+    got = said(
+        sink,
+        message(*whole(0, {"type": "text", "text": "Hi", "citations": CITATIONS[:2]})),
+    )
+    assert [part.data["cited_text"] for part in got.parts if part.kind == "source"] == ["a", "b"]
+
+
 RESULTS: list[tuple[str, Any, Any, str | None]] = [
     ("web_search_tool_result",
      [{"type": "web_search_result", "url": "https://x.test/", "title": "X", "page_age": None,
