@@ -210,7 +210,7 @@ class Sdk:
                 tap = made(options, request)
                 self._taps[response] = tap
                 tap.bind(response)
-            if tap is None or tap.driven:
+            if tap is None or tap.driven or tap.lost:
                 return None
             tap.driven = True
             tap.loop = _loop()

@@ -61,6 +61,7 @@ class Tap:
     :ivar raises: what its consumer meets after that is `tokenwire.ResponseCancelled`.
     :ivar stopped: a watcher cancelled all that this request makes.
     :ivar ended: every response of it has ended.
+    :ivar lost: something of ours failed; nothing more is written.
     :ivar driven: a generator reads its stream.
     :ivar last: the chunk that was read last, while the stream is open.
     :ivar loop: the asyncio loop that reads it.
@@ -88,7 +89,7 @@ class Tap:
         self._response: weakref.ref[Any] | None = None
         self.last: Any = None
         self._noted: object = None
-        self._broken = False
+        self.lost = False
         self.raises = options.on_cancel == "raise"
         self._claim = covering_claim()
         self._current_run = current_run()
@@ -119,7 +120,7 @@ class Tap:
 
     def begin(self) -> None:
         """Begin the first response; idempotent."""
-        if not self.writers and not self._broken:
+        if not self.writers and not self.lost:
             self.guard(self.writer, 0)
 
     def writer(self, index: int) -> ResponseWriter:
@@ -188,7 +189,7 @@ class Tap:
 
     def guard(self, step: Callable[..., Any], *args: Any) -> None:
         """Run `step`; what it raises stays here, and ends the listening."""
-        if self._broken:
+        if self.lost:
             return
         try:
             step(*args)
@@ -197,10 +198,10 @@ class Tap:
 
     def broken(self, error: Exception) -> None:
         """Stop listening: something of ours failed. A strict sink raises it."""
-        self._broken = True
+        self.lost = True
         if getattr(self._sink or self.options.sink, "strict", False):
             raise error
-        logger.warning("tokenwire: lost track of a %s stream", self.provider, exc_info=error)
+        logger.warning("tokenwire: lost track of a stream of %s", self.provider, exc_info=error)
         for writer in self.writers.values():
             try:
                 writer.fail("tokenwire lost track of this response")

@@ -385,6 +385,16 @@ def test_a_broken_sink_changes_nothing(name: str, broken: int) -> None:
     sink.close()
 
 
+def test_a_broken_sink_is_told_of_once_a_call(caplog: pytest.LogCaptureFixture) -> None:
+    sink: Any = Broken("respond")
+    with Replay(TEXT.body) as replay, client(replay) as on:
+        assert read(wrap(on, sink, channel="c"))
+    sink.close()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "tokenwire: lost track of a stream of openai"
+    ]
+
+
 @pytest.mark.parametrize("url", ["nonsense://x", "redis://127.0.0.1:1/0", "memory://a b\n"])
 def test_a_misconfigured_default_sink_changes_nothing(
     url: str, monkeypatch: pytest.MonkeyPatch
