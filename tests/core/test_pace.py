@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
 
 import pytest
 
-from tokenwire import Fenced, MemoryBackend, ResponseWriter, Sink
+from tokenwire import Fenced, MemoryBackend, ResponseWriter, Sink, Watch
 from tokenwire.backend import Entry, Outcome
 from tokenwire.events import DeltaEvent
 
@@ -171,3 +172,104 @@ def test_a_flush_is_heard_of_while_others_publish() -> None:
             stop.set()
             thread.join(_PATIENCE)
         assert sink.flush(_PATIENCE)
+
+
+async def _text_of(watch: Watch, length: int) -> str:
+    text = ""
+    while len(text) < length:
+        event = await anext(watch)
+        if isinstance(event, DeltaEvent):
+            text += event.text
+    return text
+
+
+async def test_a_burst_on_an_event_loop_is_published_from_that_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes too soon after a publish waits for a timer of the loop, not for another thread."""
+    monkeypatch.setattr("tokenwire._outbox._WATCH", _PATIENCE)  # however slow this machine is
+    backend = Publishing()
+    async with Sink(backend) as sink, sink.watch("c") as watch:
+        response = sink.respond("c")
+        response.write("a")
+        while time.monotonic() >= sink.pace.due:  # a slow machine may take longer than a pace
+            response.write("a")
+        backend.threads.clear()
+        response.write("b")
+        async with asyncio.timeout(_PATIENCE):
+            while "b" not in await _text_of(watch, 1):
+                pass
+        assert set(backend.threads) == {threading.current_thread()}
+        response.finish()
+
+
+@pytest.mark.parametrize("fate", ["blocked", "closed"])
+def test_a_burst_does_not_depend_on_its_event_loop(fate: str) -> None:
+    """The I/O thread looks after what an event loop was asked to publish, and does not."""
+    backend = Publishing()
+    with Sink(backend) as sink:
+        response = sink.respond("c")
+        published = threading.Event()
+
+        watch = sink.watch("c").open()
+
+        def wait() -> None:
+            with watch:
+                for event in watch:
+                    if isinstance(event, DeltaEvent) and "b" in event.text:
+                        published.set()
+                        return
+
+        async def burst() -> None:
+            response.write("a")
+            while time.monotonic() >= sink.pace.due:
+                response.write("a")
+            response.write("b")
+            if fate == "blocked":
+                assert published.wait(_PATIENCE)
+
+        watcher = threading.Thread(target=wait)
+        watcher.start()
+        asyncio.run(burst())
+        assert published.wait(_PATIENCE)
+        watcher.join(_PATIENCE)
+        assert backend.threads[-1].name == "tokenwire-io"
+        response.finish()
+
+
+async def test_strict_mode_tells_later_of_what_a_loop_published_in_vain() -> None:
+    sink = Sink(Usurped(), strict=True)
+    lost = sink.respond("c", response_id="lost")
+    sink.pace.due = time.monotonic() + 0.5  # so that the first text waits for the loop, too
+    lost._fresh = False
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
+    lost.write("x")
+    async with asyncio.timeout(_PATIENCE):
+        while not lost.ended:
+            await asyncio.sleep(0.005)
+    with pytest.raises(Fenced):
+        await sink.aflush(_PATIENCE)
+    assert not problems
+    await sink.aclose()
+
+
+async def test_the_io_thread_sleeps_while_a_loop_keeps_pace() -> None:
+    """Each of its looks would cost the writing thread Python's lock."""
+    backend = Publishing()
+    async with Sink(backend) as sink, sink.respond("c") as response:
+        response.write("x")
+        looks = 0
+        sleep = sink._outbox._sleep_until
+
+        async def counted(when: float | None) -> None:
+            nonlocal looks
+            looks += 1
+            await sleep(when)
+
+        sink._outbox._sleep_until = counted  # type: ignore[method-assign]
+        begun = time.monotonic()
+        while len(backend.threads) < 200:
+            response.write("x")
+            await asyncio.sleep(0)
+        assert looks <= 2 + (time.monotonic() - begun) / 0.125
