@@ -31,7 +31,7 @@ def provider() -> Generator[dict[str, Any], None, None]:
     if os.environ.get("OPENAI_API_KEY"):
         yield {}
         return
-    with serve_in_thread(pace=60) as local:
+    with serve_in_thread(pace=float(os.environ.get("PACE", "60"))) as local:
         yield {"base_url": local.base_url, "api_key": "unused"}
 
 

@@ -34,7 +34,7 @@ def provider() -> Generator[dict[str, Any], None, None]:
     if os.environ.get("OPENAI_API_KEY"):
         yield {}
         return
-    with serve_in_thread(pace=60) as local:
+    with serve_in_thread(pace=float(os.environ.get("PACE", "60"))) as local:
         yield {"api_base": local.base_url, "api_key": "unused"}
 
 
