@@ -19,12 +19,26 @@ import tokenwire
 
 
 def langchain(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], None], ...]]:
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_openai import ChatOpenAI
 
     from tokenwire_adapters.langchain import TokenwireCallbackHandler
 
+    class _Idle(BaseCallbackHandler):
+        """What LangChain's own way to a handler costs."""
+
+        run_inline = True
+
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
     model = ChatOpenAI(model="m", base_url=url, api_key="k")
-    watched: Any = {"callbacks": [TokenwireCallbackHandler(sink, channel="c")]}
+    events: Any = {"callbacks": [TokenwireCallbackHandler(sink, channel="c", stop_provider=False)]}
+    tapped: Any = {"callbacks": [TokenwireCallbackHandler(sink, channel="c")]}
+    idle: Any = {"callbacks": [_Idle()]}
 
     def sync(config: Any) -> None:
         for _ in model.stream("hi", config=config):
@@ -38,8 +52,12 @@ def langchain(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], No
         asyncio.run(main())
 
     return {
-        "langchain stream": (lambda: sync({}), lambda: sync(watched)),
-        "langchain astream": (lambda: asynchronous({}), lambda: asynchronous(watched)),
+        "stream, an idle handler": (lambda: sync({}), lambda: sync(idle)),
+        "stream, events alone": (lambda: sync({}), lambda: sync(events)),
+        "stream, stop_provider": (lambda: sync({}), lambda: sync(tapped)),
+        "astream, an idle handler": (lambda: asynchronous({}), lambda: asynchronous(idle)),
+        "astream, events alone": (lambda: asynchronous({}), lambda: asynchronous(events)),
+        "astream, stop_provider": (lambda: asynchronous({}), lambda: asynchronous(tapped)),
     }
 
 
