@@ -24,8 +24,9 @@ logger = logging.getLogger("tokenwire")
 
 _PACE = 0.005  # seconds between publishes of text that keeps coming
 _FEW = 4  # items that a writing thread publishes itself; the I/O thread publishes more at once
-_PATIENCE = (0.015, 0.06)  # seconds more that it leaves to a thread that writes on: first, at most
+_PATIENCE = 0.05  # seconds more that it leaves to a thread that may write on
 _WATCH = 0.25  # seconds more that it leaves to an event loop, which was asked to publish in time
+_LINGER = 1.0  # seconds that it looks by itself after a burst: another costs no wake-up then
 _NEVER, _NO_NEED = inf, -inf  # when the I/O thread looks again: not by itself; before it sleeps
 
 
@@ -74,7 +75,7 @@ class Outbox:
         self._looks_at = _NEVER  # when the I/O thread looks again (monotonic)
         self._asked = -_WATCH  # when an event loop was asked to look last (monotonic)
         self._unasked = False  # some of what is dirty, no event loop was asked to look at
-        self._patience = _PATIENCE[0]
+        self._burst = -_LINGER  # when text came faster than it is published (monotonic)
         self._alarm: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._idle: list[asyncio.Future[None]] = []
@@ -103,19 +104,20 @@ class Outbox:
         self._queue.dirty.append(item)
         if urgent:
             self._urgent = True
-        due = self.pace.due
-        early = not urgent and time.monotonic() < due
+        due, now = self.pace.due, time.monotonic()
+        early = not urgent and now < due
         if self._inline and not early and self._publish_here():
             return
         if urgent:
             self._wake()
         elif not early or len(self._queue.dirty) > _FEW:
             self._look_by(due)
-        elif self._ask_loop(due):
-            self._look_by(due + _WATCH)
         else:
-            self._unasked = True
-            self._look_by(due + self._patience)
+            self._burst = now
+            asked = self._asked > now or self._ask_loop(due, now)
+            if not asked:
+                self._unasked = True
+            self._look_by(due + (_WATCH if asked else _PATIENCE))
 
     def keep_pace(self) -> None:
         """Publish what has gathered since `Pace.due` was set (capability `inline`). Thread-safe."""
@@ -131,11 +133,8 @@ class Outbox:
         if self._looks_at > when:
             self._wake()
 
-    def _ask_loop(self, due: float) -> bool:
+    def _ask_loop(self, due: float, now: float) -> bool:
         """Have the event loop that runs here publish at `due`; say whether one will."""
-        now = time.monotonic()
-        if self._asked > now:
-            return True
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -239,23 +238,24 @@ class Outbox:
         queue = self._queue
         slept = False
         while True:
-            now, before = time.monotonic(), self._last_flush
+            now = time.monotonic()
             if now < queue.down_until:
                 await self._sleep_until(queue.down_until)
                 with self._lock:
                     queue.absorb_all()
                 continue
-            due = before + max(self._rollup, queue.interval)
+            due = self._last_flush + max(self._rollup, queue.interval)
             leave = self._leave(now)
             retry = queue.next_try
             if queue.dirty or (retry is not None and retry <= now):
                 if (self._urgent and not queue.interval) or now >= due:
                     self._steady = not slept
-                    self._patience = _PATIENCE[0]
                     return
                 await self._sleep_leaving(due, leave)
                 slept = False
-            elif (self._steady or self._inline) and now < due + leave:
+            elif leave and now < self._burst + _LINGER:
+                await self._sleep_leaving(now, leave)
+            elif self._steady and now < due:
                 # Text keeps coming: one look in each pace costs less than to be woken for it, too.
                 self._steady = False
                 await self._sleep_leaving(due, leave)
@@ -266,24 +266,22 @@ class Outbox:
                     await self._sleep_until(retry)
                     slept = True
                 self._looks_at = _NO_NEED
-            if self._last_flush > before:  # the threads that write have kept pace
-                self._patience = min(2 * self._patience, _PATIENCE[1])
 
     def _leave(self, now: float) -> float:
         """How long to leave text to the threads that write, once it is due (seconds)."""
         if not self._inline or self._queue.troubled or len(self._queue.dirty) > _FEW:
             return 0.0
         asked = self._asked > now - _WATCH and not self._unasked
-        return _WATCH if asked else self._patience
+        return _WATCH if asked else _PATIENCE
 
-    async def _sleep_leaving(self, due: float, leave: float) -> None:
-        """Sleep until `due`, and then for as long as others may see to it."""
+    async def _sleep_leaving(self, since: float, leave: float) -> None:
+        """Sleep from `since` on for as long as others may see to it."""
         if leave:
-            self._looks_at = due + leave
+            self._looks_at = since + leave
             if self._leave(time.monotonic()) < leave:
                 self._looks_at = _NO_NEED
                 return  # what came meanwhile cannot wait that long
-        await self._sleep_until(due + leave)
+        await self._sleep_until(since + leave)
         self._looks_at = _NO_NEED
 
     async def _sleep_until(self, when: float | None) -> None:
