@@ -254,6 +254,7 @@ class Outbox:
                 await self._sleep_leaving(due, leave)
                 slept = False
             elif leave and now < self._burst + _LINGER:
+                self._tell_idle()
                 await self._sleep_leaving(now, leave)
             elif self._steady and now < due:
                 # Text keeps coming: one look in each pace costs less than to be woken for it, too.

@@ -237,7 +237,10 @@ def test_a_burst_does_not_depend_on_its_event_loop(fate: str) -> None:
         response.finish()
 
 
-async def test_strict_mode_tells_later_of_what_a_loop_published_in_vain() -> None:
+async def test_strict_mode_tells_later_of_what_a_loop_published_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tokenwire._outbox._WATCH", _PATIENCE)
     sink = Sink(Usurped(), strict=True)
     lost = sink.respond("c", response_id="lost")
     sink.pace.due = time.monotonic() + 0.5  # so that the first text waits for the loop, too
@@ -273,3 +276,15 @@ async def test_the_io_thread_sleeps_while_a_loop_keeps_pace() -> None:
             response.write("x")
             await asyncio.sleep(0)
         assert looks <= 2 + (time.monotonic() - begun) / 0.125
+
+
+async def test_a_flush_after_a_burst_does_not_wait_for_another_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tokenwire._outbox._WATCH", 2 * _PATIENCE)
+    monkeypatch.setattr("tokenwire._outbox._LINGER", 2 * _PATIENCE)
+    async with Sink(MemoryBackend()) as sink:
+        async with sink.respond("c") as response:
+            for _ in range(20):
+                response.write("x")
+        assert await sink.aflush(_PATIENCE)
