@@ -26,6 +26,7 @@ _PACE = 0.005  # seconds between publishes of text that keeps coming
 _FEW = 4  # items that a writing thread publishes itself; the I/O thread publishes more at once
 _PATIENCE = 0.05  # seconds more that it leaves to a thread that may write on
 _WATCH = 0.25  # seconds more that it leaves to an event loop, which was asked to publish in time
+_EARLY = 0.001  # seconds that a loop's timer may come early: some count whole milliseconds
 _LINGER = 1.0  # seconds that it looks by itself after a burst: another costs no wake-up then
 _NEVER, _NO_NEED = inf, -inf  # when the I/O thread looks again: not by itself; before it sleeps
 
@@ -145,7 +146,8 @@ class Outbox:
 
     def _look_here(self) -> None:
         """Do what an event loop was asked for: publish, unless a write has done so since."""
-        if self._queue.dirty and time.monotonic() >= self.pace.due:
+        self._asked = now = time.monotonic()
+        if self._queue.dirty and now >= self.pace.due - _EARLY:
             try:
                 self.keep_pace()
             except Exception as error:  # the loop is not ours to trouble with it
