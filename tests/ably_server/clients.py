@@ -39,10 +39,11 @@ async def realtime(
             await client.connection.once_async()
         yield client
     finally:
-        if client.connection.state == "failed":
-            await AblyRest.close(client)  # there is no transport left to close
-        else:
-            await client.close()
+        async with asyncio.timeout(_PATIENCE):
+            if client.connection.state == "failed":
+                await AblyRest.close(client)  # there is no transport left to close
+            else:
+                await client.close()
 
 
 _SDK = str(Path(ably.__file__).parent)

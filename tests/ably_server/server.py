@@ -93,9 +93,11 @@ class AblyServer:
             self._listener = None
         for writer in list(self._writers):
             writer.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in list(self._tasks):
+                task.cancel()
+            # Not for ever: a cancel that comes as `wait_for` ends is lost (Python 3.11).
+            await asyncio.wait(self._tasks, timeout=1.0)
 
     @property
     def endpoint(self) -> str:

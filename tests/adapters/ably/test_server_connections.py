@@ -282,7 +282,8 @@ async def test_cut_again_and_again_loses_nothing(server: AblyServer):
         serial = (await channel.publish(Message("m", ""))).serials[0]
         server.faults.disconnect_every(0.05, "watcher")
         for index in range(30):
-            await channel.append_message(Message(serial=serial, data=f"{index} "))
+            async with asyncio.timeout(60):
+                await channel.append_message(Message(serial=serial, data=f"{index} "))
         server.faults.disconnect_every(0)
         await seen.until_text(serial, "".join(f"{index} " for index in range(30)))
         assert server.stats["resumes"] >= 1
