@@ -150,9 +150,11 @@ async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.S
         def on_end(self, span: Any) -> None:
             finished.put(span)
 
-    provider = sdk.TracerProvider()
+    provider: Any = trace.get_tracer_provider()
+    if not isinstance(provider, sdk.TracerProvider):  # it can be set once in a process
+        provider = sdk.TracerProvider()
+        trace.set_tracer_provider(provider)
     provider.add_span_processor(Processor())
-    trace.set_tracer_provider(provider)
     await client.get("/channels/c/responses")
     # The span ends when the server is done, which may be after the client has its answer.
     span = await anyio.to_thread.run_sync(lambda: finished.get(timeout=60))
