@@ -191,12 +191,11 @@ class Queue:
 
     # -- what became of them
 
-    def sent(
-        self,
-        batch: Batch,
-        outcomes: Sequence[Outcome],
-        begun: float,
-    ) -> None:
+    def sent(self, batch: Batch, outcomes: Sequence[Outcome], begun: float) -> None:
+        """The backend has told what became of each entry; it was called at `begun` (monotonic).
+
+        :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
+        """
         stats = self.stats
         stats.publishes += 1
         stats.publish_seconds += time.monotonic() - begun

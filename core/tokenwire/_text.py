@@ -23,8 +23,6 @@ def joined(text: str) -> tuple[str, str]:
 
     :return: the text, and the first half of a pair at its end, to put before what comes next.
     """
-    if text.isascii():
-        return text, ""
     try:
         text.encode()
     except UnicodeEncodeError:
