@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.ably_server.settings import Settings
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 RATE = 200  # tokens a second
 TOKENS = 1000

@@ -14,10 +14,10 @@ import time
 
 from ably.types.message import Message
 
-from tests.ably_server.clients import realtime
-from tests.ably_server.settings import Settings
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
+from tokenwire_adapters.testing.ably._clients import realtime
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 TOKENS = [f" token{i % 100}" for i in range(2000)]
 

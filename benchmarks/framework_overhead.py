@@ -64,7 +64,7 @@ def langchain(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], No
 def llama_index(url: str, sink: tokenwire.Sink) -> dict[str, tuple[Callable[[], None], ...]]:
     from llama_index.llms.openai import OpenAI
 
-    from tokenwire_adapters._llama_index import spans
+    from tokenwire_adapters._agents.llama_index import spans
     from tokenwire_adapters.llama_index import TokenwireEventHandler
 
     root = spans.root_dispatcher()

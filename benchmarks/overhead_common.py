@@ -49,7 +49,7 @@ def compare(name: str, bare: Run, tapped: Run, *, pairs: int, tokens: int) -> No
 
 
 def _serve(tokens: int, pace: float, ready: Any) -> None:
-    from tokenwire_adapters._provider import Provider
+    from tokenwire_adapters.testing.provider import Provider
 
     async def main() -> None:
         async with Provider(pace=pace, length=tokens) as provider:

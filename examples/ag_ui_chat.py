@@ -19,9 +19,9 @@ from openai import AsyncOpenAI
 from starlette.applications import Starlette
 
 import tokenwire
-from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.testing.provider import Provider
 
 
 async def agent(turn: AgentTurn) -> None:

@@ -18,8 +18,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 
 import tokenwire
-from tokenwire_adapters._provider import serve_in_thread
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
+from tokenwire_adapters.testing.provider import serve_in_thread
 
 CHANNEL = "chat-42"
 QUESTION = "Why do people stream tokens?"

@@ -22,8 +22,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 import tokenwire
-from tokenwire_adapters._provider import serve_in_thread
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
+from tokenwire_adapters.testing.provider import serve_in_thread
 
 THREAD = "chat-42"
 QUESTION = "What is the weather in Paris?"

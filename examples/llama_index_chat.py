@@ -20,8 +20,8 @@ from llama_index.core.instrumentation import (  # type: ignore[attr-defined]
 from llama_index.llms.openai import OpenAI
 
 import tokenwire
-from tokenwire_adapters._provider import serve_in_thread
 from tokenwire_adapters.llama_index import TokenwireEventHandler
+from tokenwire_adapters.testing.provider import serve_in_thread
 
 CHANNEL = "chat-42"
 QUESTION = "Why do people stream tokens?"

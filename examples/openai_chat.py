@@ -17,8 +17,8 @@ from typing import Any
 from openai import OpenAI
 
 import tokenwire
-from tokenwire_adapters._provider import serve_in_thread
 from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.testing.provider import serve_in_thread
 
 CHANNEL = "chat-42"
 QUESTION = "Why do people stream tokens?"

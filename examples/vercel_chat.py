@@ -24,8 +24,8 @@ from fastapi.responses import FileResponse
 from openai import AsyncOpenAI
 
 import tokenwire
-from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 
 TOOLS: Any = [

@@ -28,16 +28,16 @@ from tokenwire.backend import (
 from tokenwire.errors import MissingExtra
 
 try:
-    from tokenwire_adapters._ably.links import Link, Rest
+    from tokenwire_adapters._backends.ably.connections import Link, Rest
 except ImportError as error:
     raise MissingExtra('ably:// needs ably-python: pip install "tokenwire[ably]"') from error
 
-from tokenwire_adapters._ably.checking import check
-from tokenwire_adapters._ably.cursors import Order, parse
-from tokenwire_adapters._ably.options import Settings, settings_of
-from tokenwire_adapters._ably.reading import History
-from tokenwire_adapters._ably.watching import Watching
-from tokenwire_adapters._ably.writing import Writing
+from tokenwire_adapters._backends.ably.cursors import Order, parse
+from tokenwire_adapters._backends.ably.doctor import check
+from tokenwire_adapters._backends.ably.history import History
+from tokenwire_adapters._backends.ably.options import Settings, settings_of
+from tokenwire_adapters._backends.ably.publisher import Writing
+from tokenwire_adapters._backends.ably.subscriber import Watching
 
 __all__ = ["AblyBackend"]
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._ui.ag_ui_encoder import AgUiEncoder
+from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._ui.ag_ui_routes import AgentRoutes, AgentTurn
+    from tokenwire_adapters._web.ag_ui.routes import AgentRoutes, AgentTurn
 
 __all__ = ["AgUiEncoder", "AgentRoutes", "AgentTurn"]
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("AgentRoutes", "AgentTurn"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._ui import ag_ui_routes
+        from tokenwire_adapters._web.ag_ui import routes as ag_ui_routes
     except ImportError as error:
         raise MissingExtra(
             f'AgentRoutes needs {error.name}: pip install "tokenwire[ag-ui]"'

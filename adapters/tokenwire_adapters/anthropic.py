@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._sdk import Channel, OnCancel, Options, Places, Recognise, Sdk
-from tokenwire_adapters._sdk._messages import MessagesTap
-from tokenwire_adapters._sdk._tap import Tap
+from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
+from tokenwire_adapters._agents.recorder import Channel, OnCancel, Options, Recorder
+from tokenwire_adapters._agents.stainless.patches import SdkInstrumentor
+from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 try:
     from anthropic import _base_client, _response  # pyright: ignore[reportPrivateUsage]
@@ -33,23 +34,23 @@ except ImportError as error:
         'the Anthropic adapter needs the SDK: pip install "tokenwire[anthropic]"'
     ) from error
 
-__all__ = ["hear_all", "unwrap", "wrap"]
+__all__ = ["instrument_all", "unwrap", "wrap"]
 
 T = TypeVar("T")
 
 
-def _by_request(method: str, url: str) -> type[Tap] | None:
+def _by_request(method: str, url: str) -> type[Recorder] | None:
     if method.lower() == "post" and url.partition("?")[0].endswith("/messages"):
-        return MessagesTap
+        return MessagesRecorder
     return None
 
 
-def _by_item(item: Any) -> type[Tap] | None:
-    return MessagesTap if getattr(item, "type", None) == "message_start" else None
+def _by_item(item: Any) -> type[Recorder] | None:
+    return MessagesRecorder if getattr(item, "type", None) == "message_start" else None
 
 
-_SDK = Sdk(
-    Places(
+_INSTRUMENTOR = SdkInstrumentor(
+    PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
         closers=(
@@ -59,7 +60,7 @@ _SDK = Sdk(
         helpers=(MessageStream, AsyncMessageStream, BetaMessageStream, BetaAsyncMessageStream),
         parsers=((_response.APIResponse, False), (_response.AsyncAPIResponse, True)),
     ),
-    Recognise(request=_by_request, item=_by_item),
+    Classifier(request=_by_request, item=_by_item),
 )
 
 
@@ -90,16 +91,16 @@ def wrap(
     :raises ValueError: for arguments that cannot be.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    _SDK.wrap(client_or_stream, options, "anthropic")
+    _INSTRUMENTOR.wrap(client_or_stream, options, "anthropic")
     return client_or_stream
 
 
 def unwrap(client: T) -> T:
     """Undo `wrap` of a client. What it has under way is read to its end."""
-    _SDK.forget(client)
+    _INSTRUMENTOR.forget(client)
     return client
 
 
-def hear_all(options: Options | None) -> None:
+def instrument_all(options: Options | None) -> None:
     """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
-    _SDK.hear_everyone(options)
+    _INSTRUMENTOR.hear_everyone(options)

@@ -19,14 +19,14 @@ except ImportError as _error:
         f'the gateway needs {_error.name}: pip install "tokenwire[gateway]"'
     ) from _error
 
-from tokenwire_adapters._gateway.auth import Authorize
-from tokenwire_adapters._gateway.gateway import Gateway
-from tokenwire_adapters._gateway.limits import Limits
-from tokenwire_adapters._gateway.logs import MaskTokens
-from tokenwire_adapters._gateway.middleware import TokenwireMiddleware
-from tokenwire_adapters._gateway.problems import AccessDenied
-from tokenwire_adapters._gateway.response import EventsResponse
-from tokenwire_adapters._gateway.tokens import Tokens, mint_token
+from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.events_response import EventsResponse
+from tokenwire_adapters._web.gateway.gateway import Gateway
+from tokenwire_adapters._web.gateway.limits import Limits
+from tokenwire_adapters._web.gateway.log_masking import MaskTokens
+from tokenwire_adapters._web.gateway.middleware import TokenwireMiddleware
+from tokenwire_adapters._web.gateway.problems import AccessDenied
+from tokenwire_adapters._web.gateway.tokens import Tokens, mint_token
 
 __all__ = [
     "AccessDenied",

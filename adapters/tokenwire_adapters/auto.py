@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tokenwire_adapters._imports import when_imported
+from tokenwire_adapters._agents.imports import when_imported
 
 if TYPE_CHECKING:
     from tokenwire import Sink
@@ -110,17 +110,17 @@ class _Listening:
 
 
 def _hear_sdk(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
-    adapter.hear_all(Options(sink, channel))
-    return lambda: adapter.hear_all(None)
+    adapter.instrument_all(Options(sink, channel))
+    return lambda: adapter.instrument_all(None)
 
 
 def _hear_langchain(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    adapter.hear_all(adapter.TokenwireCallbackHandler(sink, channel=channel))
-    return lambda: adapter.hear_all(None)
+    adapter.instrument_all(adapter.TokenwireCallbackHandler(sink, channel=channel))
+    return lambda: adapter.instrument_all(None)
 
 
 def _hear_llama_index(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    adapter.hear_all(adapter.TokenwireEventHandler(sink, channel=channel))
-    return lambda: adapter.hear_all(None)
+    adapter.instrument_all(adapter.TokenwireEventHandler(sink, channel=channel))
+    return lambda: adapter.instrument_all(None)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tokenwire._version import __version__
 from tokenwire.errors import TokenwireError
-from tokenwire_adapters._cli.errors import Failure, missing
+from tokenwire_adapters._tools.cli.errors import Failure, missing
 
 __all__ = ["main"]
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, arguments: list[str]) -> int:
     """Load a command's module, and with it what only it needs."""
-    module = "tokenwire_adapters._run" if command == "run" else f"tokenwire_adapters._cli.{command}"
-    status: int = importlib.import_module(module).main(arguments)
+    module = importlib.import_module(f"tokenwire_adapters._tools.cli.{command}")
+    status: int = module.main(arguments)
     return status
 
 

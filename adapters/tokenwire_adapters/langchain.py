@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import tokenwire
 from tokenwire.context import Claim, resolve_channel, set_claim
-from tokenwire_adapters._calls import CANCELS, ModelCall, Reporter, ToolCalls
-from tokenwire_adapters._langchain import content
-from tokenwire_adapters._langchain.runs import Call, Node, Runs
-from tokenwire_adapters._sdk._claims import hear_claims
+from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls
+from tokenwire_adapters._agents.claims import instrument_claimed_calls
+from tokenwire_adapters._agents.langchain import content
+from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -35,7 +35,7 @@ except ImportError as error:  # pragma: no cover - tried without the extra by te
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["TokenwireCallbackHandler", "hear_all"]
+__all__ = ["TokenwireCallbackHandler", "instrument_all"]
 
 Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -208,7 +208,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             if other.model is not None:
                 other.model.withdraw()
         if self._stop_provider and not self._automatic:
-            hear_claims()
+            instrument_claimed_calls()
         call = Call(self, node, None)
         if _SILENT.isdisjoint(tags):
             call.model = ModelCall(
@@ -220,7 +220,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 run=node.root.id,
                 metadata=self._describe(metadata),
                 raise_on_cancel=self._raise_on_cancel,
-                hears=self._stop_provider,
+                instrument=self._stop_provider,
             )
             call.model.cover()
         if call.model is None or batch > 1:
@@ -228,9 +228,9 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             # not tell apart.
             if call.model is not None:
                 call.model.open()
-            call.reserved = Claim()
-            call.reserved.reserve(self)
-            set_claim(call.reserved)
+            call.suppressed = Claim()
+            call.suppressed.suppress(self)
+            set_claim(call.suppressed)
         dropped = _runs.add(key, call)
         if dropped is not None and dropped.model is not None:
             dropped.model.cancel("too many calls are open")
@@ -333,8 +333,8 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call.owner is not self:
             return None
         _runs.remove(run_id.int)
-        if call.reserved is not None:
-            call.reserved.close()
+        if call.suppressed is not None:
+            call.suppressed.close()
         return call
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -444,7 +444,7 @@ _everyone: ContextVar[TokenwireCallbackHandler | None] = ContextVar(
 )
 
 
-def hear_all(handler: TokenwireCallbackHandler | None) -> None:
+def instrument_all(handler: TokenwireCallbackHandler | None) -> None:
     """Hear every call of this process through `handler` (None: no longer), with no code changed.
 
     A handler that a call names itself comes first. For `tokenwire_adapters.auto`.
@@ -467,8 +467,8 @@ def _gone(key: int) -> None:
     call = _runs.remove(key)
     if call is None:
         return
-    if call.reserved is not None:
-        call.reserved.close()
+    if call.suppressed is not None:
+        call.suppressed.close()
     model = call.model
     if model is not None and model.writer is not None:
         try:

@@ -15,23 +15,23 @@ from typing import Any
 
 import tokenwire
 from tokenwire.context import Claim, current_claim, resolve_channel, set_claim
-from tokenwire_adapters._calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
-from tokenwire_adapters._sdk import reader_of, seen
-from tokenwire_adapters._sdk._claims import find_by, hear_claims
+from tokenwire_adapters._agents.calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
+from tokenwire_adapters._agents.claims import add_finder, instrument_claimed_calls
+from tokenwire_adapters._agents.last_chunk import reader_of, seen
 
 try:
     from llama_index.core.instrumentation.event_handlers import BaseEventHandler
     from pydantic import PrivateAttr
 
-    from tokenwire_adapters._llama_index import spans
-    from tokenwire_adapters._llama_index.content import Reader
-    from tokenwire_adapters._llama_index.streams import Streams
+    from tokenwire_adapters._agents.llama_index import spans
+    from tokenwire_adapters._agents.llama_index.content import Reader
+    from tokenwire_adapters._agents.llama_index.streams import Streams
 except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
     raise tokenwire.MissingExtra(
         'TokenwireEventHandler needs llama-index-core: pip install "tokenwire[llama-index]"'
     ) from error
 
-__all__ = ["TokenwireEventHandler", "hear_all"]
+__all__ = ["TokenwireEventHandler", "instrument_all"]
 
 _reporter = Reporter("the LlamaIndex handler")
 _tool_calls = ToolCalls()
@@ -45,30 +45,30 @@ class _Call:
     :ivar stream: the key of the generator that the call gave.
     """
 
-    __slots__ = ("depth", "last", "model", "outer", "owner", "reader", "reserved", "stream")
+    __slots__ = ("depth", "last", "model", "outer", "owner", "reader", "stream", "suppressed")
 
     def __init__(self, owner: object, model: ModelCall | None) -> None:
         self.owner = owner
         self.model = model
         self.reader: Reader | None = None
-        self.reserved: Claim | None = None
+        self.suppressed: Claim | None = None
         self.outer: Claim | None = None
         self.depth = 1
         self.last: object = None
         self.stream: int | None = None
 
-    def reserve(self) -> None:
+    def suppress(self) -> None:
         """Have the layers below keep quiet."""
         self.outer = current_claim()
-        self.reserved = Claim()
-        self.reserved.reserve(self)
-        set_claim(self.reserved)
+        self.suppressed = Claim()
+        self.suppressed.suppress(self)
+        set_claim(self.suppressed)
 
     def uncover(self) -> None:
         """Let what this context does from now on be another call."""
         if self.model is not None:
             self.model.uncover()
-        elif current_claim() is self.reserved:
+        elif current_claim() is self.suppressed:
             set_claim(self.outer)
 
 
@@ -83,7 +83,7 @@ def _find_claim() -> Claim | None:
     call = _streams.running()
     if call is None:
         return None
-    return call.model.claim if call.model is not None else call.reserved
+    return call.model.claim if call.model is not None else call.suppressed
 
 
 class TokenwireEventHandler(BaseEventHandler):
@@ -128,7 +128,7 @@ class TokenwireEventHandler(BaseEventHandler):
         spans.install()
         spans.TREE.on_exit = _span_exit
         spans.TREE.on_drop = _span_drop
-        find_by(_find_claim)
+        add_finder(_find_claim)
 
     @classmethod
     def class_name(cls) -> str:
@@ -161,12 +161,12 @@ class TokenwireEventHandler(BaseEventHandler):
             if call.model is not None:
                 call.model.withdraw()
         if self._stop_provider:
-            hear_claims()
+            instrument_claimed_calls()
         tags: dict[str, Any] = event.tags
         call = _Call(self, None)
         above = _above(span)
         if tags.get("nostream") or (above is not None and above.model is None):
-            call.reserve()
+            call.suppress()
         else:
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
@@ -177,7 +177,7 @@ class TokenwireEventHandler(BaseEventHandler):
                 run=spans.TREE.root(span),
                 metadata=self._describe(event.model_dict),
                 raise_on_cancel=True,
-                hears=self._stop_provider,
+                instrument=self._stop_provider,
                 above=above.model if above is not None else None,
             )
             call.model.cover()
@@ -252,7 +252,7 @@ _STEPS: dict[str, Callable[[TokenwireEventHandler, Any], None]] = {
 """By name: the other events are most of them, and cost no more than a look here."""
 
 
-def hear_all(handler: TokenwireEventHandler | None) -> None:
+def instrument_all(handler: TokenwireEventHandler | None) -> None:
     """Hear every call of this process through `handler` (None: no longer).
 
     A handler that the program adds itself comes first. For `tokenwire_adapters.auto`.
@@ -303,9 +303,9 @@ def _forget(span: str, call: _Call | None) -> ModelCall | None:
     if _calls.get(span) is call:
         _calls.pop(span, None)
     _streams.remove(call.stream, call)
-    if call.reserved is not None:
+    if call.suppressed is not None:
         call.uncover()
-        call.reserved.close()
+        call.suppressed.close()
     return call.model
 
 

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._sdk import Channel, OnCancel, Options, Places, Recognise, Sdk
-from tokenwire_adapters._sdk._chat import ChatTap
-from tokenwire_adapters._sdk._completions import CompletionTap
-from tokenwire_adapters._sdk._responses import ResponsesTap
-from tokenwire_adapters._sdk._tap import Tap
+from tokenwire_adapters._agents.openai.chat import ChatRecorder
+from tokenwire_adapters._agents.openai.completions import CompletionRecorder
+from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
+from tokenwire_adapters._agents.recorder import Channel, OnCancel, Options, Recorder
+from tokenwire_adapters._agents.stainless.patches import SdkInstrumentor
+from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
@@ -31,37 +32,37 @@ except ImportError as error:
         'the OpenAI adapter needs the SDK: pip install "tokenwire[openai]"'
     ) from error
 
-__all__ = ["hear_all", "unwrap", "wrap"]
+__all__ = ["instrument_all", "unwrap", "wrap"]
 
 T = TypeVar("T")
 
 
-def _by_request(method: str, url: str) -> type[Tap] | None:
+def _by_request(method: str, url: str) -> type[Recorder] | None:
     if method.lower() != "post":
         return None
     path = url.partition("?")[0]
     if path.endswith("/chat/completions"):
-        return ChatTap
+        return ChatRecorder
     if path.endswith("/completions"):
-        return CompletionTap
-    return ResponsesTap if path.endswith("/responses") else None
+        return CompletionRecorder
+    return ResponsesRecorder if path.endswith("/responses") else None
 
 
-def _by_item(item: Any) -> type[Tap] | None:
+def _by_item(item: Any) -> type[Recorder] | None:
     if getattr(item, "object", None) == "text_completion":
-        return CompletionTap
+        return CompletionRecorder
     if getattr(item, "object", None) == "chat.completion.chunk" or isinstance(
         getattr(item, "choices", None), list
     ):
-        return ChatTap
+        return ChatRecorder
     kind = getattr(item, "type", None)
     if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
-        return ResponsesTap
+        return ResponsesRecorder
     return None
 
 
-_SDK = Sdk(
-    Places(
+_INSTRUMENTOR = SdkInstrumentor(
+    PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
         closers=(
@@ -84,7 +85,7 @@ _SDK = Sdk(
             (_response.AsyncAPIResponse, True),
         ),
     ),
-    Recognise(request=_by_request, item=_by_item),
+    Classifier(request=_by_request, item=_by_item),
 )
 
 
@@ -115,16 +116,16 @@ def wrap(
     :raises ValueError: for arguments that cannot be.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    _SDK.wrap(client_or_stream, options, "openai")
+    _INSTRUMENTOR.wrap(client_or_stream, options, "openai")
     return client_or_stream
 
 
 def unwrap(client: T) -> T:
     """Undo `wrap` of a client. What it has under way is read to its end."""
-    _SDK.forget(client)
+    _INSTRUMENTOR.forget(client)
     return client
 
 
-def hear_all(options: Options | None) -> None:
+def instrument_all(options: Options | None) -> None:
     """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
-    _SDK.hear_everyone(options)
+    _INSTRUMENTOR.hear_everyone(options)

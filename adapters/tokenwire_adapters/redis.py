@@ -26,7 +26,7 @@ from tokenwire.errors import MissingExtra
 from tokenwire.memory import Retention
 
 try:
-    from tokenwire_adapters._redis.options import (
+    from tokenwire_adapters._backends.redis.options import (
         Settings,
         Target,
         from_client,
@@ -36,11 +36,11 @@ try:
 except ImportError as error:
     raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
-from tokenwire_adapters._redis.cursors import parse
-from tokenwire_adapters._redis.listening import Listening, Stand
-from tokenwire_adapters._redis.reading import Reading
-from tokenwire_adapters._redis.servers import Servers
-from tokenwire_adapters._redis.writing import Writing
+from tokenwire_adapters._backends.redis.cursors import parse
+from tokenwire_adapters._backends.redis.publisher import Writing
+from tokenwire_adapters._backends.redis.reader import Reading
+from tokenwire_adapters._backends.redis.subscriptions import Listening, Stand
+from tokenwire_adapters._backends.redis.topology import Servers
 
 __all__ = ["RedisBackend", "Retention"]
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tokenwire.errors import MissingExtra
-from tokenwire_adapters._ui.vercel_encoder import VercelEncoder
+from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._ui.vercel_routes import ChatRoutes, ChatTurn
+    from tokenwire_adapters._web.vercel.routes import ChatRoutes, ChatTurn
 
 __all__ = ["ChatRoutes", "ChatTurn", "VercelEncoder"]
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("ChatRoutes", "ChatTurn"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._ui import vercel_routes
+        from tokenwire_adapters._web.vercel import routes as vercel_routes
     except ImportError as error:
         raise MissingExtra(
             f'ChatRoutes needs {error.name}: pip install "tokenwire[gateway]"'

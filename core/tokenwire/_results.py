@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from tokenwire._slot import OutboxStats
+from tokenwire._reading.hub import HubStats
+from tokenwire._writing.pending import OutboxStats
 from tokenwire.backend import HistoryPage
 from tokenwire.events import Response, State
-from tokenwire.hub import HubStats
 
 if TYPE_CHECKING:
     from tokenwire.sink import Sink

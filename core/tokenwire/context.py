@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from tokenwire._names import check_name
+from tokenwire._ids import check_name
 from tokenwire.errors import InvalidName
 
 __all__ = [
@@ -140,10 +140,10 @@ class Claim:
         "metadata",
         "owner",
         "raise_on_cancel",
-        "reserved",
         "response_id",
         "run",
         "sink",
+        "suppressed",
         "writer",
     )
 
@@ -160,7 +160,7 @@ class Claim:
         self.channel = channel
         self.sink = sink
         self.raise_on_cancel = raise_on_cancel
-        self.reserved = False
+        self.suppressed = False
         self.run = run
         self.response_id = response_id
         self.metadata = metadata or {}
@@ -181,10 +181,10 @@ class Claim:
                 self.owner = owner
             return self.owner is owner
 
-    def reserve(self, owner: object) -> bool:
+    def suppress(self, owner: object) -> bool:
         """Take the claim, and have the layers below keep quiet."""
-        self.reserved = self.take(owner)
-        return self.reserved
+        self.suppressed = self.take(owner)
+        return self.suppressed
 
     def close(self) -> None:
         """Say that the call is over."""

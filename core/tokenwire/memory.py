@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from tokenwire._memory_channel import Retention, parse_cursor
-from tokenwire._memory_store import MemoryStore, MemorySubscription
+from tokenwire._memory.channel import Retention, parse_cursor
+from tokenwire._memory.store import MemoryStore, MemorySubscription
 from tokenwire.backend import (
     Backend,
     Capabilities,

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
-from tokenwire._controls import Controls
+from tokenwire._ids import check_name, new_id
 from tokenwire._io import IoThread
 from tokenwire._lifetime import sinks
-from tokenwire._names import check_name, new_id
-from tokenwire._outbox import Outbox, Pace
-from tokenwire._queue import now_ms
+from tokenwire._reading.hub import HubRegistry
 from tokenwire._redact import redact
+from tokenwire._requests import cancel, put_input
 from tokenwire._results import CancelOutcome, Page, SinkStats
-from tokenwire._slot import Single, Slot
-from tokenwire._talking import cancel, put_input
+from tokenwire._writing.leases import LeaseKeeper
+from tokenwire._writing.outbox import Outbox, Pace
+from tokenwire._writing.pending import PendingEvent, PendingResponse
+from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Backend, Entry, ReplayFrom
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (
@@ -36,7 +37,6 @@ from tokenwire.events import (
     ToolResultEvent,
     plain,
 )
-from tokenwire.hub import HubRegistry
 from tokenwire.watch import MIDWAY, Watch, parse_rewind
 from tokenwire.writer import ResponseWriter, checked_id
 
@@ -105,7 +105,7 @@ class Sink:
             reap_every=min(2.0, self.lease / 8),
         )
         self._open: dict[tuple[str, str], ResponseWriter] = {}
-        self._controls = Controls(backend, self._io, self._open, self._outbox, self.lease)
+        self._controls = LeaseKeeper(backend, self._io, self._open, self._outbox, self.lease)
         self._problem: Exception | None = None
         self._closing = False
         self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
@@ -199,7 +199,7 @@ class Sink:
         # One of a response of this sink must not overtake what is still on its way: it goes along
         # with a response that streams, and behind one that has ended.
         writer = self._open.get((channel, response_id)) if response_id is not None else None
-        if writer is not None and writer.take_result(event):
+        if writer is not None and writer.add_tool_result(event):
             self.flush_inline()
             return
         key = f"tool-result:{response_id}:{event.call_id}"
@@ -232,7 +232,7 @@ class Sink:
         event: ToolResultEvent | DataEvent,
         *,
         key: str,
-        behind: Slot | None = None,
+        behind: PendingResponse | None = None,
     ) -> None:
         """Hand an event of its own to the outbox; never raises but in strict mode."""
         try:
@@ -242,7 +242,7 @@ class Sink:
         except TokenwireError as error:
             self.problem(error)
             return
-        self.mark(Single(entry, behind), True)
+        self.mark(PendingEvent(entry, behind), True)
         self.flush_inline()
 
     # -- watching
@@ -512,7 +512,7 @@ class Sink:
             channels=self.hubs.channels,
         )
 
-    def mark(self, item: Slot | Single, urgent: bool) -> None:
+    def mark(self, item: PendingResponse | PendingEvent, urgent: bool) -> None:
         """Have the outbox look at `item`."""
         try:
             self._outbox.mark(item, urgent=urgent)

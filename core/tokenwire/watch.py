@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import structs
 
+from tokenwire._reading.hub import MIDWAY, ChannelHub, HubRegistry, Item, JoinPoint, given
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import CancelEvent, DataEvent, EndEvent, Event, SnapshotEvent
-from tokenwire.hub import MIDWAY, ChannelHub, HubRegistry, Item, Joined, given
 from tokenwire.response import Transcript
 
 if TYPE_CHECKING:
@@ -367,7 +367,7 @@ class Watch:
             joined = self._rest_of(joined, self._beyond)
         self._take(joined)
 
-    def _rest_of(self, joined: Joined, beyond: str) -> Joined:
+    def _rest_of(self, joined: JoinPoint, beyond: str) -> JoinPoint:
         """What a reader lacks that stopped midway: all that changed since, as it stands."""
         order = self._hubs.backend.order
         after = order(beyond)
@@ -390,7 +390,7 @@ class Watch:
         items = given(rest, joined.cursor, more=joined.next is not None)
         return structs.replace(joined, events=rest, items=items)
 
-    def _take(self, joined: Joined) -> None:
+    def _take(self, joined: JoinPoint) -> None:
         self._position = joined.position
         self._pass_over = joined.order
         self._at = joined.cursor

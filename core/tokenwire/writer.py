@@ -11,13 +11,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from tokenwire._draft import Draft, PartKey
-from tokenwire._names import check_name
-from tokenwire._queue import now_ms
+from tokenwire._ids import check_name
 from tokenwire._receipt import Receipt
 from tokenwire._redact import describe, redact
-from tokenwire._slot import Slot
 from tokenwire._text import well_formed
+from tokenwire._writing.draft import Draft, PartSpec
+from tokenwire._writing.pending import PendingResponse
+from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Entry
 from tokenwire.errors import (
     BackendError,
@@ -37,7 +37,7 @@ __all__ = ["PartWriter", "Receipt", "ResponseWriter"]
 logger = logging.getLogger("tokenwire")
 
 
-class PartWriter(PartKey):
+class PartWriter(PartSpec):
     """Writes one part of a response: use it where several parts grow side by side."""
 
     __slots__ = ("_writer",)
@@ -98,7 +98,7 @@ class ResponseWriter:
         entry = Entry(
             channel=channel, events=(), response_id=response_id, fence=fence, lease=sink.grant
         )
-        self.slot = Slot(self, draft, entry)
+        self.slot = PendingResponse(self, draft, entry)
 
     # -- writing
 
@@ -175,7 +175,7 @@ class ResponseWriter:
         )
         return self._put(event, None)
 
-    def take_result(self, event: ToolResultEvent) -> bool:
+    def add_tool_result(self, event: ToolResultEvent) -> bool:
         """Take a tool's answer that was told to the sink; False once the response has ended."""
         with self._lock:  # an end comes before or after, not between
             return self._state == "streaming" and self._put(event, None)
@@ -427,7 +427,7 @@ class ResponseWriter:
         draft.put(target, texts)
         self._sink.count_tokens(draft.tokens - before)
 
-    def heard_cancel(self, cancel: CancelEvent) -> None:
+    def on_cancel_event(self, cancel: CancelEvent) -> None:
         """A watcher cancelled: freeze the text, end the response, tell who must stop."""
         if self._end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
             with self._lock:
@@ -435,7 +435,7 @@ class ResponseWriter:
             for callback in callbacks:  # not here: the caller may hold the outbox's lock
                 self._sink.call_soon(_call, callback)
 
-    def heard_outcome(self, slot: Slot, error: BackendError | None) -> None:
+    def on_outcome(self, slot: PendingResponse, error: BackendError | None) -> None:
         """An entry was taken, or (with `error`) writing must stop."""
         if error is not None:
             with self._lock:

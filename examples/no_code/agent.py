@@ -5,7 +5,7 @@
     tokenwire watch redis://localhost chat-42 --rewind all
 
 It talks to whatever the OpenAI SDK's own environment variables name. Offline, start the bundled
-provider in another terminal, ``python -m tokenwire_adapters._provider --port 8801``, and set
+provider in another terminal, ``python -m tokenwire_adapters.testing.provider --port 8801``, and set
 ``OPENAI_BASE_URL=http://127.0.0.1:8801/v1 OPENAI_API_KEY=unused``.
 """
 

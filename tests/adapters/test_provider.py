@@ -19,9 +19,9 @@ from tests.support.provider import (
     openai,
     user,
 )
-from tokenwire_adapters._provider import Provider, serve_in_thread
-from tokenwire_adapters._provider._prose import compose, reason, tokenize
-from tokenwire_adapters._provider._topics import TOPICS
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
+from tokenwire_adapters.testing.provider._canned_text import TOPICS
+from tokenwire_adapters.testing.provider._text import compose, reason, tokenize
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tests.support.provider import (
     opened,
     user,
 )
-from tokenwire_adapters._provider import Limits, Provider, serve_in_thread
+from tokenwire_adapters.testing.provider import Limits, Provider, serve_in_thread
 
 ADAPTERS = Path(tokenwire_adapters.__file__).parents[1]
 
@@ -381,7 +381,8 @@ def test_records_are_bounded():
 
 def test_it_needs_the_standard_library_alone():
     code = (
-        f"import sys; sys.path.insert(0, {str(ADAPTERS)!r}); import tokenwire_adapters._provider;"
+        f"import sys; sys.path.insert(0, {str(ADAPTERS)!r});"
+        "import tokenwire_adapters.testing.provider;"
         "print({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names)"
     )
     out = subprocess.run(
@@ -400,7 +401,7 @@ def test_it_needs_the_standard_library_alone():
 
 def test_run_as_a_module():
     program = subprocess.Popen(
-        [sys.executable, "-m", "tokenwire_adapters._provider", "--port", "0", "--pace", "0"],
+        [sys.executable, "-m", "tokenwire_adapters.testing.provider", "--port", "0", "--pace", "0"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ADAPTERS)},

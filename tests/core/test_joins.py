@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 import tokenwire
-from tokenwire.hub import MIDWAY, Item
+from tokenwire._reading.hub import MIDWAY, Item
 from tokenwire.response import Transcript
 
 
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[tokenwire.Sink]:
-    monkeypatch.setattr("tokenwire.hub._REPLAY_FRESH", 600.0)
+    monkeypatch.setattr("tokenwire._reading.hub._REPLAY_FRESH", 600.0)
     with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
         for number in range(3):
             with sink.respond("c", response_id=f"r{number}") as response:

@@ -199,7 +199,9 @@ def test_a_burst_on_an_event_loop_is_published_from_that_loop(
     make: type[asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes too soon after a publish waits for a timer of the loop, not for another thread."""
-    monkeypatch.setattr("tokenwire._outbox._WATCH", _PATIENCE)  # however slow this machine is
+    monkeypatch.setattr(
+        "tokenwire._writing.outbox._WATCH", _PATIENCE
+    )  # however slow this machine is
     backend = Publishing()
 
     async def burst() -> None:
@@ -258,7 +260,7 @@ def test_a_burst_does_not_depend_on_its_event_loop(fate: str) -> None:
 async def test_strict_mode_tells_later_of_what_a_loop_published_in_vain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tokenwire._outbox._WATCH", _PATIENCE)
+    monkeypatch.setattr("tokenwire._writing.outbox._WATCH", _PATIENCE)
     sink = Sink(Usurped(), strict=True)
     lost = sink.respond("c", response_id="lost")
     sink.pace.due = time.monotonic() + 0.5  # so that the first text waits for the loop, too
@@ -299,8 +301,8 @@ async def test_the_io_thread_sleeps_while_a_loop_keeps_pace() -> None:
 async def test_a_flush_after_a_burst_does_not_wait_for_another_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tokenwire._outbox._WATCH", 2 * _PATIENCE)
-    monkeypatch.setattr("tokenwire._outbox._LINGER", 2 * _PATIENCE)
+    monkeypatch.setattr("tokenwire._writing.outbox._WATCH", 2 * _PATIENCE)
+    monkeypatch.setattr("tokenwire._writing.outbox._LINGER", 2 * _PATIENCE)
     async with Sink(MemoryBackend()) as sink:
         async with sink.respond("c") as response:
             for _ in range(20):

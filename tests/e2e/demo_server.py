@@ -13,10 +13,10 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 import tokenwire
-from tokenwire_adapters._cli.server import config
-from tokenwire_adapters._demo.app import Demo
-from tokenwire_adapters._provider import MODELS, Provider, RequestRecord, serve_in_thread
+from tokenwire_adapters._tools.cli.server import config
+from tokenwire_adapters._tools.demo.app import Demo
 from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.testing.provider import MODELS, Provider, RequestRecord, serve_in_thread
 
 PATIENCE = 60.0
 T = TypeVar("T")

@@ -36,7 +36,7 @@ from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
 from tests.support.pages import code_blocks
 from tokenwire.testing import read_until
-from tokenwire_adapters._provider import Provider, serve_in_thread
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 MESSAGES = [{"role": "user", "content": "Why do people stream tokens?"}]

@@ -24,8 +24,8 @@ from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import Agent
 from tests.e2e.bundles import bundle
 from tests.e2e.screens import TIMEOUT, Shown
-from tokenwire_adapters._provider import Provider, serve_in_thread
 from tokenwire_adapters.ag_ui import AgentRoutes
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 from tokenwire_adapters.vercel import ChatRoutes
 
 pytestmark = pytest.mark.browser

@@ -153,7 +153,7 @@ def run(program: str, recording: Recording, place: Path) -> tuple[Any, str]:
             "WITNESS": str(place / "told.json"),
             "PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]),
         }
-        start = [sys.executable, "-m", "tokenwire_adapters._run", "--to", "memory://eco"]
+        start = [sys.executable, "-m", "tokenwire_adapters._tools.cli.run", "--to", "memory://eco"]
         start += ["--channel", "eco", "--"]
         try:
             done = subprocess.run(

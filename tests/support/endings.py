@@ -20,7 +20,7 @@ import tokenwire
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
 from tokenwire import Sink, State
-from tokenwire_adapters._sdk import _tap
+from tokenwire_adapters._agents import recorder as _tap
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tokenwire._names import new_id
+from tokenwire._ids import new_id
 from tokenwire.backend import Backend, Entry, Granularity, Outcome
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import Event

@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.ably_server.certificate import make_certificate
-from tests.ably_server.settings import Settings
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
 from tokenwire import Sink
 from tokenwire.testing import Spectator
 from tokenwire.testing.producers import read_until
+from tokenwire_adapters.testing.ably._certificate import make_certificate
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 __all__ = ["SCENARIOS", "Stage", "Told", "play", "words"]
 

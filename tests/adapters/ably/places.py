@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.ably_server.thread import ServerThread
 from tokenwire import Sink
 from tokenwire_adapters.ably import AblyBackend
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 __all__ = ["backend", "sink"]
 

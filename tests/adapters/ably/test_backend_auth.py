@@ -19,13 +19,13 @@ import pytest
 from ably import AblyRest
 
 import tokenwire
-from tests.ably_server.certificate import make_certificate
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
 from tokenwire import Sink
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
+from tokenwire_adapters.testing.ably._certificate import make_certificate
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 PATIENCE = 60
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.ably_server.settings import Settings
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
 from tests.support.forking import forked
 from tokenwire import Sink, Transcript
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 # Clients that are cut off leave tasks and sockets behind, which Python warns of when it finds them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ably.types.message import Message
 
-from tests.ably_server.clients import realtime
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
 from tokenwire.testing import Spectator, read_until
+from tokenwire_adapters.testing.ably._clients import realtime
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 TOKENS = [f" tök{i}" for i in range(40)]
 

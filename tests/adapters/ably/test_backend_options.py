@@ -9,10 +9,10 @@ import pytest
 from ably import AblyRealtime, AblyRest
 
 import tokenwire
-from tests.ably_server.thread import ServerThread
 from tests.adapters.ably.places import sink
 from tokenwire import Sink
 from tokenwire_adapters.ably import AblyBackend
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.ably_server import ServerThread, Settings
 from tests.adapters.ably.places import sink
 from tokenwire.events import DataEvent
 from tokenwire.testing import read_until
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.ably_server import ServerThread, Settings
 from tests.adapters.ably.places import sink
 from tests.support.nodejs import node_with
 from tokenwire import ResponseWriter
 from tokenwire.events import InputEvent
 from tokenwire.testing import read_until
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 FOLDER = Path(__file__).parent / "js"
 

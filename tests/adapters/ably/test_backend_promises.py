@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from ably.types.message import Message
 
-from tests.ably_server import ServerThread, Settings
-from tests.ably_server.clients import Subscriber, realtime
 from tests.adapters.ably.places import sink
 from tokenwire.testing import read_until
+from tokenwire_adapters.testing.ably import ServerThread, Settings
+from tokenwire_adapters.testing.ably._clients import Subscriber, realtime
 
 UNLIMITED = Settings(inbound_rate=None)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tokenwire.events import EndEvent, StartEvent
 from tokenwire.response import Transcript
-from tokenwire_adapters._ably.log import Log
-from tokenwire_adapters._ably.wire import MARK, Msg, end_headers, start_headers, text_crc
+from tokenwire_adapters._backends.ably.event_log import Log
+from tokenwire_adapters._backends.ably.wire import MARK, Msg, end_headers, start_headers, text_crc
 
 
 class Channel:
@@ -92,7 +92,7 @@ def test_any_arrival(data: st.DataObject) -> None:
 
 
 def log_order(cursor: str | None) -> Any:
-    from tokenwire_adapters._ably.cursors import parse
+    from tokenwire_adapters._backends.ably.cursors import parse
 
     return parse(cursor or "")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.ably_server.settings import Settings
-from tests.ably_server.thread import ServerThread
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.ably import AblyBackend
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._thread import ServerThread
 
 
 class TestAbly(BackendContract):

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.ably_server import ServerThread, Settings
 from tests.adapters.ably.places import backend, sink
 from tests.adapters.ably.test_backend_pages import Page
 from tokenwire import Sink
 from tokenwire.events import InputEvent
 from tokenwire.testing import FaultyBackend, read_until
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 TOKENS = [f" tök{i} 🙂" for i in range(60)]
 TEXT = "".join(TOKENS)

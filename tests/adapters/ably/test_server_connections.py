@@ -16,8 +16,8 @@ from ably import AblyException, AblyRest
 from ably.types.channeloptions import ChannelOptions
 from ably.types.message import Message
 
-from tests.ably_server import AblyServer, Key, Settings
-from tests.ably_server.clients import Subscriber, eventually, realtime, rest
+from tokenwire_adapters.testing.ably import AblyServer, Key, Settings
+from tokenwire_adapters.testing.ably._clients import Subscriber, eventually, realtime, rest
 
 pytestmark = [
     pytest.mark.anyio,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ably_server import ServerThread, Settings
 from tests.support.nodejs import node_with
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 FOLDER = Path(__file__).parent / "js"
 SCENARIOS = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ably_server import AblyServer, ServerThread
-from tests.ably_server.clients import Subscriber, realtime
+from tokenwire_adapters.testing.ably import AblyServer, ServerThread
+from tokenwire_adapters.testing.ably._clients import Subscriber, realtime
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,7 +30,7 @@ def get(port: int, path: str) -> dict[str, object]:
 
 
 def test_a_process_says_where_it_is() -> None:
-    command = [sys.executable, "-m", "tests.ably_server", "--key", "my.id:topsecret"]
+    command = [sys.executable, "-m", "tokenwire_adapters.testing.ably", "--key", "my.id:topsecret"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.recordings import named
 from tests.support.replay import Replay
-from tokenwire_adapters import _run
+from tokenwire_adapters._tools.cli import run as _run
 
 CHAT = named("chat-text")
 
@@ -81,7 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def run(place: Path, *args: str) -> tuple[Any, list[dict[str, Any]]]:
     """Run a command line; return how it ended, and what each Python program in it published."""
     done = subprocess.run(
-        [sys.executable, "-m", "tokenwire_adapters._run", *args],
+        [sys.executable, "-m", "tokenwire_adapters._tools.cli.run", *args],
         cwd=place,
         capture_output=True,
         text=True,
@@ -144,7 +144,7 @@ def test_the_program_finds_its_environment_as_it_was(place: Path) -> None:
         textwrap.dedent(
             """
             import os, sys
-            assert not any("_inject" in entry for entry in sys.path), sys.path
+            assert not any("inject" in entry for entry in sys.path), sys.path
             print(os.environ["PYTHONPATH"])
             """
         )
@@ -175,7 +175,7 @@ def test_signals_reach_the_program(place: Path) -> None:
     (place / "waits.py").write_text("import time; print('up', flush=True); time.sleep(120)")
     command = ["--to", "memory://", "--", sys.executable, "waits.py"]
     with subprocess.Popen(
-        [sys.executable, "-m", "tokenwire_adapters._run", *command],
+        [sys.executable, "-m", "tokenwire_adapters._tools.cli.run", *command],
         cwd=place,
         stdout=subprocess.PIPE,
     ) as process:

@@ -84,7 +84,10 @@ def test_a_missing_extra_names_its_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
-    for name in ("tokenwire_adapters._cli.server", "tokenwire_adapters._cli.demo_server"):
+    for name in (
+        "tokenwire_adapters._tools.cli.server",
+        "tokenwire_adapters._tools.cli.demo_server",
+    ):
         monkeypatch.delitem(__import__("sys").modules, name, raising=False)
     assert main(["serve"]) == 1
     assert 'pip install "tokenwire[cli]"' in capsys.readouterr().err
@@ -142,7 +145,7 @@ def test_demo_serves_its_page_and_its_agent() -> None:
 async def test_demo_refuses(change: dict[str, object], status: int) -> None:
     from openai import AsyncOpenAI
 
-    from tokenwire_adapters._demo.app import Demo
+    from tokenwire_adapters._tools.demo.app import Demo
 
     with tw.open_sink(tw.MemoryBackend()) as sink:
         client = AsyncOpenAI(api_key="unused", base_url="http://127.0.0.1:1")
@@ -225,7 +228,7 @@ def test_serve_watch_and_doctor_on_redis() -> None:
 
 def test_serve_drops_who_dawdles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never ends the head of its request is not kept (slowloris)."""
-    from tokenwire_adapters._cli import server as settings
+    from tokenwire_adapters._tools.cli import server as settings
 
     monkeypatch.setattr(settings, "HEADER_TIMEOUT", 0.5)
     with tw.open_sink(tw.MemoryBackend()) as sink:

@@ -12,8 +12,8 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from tests.adapters.gateway.support import SECRET
-from tokenwire_adapters._gateway.problems import Problem
-from tokenwire_adapters._gateway.tokens import matches
+from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.tokens import matches
 from tokenwire_adapters.asgi import MaskTokens, Tokens, mint_token
 
 OTHER = "another secret of the tests, long enough"

@@ -18,8 +18,8 @@ from langgraph.types import Command, interrupt
 
 import tokenwire
 from tests.support.frameworks import await_until
-from tokenwire_adapters._provider import Provider, serve_in_thread
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 Responses = Callable[[], list[tokenwire.Response]]
 QUESTION: Any = {"messages": [HumanMessage("What is the weather in Paris?")]}
@@ -113,13 +113,13 @@ async def test_events(provider: Provider, config: Any, responses: Responses) -> 
 def test_layers_together(provider: Provider, config: Any, responses: Responses) -> None:
     """With the SDK's tap, the tokens come from below; runs and tool results stay ours."""
     from tokenwire_adapters import openai
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
-    openai.hear_all(Options())
+    openai.instrument_all(Options())
     try:
         graph(provider, get_weather, streaming=True).invoke(QUESTION, config)
     finally:
-        openai.hear_all(None)
+        openai.instrument_all(None)
     _check(responses())
     assert {each.metadata["api"] for each in responses()} == {"chat.completions"}
 

@@ -33,11 +33,11 @@ SOME = 6
 @pytest.fixture(params=["callbacks", "handler", "handler and tap"])
 def tapped(request: pytest.FixtureRequest) -> Any:
     from tokenwire_adapters import openai
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
-    openai.hear_all(Options() if request.param == "handler and tap" else None)
+    openai.instrument_all(Options() if request.param == "handler and tap" else None)
     yield request.param != "callbacks"
-    openai.hear_all(None)
+    openai.instrument_all(None)
 
 
 async def _cancel(sink: tokenwire.Sink) -> None:

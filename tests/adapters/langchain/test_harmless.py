@@ -16,9 +16,9 @@ from langchain_core.tools import tool
 
 import tokenwire
 from tokenwire.testing import FaultyBackend
-from tokenwire_adapters import _calls
 from tokenwire_adapters import langchain as adapter
-from tokenwire_adapters._langchain import runs
+from tokenwire_adapters._agents import calls as _calls
+from tokenwire_adapters._agents.langchain import runs
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
 
 

@@ -27,13 +27,13 @@ def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param == "handler"
         return
     from tokenwire_adapters import anthropic, openai
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
-    openai.hear_all(Options())
-    anthropic.hear_all(Options())
+    openai.instrument_all(Options())
+    anthropic.instrument_all(Options())
     yield True
-    openai.hear_all(None)
-    anthropic.hear_all(None)
+    openai.instrument_all(None)
+    anthropic.instrument_all(None)
 
 
 @pytest.mark.parametrize("way", [models.stream, models.astream], ids=lambda way: way.__name__)

@@ -24,7 +24,7 @@ import tokenwire
 from tests.support import recordings
 from tests.support.frameworks import await_until
 from tests.support.replay import Gate, Replay, Reply
-from tokenwire_adapters.langchain import TokenwireCallbackHandler, hear_all
+from tokenwire_adapters.langchain import TokenwireCallbackHandler, instrument_all
 
 from . import models
 
@@ -128,10 +128,10 @@ async def test_generate_with_several_prompts(
     tapped: bool, is_async: bool, handler: TokenwireCallbackHandler, responses: Responses
 ) -> None:
     from tokenwire_adapters import openai
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
     one, two = recordings.named("chat-text"), recordings.named("chat-escapes")
-    openai.hear_all(Options() if tapped else None)
+    openai.instrument_all(Options() if tapped else None)
     try:
         with Replay(one.body, two.body) as replay:
             model = models.model("chat", replay, streaming=True)
@@ -141,22 +141,22 @@ async def test_generate_with_several_prompts(
             else:
                 model.generate(prompts, callbacks=[handler])
     finally:
-        openai.hear_all(None)
+        openai.instrument_all(None)
     assert {each.text for each in responses()} == {one.expected.text, two.expected.text}
     assert {each.state for each in responses()} == {"complete"}
 
 
 def test_nostream_is_not_shown(handler: TokenwireCallbackHandler, responses: Responses) -> None:
     from tokenwire_adapters import openai
-    from tokenwire_adapters._sdk import Options
+    from tokenwire_adapters._agents.recorder import Options
 
-    openai.hear_all(Options(channel="c"))  # the layer below keeps quiet, too
+    openai.instrument_all(Options(channel="c"))  # the layer below keeps quiet, too
     try:
         with Replay(recordings.named("chat-text").body) as replay:
             model = models.model("chat", replay)
             models.stream(model, {"callbacks": [handler], "tags": ["nostream"]})
     finally:
-        openai.hear_all(None)
+        openai.instrument_all(None)
     assert responses() == []
 
 
@@ -233,13 +233,13 @@ def test_a_handler_for_everything(
     sink: tokenwire.Sink, handler: TokenwireCallbackHandler, only: Only
 ) -> None:
     model = FakeListChatModel(responses=["x"])
-    hear_all(TokenwireCallbackHandler(sink, channel="every"))
+    instrument_all(TokenwireCallbackHandler(sink, channel="every"))
     try:
         model.invoke("hi")
         chain = RunnableLambda(lambda text: model.invoke(text, {"callbacks": [handler]}))
         chain.invoke("hi")  # the call's own handler comes first
     finally:
-        hear_all(None)
+        instrument_all(None)
     model.invoke("hi")
     assert only().text == "x"
     assert len(sink.history("every").items) == 1

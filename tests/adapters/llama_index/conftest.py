@@ -11,8 +11,8 @@ import pytest
 
 import tokenwire
 from tokenwire_adapters import llama_index as adapter
-from tokenwire_adapters._llama_index import spans
-from tokenwire_adapters._sdk import _claims
+from tokenwire_adapters._agents import claims as _claims
+from tokenwire_adapters._agents.llama_index import spans
 from tokenwire_adapters.llama_index import TokenwireEventHandler
 
 _names = itertools.count()
@@ -28,9 +28,9 @@ def sink() -> Iterator[tokenwire.Sink]:
 def deaf() -> None:
     """Have the SDKs listened to no more."""
     for name in _claims._tried:
-        module: Any = __import__(f"tokenwire_adapters.{name}", fromlist=["_SDK"])
-        module._SDK._claims = False
-        module.hear_all(None)
+        module: Any = __import__(f"tokenwire_adapters.{name}", fromlist=["_INSTRUMENTOR"])
+        module._INSTRUMENTOR._claims = False
+        module.instrument_all(None)
     _claims._tried.clear()
 
 

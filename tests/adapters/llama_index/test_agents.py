@@ -21,9 +21,9 @@ import tokenwire
 from tests.support import recordings
 from tests.support.frameworks import ended
 from tests.support.replay import Replay
-from tokenwire_adapters._llama_index import spans
-from tokenwire_adapters._provider import Provider, serve_in_thread
-from tokenwire_adapters.llama_index import TokenwireEventHandler, hear_all
+from tokenwire_adapters._agents.llama_index import spans
+from tokenwire_adapters.llama_index import TokenwireEventHandler, instrument_all
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 from . import models
 
@@ -165,11 +165,11 @@ def test_tags(provider: Provider, sink: tokenwire.Sink, responses: Responses) ->
 def test_a_handler_for_everything(
     handler: TokenwireEventHandler, provider: Provider, sink: tokenwire.Sink, responses: Responses
 ) -> None:
-    hear_all(TokenwireEventHandler(sink, channel="every", stop_provider=False))
+    instrument_all(TokenwireEventHandler(sink, channel="every", stop_provider=False))
     try:
         models.stream_chat(llm(provider))
     finally:
-        hear_all(None)
+        instrument_all(None)
     assert len(responses()) == 1
     assert sink.history("every").items == ()
 

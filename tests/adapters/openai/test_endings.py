@@ -14,7 +14,7 @@ from tests.support.recordings import named
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
 from tokenwire import Sink
-from tokenwire_adapters._sdk import _tap
+from tokenwire_adapters._agents import recorder as _tap
 from tokenwire_adapters.openai import wrap
 
 

@@ -15,7 +15,7 @@ from tests.support.sdk import ended, fresh_sink, responses
 from tests.support.sse import body, parts
 from tokenwire import Response, Sink
 from tokenwire.backend import Granularity
-from tokenwire_adapters._sdk import _tap
+from tokenwire_adapters._agents import recorder as _tap
 from tokenwire_adapters.openai import wrap
 
 CHAT: dict[str, Any] = {"model": "m", "messages": []}

@@ -19,7 +19,7 @@ from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import check, ended, fresh_sink, responses
 from tokenwire import Sink, opening
 from tokenwire.context import Claim, claiming
-from tokenwire_adapters._sdk import seen
+from tokenwire_adapters._agents.last_chunk import seen
 from tokenwire_adapters.openai import unwrap, wrap
 
 TEXT = named("chat-text")

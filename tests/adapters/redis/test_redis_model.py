@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tokenwire._names import new_id
+from tokenwire._ids import new_id
 from tokenwire.backend import Entry, Lease, Replay, ReplayFrom
 from tokenwire.events import (
     CancelEvent,

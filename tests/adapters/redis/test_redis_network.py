@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.redis_support import FaultyProxy, RedisServer, Step, scripts
 from tokenwire import open_sink
-from tokenwire._names import new_id
+from tokenwire._ids import new_id
 from tokenwire.backend import Granularity
 from tokenwire.events import DataEvent, DeltaEvent
 from tokenwire.testing import Script, Spectator

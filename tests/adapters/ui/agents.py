@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 
-from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.openai import wrap
+from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatTurn
 
 TOOLS: list[Any] = [

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import tokenwire
-from tokenwire_adapters._provider import Provider, serve_in_thread
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import Transcript
-from tokenwire_adapters._ui.told import ENVELOPE
+from tokenwire_adapters._web.ui.state import ENVELOPE
 
 TEXTS = st.sampled_from([" a", "b", "\n", "東", "🙂", '"\\', "xyz" * 5, "__proto__", "\u2028"])
 ARGUMENTS = [

@@ -14,9 +14,9 @@ import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
-from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.testing.provider import Provider
 
 LONG = "tell me a long story"
 SLOW = 30.0

@@ -6,7 +6,7 @@ import pytest
 
 import tokenwire
 from tests.adapters.ui.vercel_checker import VercelMessage
-from tokenwire_adapters._ui.opening import find_run, open_run
+from tokenwire_adapters._web.ui.runs import find_run, open_run
 from tokenwire_adapters.vercel import VercelEncoder
 
 GRANULARITIES = ["response", "token"]

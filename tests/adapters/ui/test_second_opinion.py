@@ -14,7 +14,7 @@ from tests.adapters.ui.logs import Log, logs
 from tests.adapters.ui.pages import Reader
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import Encoder, Frame
-from tokenwire_adapters._ui.vercel_message import read_chunks
+from tokenwire_adapters._web.vercel.messages import read_chunks
 from tokenwire_adapters.ag_ui import AgUiEncoder
 from tokenwire_adapters.vercel import VercelEncoder
 

@@ -14,8 +14,8 @@ import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent, Gate
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
-from tokenwire_adapters._provider import Provider
 from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 
 LONG = "tell me a long story"

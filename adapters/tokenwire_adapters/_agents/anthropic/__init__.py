@@ -1,0 +1,1 @@
+"""Readers of the wire format of Anthropic's API."""

@@ -1,0 +1,165 @@
+"""The Messages API of Anthropic: blocks that open, grow and close, one after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tokenwire import PartWriter
+from tokenwire_adapters._agents.recorder import Options, Recorder, dumped
+
+__all__ = ["MessagesRecorder"]
+
+_CUT_OFF = "the stream ended before the message was complete"
+_INPUT_SIDE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_MARKS = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
+_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+
+
+class MessagesRecorder(Recorder):
+    """Reads raw message stream events, and whole messages; ``beta`` or not.
+
+    Thinking is published as ``reasoning``; signatures and encrypted data are not published.
+    https://docs.anthropic.com/en/docs/build-with-claude/streaming
+    """
+
+    provider = "anthropic"
+    api = "messages"
+
+    def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
+        super().__init__(options, request)
+        self._parts: dict[int, PartWriter] = {}
+        self._inputs: dict[int, Any] = {}  # of calls whose arguments have not come as text
+        self._at: int | None = None  # the block that `_write` writes
+        self._write: Any = None
+        self._before: dict[str, Any] = {}  # usage as the message began
+        self._usage: dict[str, Any] | None = None
+        self._reason: str | None = None
+
+    def feed(self, item: Any) -> None:
+        kind = item.type
+        if kind == "content_block_delta":
+            delta = item.delta
+            if delta.type == "text_delta":
+                index = item.index
+                if index == self._at:
+                    self._write(delta.text)
+                else:
+                    self._grow(index, "text", delta.text)
+            else:
+                self._delta(item.index, delta)
+        elif kind == "content_block_start":
+            self._start(item.index, item.content_block)
+        elif kind == "content_block_stop":
+            self._stop(item.index)
+        elif kind == "message_start":
+            self._before = dumped(item.message.usage) or {}
+        elif kind == "message_delta":
+            self._changed(item)
+        elif kind == "message_stop":
+            self.exhausted()
+
+    def take(self, result: Any) -> None:
+        for index, block in enumerate(result.content):
+            self._start(index, block)
+            self._stop(index)
+        self._reason = result.stop_reason
+        self._usage = dumped(result.usage)
+
+    def finished(self) -> None:
+        if self._reason is None:
+            self.writer(0).fail(_CUT_OFF, usage=self._usage)
+        else:
+            self.writer(0).finish(self._reason, self._usage)
+
+    def usage(self) -> dict[str, Any] | None:
+        return self._usage
+
+    def reason(self, index: int) -> str | None:
+        return self._reason if index == 0 else None
+
+    def _grow(self, index: int, kind: str, text: str | None) -> None:
+        if not text:
+            return
+        part = self._parts.get(index)
+        if part is None:
+            part = self._parts[index] = self.writer(0).part(kind, text=text)
+        else:
+            part.write(text)
+        if kind == "text":
+            self._at, self._write = index, part.write
+
+    def _delta(self, index: int, delta: Any) -> None:
+        kind = delta.type
+        if kind == "input_json_delta":
+            part = self._parts.get(index)
+            if part is not None and delta.partial_json:
+                self._inputs.pop(index, None)
+                part.write(delta.partial_json)
+        elif kind == "thinking_delta":
+            self._grow(index, "reasoning", delta.thinking)
+        elif kind == "citations_delta":
+            self._source(delta.citation)
+
+    def _start(self, index: int, block: Any) -> None:
+        kind: str = block.type
+        if kind == "text":
+            self._grow(index, "text", block.text)
+            for citation in getattr(block, "citations", None) or ():
+                self._source(citation)
+        elif kind == "thinking":
+            self._grow(index, "reasoning", block.thinking)
+        elif kind in _CALLS:
+            self._parts[index] = self.writer(0).tool_call(block.name, block.id)
+            self._inputs[index] = block.input
+        elif kind.endswith("_tool_result"):
+            self._answer(block)
+        elif kind == "container_upload":
+            self.writer(0).part("file", name=kind, data=dumped(block))
+        elif kind in _MARKS:
+            self.writer(0).part("data", name=kind, data=_readable(dumped(block)))
+
+    def _stop(self, index: int) -> None:
+        """A call's arguments that came whole, as some servers send them, are written now."""
+        given = self._inputs.pop(index, None)
+        if given is not None:
+            told = (
+                given if isinstance(given, str) else json.dumps(dumped(given), ensure_ascii=False)
+            )
+            self._parts[index].write(told)
+
+    def _answer(self, block: Any) -> None:
+        """Publish what the provider's own tool answered."""
+        content = dumped(block).get("content")
+        failed = getattr(block, "is_error", False)
+        error: str | None = None
+        if isinstance(content, Mapping):
+            code = cast("Mapping[str, Any]", content).get("error_code")
+            error = code if isinstance(code, str) else None
+        elif failed:
+            error = "the tool failed"
+        self.writer(0).tool_result(block.tool_use_id, _readable(content), error=error)
+
+    def _source(self, citation: Any) -> None:
+        self.writer(0).part("source", data=_readable(dumped(citation)))
+
+    def _changed(self, event: Any) -> None:
+        self._reason = event.delta.stop_reason or self._reason
+        usage: dict[str, Any] = dumped(event.usage) or {}
+        # Older servers tell the input side only when the message begins.
+        began = {key: self._before[key] for key in _INPUT_SIDE if key in self._before}
+        told = {key: value for key, value in usage.items() if value is not None or key not in began}
+        self._usage = {**began, **told}
+        if self._reason is not None:
+            self.settle_soon(event)
+
+
+def _readable(value: Any) -> Any:
+    """Leave out what only the provider can read."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {key: _readable(item) for key, item in items if not key.startswith("encrypted_")}
+    if isinstance(value, list):
+        return [_readable(item) for item in cast("list[Any]", value)]
+    return value

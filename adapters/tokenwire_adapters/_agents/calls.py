@@ -1,0 +1,344 @@
+"""One call of a model, as a framework's hooks see it from above the provider's SDK.
+
+The framework's adapter opens a `Claim` for the call. Where a tap on the SDK below sees the stream,
+it takes the claim and writes; else the adapter takes it at the first token and writes itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tokenwire
+from tokenwire.context import Claim, current_claim, current_run, resolve_channel, set_claim
+from tokenwire_adapters._agents.claims import covering_claim
+from tokenwire_adapters._agents.recorder import message_of, usage_in
+
+__all__ = ["CANCELS", "MAX_CALLS", "ModelCall", "Parts", "Reporter", "ToolCallOwner", "ToolCalls"]
+
+logger = logging.getLogger("tokenwire")
+
+MAX_CALLS = 10_000
+"""How many calls, runs and tool calls an adapter remembers that never told of their end."""
+
+CANCELS = (
+    asyncio.CancelledError,
+    concurrent.futures.CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    SystemExit,
+    tokenwire.ResponseCancelled,
+)
+"""What ends a call because somebody wanted it to end."""
+
+
+class _Collecting:
+    """Whether this thread is collecting garbage.
+
+    The collector runs wherever memory is asked for, also where a lock of the sink's is held, and
+    it closes the streams that nobody has any more.
+    """
+
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+        gc.callbacks.append(self._notice)
+
+    @property
+    def here(self) -> bool:
+        return threading.get_ident() in self._threads
+
+    def _notice(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._threads.add(threading.get_ident())
+        else:
+            self._threads.discard(threading.get_ident())
+
+
+_collecting = _Collecting()
+
+
+class Reporter:
+    """Deals with errors of our own: they never reach the agent, and are logged once a minute."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._logged_at: dict[str, float] = {}
+
+    def report(self, error: Exception, sink: object = None) -> None:
+        """Log `error`; raise it where `sink` is strict."""
+        if getattr(sink, "strict", False) is True:
+            raise error
+        now = time.monotonic()
+        message = f"{type(error).__name__}: {error}"
+        last = self._logged_at.get(message)
+        if last is None or now - last >= 60:
+            if len(self._logged_at) >= 64:
+                self._logged_at.clear()
+            self._logged_at[message] = now
+            logger.warning("tokenwire: %s: %s", self._what, message, exc_info=error)
+
+
+class Parts:
+    """The parts of one response, by the indexes that a framework gives its blocks."""
+
+    __slots__ = ("_blocks", "_calls", "_last", "writer")
+
+    def __init__(self, writer: tokenwire.ResponseWriter) -> None:
+        self.writer = writer
+        self._blocks: dict[object, tokenwire.PartWriter] = {}
+        self._calls: dict[object, tokenwire.PartWriter] = {}
+        self._last: tokenwire.PartWriter | None = None
+
+    def text(self, kind: str, text: str, block: object = None) -> None:
+        """Append text; to a part of its own for each `block`, where there is one."""
+        if block is None:
+            self.writer.write(text, kind=kind)
+            return
+        part = self._blocks.get((kind, block))
+        if part is not None:
+            part.write(text)
+        elif text:
+            self._blocks[kind, block] = self.writer.part(kind, text=text)
+
+    def tool(
+        self,
+        index: object,
+        call_id: str | None = None,
+        name: str | None = None,
+        arguments: str | None = None,
+    ) -> None:
+        """Begin the tool call `index`, or append to its arguments.
+
+        Without an index it is the call of that id, else the last one.
+        """
+        key = index if index is not None else call_id
+        part = self._last if key is None else self._calls.get(key)
+        if part is None or (call_id and part.call_id and call_id != part.call_id):
+            part = self.writer.part("tool_call", name=name or None, call_id=call_id or None)
+            self._calls[key] = part
+        self._last = part
+        if arguments:
+            part.write(arguments)
+
+    def has_tool(self, index: object) -> bool:
+        """Whether the tool call `index` has begun."""
+        return index in self._calls
+
+    def whole(self, kind: str, data: Any, *, name: str | None = None) -> None:
+        """Add a part that is all there at once, such as a source."""
+        self.writer.part(kind, name=name, data=data)
+
+
+class _FrameworkClaim(Claim):
+    """A claim that tells which framework opened it.
+
+    :ivar hears: an SDK below listens on its behalf, whoever else listens there.
+    """
+
+    __slots__ = ("framework", "instrument")
+
+    def __init__(self, framework: str, instrument: bool, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.framework = framework
+        self.instrument = instrument
+
+
+class ModelCall:
+    """One call of a model.
+
+    :ivar claim: which of the layers that see the call writes it.
+    :ivar writer: ours; None before the first token, and where a layer below writes.
+    """
+
+    def __init__(
+        self,
+        sink: tokenwire.Sink,
+        framework: str,
+        *,
+        channel: str | Callable[[], str | None] | None,
+        session: str | None,
+        response_id: str,
+        run: str,
+        metadata: dict[str, Any],
+        raise_on_cancel: bool,
+        instrument: bool = True,
+        above: ModelCall | None = None,
+    ) -> None:
+        self.sink = sink
+        self.writer: tokenwire.ResponseWriter | None = None
+        self.parts: Parts | None = None
+        self.below = False
+        self.ended = False
+        self.claim: Claim
+        outer = covering_claim()
+        if above is not None and not above.ended:
+            outer = above.claim
+        elif isinstance(outer, _FrameworkClaim) and outer.framework == framework:
+            outer = None  # of a call before this one, which has not told of its end (yet)
+        if outer is not None and not outer.taken:
+            # A framework above told of this very call (LlamaIndex over LangChain, say): we are the
+            # lower layer, and write for both.
+            self.claim = outer
+            self.owns_claim = False
+            outer.metadata = {**metadata, **outer.metadata}
+        else:
+            self.claim = _FrameworkClaim(
+                framework,
+                instrument,
+                channel=resolve_channel(channel, session=session),
+                run=current_run() or run,
+                response_id=response_id,
+                metadata=metadata,
+                sink=sink,
+                raise_on_cancel=raise_on_cancel,
+            )
+            self.owns_claim = True
+        self._outer = outer
+
+    def cover(self) -> None:
+        """Let the layers below find the claim."""
+        if self.owns_claim:
+            set_claim(self.claim)
+
+    def open(self) -> Parts | None:
+        """The response to write into, begun now if need be; None when it is not ours to write."""
+        if self.parts is not None or self.below or self.ended:
+            return self.parts
+        claim = self.claim
+        if not claim.take(self):
+            self.below = True
+            return None
+        self._close()  # nothing below reads this stream: what comes next is another call
+        self.parts = self._begin(claim.response_id)
+        self.writer = claim.writer = self.parts.writer
+        return self.parts
+
+    def another(self, index: int) -> Parts:
+        """A further response to the same request (``n > 1``)."""
+        return self._begin(f"{self.claim.response_id}-{index}")
+
+    def _begin(self, response_id: str | None) -> Parts:
+        claim = self.claim
+        sink: tokenwire.Sink = claim.sink or self.sink
+        return Parts(
+            sink.respond(
+                claim.channel, response_id=response_id, run=claim.run, metadata=claim.metadata
+            )
+        )
+
+    def uncover(self) -> None:
+        """Let what this context does from now on be another call; the claim stays open."""
+        if self.owns_claim and current_claim() is self.claim:
+            set_claim(self._outer)
+
+    def withdraw(self) -> None:
+        """Leave the call to somebody else, who saw it at the same time."""
+        self.ended = True
+        self._close()
+
+    @property
+    def where(self) -> tokenwire.ResponseWriter | None:
+        """The writer of the call's response, whoever's it is."""
+        return self.writer or self.claim.writer
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a watcher cancelled the response."""
+        where = self.where
+        return not self.ended and where is not None and where.cancelled
+
+    def finish(self, finish_reason: str | None = None, usage: Any = None) -> None:
+        """The call is over, and well."""
+        where = self._over()
+        if where is not None and not where.ended:
+            where.finish(finish_reason, usage)
+
+    def fail(self, error: BaseException) -> None:
+        """The call is over because of `error`."""
+        where = self._over(begin=not isinstance(error, CANCELS))
+        if where is None or where.ended:
+            return
+        if not isinstance(error, CANCELS):
+            where.fail(message_of(error) or error, usage=usage_in(error))
+        elif _collecting.here:
+            (self.claim.sink or self.sink).call_soon(where.cancel)
+        else:
+            where.cancel()
+
+    def cancel(self, reason: str | None = None) -> None:
+        """The call is over without a word from the model."""
+        where = self._over()
+        if where is not None and not where.ended:
+            where.cancel(reason)
+
+    def _over(self, *, begin: bool = False) -> tokenwire.ResponseWriter | None:
+        if self.ended:
+            return None
+        if begin and self.where is None:
+            self.open()  # a call that failed before its first token is told of, too
+        self.ended = True
+        self._close()
+        return self.where
+
+    def _close(self) -> None:
+        """Close the claim, so that it covers no later call; put back the one before it."""
+        self.uncover()
+        if self.owns_claim:
+            self.claim.close()
+
+
+class ToolCallOwner(NamedTuple):
+    """Which response asked for a tool call."""
+
+    sink: tokenwire.Sink
+    channel: str
+    response_id: str
+    run: str | None
+    name: str | None
+
+
+class ToolCalls:
+    """Which response asked for which tool call: their results come later, from elsewhere."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, ToolCallOwner] = OrderedDict()
+
+    def learn(self, call: ModelCall, call_id: str | None, name: str | None) -> None:
+        """Remember a tool call of the response of `call`."""
+        where = call.where
+        if call_id and where is not None:
+            sink = call.claim.sink or call.sink
+            self._known[call_id] = ToolCallOwner(sink, where.channel, where.id, where.run, name)
+            while len(self._known) > MAX_CALLS:
+                self._known.popitem(last=False)
+
+    def find(self, call_id: str) -> ToolCallOwner | None:
+        """Find the response of a tool call; None where its sink has been closed since."""
+        known = self._known.get(call_id)
+        return None if known is None or known.sink.closed else known
+
+    def tell(
+        self, call_id: str, output: Any, *, name: str | None = None, error: str | None = None
+    ) -> bool:
+        """Tell what a tool answered, once; False where nobody is known to have asked."""
+        known = self.find(call_id)
+        self._known.pop(call_id, None)
+        if known is None:
+            return False
+        known.sink.tool_result(
+            known.channel,
+            call_id,
+            output,
+            response_id=known.response_id,
+            run=known.run,
+            name=name or known.name,
+            error=error,
+        )
+        return True

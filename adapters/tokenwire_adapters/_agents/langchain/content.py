@@ -1,0 +1,283 @@
+"""From LangChain's messages, chunks and stream events to the parts of a response.
+
+A message's content is text or a list of blocks. Blocks come in the provider's shape or in
+LangChain's own (``output_version="v1"``); see `langchain_core.messages.content`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from tokenwire_adapters._agents.calls import Parts
+
+__all__ = ["finish_reason", "tool_calls", "usage", "write_chunk", "write_event", "write_message"]
+
+_ARGUMENT_BLOCKS = frozenset(
+    {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "function_call"}
+)
+"""Blocks that say again what `tool_calls` and `tool_call_chunks` say."""
+
+_SERVER_CALLS = frozenset(
+    {"server_tool_use", "mcp_tool_use", "server_tool_call", "server_tool_call_chunk"}
+)
+"""Tool calls that the provider runs itself."""
+
+_ASKS = ("action", "actions", "operation", "arguments")
+_OPAQUE = frozenset({"index", "encrypted_content", "result"})
+"""What of a provider's own tool call says nothing to watchers, or is large."""
+
+_FILES = frozenset({"image", "audio", "video", "file"})
+
+
+def write_chunk(parts: Parts, message: Any) -> bool:
+    """Write what one chunk adds; say whether it was anything."""
+    content: Any = message.content
+    wrote = False
+    extra: dict[str, Any] = message.additional_kwargs
+    if extra:
+        wrote = _write_extra(parts, extra)
+    if content:
+        wrote = True
+        if isinstance(content, str):
+            parts.text("text", content)
+        else:
+            _write_blocks(parts, content)
+    chunks: Any = getattr(message, "tool_call_chunks", None)
+    if chunks:
+        wrote = True
+        for chunk in chunks:
+            arguments = chunk.get("args")
+            parts.tool(
+                chunk.get("index"),
+                chunk.get("id"),
+                chunk.get("name"),
+                arguments if isinstance(arguments, str) else _dumps(arguments),
+            )
+    return wrote
+
+
+def write_message(parts: Parts, message: Any) -> None:
+    """Write a message that came whole."""
+    extra: dict[str, Any] = message.additional_kwargs
+    if extra:
+        _write_extra(parts, extra)
+    content: Any = message.content
+    if isinstance(content, str):
+        if content:
+            parts.text("text", content)
+    else:
+        _write_blocks(parts, content)
+    for call_id, name, arguments in tool_calls(message):
+        parts.tool(("whole", call_id, name, arguments), call_id, name, arguments)
+
+
+def tool_calls(message: Any) -> list[tuple[str | None, str | None, str]]:
+    """The id, name and arguments of each tool call of a whole message."""
+    raw: dict[Any, str] = {}
+    for call in _dicts(getattr(message, "additional_kwargs", {}).get("tool_calls")):
+        function: Any = call.get("function") or {}
+        if isinstance(function.get("arguments"), str):  # as the model wrote them
+            raw[call.get("id")] = function["arguments"]
+    calls: list[tuple[str | None, str | None, str]] = []
+    for call in (
+        *_dicts(getattr(message, "tool_calls", None)),
+        *_dicts(getattr(message, "invalid_tool_calls", None)),
+    ):
+        arguments: Any = raw.get(call.get("id"), call.get("args"))
+        text = arguments if isinstance(arguments, str) else _dumps(arguments)
+        calls.append((call.get("id"), call.get("name"), text or ""))
+    return calls
+
+
+def _write_extra(parts: Parts, extra: dict[str, Any]) -> bool:
+    """Write what providers put beside the content; say whether it was anything."""
+    wrote = False
+    for key, kind in (("reasoning_content", "reasoning"), ("refusal", "refusal")):
+        text = extra.get(key)
+        if isinstance(text, str) and text:
+            parts.text(kind, text)
+            wrote = True
+    reasoning: Any = extra.get("reasoning")
+    if isinstance(reasoning, str) and reasoning:
+        parts.text("reasoning", reasoning)
+        wrote = True
+    elif isinstance(reasoning, dict):  # OpenAI's Responses API with output_version="v0"
+        wrote = _write_reasoning(parts, cast("dict[str, Any]", reasoning), "v0") or wrote
+    return wrote
+
+
+def _write_blocks(parts: Parts, content: Any) -> None:
+    for block in content:
+        if isinstance(block, str):
+            parts.text("text", block)
+        elif isinstance(block, dict):
+            _write_block(parts, cast("dict[str, Any]", block))
+
+
+def _write_block(parts: Parts, block: dict[str, Any]) -> None:
+    kind: Any = block.get("type")
+    index: Any = block.get("index")
+    if not isinstance(kind, str) or kind in _ARGUMENT_BLOCKS:
+        return
+    if kind == "text":
+        _write_text(parts, block, index)
+    elif kind in ("thinking", "reasoning", "reasoning_content"):
+        _write_reasoning(parts, block, index)
+    elif kind == "refusal":
+        parts.text("refusal", str(block.get("refusal") or ""), index)
+    elif kind == "input_json_delta":
+        if parts.has_tool(("server", index)):
+            parts.tool(("server", index), arguments=block.get("partial_json"))
+    elif kind in _SERVER_CALLS:
+        _write_server_call(parts, block, index)
+    elif kind.endswith("tool_result"):
+        call_id: Any = block.get("tool_use_id") or block.get("tool_call_id")
+        if isinstance(call_id, str):
+            parts.writer.tool_result(call_id, block.get("content", block.get("output")))
+    elif kind.endswith("_call"):
+        _write_finished_call(parts, kind, block)
+    elif kind in _FILES:
+        parts.whole("file", block)
+
+
+def _write_text(parts: Parts, block: dict[str, Any], index: object) -> None:
+    text: Any = block.get("text")
+    if isinstance(text, str) and text:
+        parts.text("text", text, index)
+    for key in ("citations", "annotations"):
+        for source in _dicts(block.get(key)):
+            parts.whole("source", source)
+
+
+def _write_server_call(parts: Parts, block: dict[str, Any], index: object) -> None:
+    arguments: Any = block.get("args") or block.get("input")
+    text = arguments if isinstance(arguments, str) else _dumps(arguments or None)
+    key = ("server", index if index is not None else block.get("id"))
+    parts.tool(key, block.get("id"), block.get("name"), text)
+
+
+def _write_reasoning(parts: Parts, block: dict[str, Any], index: object) -> bool:
+    """Write a block of thoughts, in the shape of whichever provider."""
+    wrote = False
+    for key in ("thinking", "reasoning", "text"):
+        text: Any = block.get(key)
+        if isinstance(text, str) and text:
+            parts.text("reasoning", text, index)
+            wrote = True
+    nested: Any = block.get("reasoning_content")
+    if isinstance(nested, dict):
+        wrote = _write_reasoning(parts, cast("dict[str, Any]", nested), index) or wrote
+    for key in ("content", "summary"):
+        for number, piece in enumerate(_dicts(block.get(key))):
+            if isinstance(piece.get("text"), str) and piece["text"]:
+                position = piece.get("index", number)
+                parts.text("reasoning", piece["text"], (index, key, position))
+                wrote = True
+    return wrote
+
+
+def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None:
+    """Write a call of a tool that OpenAI runs: it comes when it is done."""
+    item_id: Any = block.get("id")
+    call_id: Any = block.get("call_id")
+    told = {key: value for key, value in block.items() if key not in _OPAQUE}
+    if kind == "custom_tool_call":
+        return  # `tool_call_chunks` has it
+    if kind in ("mcp_call", "code_interpreter_call") and isinstance(item_id, str):
+        name: Any = block.get("name") or kind.removesuffix("_call")
+        parts.tool(("server", item_id), item_id, name, block.get("arguments") or block.get("code"))
+        output: Any = block.get("output") or block.get("outputs")
+        error: Any = block.get("error")
+        if output is not None or error is not None:
+            failed = None if error is None else _dumps(error)
+            parts.writer.tool_result(item_id, output, name=name, error=failed)
+    elif isinstance(call_id, str):
+        asks: Any = next((told[key] for key in _ASKS if told.get(key)), None)
+        text = asks if isinstance(asks, str) else _dumps(asks)
+        parts.tool(("server", call_id), call_id, kind.removesuffix("_call"), text)
+    elif kind == "image_generation_call":
+        parts.whole("file", {**told, "media_type": "image/png"}, name=kind)
+    else:
+        parts.whole("data", told, name=kind)
+
+
+def write_event(parts: Parts, event: dict[str, Any]) -> bool:
+    """Write one event of LangChain's stream protocol (v3); say whether it was anything."""
+    index: Any = event.get("index")
+    kind: Any = event.get("event")
+    if kind == "content-block-delta":
+        delta: Any = event.get("delta") or {}
+        if delta.get("type") == "text-delta" and delta.get("text"):
+            parts.text("text", delta["text"], index)
+        elif delta.get("type") == "reasoning-delta" and delta.get("reasoning"):
+            parts.text("reasoning", delta["reasoning"], index)
+        elif delta.get("type") == "tool-call-delta" and delta.get("args"):
+            parts.tool(("block", index), arguments=delta["args"])
+        else:
+            return False
+        return True
+    block: Any = event.get("content") or {}
+    type_: Any = block.get("type")
+    if kind == "content-block-start" and type_ in ("tool_call_chunk", "server_tool_call_chunk"):
+        parts.tool(("block", index), block.get("id"), block.get("name"))
+        return True
+    if kind == "content-block-finish":
+        return _write_finished_block(parts, block, type_, index)
+    return False
+
+
+def _write_finished_block(parts: Parts, block: dict[str, Any], type_: Any, index: object) -> bool:
+    """Write what no delta told."""
+    if type_ in ("tool_call", "invalid_tool_call", "server_tool_call"):
+        if not parts.has_tool(("block", index)):
+            arguments: Any = block.get("args")
+            text = arguments if isinstance(arguments, str) else _dumps(arguments)
+            parts.tool(("block", index), block.get("id"), block.get("name"), text)
+        return True
+    if type_ == "text":
+        for source in _dicts(block.get("annotations")):
+            parts.whole("source", source)
+    elif type_ == "server_tool_result" or type_ in _FILES:
+        _write_block(parts, block)
+    return False
+
+
+def finish_reason(message: Any, generation: Any) -> str | None:
+    """Why the model stopped, as the provider says it."""
+    for told in (
+        getattr(message, "response_metadata", None),
+        getattr(generation, "generation_info", None),
+    ):
+        if isinstance(told, dict):
+            for key in ("finish_reason", "stop_reason", "status", "done_reason"):
+                reason: Any = cast("dict[str, Any]", told).get(key)
+                if isinstance(reason, str) and reason:
+                    return _once(reason)
+    return None
+
+
+def _once(reason: str) -> str:
+    """What was told once: LangChain joins the finish reasons of a server that tells it twice."""
+    half, rest = divmod(len(reason), 2)
+    if rest or reason[:half] != reason[half:]:
+        return reason
+    return _once(reason[:half])
+
+
+def usage(message: Any, llm_output: Any) -> dict[str, Any] | None:
+    """How many tokens it took, as LangChain (or else the provider) counts them."""
+    told: Any = getattr(message, "usage_metadata", None)
+    if not told and isinstance(llm_output, dict):
+        output = cast("dict[str, Any]", llm_output)
+        told = output.get("token_usage") or output.get("usage")
+    return dict(told) if isinstance(told, dict) and told else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    items: list[Any] = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _dumps(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)

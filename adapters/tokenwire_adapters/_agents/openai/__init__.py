@@ -1,0 +1,1 @@
+"""Readers of the wire formats of OpenAI's APIs."""

@@ -1,0 +1,1 @@
+"""Patches SDKs that Stainless generates: those of OpenAI and Anthropic."""

@@ -1,0 +1,1 @@
+"""What the backends are made of, one package a service."""

@@ -1,0 +1,314 @@
+"""From URLs and arguments to settings, and to what Ably's clients are made with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+from ably.transport.defaults import Defaults
+
+from tokenwire.backend import Granularity
+from tokenwire_adapters._backends.ably.callbacks import awaitable
+
+__all__ = ["Settings", "settings_of", "without_port"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be chosen; each is a keyword argument and, where it is plain, a URL parameter.
+
+    :ivar key: ``APP.KEY:SECRET``.
+    :ivar token: an Ably token or JWT; without `auth_url` or `auth_callback` it cannot be renewed.
+    :ivar auth_url: asked for tokens; `auth_callback` is called for them: on the I/O thread where
+        it is a coroutine function, else on a thread of its own.
+    :ivar client_id: who publishes; needed where the key has only ``message-update-own``.
+    :ivar endpoint: a routing policy name or host; with `port` and `tls` another server than Ably.
+    :ivar fallback_hosts: hosts to try where that one does not answer; Ably has its own.
+    :ivar granularity: ``"response"``: a message a part, that grows; ``"token"``: one a token.
+    :ivar dialect: ``"native"``, or ``"ai-transport"`` for pages with Ably's own client library.
+    :ivar rollup_window: milliseconds in which Ably joins appends of a message (0 to 500).
+    :ivar markers: with granularity ``"token"``, whether ``start`` and ``stop`` are published.
+    :ivar timeout: seconds that Ably has for an answer.
+    :ivar connect_timeout: seconds that it has to take a connection.
+    :ivar retry: seconds between tries to connect.
+    :ivar window: publishes under way at a time.
+    :ivar rate: messages a second that Ably takes from a connection; 0 for no limit.
+    :ivar reach: messages that are read back at most to find out what a channel holds.
+    :ivar claim_depth: messages that are read back to find out whether a response's id is taken.
+    :ivar check_channel: where ``tokenwire doctor`` tries things out; its namespace counts.
+    :ivar max_message: bytes that a message may have (Ably's limit is 65536 for most accounts).
+    """
+
+    key: str | None = None
+    token: str | None = None
+    auth_url: str | None = None
+    auth_callback: Any = None
+    auth_method: str = "GET"
+    auth_headers: dict[str, str] | None = None
+    auth_params: dict[str, str] | None = None
+    client_id: str | None = None
+    endpoint: str | None = None
+    port: int | None = None
+    tls: bool = True
+    fallback_hosts: list[str] | None = None
+    granularity: Granularity = "response"
+    dialect: Literal["native", "ai-transport"] = "native"
+    rollup_window: int | None = None
+    markers: bool = True
+    binary: bool = True
+    timeout: float = 10.0
+    connect_timeout: float = 5.0
+    retry: float = 0.5
+    window: int = 16
+    rate: float = 50.0
+    reach: int = 2000
+    claim_depth: int = 100
+    max_message: int = 65536
+    check_channel: str = "tokenwire:check"
+
+    def __repr__(self) -> str:
+        return f"Settings({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """Which app and where, without secrets."""
+        if self.key:
+            who = self.key.partition(":")[0]
+        else:
+            who = (
+                "auth_url" if self.auth_url else "auth_callback" if self.auth_callback else "token"
+            )
+        where = f" at {self.endpoint}" + (f":{self.port}" if self.port else "")
+        return who + (where if self.endpoint else "")
+
+    def realtime(self, params: Mapping[str, str], hosts: Sequence[str] = ()) -> dict[str, Any]:
+        """Arguments for `AblyRealtime`; it ignores the port option, and takes it in the host.
+
+        :param hosts: in place of the endpoint and the fallback hosts, as the client names them.
+        """
+        made = self._common()
+        if hosts:
+            made["endpoint"], *made["fallback_hosts"] = hosts
+        else:
+            if self.endpoint:
+                made["endpoint"] = self._at(self.endpoint)
+            if self.fallback_hosts is not None:
+                made["fallback_hosts"] = [self._at(host) for host in self.fallback_hosts]
+        if self.port:
+            made["tls_port" if self.tls else "port"] = self.port
+        return {
+            **made,
+            # Nothing is queued or sent again by the client: it would do so twice, or in vain.
+            "queue_messages": False,
+            "transport_params": dict(params),
+            "realtime_request_timeout": int(self.connect_timeout * 1000),
+            "disconnected_retry_timeout": int(self.retry * 1000),
+            "suspended_retry_timeout": int(self.retry * 10_000),
+            "channel_retry_timeout": int(self.retry * 1000),
+        }
+
+    def rest(self) -> dict[str, Any]:
+        """Arguments for `AblyRest`."""
+        made = self._common()
+        if self.endpoint:
+            made["endpoint"] = self.endpoint
+        if self.port:
+            made["tls_port" if self.tls else "port"] = self.port
+        if self.fallback_hosts is not None:
+            made["fallback_hosts"] = list(self.fallback_hosts)
+        return {
+            **made,
+            "http_request_timeout": self.timeout,
+            "http_open_timeout": self.connect_timeout,
+        }
+
+    def _at(self, host: str) -> str:
+        return f"{host}:{self.port}" if self.port else host
+
+    def _common(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"tls": self.tls, "use_binary_protocol": self.binary}
+        for name in ("key", "auth_url", "client_id", "token"):
+            if getattr(self, name) is not None:
+                made[name] = getattr(self, name)
+        if self.auth_callback is not None:
+            made["auth_callback"] = awaitable(self.auth_callback)
+        if self.auth_url:
+            made["auth_method"] = self.auth_method
+            made["auth_headers"] = self.auth_headers
+            made["auth_params"] = self.auth_params
+        return made
+
+
+def without_port(host: str) -> str:
+    """A host as it is named where the port stands beside it."""
+    return re.sub(r":\d+$", "", host)
+
+
+def _hosts(text: str) -> list[str]:
+    return [host.strip() for host in text.split(",") if host.strip()]
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError
+
+
+_FROM_TEXT: dict[str, Any] = {
+    "token": str,
+    "auth_url": str,
+    "auth_method": str,
+    "client_id": str,
+    "endpoint": str,
+    "port": int,
+    "tls": _boolean,
+    "fallback_hosts": _hosts,
+    "granularity": str,
+    "dialect": str,
+    "rollup_window": int,
+    "markers": _boolean,
+    "binary": _boolean,
+    "timeout": float,
+    "connect_timeout": float,
+    "retry": float,
+    "window": int,
+    "rate": float,
+    "reach": int,
+    "claim_depth": int,
+    "max_message": int,
+    "check_channel": str,
+}
+
+
+def settings_of(url: str | None, client: Any, given: Mapping[str, Any]) -> Settings:
+    """Read a URL, or take over the options of a ready client; arguments win.
+
+    :raises ValueError: naming what is wrong; its text never shows a secret.
+    """
+    values: dict[str, Any] = {}
+    if url is not None:
+        values.update(_of_url(url))
+    if client is not None:
+        values.update(_of_client(client))
+    values.update({name: value for name, value in given.items() if value is not None})
+    unknown = sorted(set(values) - set(Settings.__struct_fields__))
+    if unknown:
+        raise ValueError(f"no such setting of the Ably backend: {', '.join(unknown)}")
+    if values.get("granularity") == "token":
+        values.setdefault("claim_depth", 1000)  # a response is many messages
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _of_url(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme != "ably":
+        raise ValueError(f"not an Ably URL: {parts.scheme[:32]!a}://")
+    if parts.path.strip("/"):
+        raise ValueError("an Ably URL has no path: ably://APP.KEY:SECRET?granularity=response")
+    values: dict[str, Any] = {}
+    if parts.netloc:
+        values["key"] = unquote(parts.netloc)
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name in ("key_env", "token_env"):
+            secret = os.environ.get(text)
+            if not secret:
+                raise ValueError(f"the environment variable {text[:64]!a} is not set")
+            values[name.removesuffix("_env")] = secret
+            continue
+        convert = _FROM_TEXT.get(name)
+        if convert is None:
+            raise ValueError(f"no such setting of the Ably backend: {name[:32]!a}")
+        try:
+            values[name] = convert(text)
+        except ValueError:
+            raise ValueError(f"{name} in the URL is wrong") from None
+    return values
+
+
+def _of_client(client: Any) -> dict[str, Any]:
+    """Take over how a client authenticates and where it connects; its connection is left alone."""
+    options: Any = getattr(client, "options", None)
+    if options is None or not hasattr(options, "auth_options"):
+        raise ValueError("client must be an ably.AblyRealtime or ably.AblyRest")
+    auth = cast("dict[str, Any]", options.auth_options)
+    found: dict[str, Any] = {
+        "client_id": options.client_id,
+        "tls": options.tls,
+        "binary": options.use_binary_protocol,
+        "auth_url": auth.get("auth_url"),
+        "auth_callback": auth.get("auth_callback"),
+        "auth_headers": auth.get("auth_headers"),
+        "auth_params": auth.get("auth_params"),
+        "auth_method": auth.get("auth_method"),
+    }
+    if auth.get("key_name") and auth.get("key_secret"):
+        found["key"] = f"{auth['key_name']}:{auth['key_secret']}"
+    details = options.token_details or getattr(client.auth, "token_details", None)
+    token = options.auth_token or getattr(details, "token", None)
+    if token and "key" not in found:
+        found["token"] = token
+    window = options.transport_params.get("appendRollupWindow")
+    if window is not None:
+        found["rollup_window"] = int(window)
+    if options.endpoint != "main":
+        host, colon, port = str(options.endpoint).rpartition(":")
+        if colon and port.isdigit():
+            found["endpoint"], found["port"] = host, int(port)
+        else:
+            found["endpoint"] = options.endpoint
+    explicit = options.tls_port if options.tls else options.port
+    if explicit:
+        found["port"] = explicit
+    others = [without_port(str(host)) for host in options.fallback_hosts or ()]
+    usual = cast("Any", Defaults).get_fallback_hosts(options.endpoint)
+    if others and sorted(others) != sorted(usual):
+        found["fallback_hosts"] = others
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _check(settings: Settings) -> None:
+    if settings.granularity not in ("response", "token"):
+        raise ValueError("granularity must be 'response' or 'token'")
+    if settings.dialect not in ("native", "ai-transport"):
+        raise ValueError("dialect must be 'native' or 'ai-transport'")
+    if settings.dialect == "ai-transport" and settings.granularity != "response":
+        raise ValueError("the dialect 'ai-transport' needs granularity 'response'")
+    if not (settings.key or settings.token or settings.auth_url or settings.auth_callback):
+        raise ValueError(
+            "an Ably URL needs a key (ably://APP.KEY:SECRET or ably://?key_env=ABLY_API_KEY),"
+            " a token, auth_url or auth_callback"
+        )
+    if settings.key is not None:
+        name, colon, secret = settings.key.partition(":")
+        if not (colon and "." in name and secret) or ":" in secret:
+            raise ValueError("an Ably key looks like APP.KEY:SECRET")
+        if not settings.tls:  # ably-python would send it over realtime all the same
+            raise ValueError("a key goes over TLS only: leave out tls=false, or use a token")
+    if settings.rollup_window is not None and not 0 <= settings.rollup_window <= 500:
+        raise ValueError("rollup_window must be from 0 to 500 milliseconds")
+    if settings.port is not None and not settings.endpoint:
+        raise ValueError("port needs endpoint")
+    _check_numbers(settings)
+
+
+def _check_numbers(settings: Settings) -> None:
+    for name in ("timeout", "connect_timeout", "retry"):
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name} must be more than 0 seconds")
+    if not 1 <= settings.window <= 1000:
+        raise ValueError("window must be from 1 to 1000")
+    if not (settings.rate == 0 or settings.rate >= 1):
+        raise ValueError("rate must be at least 1 message a second, or 0 for no limit")
+    if settings.reach < 100:
+        raise ValueError("reach must be at least 100 messages")
+    if not 1 <= settings.claim_depth <= 1000:
+        raise ValueError("claim_depth must be from 1 to 1000 messages")
+    if settings.max_message < 8192:
+        raise ValueError("max_message must be at least 8192 bytes")

@@ -1,0 +1,70 @@
+"""``tokenwire demo``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from tokenwire_adapters._tools.cli.errors import Failure, missing
+
+__all__ = ["main"]
+
+_PROMPT = "Tell me a brief story about a lighthouse."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenwire demo",
+        allow_abbrev=False,
+        description="Open a page where an ordinary agent's tokens arrive live: open a second tab,"
+        " reload in the middle, press stop. Needs no key and no network.",
+    )
+    parser.add_argument("--port", type=int, default=8765, help="(default: 8765, else a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--once",
+        nargs="?",
+        const=_PROMPT,
+        metavar="PROMPT",
+        help="no page: one question and its answer in the terminal",
+    )
+    parser.add_argument(
+        "--model", help="talk to OpenAI's API with this model (needs $OPENAI_API_KEY)"
+    )
+    parser.add_argument(
+        "--to", default="memory://", metavar="URL", help="the backend (default: memory://)"
+    )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=45.0,
+        help="tokens per second of the local model (default: 45)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo; return an exit status."""
+    told = _parser().parse_args(arguments)
+    if not 0 <= told.port <= 65535:
+        raise Failure("--port must be from 0 to 65535", status=2)
+    if not told.pace >= 0:
+        raise Failure("--pace must be 0 (as fast as possible) or more", status=2)
+    if told.model is not None and not os.environ.get("OPENAI_API_KEY"):
+        raise Failure("--model talks to OpenAI's API: set $OPENAI_API_KEY, too", status=2)
+    try:
+        import openai
+
+        from tokenwire_adapters._tools.cli import demo_server
+    except ImportError as error:
+        raise missing(error) from error
+    _ = openai
+    options = demo_server.Options(
+        url=told.to,
+        port=told.port,
+        model=told.model,
+        pace=told.pace,
+        browser=not told.no_browser,
+    )
+    return demo_server.serve(options) if told.once is None else demo_server.once(options, told.once)

@@ -1,0 +1,142 @@
+"""Starts the demo: the local provider, the agent's app and a browser; or one exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import webbrowser
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tokenwire
+from tokenwire_adapters._tools.demo.agent import ChatAgent
+from tokenwire_adapters.testing.provider import MODELS, Provider, serve_in_thread
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+__all__ = ["Options", "once", "serve"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    :ivar url: the backend; by default a memory of this process.
+    :ivar model: talk to OpenAI's API, with this model; None for the local provider.
+    :ivar pace: tokens per second of the local provider.
+    """
+
+    url: str = "memory://"
+    host: str = "127.0.0.1"
+    port: int = 8765
+    model: str | None = None
+    pace: float = 45.0
+    browser: bool = True
+
+
+@contextmanager
+def _provider(options: Options) -> Generator[Provider | None]:
+    if options.model is not None:
+        yield None
+        return
+    with serve_in_thread(pace=options.pace) as provider:
+        yield provider
+
+
+def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
+    """An ordinary client, and the one line that is new."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    from tokenwire_adapters.openai import wrap
+
+    if provider is None:
+        client = AsyncOpenAI()
+    else:
+        # No proxy stands between this process and itself.
+        http = DefaultAsyncHttpxClient(trust_env=False)
+        client = AsyncOpenAI(base_url=provider.base_url, api_key="not-needed", http_client=http)
+    return wrap(client, sink)
+
+
+def serve(options: Options) -> int:
+    """Serve the page until interrupted; return an exit status."""
+    import uvicorn
+
+    from tokenwire_adapters._tools.cli.server import bound_socket, config
+    from tokenwire_adapters._tools.demo.app import Demo
+
+    with bound_socket(options.host, options.port, fall_back=True) as listening:
+        address = f"http://{options.host}:{listening.getsockname()[1]}/"
+        with _provider(options) as provider, tokenwire.open_sink(options.url) as sink:
+            models = MODELS if options.model is None else (options.model,)
+            demo = Demo(sink, _client(sink, provider), models=models, provider=provider)
+            server = uvicorn.Server(config(demo.app, log_level="warning"))
+            _announce(address, options, provider)
+            if options.browser:
+                _open_browser(address)
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(_run(server, demo, listening))
+    return 0
+
+
+async def _run(server: Any, demo: Any, listening: Any) -> None:
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        await demo.aclose()
+
+
+def _announce(address: str, options: Options, provider: Provider | None) -> None:
+    model = f"the local provider at {provider.base_url}" if provider else options.model
+    print(f"tokenwire demo: {address}", flush=True)
+    print(f"  agent: openai SDK, talking to {model}")
+    print(f"  backend: {options.url.partition('://')[0]}://")
+    print("  Open the page in a second tab, reload in the middle, press stop. Ctrl-C ends it.")
+    sys.stdout.flush()
+
+
+def _open_browser(address: str) -> None:
+    """Open the page, off this thread: some openers block until the browser is closed."""
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux":
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def once(options: Options, prompt: str) -> int:
+    """Ask one question, print the tokens as a watcher sees them; return an exit status."""
+    return asyncio.run(_once(options, prompt))
+
+
+async def _once(options: Options, prompt: str) -> int:
+    channel = f"once-{os.getpid()}"
+    with _provider(options) as provider:
+        async with tokenwire.open_sink(options.url) as sink:
+            client = _client(sink, provider)
+            agent = ChatAgent(client)
+            async with sink.watch(channel) as watch:
+                with tokenwire.channel(channel):
+                    model = options.model or MODELS[0]
+                    work = asyncio.create_task(agent.answer(prompt, model=model))
+                seen = await _print_response(watch)
+            answer = await work
+            await client.close()
+    return 0 if seen == answer.text and answer.text else 1
+
+
+async def _print_response(watch: tokenwire.Watch) -> str:
+    seen = ""
+    async for event in watch:
+        if isinstance(event, tokenwire.DeltaEvent) and event.kind == "text":
+            seen += event.text
+            print(event.text, end="", flush=True)
+        elif isinstance(event, tokenwire.EndEvent):
+            print()
+            if event.error:
+                print(event.error, file=sys.stderr)
+            break
+    return seen

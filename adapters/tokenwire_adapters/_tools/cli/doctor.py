@@ -1,0 +1,119 @@
+"""``tokenwire doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from tokenwire._version import __version__
+from tokenwire.errors import BackendMisconfigured, BackendUnavailable, TokenwireError
+from tokenwire.registry import open_backend
+from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
+from tokenwire_adapters._tools.cli.errors import Failure
+
+__all__ = ["main"]
+
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    "redis": ("redis",),
+    "ably": ("ably",),
+    "openai": ("openai",),
+    "anthropic": ("anthropic",),
+    "langchain": ("langchain-core",),
+    "llama-index": ("llama-index-core",),
+    "gateway": ("starlette", "joserfc"),
+    "metrics": ("prometheus-client", "opentelemetry-api"),
+    "cli": ("uvicorn", "websockets"),
+    "pytest": ("pytest",),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenwire doctor",
+        allow_abbrev=False,
+        description="Check this installation and a backend, and say what to do.",
+    )
+    parser.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        help="a backend, or a gateway (http://…/stream); default: $TOKENWIRE_URL, else memory://",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help="for the backend (default: 15)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check; return 0 when the backend answers, else 1."""
+    told = _parser().parse_args(arguments)
+    print(f"tokenwire {__version__}, Python {platform.python_version()}, {platform.system()}")
+    print(f"msgspec {version('msgspec')}")
+    print("\nextras")
+    for extra, packages in _EXTRAS.items():
+        print(f"  {extra:<12} {_installed(extra, packages)}")
+    url = named_url(told.url)
+    print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
+    began = time.monotonic()
+    facts = _gateway(url) if is_gateway(url) else _backend(url, told.timeout)
+    print(f"  answers within {1000 * (time.monotonic() - began):.0f} ms")
+    for name, value in facts.items():
+        print(f"  {name}: {value}")
+    if url.startswith("memory:"):
+        print("  note: memory:// is for one process; name a backend to check it")
+    return 0
+
+
+def _installed(extra: str, packages: tuple[str, ...]) -> str:
+    found: list[str] = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            return f'-  pip install "tokenwire[{extra}]"'
+    return ", ".join(found)
+
+
+def _gateway(url: str) -> dict[str, Any]:
+    from tokenwire_adapters._tools.cli.gateway_client import ask
+
+    _, health = ask(url, "/healthz")
+    status, ready = ask(url, "/readyz")
+    if status != 200:
+        raise Failure(f"the gateway is there, but not ready: {ready.get('detail', status)}")
+    return health
+
+
+def _backend(url: str, timeout: float) -> dict[str, Any]:
+    try:
+        return asyncio.run(_check(url, timeout))
+    except TimeoutError as error:
+        raise Failure(f"{shown(url)} did not answer within {timeout:g} s") from error
+    except BackendMisconfigured as error:
+        raise Failure(f"{shown(url)} answers, but something has to be set up: {error}") from error
+    except BackendUnavailable as error:
+        raise Failure(
+            f"{shown(url)} cannot be reached: {error}\n"
+            "  Is it running, are host and port right, does a firewall stand between?"
+        ) from error
+    except (TokenwireError, ValueError) as error:
+        raise Failure(str(error)) from error
+
+
+async def _check(url: str, timeout: float) -> dict[str, Any]:
+    backend = open_backend(url)
+    try:
+        async with asyncio.timeout(timeout):
+            return await backend.check()
+    finally:
+        await backend.close()

@@ -1,0 +1,112 @@
+"""``tokenwire run``: start a program as it is, and publish what its models say."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tokenwire import open_sink
+
+__all__ = ["environment", "main", "resolve"]
+
+_FOLDER = Path(__file__).resolve().parents[1] / "inject"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command line, without the program's name: ``["--to", URL, "--", "python", "a.py"]``.
+
+    On POSIX the program takes the place of this process, so signals and the exit status are its
+    own, and this returns only when it cannot be started.
+
+    :return: an exit status: 2 for a wrong command line, 126 and 127 as a shell gives them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="tokenwire run",
+        allow_abbrev=False,
+        description="Run a Python program and publish every token its models stream.",
+        usage="tokenwire run [--to URL] [--channel NAME] [--children] -- COMMAND [ARGUMENT ...]",
+    )
+    parser.add_argument("--to", metavar="URL", help="the backend (default: $TOKENWIRE_URL)")
+    parser.add_argument("--channel", metavar="NAME", help="(default: $TOKENWIRE_CHANNEL)")
+    parser.add_argument(
+        "--children", action="store_true", help="also Python programs that the program starts"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the program and its arguments")
+    try:
+        told = parser.parse_args(args)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 2
+    command: list[str] = told.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        return _complain("name the program to run, after --", 2)
+    url: str | None = told.to or os.environ.get("TOKENWIRE_URL")
+    try:
+        open_sink(url).close()  # a wrong URL is told now, not by silence later
+    except (ValueError, ImportError) as error:
+        return _complain(str(error), 2)
+    if not url:
+        _complain("no --to and no $TOKENWIRE_URL: tokens will stay inside the program", 0)
+    found = resolve(command)
+    if found is None:
+        return _complain(f"{command[0]}: command not found", 127)
+    env = environment(os.environ, to=told.to, channel=told.channel, children=told.children)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        if os.name == "posix":
+            os.execve(found[0], found, env)  # noqa: S606  (what the user asked for)
+        return subprocess.run(found, env=env, check=False).returncode  # noqa: S603
+    except OSError as error:
+        return _complain(f"{command[0]}: {error.strerror or error}", 126)
+
+
+def resolve(command: Sequence[str]) -> list[str] | None:
+    """Find what to execute: a program on the path, or a script or ``-m`` for this Python.
+
+    :return: None when there is no such program.
+    """
+    first = command[0]
+    if first == "-m" or (first.endswith(".py") and not os.access(first, os.X_OK)):
+        return [sys.executable, *command]
+    program = shutil.which(first)
+    if program is None and first in ("python", "python3"):
+        program = sys.executable
+    return None if program is None else [program, *command[1:]]
+
+
+def environment(
+    base: Mapping[str, str],
+    *,
+    to: str | None = None,
+    channel: str | None = None,
+    children: bool = False,
+) -> dict[str, str]:
+    """The environment in which a Python program listens to its own models."""
+    env = dict(base)
+    path = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    env["PYTHONPATH"] = os.pathsep.join([str(_FOLDER), *path])
+    if to:
+        env["TOKENWIRE_URL"] = to
+    if channel:
+        env["TOKENWIRE_CHANNEL"] = channel
+    if children:
+        env["TOKENWIRE_RUN_CHILDREN"] = "1"
+    else:
+        env.pop("TOKENWIRE_RUN_CHILDREN", None)
+    return env
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"tokenwire run: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""``tokenwire watch``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import tokenwire
+from tokenwire.events import EndEvent, Event, SnapshotEvent, encode_json
+from tokenwire.watch import parse_rewind
+from tokenwire_adapters._tools.cli import gateway_client
+from tokenwire_adapters._tools.cli.backends import is_gateway, named_url
+from tokenwire_adapters._tools.cli.errors import Failure
+from tokenwire_adapters._tools.cli.printer import Printer
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenwire watch",
+        allow_abbrev=False,
+        description="Print the tokens of a channel as they come.",
+        usage="tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]",
+    )
+    parser.add_argument(
+        "where",
+        nargs="+",
+        metavar="[URL] CHANNEL",
+        help="a backend (redis://…, ably://…) or a gateway (http://…/stream); default:"
+        " $TOKENWIRE_URL; and the channel",
+    )
+    parser.add_argument(
+        "--rewind", metavar="AMOUNT", help="start in the past: 30s, 2m, 50 (items) or all"
+    )
+    parser.add_argument("--response", metavar="ID", help="only this response, until it ends")
+    parser.add_argument(
+        "--once", action="store_true", help="leave when a response has ended and none is open"
+    )
+    parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a token for the gateway (default: $TOKENWIRE_TOKEN)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Watch; return 0, or 1 when the response asked for did not complete."""
+    told = _parser().parse_args(arguments)
+    where: list[str] = told.where
+    if len(where) > 2:
+        raise Failure("give at most a URL and a channel", status=2)
+    url, channel = named_url(where[0] if len(where) == 2 else None), where[-1]
+    if len(where) == 1 and "://" in channel:
+        raise Failure(f"name the channel, too: tokenwire watch {channel} CHANNEL", status=2)
+    if told.rewind is not None:
+        parse_rewind(told.rewind)
+    if url.startswith("memory:"):
+        raise Failure(
+            "memory:// lives inside the process that writes it: give the URL of a gateway of that"
+            " process (http://…/stream), or of a backend that processes share (redis://…)",
+            status=2,
+        )
+    with _events(url, channel, told) as events:
+        return _print(events, told)
+
+
+@contextmanager
+def _events(url: str, channel: str, told: argparse.Namespace) -> Generator[Iterator[Event]]:
+    if is_gateway(url):
+        yield gateway_client.events(
+            url, channel, token=_token(told), rewind=told.rewind, response=told.response
+        )
+        return
+    with (
+        tokenwire.open_sink(url) as sink,
+        sink.watch(channel, rewind=told.rewind, response=told.response) as watch,
+    ):
+        yield iter(watch)
+
+
+def _token(told: argparse.Namespace) -> str | None:
+    if told.token_file:
+        with open(told.token_file, encoding="ascii") as file:
+            return file.read().strip()
+    return os.environ.get("TOKENWIRE_TOKEN") or None
+
+
+def _print(events: Iterator[Event], told: argparse.Namespace) -> int:
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    printer = Printer(sys.stdout, colours=colours)
+    open_ids: set[str] = set()
+    last_state = "complete"
+    try:
+        for event in events:
+            if told.json:
+                sys.stdout.write(encode_json(event).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                printer.show(event)
+            state = _state_of(event)
+            if event.response_id is None or state is None:
+                continue
+            if state == "streaming":
+                open_ids.add(event.response_id)
+                continue
+            open_ids.discard(event.response_id)
+            last_state = state
+            if told.once and not open_ids:
+                break
+    finally:
+        printer.close()
+    return 0 if last_state == "complete" else 1
+
+
+def _state_of(event: Event) -> str | None:
+    """How an event's response stands after it; None where the event does not tell."""
+    if isinstance(event, SnapshotEvent):
+        return event.response.state
+    if isinstance(event, EndEvent):
+        return event.state
+    return "streaming" if event.type in ("start", "delta", "part") else None

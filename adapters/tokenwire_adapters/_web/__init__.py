@@ -1,0 +1,1 @@
+"""What is served to watchers over HTTP, one package a protocol."""

@@ -1,0 +1,69 @@
+"""Conversations as AG-UI has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
+from tokenwire_adapters._web.ui.runs import Run
+
+__all__ = ["ASKED", "asked_by", "conversation", "merged", "messages_of"]
+
+ASKED = "ag_ui_messages"
+"""The metadata field with the messages that a run answers."""
+
+_KEPT = 32 * 1024  # bytes
+
+
+def messages_of(run: Run) -> list[dict[str, Any]]:
+    """The messages that a run has made so far."""
+    encoder = AgUiEncoder(run=run.id, enveloped=run.envelope is not None, history=())
+    encoder.prime([SnapshotEvent(response=each) for each in run.responses])
+    for frame in encoder.begin():
+        event: dict[str, Any] = msgspec.json.decode(frame.data)
+        if event["type"] == "MESSAGES_SNAPSHOT":
+            return cast("list[dict[str, Any]]", event["messages"])
+    return []
+
+
+def asked_of(run: Run) -> list[dict[str, Any]]:
+    """The messages that a run answers, as far as they are kept."""
+    envelope = run.envelope
+    asked: Any = envelope.metadata.get(ASKED) if envelope is not None else None
+    return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
+
+
+def conversation(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The messages of a thread, from the runs that are kept, oldest first."""
+    messages: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for message in [*asked_of(run), *messages_of(run)]:
+            messages.setdefault(message["id"], message)
+    return list(messages.values())
+
+
+def merged(
+    kept: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What is kept of a thread, after what only a client has: it may have more of the past."""
+    known = {message["id"] for message in kept}
+    return [*(message for message in theirs if message.get("id") not in known), *kept]
+
+
+def asked_by(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages that a run is to answer: what came after the agent's last one."""
+    asked: list[dict[str, Any]] = []
+    for message in reversed(messages):
+        if message.get("role") in ("assistant", "reasoning", "activity"):
+            break
+        asked.insert(0, message)
+    size = 0
+    for index in reversed(range(len(asked))):
+        size += len(msgspec.json.encode(asked[index]))
+        if size > _KEPT:  # too large to show everybody
+            return asked[index + 1 :]
+    return asked

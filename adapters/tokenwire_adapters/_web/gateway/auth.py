@@ -1,0 +1,227 @@
+"""Who may do what: deny by default, then `authorize` and tokens."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from tokenwire_adapters._web.gateway.asgi import Request
+from tokenwire_adapters._web.gateway.cors import authority_of, host_name
+from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
+from tokenwire_adapters._web.gateway.tokens import Grant, Tokens
+
+__all__ = ["Authorize", "Caller", "Guard", "is_local"]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+Authorize: TypeAlias = Callable[[HTTPConnection, str, str], Any]
+"""``authorize(connection, channel, action)``, sync or async: a principal, True or False."""
+
+_FORWARDED = (
+    b"forwarded",
+    b"via",
+    b"x-forwarded",  # -for, -host, -proto, …
+    b"x-real-ip",
+    b"x-original-",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"cf-ray",
+)
+_BEARER = "tokenwire.bearer."
+_LOCAL_ONLY = (
+    "this gateway has no authorize= and no tokens=, so it answers only clients of its own machine"
+    " that come directly, not through a proxy, and name it in Host (localhost, 127.0.0.1)"
+)
+
+
+def is_local(request: Request) -> bool:
+    """Whether the client is on this machine, and nothing suggests that it speaks for another.
+
+    A proxy on this machine connects from loopback, too: a header that proxies set gives it away,
+    and so does HTTP/1.0, which nginx speaks where it is not told otherwise. A page of some site
+    that resolves to 127.0.0.1 (DNS rebinding) is given away by `Host`.
+    """
+    try:
+        address = ipaddress.ip_address(request.client.partition("%")[0])
+    except ValueError:
+        return False  # a Unix socket, or not known: a proxy may be at its other end
+    mapped = getattr(address, "ipv4_mapped", None)
+    if not (mapped or address).is_loopback or request.has_header_like(_FORWARDED):
+        return False
+    if request.scope.get("http_version") == "1.0":
+        return False
+    host = host_name(request.header(b"host") or "")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Caller:
+    """Who is at the other end of one request or socket.
+
+    :ivar grant: what its token says; None where it has none.
+    :ivar client: its address.
+    """
+
+    __slots__ = ("client", "connection", "grant", "local", "principal")
+
+    def __init__(self, request: Request) -> None:
+        self.connection = HTTPConnection(request.scope)
+        self.client = request.client
+        self.grant: Grant | None = None
+        self.principal: str | None = None
+        self.local = is_local(request)
+
+    @property
+    def key(self) -> str:
+        """What rates are counted by: the principal, else the address."""
+        return f"p:{self.principal}" if self.principal is not None else f"c:{self.client}"
+
+    @property
+    def expires(self) -> float | None:
+        """When its rights end, in seconds since 1970; None for no such time."""
+        return None if self.grant is None else self.grant.expires
+
+
+class Guard:
+    """Decides."""
+
+    def __init__(self, authorize: Authorize | None, tokens: Tokens | None) -> None:
+        self.authorize = authorize
+        self.tokens = tokens
+
+    def identify(self, request: Request, *, websocket: bool, browser_only: bool) -> Caller:
+        """Find out who makes a request.
+
+        :param browser_only: it is of a kind that browsers can send no header with, so that a
+            token may come in the query.
+        :raises Problem: when the token is not valid, or the gateway is closed to this client. No
+            token at all is found out by `require`.
+        """
+        caller = Caller(request)
+        if self.tokens is None:
+            if self.authorize is None and not caller.local:
+                raise Problem("forbidden", _LOCAL_ONLY)
+            return caller
+        token, in_query = self._find(request, websocket)
+        if token is not None:
+            if in_query and not browser_only:
+                raise Problem(
+                    "unauthorized",
+                    "a token in the query is taken only for event streams and sockets;"
+                    " send it in an Authorization header",
+                )
+            self.admit(caller, token, in_query=in_query)
+        return caller
+
+    def admit(self, caller: Caller, token: str, *, in_query: bool = False) -> None:
+        """Check a token and give the caller what it grants.
+
+        :raises Problem: when it is not valid.
+        """
+        if self.tokens is None:
+            raise Problem("bad_request", "this gateway takes no tokens")
+        grant = self.tokens.check(token, in_query=in_query)
+        caller.grant = grant
+        caller.principal = grant.subject
+
+    def _find(self, request: Request, websocket: bool) -> tuple[str | None, bool]:
+        header = request.header(b"authorization")
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip(), False
+        if websocket:
+            for protocol in request.scope.get("subprotocols", ()):
+                if str(protocol).startswith(_BEARER):
+                    return str(protocol)[len(_BEARER) :], False
+        named = request.query.get("token")
+        return named, named is not None
+
+    def wants_token(self, caller: Caller) -> bool:
+        """Whether nothing can be done before a token comes."""
+        return self.tokens is not None and caller.grant is None
+
+    def expired(self, caller: Caller) -> bool:
+        """Whether the rights of the caller have ended."""
+        if caller.grant is None or self.tokens is None:
+            return False
+        return self.tokens.clock() >= caller.grant.expires
+
+    async def require(self, caller: Caller, channel: str, action: str) -> None:
+        """Let `caller` do `action` in `channel`, or not.
+
+        :raises Problem: ``unauthorized``, ``token_expired`` or ``forbidden``.
+        """
+        if self.tokens is not None:
+            if caller.grant is None:
+                raise Problem("unauthorized", "a token is needed")
+            if self.expired(caller):
+                raise Problem("token_expired", "the token has expired")
+            if not caller.grant.allows(channel, action):
+                raise Problem(
+                    "forbidden", f"this token does not allow {action!r} in channel {channel!a}"
+                )
+        if self.authorize is not None:
+            await self._ask(self.authorize, caller, channel, action)
+        elif self.tokens is None and not caller.local:
+            raise Problem("forbidden", _LOCAL_ONLY)
+
+    async def _ask(self, authorize: Authorize, caller: Caller, channel: str, action: str) -> None:
+        try:
+            answer = await _called(authorize, caller.connection, channel, action)
+        except Problem:
+            raise
+        except AccessDenied as error:
+            code = "unauthorized" if error.status == 401 else "forbidden"
+            raise Problem(code, error.message) from error
+        except PermissionError as error:
+            raise Problem("forbidden", "not allowed") from error
+        except HTTPException as error:
+            code = {401: "unauthorized", 404: "not_found"}.get(error.status_code, "forbidden")
+            raise Problem(code, str(error.detail)) from error
+        except Exception as error:
+            logger.exception("tokenwire gateway: authorize failed")
+            raise Problem("internal", "authorization failed") from error
+        if answer is None:
+            logger.error(
+                "tokenwire gateway: authorize returned None, which allows nothing; return True or"
+                " a principal to allow"
+            )
+        if answer is None or answer is False:
+            raise Problem("forbidden", f"{action!r} in channel {channel!a} is not allowed")
+        if answer is not True:
+            caller.principal = str(answer)[:256]
+
+
+async def _called(authorize: Authorize, *arguments: Any) -> Any:
+    """Call a function that may be async, or block."""
+    if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(
+        getattr(authorize, "__call__", None)  # noqa: B004
+    ):
+        return await authorize(*arguments)
+    answer: Any = await run_in_threadpool(authorize, *arguments)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def same_origin(request: Request, origin: str) -> bool:
+    """Whether a page of `origin` came from where this request went.
+
+    The scheme is left out: behind a proxy that ends TLS it is not known here.
+    """
+    host = request.header(b"host")
+    if host is None:
+        return False
+    return authority_of(origin) == authority_of(f"{origin.partition('://')[0]}://{host}")

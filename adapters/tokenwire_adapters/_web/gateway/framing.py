@@ -1,0 +1,161 @@
+"""From batches of events to what goes over the wire, each event encoded once for all watchers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from tokenwire._reading.hub import Item
+from tokenwire.encoding import Encoder, Frame
+from tokenwire.events import encode_json
+
+__all__ = ["SocketFramer", "StreamFramer", "chunks", "named"]
+
+_CHUNK = 256 * 1024
+T = TypeVar("T")
+P = TypeVar("P", str, bytes)
+
+
+def named(event: str, value: Any, *, id: str | None = None) -> bytes:
+    """A server-sent event of the gateway's own."""
+    data = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Frame(data, id=id, event=event).sse()
+
+
+class StreamFramer:
+    """Server-sent events for one watcher.
+
+    :param encoder: made for this watcher.
+    """
+
+    __slots__ = ("_slot", "encoder", "native")
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.native = encoder.name == "native"
+        self._slot = f"sse:{encoder.name}" if encoder.shared else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the encoder has said all that its protocol has to say."""
+        return bool(getattr(self.encoder, "finished", False))
+
+    def begin(self) -> bytes:
+        """What comes before the first event."""
+        return b"".join(frame.sse() for frame in self.encoder.begin())
+
+    def end(self) -> bytes:
+        """What comes after the last event."""
+        return b"".join(frame.sse() for frame in self.encoder.end())
+
+    def live(self, items: Sequence[Item]) -> bytes:
+        """Events of the shared log, all of them, joined."""
+        slot = self._slot
+        if slot is None:
+            encode = self.encoder.encode
+            return b"".join(frame.sse() for item in items for frame in encode(item.event))
+        if len(items) == 1:
+            return self._shared(items[0], slot)
+        return b"".join([self._shared(item, slot) for item in items])
+
+    def _shared(self, item: Item, slot: str) -> bytes:
+        frames = item.frames
+        if frames is not None:
+            done = frames.get(slot)
+            if done is not None:
+                return bytes(done)
+        else:
+            frames = item.frames = {}
+        data = b"".join(frame.sse() for frame in self.encoder.encode(item.event))
+        frames[slot] = data
+        return data
+
+    def whole(self, items: Iterable[Item]) -> Iterator[bytes]:
+        """A replay, in pieces. Ids say how to go on from the midst of it."""
+        return map(b"".join, chunks(self.live((item,)) for item in items))
+
+
+class SocketFramer:
+    """``events`` messages for one subscription of a socket.
+
+    :param channel: its channel; `name` what the client calls it, if anything.
+    """
+
+    __slots__ = ("_named", "_prefix")
+
+    def __init__(self, channel: str, name: str | None) -> None:
+        head: dict[str, Any] = {"op": "events", "channel": channel}
+        if name is not None:
+            head["sub"] = name
+        self._prefix = msgspec.json.encode(head).decode()[:-1] + ',"events":['
+        self._named = name is not None
+
+    def live(self, items: Sequence[Item]) -> str:
+        """Events of the shared log, all of them, in one message."""
+        if len(items) == 1 and not self._named:
+            frames = items[0].frames
+            done = None if frames is None else frames.get("ws")
+            if done is not None:
+                return str(done)
+        message = self._message([_text(item) for item in items], items[-1].event.cursor)
+        if len(items) == 1 and not self._named:
+            assert items[0].frames is not None
+            items[0].frames["ws"] = message
+        return message
+
+    def whole(
+        self, items: Iterable[Item], cursor: str | None, *, reset: bool = False
+    ) -> Iterator[str]:
+        """A replay, in messages of which only the last has a cursor.
+
+        :param reset: the cursor that the client came with is no longer retained.
+        """
+        empty = True
+        for part, last in marked(chunks(map(_text, items))):
+            empty = False
+            yield self._message(part, cursor if last else None, reset=reset and last)
+        if empty:
+            yield self._message([], cursor, reset=reset)
+
+    def _message(self, texts: list[str], cursor: str | None, *, reset: bool = False) -> str:
+        tail = "]" if cursor is None else f'],"cursor":{msgspec.json.encode(cursor).decode()}'
+        return self._prefix + ",".join(texts) + tail + (',"reset":true}' if reset else "}")
+
+
+def _text(item: Item) -> str:
+    frames = item.frames
+    if frames is None:
+        frames = item.frames = {}
+    text: str | None = frames.get("text")
+    if text is None:
+        text = frames["text"] = encode_json(item.event).decode()
+    return text
+
+
+def marked(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Tell of each value whether it is the last."""
+    iterator = iter(values)
+    try:
+        held = next(iterator)
+    except StopIteration:
+        return
+    for value in iterator:
+        yield held, False
+        held = value
+    yield held, True
+
+
+def chunks(parts: Iterable[P]) -> Iterator[list[P]]:
+    """Group strings or bytes, in order, into pieces of about 256 KiB."""
+    group: list[P] = []
+    size = 0
+    for part in parts:
+        if group and size + len(part) > _CHUNK:
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += len(part)
+    if group:
+        yield group

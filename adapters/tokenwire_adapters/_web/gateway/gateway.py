@@ -1,0 +1,155 @@
+"""`Gateway`: the app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Self
+
+from tokenwire import Sink, open_sink
+from tokenwire._ids import check_name
+from tokenwire.backend import Backend
+from tokenwire.encoding import find_encoder
+from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send
+from tokenwire_adapters._web.gateway.auth import Authorize, Guard
+from tokenwire_adapters._web.gateway.cors import Origins
+from tokenwire_adapters._web.gateway.events_response import EventsResponse
+from tokenwire_adapters._web.gateway.limits import Limits
+from tokenwire_adapters._web.gateway.log_masking import protect
+from tokenwire_adapters._web.gateway.operations import MetricsFor, Operations
+from tokenwire_adapters._web.gateway.routes import serve_http, serve_websocket
+from tokenwire_adapters._web.gateway.service import Core
+from tokenwire_adapters._web.gateway.sse import Plan
+from tokenwire_adapters._web.gateway.tokens import Tokens
+
+__all__ = ["Gateway"]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+
+class Gateway:
+    """Channels over HTTP and WebSocket: an ASGI 3 app, to mount anywhere or to run alone.
+
+    Without `authorize` and `tokens` only clients on the same machine are answered.
+
+    :param sink: a sink, which stays yours to close, or the URL of one, which the gateway opens
+        and closes; by default ``$TOKENWIRE_URL``, else ``memory://``.
+    :param authorize: ``authorize(connection, channel, action)``, sync (run in a thread) or async.
+        `connection` is Starlette's `HTTPConnection`; `action` is ``subscribe``,
+        ``history``, ``cancel`` or ``input``. It returns a principal (a string that names the
+        user) or True to allow, False to refuse, or raises `AccessDenied` or `PermissionError`.
+        None refuses, too.
+    :param tokens: checks signed tokens. With both, both must allow.
+    :param allow_origins: exact origins whose pages may use the gateway, beside its own.
+    :param limits: what it takes.
+    :param owner: a metadata field: a response may be cancelled only by the principal that this
+        field of it names.
+    :param metrics_for: who may read ``/metrics``.
+    :raises ValueError: for arguments that cannot be.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | Backend | str | None = None,
+        *,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
+        owner: str | None = None,
+        metrics_for: MetricsFor = "local",
+    ) -> None:
+        if authorize is not None and not callable(authorize):
+            raise ValueError("authorize must be a function")
+        if tokens is not None and not isinstance(tokens, Tokens):
+            raise ValueError("tokens must be a Tokens object, made with your keys")
+        if metrics_for not in ("local", "everyone", "nobody"):
+            raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
+        self._owned = not isinstance(sink, Sink)
+        self.sink = sink if isinstance(sink, Sink) else open_sink(sink)
+        self._core = Core(
+            self.sink,
+            guard=Guard(authorize, tokens),
+            limits=limits or Limits(),
+            origins=Origins(allow_origins),
+            owner=owner,
+        )
+        self._operations = Operations(self._core, metrics_for)
+        if tokens is not None:
+            protect("uvicorn.access", "uvicorn.error")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI 3)."""
+        kind = scope["type"]
+        if kind == "http":
+            await serve_http(self._core, self._operations, scope, receive, send)
+        elif kind == "websocket":
+            await serve_websocket(self._core, scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            raise ValueError(f"the gateway does not serve {kind!r}")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.shutdown()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def events(
+        self,
+        channel: str,
+        *,
+        after: str | None = None,
+        rewind: str | int | None = None,
+        response: str | None = None,
+        format: str = "native",
+    ) -> EventsResponse:
+        """An event stream as the response of a handler of your own, which has authorized it.
+
+        Parameters as those of the route; nothing is read from the request.
+
+        :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
+        """
+        check_name(channel, "channel")
+        self.sink.watch(channel, after=after, rewind=rewind, response=response)  # checks them
+        find_encoder(format)
+        plan = Plan(
+            channel=channel,
+            after=after,
+            rewind=None if rewind is None else str(rewind),
+            response=response,
+            format=format,
+        )
+        return EventsResponse(self._core, plan)
+
+    @property
+    def connections(self) -> int:
+        """How many event streams and sockets are open."""
+        return len(self._core.lines)
+
+    async def shutdown(self, timeout: float = 5.0) -> bool:
+        """Take no more connections, tell clients to reconnect elsewhere, and wait for them to go.
+
+        Call it when the app shuts down. Under uvicorn, open streams are told by themselves as soon
+        as the server begins to; a gateway that is the app itself does all of it in its lifespan.
+        Idempotent.
+
+        :param timeout: how long to wait, in seconds.
+        :return: whether all lines have ended.
+        """
+        self._core.lines.close()
+        done = await self._core.lines.closed(timeout)
+        if self._owned:
+            await self.sink.aclose()
+        return done
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()

@@ -1,0 +1,119 @@
+"""Prometheus metrics: the counters of the sink and of the gateway, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tokenwire_adapters._web.gateway.problems import Problem
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.service import Core
+
+__all__ = ["render"]
+
+
+def render(core: Core) -> tuple[str, bytes]:
+    """The content type and body of ``/metrics``.
+
+    :raises Problem: ``not_found`` when prometheus-client is not installed.
+    """
+    try:
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    except ImportError as error:
+        raise Problem(
+            "not_found", 'metrics need prometheus-client: pip install "tokenwire[metrics]"'
+        ) from error
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(core))
+    return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+
+_COUNTERS = {
+    "responses": ("Responses begun by producers of this process.", "writing.responses"),
+    "tokens": ("Pieces of text written by producers of this process.", "writing.tokens"),
+    "publishes": ("Publish calls to the backend.", "writing.publishes"),
+    "published_events": ("Events published.", "writing.events"),
+    "publish_retries": ("Publishes tried again.", "writing.retries"),
+    "recoveries": ("Responses republished whole after an outage.", "writing.recoveries"),
+    "publish_lost": ("Entries that the backend refused for good.", "writing.lost"),
+    "fenced": ("Responses taken from a producer that was declared dead.", "writing.fenced"),
+    "publish_seconds": ("Seconds spent waiting for publishes.", "writing.publish_seconds"),
+    "received_events": ("Events received from the backend.", "reading.delivered_events"),
+    "repeats_dropped": ("Repeated events dropped.", "reading.repeats_dropped"),
+    "resyncs": ("Times a channel was read again after a gap.", "reading.resyncs"),
+    "conflations": ("Times a slow watcher was given a summary.", "reading.conflations"),
+    "joins": ("Watches begun.", "reading.joins"),
+    "replays": ("Replays read from the backend.", "reading.replays"),
+    "abandoned": ("Responses of dead producers ended by this process.", "reading.reaped"),
+}
+_GAUGES = {
+    "open_responses": ("Responses being written by this process.", "open"),
+    "waiting": ("Responses and events not yet with the backend.", "waiting"),
+    "watchers": ("Open watches.", "watchers"),
+    "channels": ("Channels that this process is subscribed to.", "channels"),
+}
+
+
+class _Collector:
+    """Reads everything at one moment."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def collect(self) -> Iterable[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        stats = self._core.sink.stats()
+        for name, (text, path) in _COUNTERS.items():
+            yield CounterMetricFamily(f"tokenwire_{name}", text, value=_at(stats, path))
+        for name, (text, path) in _GAUGES.items():
+            yield GaugeMetricFamily(f"tokenwire_{name}", text, value=_at(stats, path))
+        latency = GaugeMetricFamily(
+            "tokenwire_publish_latency_seconds",
+            "Mean time of a publish since the start.",
+            value=stats.writing.publish_seconds / max(1, stats.writing.publishes),
+        )
+        yield latency
+        yield from self._gateway(CounterMetricFamily, GaugeMetricFamily)
+
+    def _gateway(self, counter: Any, gauge: Any) -> Iterable[Any]:
+        core = self._core
+        lines = list(core.lines)
+        prefix = "tokenwire_gateway_"
+        yield counter(f"{prefix}sent_events", "Events sent to clients.", value=core.events_sent)
+        yield counter(f"{prefix}sent_bytes", "Bytes of events sent.", value=core.bytes_sent)
+        open_lines = gauge(f"{prefix}connections", "Open streams and sockets.", labels=["kind"])
+        opened = counter(f"{prefix}opened", "Streams and sockets opened.", labels=["kind"])
+        for kind, total in core.lines.total.items():
+            open_lines.add_metric([kind], sum(line.kind == kind for line in lines))
+            opened.add_metric([kind], total)
+        yield open_lines
+        yield opened
+        now = max((line.loop.time() for line in lines), default=0.0)
+        waits = [now - line.sending_since for line in lines if line.sending_since is not None]
+        yield gauge(
+            f"{prefix}lag_seconds",
+            "How long the slowest client has kept a message waiting.",
+            value=max(waits, default=0.0),
+        )
+        dropped = counter(f"{prefix}dropped", "Lines ended before time.", labels=["reason"])
+        for reason, count in core.lines.dropped.items():
+            dropped.add_metric([reason], count)
+        yield dropped
+        refused = counter(f"{prefix}refused", "Requests refused.", labels=["code"])
+        for code, count in core.denied.items():
+            refused.add_metric([code], count)
+        yield refused
+        answered = counter(
+            f"{prefix}requests", "HTTP requests answered.", labels=["route", "status"]
+        )
+        for (route, status), count in core.answered.items():
+            answered.add_metric([route, str(status)], count)
+        yield answered
+
+
+def _at(stats: Any, path: str) -> float:
+    for name in path.split("."):
+        stats = getattr(stats, name)
+    return float(stats)

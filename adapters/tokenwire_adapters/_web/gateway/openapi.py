@@ -1,0 +1,241 @@
+"""The description of the HTTP routes (OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenwire._version import __version__
+from tokenwire.encoding import encoder_formats
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.service import Core
+
+__all__ = ["describe"]
+
+# What Python calls printable cannot be said in a regular expression; this is most of it.
+_NAME = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 256,
+    "pattern": r"^[^\u0000-\u001f\u007f-\u00a0\u2028\u2029]+$",
+}
+_CURSOR = {"type": "string", "maxLength": 512}  # an empty one is none
+_STATES = ["streaming", "complete", "cancelled", "failed", "abandoned"]
+
+
+def _parameter(name: str, where: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "schema": schema,
+        "description": text,
+    }
+
+
+def _answer(text: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
+    return {"description": text, "content": {kind: {"schema": schema}}}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answers: dict[str, Any],
+    parameters: list[dict[str, Any]] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    problem = {"$ref": "#/components/responses/Problem"}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters or [],
+        "responses": {**answers, "4XX": problem, "5XX": problem},
+        **more,
+    }
+
+
+_CHANNEL = _parameter("channel", "path", _NAME, "The channel's name, percent-encoded once.")
+_RESPONSE = _parameter("id", "path", _NAME, "The response's id, percent-encoded once.")
+
+
+def describe(root: str, core: Core) -> dict[str, Any]:
+    """Describe the gateway that is mounted at `root`."""
+    secured = core.guard.tokens is not None
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "tokenwire gateway",
+            "version": __version__,
+            "description": "Watch, stop and talk to agents. The WebSocket route is not described.",
+        },
+        "servers": [{"url": root}],
+        "security": [{"bearer": []}] if secured else [],
+        "paths": {
+            "/channels/{channel}/events": {"get": _events()},
+            "/channels/{channel}/responses": {"get": _history(core.limits.page)},
+            "/channels/{channel}/responses/{id}/cancel": {"post": _cancel()},
+            "/channels/{channel}/inputs": {"post": _inputs()},
+            "/healthz": {"get": _status("health", "Whether the process lives.")},
+            "/readyz": {"get": _status("ready", "Whether the backend can be reached.")},
+        },
+        "components": _components(),
+    }
+
+
+def _events() -> dict[str, Any]:
+    rewind = {"type": "string", "pattern": r"^(all|[0-9]{1,6}|[0-9]{1,6}(ms|s|m|h|d))$"}
+    return _operation(
+        "watch",
+        "What happened, then what happens, as server-sent events.",
+        {
+            "200": _answer("A stream.", {"type": "string"}, "text/event-stream"),
+            "204": {"description": "The response has ended, and the client has seen that."},
+        },
+        [
+            _CHANNEL,
+            _parameter("after", "query", _CURSOR, "Go on right after this cursor."),
+            _parameter("Last-Event-ID", "header", _CURSOR, "The same; wins over `after`."),
+            _parameter("rewind", "query", rewind, "Start in the past."),
+            _parameter("response", "query", _NAME, "Only this response."),
+            _parameter(
+                "format", "query", {"type": "string", "enum": encoder_formats()}, "How to encode."
+            ),
+            _parameter(
+                "wait",
+                "query",
+                {"type": "string", "enum": ["0", "1"]},
+                "0: answer 204 where nothing is streaming.",
+            ),
+        ],
+    )
+
+
+def _history(most: int) -> dict[str, Any]:
+    return _operation(
+        "history",
+        "Responses, newest first.",
+        {"200": _answer("A page.", _ref("Page"))},
+        [
+            _CHANNEL,
+            _parameter(
+                "limit",
+                "query",
+                {"type": "integer", "minimum": 1, "maximum": most, "default": min(20, most)},
+                "How many at most.",
+            ),
+            _parameter("before", "query", _CURSOR, "`next` of the page before."),
+        ],
+    )
+
+
+def _cancel() -> dict[str, Any]:
+    body = {
+        "type": ["object", "null"],
+        "properties": {"reason": {"type": ["string", "null"], "maxLength": 500}},
+    }
+    return _operation(
+        "cancel",
+        "Stop a response.",
+        {
+            "200": _answer("It has ended.", _ref("Outcome")),
+            "202": _answer("It has not started, or has not ended yet.", _ref("Outcome")),
+        },
+        [_CHANNEL, _RESPONSE],
+        requestBody={"required": False, "content": {"application/json": {"schema": body}}},
+    )
+
+
+def _inputs() -> dict[str, Any]:
+    body = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": _NAME,
+            "data": {"description": "Anything."},
+            "id": {**_NAME, "type": ["string", "null"], "description": "Makes a retry harmless."},
+        },
+    }
+    return _operation(
+        "input",
+        "Send a message to the agent.",
+        {"201": _answer("It is in the channel.", _ref("Accepted"))},
+        [_CHANNEL],
+        requestBody={"required": True, "content": {"application/json": {"schema": body}}},
+    )
+
+
+def _status(name: str, summary: str) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["status"],
+        "properties": {"status": {"type": "string"}},
+    }
+    return _operation(name, summary, {"200": _answer("Yes.", schema)}, security=[])
+
+
+def _components() -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        "responses": {
+            "Problem": _answer(
+                "What went wrong (RFC 9457).", _ref("Problem"), "application/problem+json"
+            )
+        },
+        "schemas": {
+            "Problem": {
+                "type": "object",
+                "required": ["type", "title", "status", "code", "detail"],
+                "properties": {
+                    "type": text,
+                    "title": text,
+                    "status": {"type": "integer"},
+                    "code": text,
+                    "detail": text,
+                },
+            },
+            "Page": {
+                "type": "object",
+                "required": ["items", "next"],
+                "properties": {
+                    "items": {"type": "array", "items": _ref("Response")},
+                    "next": {"type": ["string", "null"]},
+                },
+            },
+            "Response": {
+                "type": "object",
+                "description": "Fields that have their default are left out.",
+                "required": ["id", "text", "reasoning", "tool_calls"],
+                "properties": {
+                    "id": text,
+                    "channel": text,
+                    "run": {"type": ["string", "null"]},
+                    "state": {"enum": _STATES, "default": "streaming"},
+                    "text": {"type": "string", "description": "The text parts, joined."},
+                    "reasoning": {"type": "string", "description": "Those of reasoning."},
+                    "tool_calls": {"type": "array", "items": {"type": "object"}},
+                    "parts": {"type": "array", "items": {"type": "object"}},
+                    "tool_results": {"type": "array", "items": {"type": "object"}},
+                    "metadata": {"type": "object"},
+                },
+            },
+            "Outcome": {
+                "type": "object",
+                "required": ["response_id", "state", "acknowledged"],
+                "properties": {
+                    "response_id": text,
+                    "state": {"enum": [*_STATES, "pending"]},
+                    "acknowledged": {"type": "boolean"},
+                },
+            },
+            "Accepted": {
+                "type": "object",
+                "required": ["id", "cursor"],
+                "properties": {"id": text, "cursor": {"type": ["string", "null"]}},
+            },
+        },
+    }

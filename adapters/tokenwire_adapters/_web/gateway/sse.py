@@ -1,0 +1,268 @@
+"""Event streams (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tokenwire.encoding import Encoder, find_encoder
+from tokenwire.watch import MIDWAY, Watch
+from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
+from tokenwire_adapters._web.gateway.auth import Caller
+from tokenwire_adapters._web.gateway.connections import Gone, Line, retry_hint
+from tokenwire_adapters._web.gateway.framing import StreamFramer, named
+from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.runs import open_run
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.service import Core
+
+__all__ = ["Plan", "plan_of", "serve_events", "serve_watch"]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # no-transform: a proxy that compressed would hold tokens back until it has a block full.
+    (b"cache-control", b"no-cache, no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_PROLOGUE = b"retry: 2000\n\n"
+_COMMENT = b": keep-alive\n\n"
+_LAST_WORDS = 2.0  # seconds that a goodbye may take
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asked to watch."""
+
+    channel: str
+    after: str | None = None
+    rewind: str | None = None
+    response: str | None = None
+    format: str = "native"
+    wait: bool = True
+
+
+def plan_of(request: Request, channel: str) -> Plan:
+    """Read the parameters of an event stream. :raises Problem: where they are wrong."""
+    last = request.header(b"last-event-id")
+    if last is not None:
+        try:
+            # EventSource sends UTF-8; header values are latin-1 in ASGI.
+            last = last.encode("latin-1").decode()
+        except UnicodeError as error:
+            raise Problem("bad_cursor", "Last-Event-ID is not UTF-8") from error
+        if len(last) > 512:
+            raise Problem("bad_cursor", "Last-Event-ID is over 512 characters")
+    after = last or request.parameter("after")
+    wait = request.parameter("wait")
+    if wait not in (None, "0", "1"):
+        raise Problem("bad_request", "wait is 0 or 1")
+    return Plan(
+        channel=channel,
+        after=after,
+        rewind=None if after else request.parameter("rewind", 32),
+        response=request.parameter("response"),
+        format=request.parameter("format", 64) or "native",
+        wait=wait != "0",
+    )
+
+
+def encoder_for(name: str) -> Callable[[], Encoder]:
+    """Find a format. :raises Problem: ``bad_format`` when there is none of this name."""
+    try:
+        return find_encoder(name)
+    except ValueError as error:
+        raise Problem("bad_format", str(error)) from error
+
+
+async def serve_events(
+    core: Core,
+    caller: Caller,
+    plan: Plan,
+    receive: Receive,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Serve one event stream, from its parameters to its end.
+
+    :raises Problem: before the response has started; afterwards, the stream itself tells.
+    """
+    encoder = encoder_for(plan.format)()
+    with core.lines.admitted(caller):
+        watch = await _open(core, plan, encoder)
+        if watch is None:
+            await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
+            return
+        await serve_watch(core, caller, plan, encoder, watch, receive, send, headers)
+
+
+async def serve_watch(
+    core: Core,
+    caller: Caller,
+    plan: Plan,
+    encoder: Encoder,
+    watch: Watch,
+    receive: Receive,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    """Serve a watch that is open, and close it. The caller has been admitted to the lines."""
+    try:
+        stream = _Stream(core, caller, send, StreamFramer(encoder), watch, plan)
+        with core.lines.listed(stream):
+            await stream.run(receive, headers)
+    finally:
+        watch.close()
+
+
+async def _open(core: Core, plan: Plan, encoder: Encoder) -> Watch | None:
+    """Begin to watch; None when there is nothing to tell."""
+    if isinstance(encoder, RunEncoder) and plan.response is None:
+        # Its clients know no cursors: they are told one message, always from its beginning.
+        return await core.within(open_run(core.sink, plan.channel, encoder, wait=plan.wait))
+    if await _nothing_to_tell(core, plan):
+        return None
+    watch = core.sink.watch(
+        plan.channel, after=plan.after, rewind=plan.rewind, response=plan.response
+    )
+    try:
+        await core.within(watch.aopen())
+    except BaseException:
+        watch.close()
+        raise
+    return watch
+
+
+async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
+    """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
+    if not plan.wait and plan.response is None and not await core.anything_streams(plan.channel):
+        return True
+    if plan.response is None or plan.after is None or plan.after.startswith(MIDWAY):
+        return False
+    response, cursor = await core.look_up(plan.channel, plan.response)
+    if response is None or not response.ended or cursor is None:
+        return False
+    order = core.sink.backend.order
+    try:
+        return bool(order(plan.after) >= order(cursor))
+    except TypeError:  # cursors of another age of the log
+        return False
+
+
+class _Stream(Line):
+    """One open event stream."""
+
+    def __init__(
+        self,
+        core: Core,
+        caller: Caller,
+        send: Send,
+        framer: StreamFramer,
+        watch: Watch,
+        plan: Plan,
+    ) -> None:
+        super().__init__(caller, send, "sse")
+        self._core = core
+        self._framer = framer
+        self._watch = watch
+        self._plan = plan
+
+    async def run(self, receive: Receive, headers: list[tuple[bytes, bytes]]) -> None:
+        more = [(k.lower().encode(), v.encode()) for k, v in self._framer.encoder.headers.items()]
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_HEADERS, *more, *headers],
+            }
+        )
+        last = b""
+        listener = asyncio.create_task(self._listen(receive))
+        try:
+            with self.serving():
+                last = await self._pump()
+        except Exception as error:
+            last = self._failed(problem_of(error))
+        finally:
+            listener.cancel()
+        if self.reason is not None:
+            last = self._dropped()
+        if self.reason not in ("gone", "slow"):
+            with suppress(TimeoutError, Gone):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._send_last(last)
+
+    async def _send_last(self, data: bytes) -> None:
+        self._core.count(0, len(data))
+        await self.send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.drop("gone")
+
+    async def _pump(self) -> bytes:
+        """Send events until there are no more; return what is to be sent last."""
+        framer, watch = self._framer, self._watch
+        await self._write(_PROLOGUE + framer.begin())
+        if framer.finished:
+            return framer.end()
+        while items := await watch.ahydrate():
+            for data in framer.whole(items):
+                await self._write(data, len(items))
+            if framer.finished:
+                return framer.end()
+        await self._ready()
+        whole, conflated = False, 0
+        while items := await watch.abatch():
+            if whole or conflated != watch.conflated:
+                whole, conflated = watch.hydrating, watch.conflated
+                for data in framer.whole(items):
+                    await self._write(data, len(items))
+            else:
+                data = framer.live(items)
+                if data:
+                    await self._write(data, len(items))
+            if framer.finished:
+                break
+        if self._plan.response is None and not framer.finished:
+            self.reason = "bye"  # the sink was closed
+        return framer.end()
+
+    async def _ready(self) -> None:
+        if self._framer.native:
+            cursor = self._watch.position
+            told: dict[str, Any] = {"type": "ready", "cursor": cursor}
+            if self._watch.reset:
+                told["reset"] = True
+            await self._write(named("ready", told, id=cursor))
+
+    async def _write(self, data: bytes, events: int = 0) -> None:
+        self._core.count(events, len(data))
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _failed(self, problem: Problem) -> bytes:
+        return named("error", problem.document()) if self._framer.native else self._framer.end()
+
+    def _dropped(self) -> bytes:
+        if self.reason == "expired":
+            return self._failed(Problem("token_expired", "the token has expired"))
+        if self.reason == "bye":
+            retry = retry_hint()
+            hint = f"retry: {retry}\n".encode()
+            if self._framer.native:
+                return hint + named("bye", {"type": "bye", "retry": retry})
+            return hint + b"\n" + self._framer.end()
+        return b""
+
+    def keep_alive(self) -> Message:
+        self._core.count(0, len(_COMMENT))
+        return {"type": "http.response.body", "body": _COMMENT, "more_body": True}

@@ -1,0 +1,394 @@
+"""One WebSocket: requests in, replies and the events of many channels out.
+
+The protocol is in docs/gateway.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+
+from tokenwire._ids import check_name
+from tokenwire.watch import Watch
+from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
+from tokenwire_adapters._web.gateway.auth import Caller
+from tokenwire_adapters._web.gateway.connections import Gone, Line, Reason, retry_hint
+from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.subscription import Subscription
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.service import Core
+
+__all__ = ["PROTOCOL", "Socket"]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+PROTOCOL: Final = "tokenwire.v1"
+_CLOSE: dict[Reason, tuple[int, str]] = {
+    "expired": (4401, "the token has expired"),
+    "unauthorized": (4401, "a valid token is needed"),
+    "idle": (4408, "idle"),
+    "slow": (4409, "too slow"),
+    "flood": (4429, "too many messages"),
+    "bye": (1012, "going away"),
+}
+_LAST_WORDS = 2.0
+_FLOOD = 50  # refused messages in a row that end a socket
+
+
+class Socket(Line):
+    """One socket, accepted already.
+
+    :param channel: of its path: what messages without a channel mean.
+    """
+
+    def __init__(self, core: Core, caller: Caller, channel: str, send: Send) -> None:
+        super().__init__(caller, send, "ws")
+        self._core = core
+        self._channel = channel
+        self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._heard_at = self.opened_at
+        self._excess = 0
+        self._close: tuple[int, str] | None = None
+        self._counted = ExitStack()
+        self._counted_as = caller.principal  # whom this socket is counted for
+
+    # -- its life
+
+    async def run(self, receive: Receive) -> None:
+        """Serve the socket until it ends."""
+        try:
+            with self.serving():
+                await self._tell(self._hello())
+                await self._listen(receive)
+        except Exception as error:
+            problem_of(error)
+            self._close = (1011, "internal error")
+        finally:
+            await self._let_go()
+        with suppress(Exception):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._say_goodbye()
+
+    def _hello(self) -> dict[str, Any]:
+        guard, limits = self._core.guard, self._core.limits
+        state = "none" if guard.tokens is None else "done"
+        return {
+            "op": "hello",
+            "protocol": 1,
+            "auth": "required" if guard.wants_token(self.caller) else state,
+            "expires": _milliseconds(self.caller.expires),
+            "idle": limits.idle_timeout,
+            "limits": {
+                "message_bytes": limits.message_bytes,
+                "input_bytes": limits.input_bytes,
+                "channels": limits.channels_per_socket,
+                "pending": limits.pending_per_socket,
+            },
+        }
+
+    async def _listen(self, receive: Receive) -> None:
+        while self._close is None:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                self.reason = "gone"
+                return
+            if message["type"] == "websocket.receive":
+                await self._take(message.get("text"))
+
+    async def _say_goodbye(self) -> None:
+        if self.reason == "gone":
+            return
+        if self.reason == "bye":
+            await self._tell({"op": "bye", "retry": retry_hint()})
+        elif self.reason in ("expired", "unauthorized"):
+            code = "token_expired" if self.reason == "expired" else "unauthorized"
+            await self._tell(
+                {"op": "error", "error": Problem(code, _CLOSE[self.reason][1]).error()}
+            )
+        close = self._close or (_CLOSE[self.reason] if self.reason else (1000, ""))
+        await self.send({"type": "websocket.close", "code": close[0], "reason": close[1]})
+
+    async def _let_go(self) -> None:
+        tasks = [*self._requests]
+        for subscription in self._subscriptions.values():
+            if subscription is not None:
+                subscription.watch.close()
+                if subscription.task is not None:
+                    tasks.append(subscription.task)
+        for task in tasks:
+            task.cancel()
+        self._counted.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def check(self, now: float) -> None:
+        """Called about once a second."""
+        limits = self._core.limits
+        if self._core.guard.wants_token(self.caller):
+            if now - self.opened_at > limits.auth_timeout:
+                self.drop("unauthorized")
+        elif self._subscriptions or self._requests:
+            self._heard_at = now
+        elif now - self._heard_at > limits.idle_timeout:
+            self.drop("idle")
+
+    def keep_alive(self) -> Message:
+        return {"type": "websocket.send", "text": '{"op":"ping"}'}
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        await self.send({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
+
+    # -- requests
+
+    async def _take(self, text: str | None) -> None:
+        """Take one message; what is not one ends the socket."""
+        limits = self._core.limits
+        self._heard_at = self.loop.time()
+        if text is None:
+            self._close = (4400, "messages are JSON in text frames")
+            return
+        # A code point has at most 4 bytes: only count bytes where it can matter.
+        if len(text) * 4 > limits.message_bytes and len(text.encode()) > limits.message_bytes:
+            self._close = (1009, "message too large")
+            return
+        try:
+            request: Any = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            request = None
+        fields = cast("dict[str, Any]", request) if isinstance(request, dict) else {}
+        op, request_id = fields.get("op"), fields.get("id")
+        if not isinstance(op, str) or not _is_id(request_id):
+            self._close = (4400, "not a message of this protocol")
+            return
+        if op == "pong" and request_id is None:
+            return
+        await self._dispatch(op, request_id, fields)
+
+    async def _dispatch(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+        core = self._core
+        try:
+            core.requests.require(self.caller.key, "messages")
+            if len(self._requests) >= core.limits.pending_per_socket:
+                raise Problem("rate_limited", "too many requests at a time", retry_after=0.5)
+        except Problem as problem:
+            self._excess += 1
+            if self._excess > _FLOOD:
+                self.drop("flood")
+            await self._refuse(request_id, problem)
+            return
+        self._excess = 0
+        if op == "auth":  # in order: what comes next needs what it grants
+            await self._answer(op, request_id, fields)
+            return
+        task = asyncio.create_task(self._answer(op, request_id, fields))
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    async def _answer(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+        with suppress(Gone):
+            try:
+                await self._work(op, request_id, fields)
+            except Gone:
+                raise
+            except Exception as error:
+                await self._refuse(request_id, problem_of(error))
+
+    async def _work(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+        if op == "subscribe":  # replies before its events come
+            await self._subscribe(request_id, fields)
+            return
+        handler = _HANDLERS.get(op)
+        if handler is None:
+            raise Problem("bad_request", f"no such op: {op[:32]!a}")
+        result = await handler(self, fields)
+        await self._tell({"op": "reply", "id": request_id, "result": result})
+
+    async def _refuse(self, request_id: Any, problem: Problem) -> None:
+        self._core.refused(problem, self.caller, "a message")
+        await self._tell({"op": "error", "id": request_id, "error": problem.error()})
+        if problem.status == 401 and self._core.guard.wants_token(self.caller):
+            self.drop("unauthorized")
+
+    def _channel_of(self, fields: dict[str, Any]) -> str:
+        channel = fields.get("channel")
+        return check_name(self._channel if channel is None else channel, "channel")
+
+    async def _auth(self, fields: dict[str, Any]) -> dict[str, Any]:
+        token = fields.get("token")
+        if not isinstance(token, str):
+            raise Problem("bad_request", "auth needs a token")
+        before = self.caller.grant
+        self._core.guard.admit(self.caller, token)
+        grant = self.caller.grant
+        if before is None:
+            self._count()
+        elif grant is None or grant.subject != before.subject:
+            self._close = (4403, "another principal needs another socket")
+            raise Problem("forbidden", self._close[1])
+        await self._recheck()
+        return {
+            "principal": self.caller.principal,
+            "expires": _milliseconds(self.caller.expires),
+        }
+
+    def _count(self) -> None:
+        """Count the socket for its principal, who may become known only on the way.
+
+        :raises Problem: ``rate_limited`` when that has too many already.
+        """
+        if self._counted_as is None and self.caller.principal is not None:
+            self._counted.enter_context(self._core.lines.principal_admitted(self.caller))
+            self._counted_as = self.caller.principal
+
+    async def _recheck(self) -> None:
+        """End the subscriptions that the new rights do not cover."""
+        for key, subscription in list(self._subscriptions.items()):
+            if subscription is None:
+                continue
+            try:
+                await self._core.guard.require(self.caller, subscription.channel, "subscribe")
+            except Problem as problem:
+                self._end(key)
+                await self._tell({**subscription.about("error"), "error": problem.error()})
+
+    async def _ping(self, fields: dict[str, Any]) -> dict[str, Any]:
+        _ = fields
+        return {"ts": int(time.time() * 1000)}
+
+    async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return await self._core.history(
+            self.caller, self._channel_of(fields), fields.get("limit"), fields.get("before")
+        )
+
+    async def _cancel(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return await self._core.cancel(
+            self.caller,
+            self._channel_of(fields),
+            check_name(fields.get("response"), "response id"),
+            fields.get("reason"),
+        )
+
+    async def _input(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return await self._core.input(
+            self.caller,
+            self._channel_of(fields),
+            fields.get("name"),
+            fields.get("data"),
+            fields.get("input_id"),
+        )
+
+    # -- subscriptions
+
+    async def _subscribe(self, request_id: Any, fields: dict[str, Any]) -> None:
+        core, channel = self._core, self._channel_of(fields)
+        name = None if fields.get("sub") is None else check_name(fields["sub"], "sub")
+        start = {key: _text_of(fields, key) for key in ("after", "response")}
+        rewind = fields.get("rewind")
+        if rewind is not None and not isinstance(rewind, str | int):
+            raise Problem("bad_request", "rewind must be a string or a count")
+        key = (channel, name)
+        if key in self._subscriptions:
+            raise Problem("bad_request", f"channel {channel!a} is subscribed to already")
+        if len(self._subscriptions) >= core.limits.channels_per_socket:
+            raise Problem(
+                "rate_limited",
+                f"a socket has at most {core.limits.channels_per_socket} subscriptions",
+            )
+        self._subscriptions[key] = None  # taken, while we find out whether it may be
+        watch: Watch | None = None
+        try:
+            await core.guard.require(self.caller, channel, "subscribe")
+            self._count()  # `authorize` has named the principal
+            after = start["after"]
+            watch = core.sink.watch(
+                channel,
+                after=after,
+                rewind=None if after else rewind,
+                response=start["response"],
+            )
+            await core.within(watch.aopen())
+        except BaseException:
+            del self._subscriptions[key]
+            if watch is not None:
+                watch.close()
+            raise
+        subscription = Subscription(channel, name, start["response"], watch)
+        self._subscriptions[key] = subscription
+        result = {k: v for k, v in subscription.about("").items() if k != "op"}
+        await self._tell({"op": "reply", "id": request_id, "result": result})
+        subscription.task = asyncio.create_task(self._pump(key, subscription))
+
+    async def _unsubscribe(self, fields: dict[str, Any]) -> dict[str, Any]:
+        name = None if fields.get("sub") is None else check_name(fields["sub"], "sub")
+        key = (self._channel_of(fields), name)
+        if self._subscriptions.get(key) is None:
+            raise Problem("bad_request", f"channel {key[0]!a} is not subscribed to")
+        task = self._end(key)
+        if task is not None:
+            await asyncio.wait([task])
+        return {}
+
+    def _end(self, key: tuple[str, str | None]) -> asyncio.Task[None] | None:
+        subscription = self._subscriptions.pop(key, None)
+        if subscription is None:
+            return None
+        subscription.watch.close()
+        if subscription.task is not None:
+            subscription.task.cancel()
+        return subscription.task
+
+    async def _pump(self, key: tuple[str, str | None], subscription: Subscription) -> None:
+        try:
+            await subscription.send_events(self._send_text)
+        except Gone:
+            return
+        except Exception as error:
+            farewell = {**subscription.about("error"), "error": problem_of(error).error()}
+        else:
+            if subscription.response is None or self._core.sink.closed:
+                self.drop("bye")
+                return
+            farewell = subscription.about("end")
+        if self._subscriptions.get(key) is subscription:
+            del self._subscriptions[key]
+            subscription.watch.close()
+            self._heard_at = self.loop.time()
+            with suppress(Gone):
+                await self._tell(farewell)
+
+    async def _send_text(self, text: str, events: int) -> None:
+        self._core.count(events, len(text))
+        await self.send({"type": "websocket.send", "text": text})
+
+
+_HANDLERS = {
+    "auth": Socket._auth,  # pyright: ignore[reportPrivateUsage]
+    "unsubscribe": Socket._unsubscribe,  # pyright: ignore[reportPrivateUsage]
+    "history": Socket._history,  # pyright: ignore[reportPrivateUsage]
+    "cancel": Socket._cancel,  # pyright: ignore[reportPrivateUsage]
+    "input": Socket._input,  # pyright: ignore[reportPrivateUsage]
+    "ping": Socket._ping,  # pyright: ignore[reportPrivateUsage]
+}
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= 64
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _text_of(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Problem("bad_request", f"{name} must be a string")
+    return value
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)

@@ -1,0 +1,158 @@
+"""Runs of an agent on behalf of a page: begun, stopped and ended, whoever is watching."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from tokenwire import context
+from tokenwire.errors import TokenwireError
+from tokenwire.sink import CancelOutcome, Sink
+from tokenwire.writer import ResponseWriter
+from tokenwire_adapters._web.ui.runs import Run, find_run
+from tokenwire_adapters._web.ui.state import ENVELOPE
+
+__all__ = ["Turns"]
+
+logger = logging.getLogger("tokenwire")
+T = TypeVar("T")
+
+_SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
+
+
+class Turns:
+    """Runs agents as tasks of their own, so that no page that leaves stops one.
+
+    Each run is stood for by a response whose id is the run's: it streams for as long as the agent
+    works, so that every process sees that the run is under way, can stop it, and learns of its
+    end, also when the process that runs the agent dies.
+
+    :param agent: called with a turn; a coroutine function, or a function that is run in a thread.
+    """
+
+    def __init__(self, sink: Sink, agent: Callable[[T], Awaitable[object] | object]) -> None:
+        if not callable(agent):
+            raise ValueError("agent must be a function")
+        self._sink = sink
+        self._agent: Callable[[Any], Any] = agent
+        self._async = inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(
+            getattr(agent, "__call__", None)  # noqa: B004
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(
+        self,
+        channel: str,
+        run: str,
+        metadata: dict[str, Any],
+        make: Callable[[ResponseWriter], Any],
+    ) -> None:
+        """Begin a run.
+
+        :param metadata: of the response that stands for it; watchers see it.
+        :param make: makes the turn that the agent is called with.
+        """
+        response = self._sink.respond(
+            channel, response_id=run, run=run, metadata={**metadata, ENVELOPE: True}
+        )
+        with context.channel(channel, run=run):
+            task = asyncio.create_task(
+                self._work(response, make(response)), name=f"tokenwire-run-{run}"
+            )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        response.on_cancel(lambda: loop.call_soon_threadsafe(self._stop, response, task))
+
+    async def _work(self, response: ResponseWriter, turn: Any) -> None:
+        error: BaseException | None = None
+        try:
+            if self._async:
+                await self._agent(turn)
+            else:
+                await asyncio.to_thread(self._agent, turn)
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        except Exception as failure:
+            logger.exception("tokenwire: the agent failed in channel %r", response.channel)
+            error = failure
+        try:
+            await self._settle(response)
+        except asyncio.CancelledError as cancelled:
+            error = error or cancelled
+        except TokenwireError as trouble:
+            logger.warning("tokenwire: could not look after run %r: %s", response.id, trouble)
+        if isinstance(error, asyncio.CancelledError):
+            response.cancel()
+        elif error is not None:
+            response.fail(error)
+        else:
+            response.finish()
+
+    async def _settle(self, response: ResponseWriter) -> None:
+        """Have all responses of the run ended before the run is: end those left open."""
+        left: list[str] = []
+        for delay in _SETTLE:
+            await asyncio.sleep(delay)
+            left = await self._open(response)
+            if not left:
+                return
+        for each in left:
+            await self._sink.acancel(response.channel, each, reason="its run has ended")
+
+    async def _open(self, response: ResponseWriter) -> list[str]:
+        found = await find_run(self._sink, response.channel, response.id)
+        responses = found.responses if found is not None else ()
+        return [each.id for each in responses if not each.ended and each.id != response.id]
+
+    def _stop(self, response: ResponseWriter, task: asyncio.Task[None]) -> None:
+        """The run was cancelled: stop the task, or what a thread reads."""
+        if self._async:
+            task.cancel()
+            return
+        stopping = asyncio.create_task(self._stop_responses(response))
+        self._tasks.add(stopping)
+        stopping.add_done_callback(self._tasks.discard)
+
+    async def _stop_responses(self, response: ResponseWriter) -> None:
+        try:
+            for each in await self._open(response):
+                await self._sink.acancel(response.channel, each, reason=response.cancel_reason)
+        except TokenwireError as trouble:
+            logger.warning("tokenwire: could not stop run %r: %s", response.id, trouble)
+
+    async def cancel(
+        self, channel: str, *, run: str | None = None, reason: str | None = None
+    ) -> list[CancelOutcome]:
+        """Stop the run that is under way in a channel, in whichever process it is.
+
+        :param run: only this one.
+        :return: the outcomes: first that of the response that stands for the run, where one does;
+            nothing when nothing was under way.
+        """
+        found = await find_run(self._sink, channel, run)
+        if found is None or not found.streaming:
+            return []
+        envelope = found.envelope
+        outcomes: list[CancelOutcome] = []
+        if envelope is not None and not envelope.ended:
+            outcomes.append(await self._sink.acancel(channel, envelope.id, reason=reason))
+            if outcomes[0].state != "streaming":
+                return outcomes  # its process stops the rest
+        left = [each.id for each in found.responses if not each.ended and each is not envelope]
+        return outcomes + [await self._sink.acancel(channel, each, reason=reason) for each in left]
+
+    async def active(self, channel: str) -> Run | None:
+        """The run that is under way in a channel, in whichever process."""
+        found = await find_run(self._sink, channel)
+        return found if found is not None and found.streaming else None
+
+    async def aclose(self) -> None:
+        """Stop the agents that run here, and wait for them."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,118 @@
+"""Messages of the AI SDK, as a page has them once they are over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from tokenwire.encoding import Frame
+from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.ui.runs import Run
+from tokenwire_adapters._web.vercel.encoder import VercelEncoder
+
+__all__ = ["conversation", "message_of", "read_chunks"]
+
+
+def message_of(run: Run, *, dynamic_tools: bool = False) -> dict[str, Any]:
+    """The message of a run, as ``useChat`` makes it of the run's stream."""
+    encoder = VercelEncoder(
+        run=run.id, enveloped=run.envelope is not None, dynamic_tools=dynamic_tools
+    )
+    encoder.prime([SnapshotEvent(response=each) for each in run.responses])
+    return read_chunks([*encoder.begin(), *encoder.end()])
+
+
+def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[dict[str, Any]]:
+    """The messages of a conversation, from the runs that are kept, oldest first.
+
+    What was answered anew, or edited, counts as it was last. A run that is under way has no
+    message yet: the stream brings it.
+    """
+    messages: list[dict[str, Any]] = []
+    for run in runs:
+        envelope = run.envelope
+        told: dict[str, Any] = envelope.metadata if envelope is not None else {}
+        after = told.get("after")
+        known = [message.get("id") for message in messages]
+        if after in known:
+            messages = messages[: known.index(after) + 1]
+        elif told.get("first"):
+            messages = []
+        asked = told.get("messages")
+        if isinstance(asked, list):
+            messages += [each for each in cast("list[Any]", asked) if isinstance(each, dict)]
+        if not run.streaming:
+            message = message_of(run, dynamic_tools=dynamic_tools)
+            if messages and messages[-1].get("id") == message["id"]:
+                messages[-1]["parts"] += message["parts"]
+            else:
+                messages.append(message)
+    return messages
+
+
+def read_chunks(frames: Iterable[Frame]) -> dict[str, Any]:
+    """The message that a stream makes."""
+    message: dict[str, Any] = {"id": "", "role": "assistant", "parts": []}
+    reader = _Reader(message)
+    for frame in frames:
+        if frame.data != b"[DONE]":
+            reader.read(msgspec.json.decode(frame.data))
+    return message
+
+
+class _Reader:
+    def __init__(self, message: dict[str, Any]) -> None:
+        self._message = message
+        self._parts: list[dict[str, Any]] = message["parts"]
+        self._by_id: dict[str, dict[str, Any]] = {}
+
+    def read(self, chunk: dict[str, Any]) -> None:
+        kind: str = chunk["type"]
+        if "messageMetadata" in chunk:
+            known: dict[str, Any] = self._message.setdefault("metadata", {})
+            known.update(chunk["messageMetadata"])
+        if kind == "start":
+            self._message["id"] = chunk["messageId"]
+        elif kind == "start-step":
+            self._parts.append({"type": "step-start"})
+        elif kind.startswith("data-"):
+            self._data(chunk)
+        elif kind in ("source-url", "source-document", "file"):
+            self._parts.append(chunk)
+        elif kind.startswith("tool-"):
+            self._tool(kind, chunk)
+        elif kind.endswith("-start"):
+            part = {**chunk, "type": kind.removesuffix("-start"), "text": "", "state": "done"}
+            del part["id"]
+            self._by_id[chunk["id"]] = part
+            self._parts.append(part)
+        elif kind.endswith("-delta"):
+            self._by_id[chunk["id"]]["text"] += chunk["delta"]
+
+    def _data(self, chunk: dict[str, Any]) -> None:
+        name = chunk.get("id")
+        for part in self._parts if name is not None else ():
+            if part["type"] == chunk["type"] and part.get("id") == name:
+                part["data"] = chunk["data"]
+                return
+        self._parts.append(chunk)
+
+    def _tool(self, kind: str, chunk: dict[str, Any]) -> None:
+        call: str = chunk["toolCallId"]
+        if kind == "tool-input-start":
+            part: dict[str, Any] = {"type": f"tool-{chunk['toolName']}", "toolCallId": call}
+            if chunk.get("dynamic"):
+                part = {"type": "dynamic-tool", "toolName": chunk["toolName"], "toolCallId": call}
+            part["state"] = "input-streaming"
+            self._by_id[f"tool:{call}"] = part
+            self._parts.append(part)
+            return
+        part = self._by_id[f"tool:{call}"]
+        if kind == "tool-input-available":
+            part.update(state="input-available", input=chunk["input"])
+        elif kind == "tool-output-available":
+            part.update(state="output-available", output=chunk["output"])
+        elif kind == "tool-output-error":
+            part.update(state="output-error", errorText=chunk["errorText"])

@@ -1,0 +1,125 @@
+"""What a page of the AI SDK sends, and what is kept and told of it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from tokenwire_adapters._web.gateway.problems import Problem
+
+__all__ = ["asked_in", "is_answered", "messages_of", "metadata_of", "steps_of", "text_of"]
+
+_ROLES = frozenset({"system", "user", "assistant"})
+_KEPT = 32 * 1024  # bytes of the user's message that watchers and other tabs are shown
+
+
+def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The page's messages. :raises Problem: where they are none."""
+    messages: Any = body.get("messages")
+    if messages is None and "message" in body:
+        messages = [body["message"]]
+    if not isinstance(messages, list) or not messages:
+        raise Problem("invalid", 'the body must have "messages"')
+    for message in cast("list[Any]", messages):
+        if (
+            not isinstance(message, dict)
+            or cast("dict[str, Any]", message).get("role") not in _ROLES
+            or not isinstance(cast("dict[str, Any]", message).get("parts"), list)
+            or not all(isinstance(part, dict) for part in cast("Any", message)["parts"])
+        ):
+            raise Problem("invalid", "each message must have a role and parts")
+    return cast("list[dict[str, Any]]", messages)
+
+
+def asked_in(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None:
+    """What a request asks for, in so many words; None where it cannot be told from others."""
+    last = messages[-1].get("id")
+    if not isinstance(last, str) or messages[-1]["role"] != "user":
+        return None
+    return f"{body.get('trigger')}:{body.get('messageId')}:{last}"[:600]
+
+
+def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
+    """What watchers are told of a turn: what was asked, and where in the conversation."""
+    asked: list[dict[str, Any]] = []
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            break
+        asked.insert(0, message)
+    # Where nothing is asked, the page goes on with an answer, having called a tool itself.
+    rest = messages[: -len(asked)] if asked else messages
+    metadata: dict[str, Any] = {"messages": [_kept(message) for message in asked]}
+    if rest and isinstance(rest[-1].get("id"), str):
+        metadata["after"] = rest[-1]["id"]
+    elif "messages" in body:
+        metadata["first"] = True
+    if not asked and isinstance(messages[-1].get("id"), str):
+        metadata["message_id"] = messages[-1]["id"]
+    same = asked_in(messages, body)
+    return {**metadata, **({"asked": same} if same else {})}
+
+
+def _kept(message: dict[str, Any]) -> dict[str, Any]:
+    """A message, without what is too large to show everybody."""
+    if len(msgspec.json.encode(message)) <= _KEPT:
+        return message
+    text = text_of(message)[: _KEPT // 4]
+    return {
+        "id": message.get("id"),
+        "role": message["role"],
+        "parts": [{"type": "text", "text": text}],
+    }
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text parts of a message, joined."""
+    return "".join(
+        part["text"]
+        for part in message["parts"]
+        if part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
+
+
+def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """An answer for a model: text and answered tool calls, a message for each step."""
+    steps: list[list[dict[str, Any]]] = [[]]
+    for part in message["parts"]:
+        if part.get("type") == "step-start":
+            steps.append([])
+        else:
+            steps[-1].append(part)
+    told: list[dict[str, Any]] = []
+    for parts in steps:
+        text = text_of({"parts": parts})
+        calls = [part for part in parts if is_answered(part)]
+        if calls:
+            told.append({"role": "assistant", "content": text or None})
+            told[-1]["tool_calls"] = [_call(part) for part in calls]
+            told += [_call_result(part) for part in calls]
+        elif text:
+            told.append({"role": "assistant", "content": text})
+    return told
+
+
+def is_answered(part: dict[str, Any]) -> bool:
+    """Whether a part is a tool call with its result."""
+    return part.get("state") in ("output-available", "output-error") and isinstance(
+        part.get("toolCallId"), str
+    )
+
+
+def _call(part: dict[str, Any]) -> dict[str, Any]:
+    name = part.get("toolName") or str(part.get("type", "")).removeprefix("tool-")
+    arguments = msgspec.json.encode(part.get("input", {})).decode()
+    return {
+        "id": part["toolCallId"],
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _call_result(part: dict[str, Any]) -> dict[str, Any]:
+    output = part.get("errorText") if part["state"] == "output-error" else part.get("output")
+    content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
+    return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}

@@ -1,0 +1,297 @@
+"""`ChatRoutes`: what a page made with ``useChat`` talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from starlette.requests import HTTPConnection
+
+from tokenwire._ids import new_id
+from tokenwire.sink import Sink
+from tokenwire.writer import ResponseWriter
+from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.limits import Limits
+from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.routes import Exchange, Handler, Routes
+from tokenwire_adapters._web.ui.runs import open_run, recent_runs
+from tokenwire_adapters._web.vercel.encoder import VercelEncoder
+from tokenwire_adapters._web.vercel.messages import conversation
+from tokenwire_adapters._web.vercel.requests import (
+    asked_in,
+    is_answered,
+    messages_of,
+    metadata_of,
+    steps_of,
+    text_of,
+)
+
+__all__ = ["Busy", "ChatRoutes", "ChatTurn"]
+
+Busy: TypeAlias = Literal["replace", "refuse"]
+
+
+class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is to answer.
+
+    Code of the agent that names no channel writes into the chat's: wrapped clients of OpenAI or
+    Anthropic, LangChain and LlamaIndex with their handlers, ``sink.respond()``. An agent without
+    any of these writes into `response`.
+
+    :ivar chat_id: as the page calls the chat; `channel`: where it is kept.
+    :ivar run: of all responses of this turn; the id of the message that they become.
+    :ivar messages: the page's UI messages, as it sent them; the last one is to be answered.
+    :ivar trigger: ``submit-message`` or ``regenerate-message``.
+    :ivar message_id: the message that was edited, or is to be made anew.
+    :ivar body: all that the page sent.
+    :ivar response: stands for the turn; it ends when the agent does.
+    :ivar connection: the request, as Starlette has it.
+    :ivar principal: who `authorize` or the token says is asking.
+    """
+
+    chat_id: str
+    channel: str
+    run: str
+    messages: list[dict[str, Any]]
+    trigger: str
+    message_id: str | None
+    body: dict[str, Any]
+    sink: Sink
+    response: ResponseWriter
+    connection: HTTPConnection
+    principal: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the last message of the user."""
+        for message in reversed(self.messages):
+            if message["role"] == "user":
+                return text_of(message)
+        return ""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the user has stopped the turn; for agents that run in a thread."""
+        return self.response.cancelled
+
+    def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
+        """Show what a tool of the agent answered; the page has it on the call.
+
+        :param output: anything JSON can hold.
+        :param error: what went wrong, in place of an output.
+        """
+        self.response.tool_result(call_id, output, error=error)
+
+    def chat_messages(self) -> list[dict[str, Any]]:
+        """The conversation for OpenAI's Chat Completions (and for what takes its messages).
+
+        It has the text, and tool calls that were answered. Files and reasoning are left out.
+        """
+        told: list[dict[str, Any]] = []
+        for message in self.messages:
+            if message["role"] == "assistant":
+                told += steps_of(message)
+            else:
+                told.append({"role": message["role"], "content": text_of(message)})
+        return told
+
+
+class ChatRoutes(Routes):
+    """An agent for pages made with the AI SDK's ``useChat`` and `DefaultChatTransport`.
+
+    | route | what |
+    | --- | --- |
+    | ``POST {path}`` | a message to the agent; answers with the stream of its answer |
+    | ``GET {path}/{id}/stream`` | the answer under way, from its beginning; else 204 |
+    | ``POST {path}/{id}/stop`` | stop the answer under way, whichever tab or server began it |
+    | ``GET {path}/{id}/messages`` | the conversation, to begin a page with |
+
+    The agent runs on whether or not anybody watches. Add `routes` to an app of Starlette or
+    FastAPI (``app.router.routes.extend(chat.routes)``), or use this as an ASGI app.
+
+    :param sink: where answers are kept; by default the process's own.
+    :param agent: ``agent(turn)``, a coroutine function or a function that is run in a thread.
+    :param path: as `api` of the page's transport.
+    :param channel: from a chat's id, which pages choose, to its channel; by default the id itself.
+    :param authorize: as the gateway's; actions are ``input``, ``subscribe``, ``cancel`` and
+        ``history``. Without it and `tokens` only pages of the same machine are served.
+    :param tokens: checks signed tokens, as the gateway's.
+    :param allow_origins: exact origins whose pages may talk to the agent, beside its own.
+    :param limits: as the gateway's.
+    :param busy: what a message does while an answer is under way: ``replace`` stops it;
+        ``refuse`` answers 409.
+    :param dynamic_tools: tell of tools as ``dynamic-tool`` parts rather than ``tool-NAME``.
+    :raises ValueError: for arguments that cannot be.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | None,
+        agent: Callable[[ChatTurn], Awaitable[object] | object],
+        *,
+        path: str = "/api/chat",
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
+        busy: Busy = "replace",
+        dynamic_tools: bool = False,
+    ) -> None:
+        super().__init__(
+            sink,
+            agent,
+            path=path,
+            channel=channel,
+            authorize=authorize,
+            tokens=tokens,
+            allow_origins=allow_origins,
+            limits=limits,
+        )
+        if busy not in ("replace", "refuse"):
+            raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
+        self._busy = busy
+        self._dynamic_tools = dynamic_tools
+
+    def _find(self, names: Sequence[str]) -> dict[str, Handler]:
+        match names:
+            case []:
+                return {"POST": self._send}
+            case [_, "stream"]:
+                return {"GET": self._resume}
+            case [_, "stop"]:
+                return {"POST": self._stop_chat}
+            case [_, "messages"]:
+                return {"GET": self._messages}
+            case _:
+                return {}
+
+    def _encoder(self, run: str | None, *, enveloped: bool = False) -> VercelEncoder:
+        return VercelEncoder(run=run, enveloped=enveloped, dynamic_tools=self._dynamic_tools)
+
+    async def _send(self, exchange: Exchange) -> None:
+        body = await self._body(exchange)
+        chat_id = body.get("id")
+        if not isinstance(chat_id, str):
+            raise Problem("invalid", 'the body must have the chat\'s "id"')
+        channel = await self._may(exchange, chat_id, "input")
+        messages = messages_of(body)
+        self._core.inputs.require(exchange.caller.key, "messages")
+        core = self._core
+        with core.lines.admitted(exchange.caller):
+            if await self._same_again(exchange, channel, messages, body):
+                return
+            run = new_id("run-")
+
+            async def begin() -> None:
+                await core.within(self._page_tools(channel, messages[-1]))
+                self._begin(exchange, chat_id, channel, run, messages, body)
+
+            watch = await self._watch_from(channel, begin)
+            await self._stream(exchange, channel, self._encoder(run, enveloped=True), watch)
+
+    def _begin(
+        self,
+        exchange: Exchange,
+        chat_id: str,
+        channel: str,
+        run: str,
+        messages: list[dict[str, Any]],
+        body: dict[str, Any],
+    ) -> None:
+        trigger = body.get("trigger")
+        message_id = body.get("messageId")
+
+        def turn(response: ResponseWriter) -> ChatTurn:
+            return ChatTurn(
+                chat_id=chat_id,
+                channel=channel,
+                run=run,
+                messages=messages,
+                trigger=trigger if isinstance(trigger, str) else "submit-message",
+                message_id=message_id if isinstance(message_id, str) else None,
+                body=body,
+                sink=self.sink,
+                response=response,
+                connection=exchange.caller.connection,
+                principal=exchange.caller.principal,
+            )
+
+        self.turns.begin(channel, run, metadata_of(messages, body), turn)
+
+    async def _page_tools(self, channel: str, message: dict[str, Any]) -> None:
+        """Tell everybody what the page's own tools answered."""
+        answered = [part for part in message["parts"] if is_answered(part)]
+        if message["role"] != "assistant" or not answered:
+            return
+        name = message.get("id")
+        for run in await recent_runs(self.sink, channel):
+            if run.message_id != name:
+                continue
+            for response in run.responses:
+                known = {result.call_id for result in response.tool_results}
+                calls = {call.call_id for call in response.tool_calls} - known
+                for part in answered:
+                    if part["toolCallId"] in calls:
+                        self.sink.tool_result(
+                            channel,
+                            part["toolCallId"],
+                            part.get("output"),
+                            response_id=response.id,
+                            run=run.id,
+                            error=part.get("errorText"),
+                        )
+
+    async def _same_again(
+        self,
+        exchange: Exchange,
+        channel: str,
+        messages: list[dict[str, Any]],
+        body: dict[str, Any],
+    ) -> bool:
+        """Deal with an answer that is under way; whether the request is answered by it.
+
+        A page that sends the same message again (a retry) is given the answer under way.
+        """
+        active = await self._core.within(self.turns.active(channel))
+        if active is None:
+            return False
+        envelope = active.envelope
+        told = envelope.metadata if envelope is not None else {}
+        asked = asked_in(messages, body)
+        if asked is not None and told.get("asked") == asked:
+            encoder = self._encoder(None)
+            watch = await self._core.within(
+                open_run(self.sink, channel, encoder, run=active.id, wait=False)
+            )
+            if watch is not None:
+                await self._stream(exchange, channel, encoder, watch)
+                return True
+        if self._busy == "refuse":
+            raise Problem("invalid", "an answer is under way in this chat", status=409)
+        await self.turns.cancel(channel, run=active.id, reason="another message came")
+        return False
+
+    async def _resume(self, exchange: Exchange) -> None:
+        channel = await self._may(exchange, exchange.names[0], "subscribe")
+        wait = exchange.request.parameter("wait") == "1"
+        encoder = self._encoder(None)
+        with self._core.lines.admitted(exchange.caller):
+            watch = await self._core.within(open_run(self.sink, channel, encoder, wait=wait))
+            if watch is None:
+                await self._nothing(exchange)
+            else:
+                await self._stream(exchange, channel, encoder, watch)
+
+    async def _stop_chat(self, exchange: Exchange) -> None:
+        channel = await self._may(exchange, exchange.names[0], "cancel")
+        body = await self._body(exchange)
+        run = body.get("activeStreamId") or body.get("run")
+        await self._stop(exchange, channel, run if isinstance(run, str) else None)
+
+    async def _messages(self, exchange: Exchange) -> None:
+        channel = await self._may(exchange, exchange.names[0], "history")
+        runs = await self._core.within(recent_runs(self.sink, channel))
+        await self._json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))

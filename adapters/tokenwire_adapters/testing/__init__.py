@@ -1,0 +1,1 @@
+"""Servers for tests: a scripted model provider, and a local Ably."""

@@ -1,0 +1,246 @@
+"""One attachment: a channel as one connection sees it.
+
+It turns entries of the log into MESSAGE and PRESENCE frames: echoes left out (RTL7f), appends as
+increments or as full updates, rewind and resume first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tokenwire_adapters.testing.ably._channel import Channel, Entry
+from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
+from tokenwire_adapters.testing.ably._message import StoredMessage, Version
+from tokenwire_adapters.testing.ably._protocol import (
+    Action,
+    Flag,
+    MessageAction,
+    Wire,
+    encode,
+    member_to_wire,
+)
+from tokenwire_adapters.testing.ably._serials import now_ms
+
+if TYPE_CHECKING:
+    from tokenwire_adapters.testing.ably._connection import Session
+
+__all__ = ["Attachment", "Rewind", "parse_rewind"]
+
+_REWIND_LIMIT = 100
+_TIME = re.compile(r"(\d+)([sm])")
+
+
+class Rewind:
+    """What a ``rewind`` parameter asks for: a count, or seconds with a count."""
+
+    def __init__(self, count: int, seconds: int | None) -> None:
+        self.count = count
+        self.seconds = seconds
+
+
+def parse_rewind(params: dict[str, str]) -> Rewind | None:
+    """Read ``rewind`` and ``rewindLimit`` (docs: channels/options/rewind).
+
+    :raises AblyError: 40003, since a value that cannot be read makes the attach fail
+    """
+    value = params.get("rewind")
+    if value is None:
+        return None
+    value = str(value)
+    if value.isdigit():
+        return Rewind(min(int(value), _REWIND_LIMIT), None)
+    match = _TIME.fullmatch(value)
+    if match is None:
+        raise AblyError(40003, 400, f"invalid rewind: {value!r}")
+    limit = str(params.get("rewindLimit", _REWIND_LIMIT))
+    if not limit.isdigit():
+        raise AblyError(40003, 400, f"invalid rewindLimit: {limit!r}")
+    seconds = int(match[1]) * (60 if match[2] == "m" else 1)
+    return Rewind(min(int(limit), _REWIND_LIMIT), seconds)
+
+
+class Attachment:
+    """A channel attached by one session. It ends with the session: clients attach again (RTL3d)."""
+
+    def __init__(
+        self, session: Session, channel: Channel, modes: Flag, params: dict[str, str]
+    ) -> None:
+        self.session = session
+        self.channel = channel
+        self.modes = modes
+        self.params = params
+        self._full = params.get("appendMode") == "full"
+        # Serials whose whole state this attachment was given, so that increments make sense.
+        self._given: set[str] = set()
+
+    def start(self, asked: str | None) -> None:
+        """Send ATTACHED, then the past that was asked for, then join the live channel.
+
+        :raises AblyError: 40003 for a rewind that cannot be read
+        """
+        rewind = parse_rewind(self.params)
+        flags, error = self.modes, None
+        if self.channel.members:
+            flags |= Flag.HAS_PRESENCE
+        entries: list[Entry] = []
+        old: list[StoredMessage] = []
+        position = self.channel.serial
+        if asked:
+            # Continuity hangs on the channel serial alone (RTL4c1; docs: errors, 80018).
+            whole, entries = self.channel.after(asked)
+            if whole:
+                flags |= Flag.RESUMED
+                position = asked
+            else:
+                error = ErrorInfo(90003, 404, "Unable to recover channel (messages expired)")
+                position = self.channel.oldest_resumable
+        elif rewind is not None:
+            old, cut = self._rewound(rewind)
+            if cut:
+                error = ErrorInfo(90004, 404, "Unable to recover channel (message limit exceeded)")
+            if old:
+                flags |= Flag.HAS_BACKLOG
+                position = self._before(old[0])
+        attached: Wire = {
+            "action": int(Action.ATTACHED),
+            "channel": self.channel.name,
+            "channelSerial": position,
+            "flags": int(flags),
+        }
+        known = {
+            k: v for k, v in self.params.items() if k in {"rewind", "rewindLimit", "appendMode"}
+        }
+        if known:
+            attached["params"] = known  # RTL4k1
+        if error is not None:
+            attached["error"] = error.wire()
+        self.session.send(attached)
+        if Flag.HAS_PRESENCE in flags:
+            self.sync()
+        self._send_old(old, position)
+        for entry in entries:
+            self.deliver(entry)
+        self.channel.attachments.add(self)
+
+    def end(self) -> None:
+        """Leave the channel without a word to the client."""
+        self.channel.attachments.discard(self)
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def deliver(self, entry: Entry) -> None:
+        """Send one entry, unless modes (RTL4m, TB2d) or ``echo=false`` (RTN2b) keep it away."""
+        session = self.session
+        own = entry.publisher.connection_id == session.state.id
+        if entry.presence:
+            if Flag.PRESENCE_SUBSCRIBE in self.modes:
+                self._send_presence(Action.PRESENCE, entry.presence, entry.serial)
+            return
+        if Flag.SUBSCRIBE not in self.modes or (own and not session.echo):
+            return
+        messages = [self._as_sent(message, version) for message, version in entry.items]
+        frame = self._frame(messages, entry.serial)
+        frame["id"] = entry.frame_id or entry.serial
+        frame["timestamp"] = entry.timestamp
+        if entry.publisher.connection_id is not None:
+            frame["connectionId"] = entry.publisher.connection_id
+        session.send(frame)
+
+    def _as_sent(self, message: StoredMessage, version: Version) -> Wire:
+        settings = self.session.server.settings
+        full = self._full or message.serial not in self._given
+        if version.action is MessageAction.APPEND:
+            full = full or self.session.server.faults.wants_full_update()
+            self._given.add(message.serial)
+        elif settings.first_append == "if-unseen":
+            self._given.add(message.serial)
+        return message.wire(version, self.session.binary, full=full)
+
+    def _frame(self, messages: list[Wire], serial: str) -> Wire:
+        return {
+            "action": int(Action.MESSAGE),
+            "channel": self.channel.name,
+            "channelSerial": serial,
+            "messages": messages,
+        }
+
+    # -- rewind -------------------------------------------------------------------------------
+
+    def _rewound(self, rewind: Rewind) -> tuple[list[StoredMessage], bool]:
+        start = None if rewind.seconds is None else now_ms() - rewind.seconds * 1000
+        found: list[StoredMessage] = []
+        for message in self.channel.history(start=start):
+            if len(found) == rewind.count:
+                # Cutting is worth a word where the limit did it, not where N were asked for.
+                return found[::-1], rewind.seconds is not None
+            found.append(message)
+        return found[::-1], False
+
+    def _before(self, first: StoredMessage) -> str:
+        """Return the position just before a message: where a rewound attachment starts."""
+        position = ""
+        for serial in reversed(self.channel.messages):
+            if serial < first.serial:
+                position = serial.partition(":")[0]
+                break
+        return position or f"{0:014d}-000@{first.serial.partition('@')[2].partition(':')[0]}"
+
+    def _send_old(self, old: list[StoredMessage], start: str) -> None:
+        """Send whole messages (``message.update`` for aggregated ones), in as few frames as fit.
+
+        All frames but the last carry the starting position, so that a client cut off half-way
+        comes back for all of it.
+        """
+        limit = self.session.server.settings.max_frame_size
+        batch: list[Wire] = []
+        size = 0
+        if Flag.SUBSCRIBE not in self.modes:
+            return
+        for message in old:
+            wire = message.wire(message.latest, self.session.binary)
+            if self.session.server.settings.first_append == "if-unseen":
+                self._given.add(message.serial)
+            cost = len(encode(wire, self.session.binary))
+            if batch and size + cost > limit:
+                self._send_batch(batch, start)
+                batch, size = [], 0
+            batch.append(wire)
+            size += cost
+        if batch:
+            self._send_batch(batch, self.channel.serial)
+
+    def _send_batch(self, batch: list[Wire], serial: str) -> None:
+        frame = self._frame(batch, serial)
+        frame["id"] = f"rewind-{batch[0]['serial']}"
+        frame["timestamp"] = now_ms()
+        self.session.send(frame)
+
+    # -- presence -----------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Send the whole presence set as one SYNC (RTP18; protocol.md, SYNC).
+
+        The serial's cursor, what follows the colon, is empty: the sync is complete with it.
+        """
+        if Flag.PRESENCE_SUBSCRIBE in self.modes:
+            members = tuple(self.channel.members.values())
+            self._send_presence(Action.SYNC, members, f"{position_id(self.channel.serial)}:")
+
+    def _send_presence(self, action: Action, members: Iterable[Wire], serial: str) -> None:
+        wires = [member_to_wire(member, self.session.binary) for member in members]
+        self.session.send(
+            {
+                "action": int(action),
+                "channel": self.channel.name,
+                "channelSerial": serial,
+                "presence": wires,
+                "timestamp": now_ms(),
+            }
+        )
+
+
+def position_id(serial: str) -> str:
+    """Return a serial as the id of a sync: letters and digits, no colon."""
+    return re.sub(r"\W", "", serial)

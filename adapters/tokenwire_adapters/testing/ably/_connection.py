@@ -1,0 +1,308 @@
+"""A client's connection: what outlives its transports, and the transport itself.
+
+Spec: RTN2 (query parameters), RTN15 and RTN16 (resume, recover), RTN19 (resending), RTN23
+(heartbeats), RTC8 (AUTH), CD2 (connection details).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+from tokenwire_adapters.testing.ably._acks import Acks, Outcomes
+from tokenwire_adapters.testing.ably._attachment import Attachment
+from tokenwire_adapters.testing.ably._auth import Principal
+from tokenwire_adapters.testing.ably._channel import Publisher
+from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
+from tokenwire_adapters.testing.ably._limits import InboundRate
+from tokenwire_adapters.testing.ably._message import Operation
+from tokenwire_adapters.testing.ably._protocol import Action, Flag, Wire, decode, encode
+from tokenwire_adapters.testing.ably._publishing import Publishing
+from tokenwire_adapters.testing.ably._rollup import Rollup
+from tokenwire_adapters.testing.ably._websocket import WebSocket
+
+if TYPE_CHECKING:
+    from tokenwire_adapters.testing.ably._server import AblyServer
+
+__all__ = ["ConnectionState", "Session"]
+
+_DEFAULT_MODES = (
+    Flag.PRESENCE
+    | Flag.PUBLISH
+    | Flag.SUBSCRIBE
+    | Flag.PRESENCE_SUBSCRIBE
+    | Flag.ANNOTATION_PUBLISH
+)  # docs: channels/options, "Channel modes"
+_ALL_MODES = (
+    _DEFAULT_MODES | Flag.ANNOTATION_SUBSCRIBE | Flag.OBJECT_SUBSCRIBE | Flag.OBJECT_PUBLISH
+)
+_MODE_CAPABILITY = {
+    Flag.PRESENCE: "presence",
+    Flag.PUBLISH: "publish",
+    Flag.SUBSCRIBE: "subscribe",
+    Flag.PRESENCE_SUBSCRIBE: "subscribe",
+    Flag.ANNOTATION_PUBLISH: "annotation-publish",
+    Flag.ANNOTATION_SUBSCRIBE: "annotation-subscribe",
+    Flag.OBJECT_SUBSCRIBE: "object-subscribe",
+    Flag.OBJECT_PUBLISH: "object-publish",
+}
+
+
+class ConnectionState:
+    """What the server keeps of a connection without a transport, for a time (CD2f, RTN15g)."""
+
+    def __init__(self, server: AblyServer, principal: Principal, window: float) -> None:
+        self.id = secrets.token_urlsafe(8).replace("_", "x").replace("-", "y")
+        self.key = self._new_key()
+        self.principal = principal
+        self.outcomes = Outcomes()
+        self.rate = InboundRate(server.settings.inbound_rate)
+        self.rollup = Rollup(window, self._publish_append)
+        self.timers: list[asyncio.TimerHandle] = []
+        self._server = server
+
+    def _new_key(self) -> str:
+        return f"{self.id}!{secrets.token_hex(8)}"
+
+    def renew_key(self) -> None:
+        """Give the connection the new key that each transport gets (RTN15e)."""
+        self.key = self._new_key()
+
+    @property
+    def publisher(self) -> Publisher:
+        """Who publishes on this connection. A wildcard is no identity."""
+        client_id = self.principal.client_id
+        return Publisher(self.id, None if client_id == "*" else client_id)
+
+    def _publish_append(self, channel: str, operation: Operation) -> str | None:
+        self.rate.spend(1)
+        self._server.stats["published"] += 1
+        return self._server.channel(channel).publish([operation], self.publisher)[0]
+
+    def stop_timers(self) -> None:
+        """Forget that the connection was about to expire: it has a transport again."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+
+class Session:
+    """One transport of a connection, from CONNECTED until the socket ends."""
+
+    def __init__(
+        self,
+        server: AblyServer,
+        socket: WebSocket,
+        state: ConnectionState,
+        params: dict[str, str],
+    ) -> None:
+        self.server = server
+        self.state = state
+        self.params = params
+        self.binary = params.get("format") == "msgpack"
+        self.echo = params.get("echo") != "false"
+        self.attachments: dict[str, Attachment] = {}
+        self.acks = Acks(self.send)
+        self._socket = socket
+        self._heartbeats = params.get("heartbeats") == "true"
+        self._held: list[Wire] = []
+        self._ended = False
+        self._publishing = Publishing(self)
+        self._handlers = {
+            Action.HEARTBEAT: self._on_heartbeat,
+            Action.ATTACH: self._on_attach,
+            Action.DETACH: self._on_detach,
+            Action.MESSAGE: self._publishing.on_message,
+            Action.PRESENCE: self._publishing.on_presence,
+            Action.ANNOTATION: self._publishing.on_unsupported,
+            Action.OBJECT: self._publishing.on_unsupported,
+            Action.SYNC: self._on_sync,
+            Action.AUTH: self._on_auth,
+            Action.CLOSE: self._on_close,
+        }
+        self.apply_faults()
+
+    # -- out ----------------------------------------------------------------------------------
+
+    def send(self, frame: Wire) -> None:
+        """Send a frame, unless a fault loses it or holds it back."""
+        faults = self.server.faults
+        if self._ended:
+            return
+        if faults.stalled:
+            self._held.append(frame)
+        elif not faults.drops("out", frame["action"]):
+            self.server.stats["frames_out"] += 1
+            self._socket.send(encode(frame, self.binary))
+
+    def connected(self, error: ErrorInfo | None = None) -> None:
+        """Send CONNECTED (CD2; RTN15c6, RTN15c7 with an error, RTN24 when already connected)."""
+        state, settings = self.state, self.server.settings
+        details: Wire = {
+            "connectionKey": state.key,
+            "connectionStateTtl": int(settings.connection_state_ttl * 1000),
+            "maxFrameSize": settings.max_frame_size,
+            "maxIdleInterval": int(settings.max_idle_interval * 1000),
+            "maxInboundRate": int(settings.inbound_rate or 10_000),
+            "maxMessageSize": settings.max_message_size,
+            "objectsGCGracePeriod": 86_400_000,
+            "serverId": "local",
+            "siteCode": "local",
+        }
+        if state.principal.client_id is not None:
+            details["clientId"] = state.principal.client_id
+        frame: Wire = {
+            "action": int(Action.CONNECTED),
+            "connectionId": state.id,
+            "connectionKey": state.key,
+            "connectionDetails": details,
+        }
+        if error is not None:
+            frame["error"] = error.wire()
+        self.send(frame)
+
+    def disconnect(self, error: ErrorInfo) -> None:
+        """Send DISCONNECTED and end the transport; the connection can be resumed (RTN15h)."""
+        self._end({"action": int(Action.DISCONNECTED), "error": error.wire()})
+
+    def _end(self, last: Wire) -> None:
+        if not self._ended:
+            self.send(last)
+            self._ended = True
+            self._socket.close()
+
+    def abort(self) -> None:
+        """End the transport without a word (RTN15a)."""
+        self._ended = True
+        self._socket.abort()
+
+    def apply_faults(self) -> None:
+        """Take over the delays that are set, and send what they no longer hold."""
+        faults = self.server.faults
+        self.acks.delay = max(faults.ack_delay, self.server.settings.ack_debounce)
+        self.acks.held = faults.acks_held
+        self.acks.poke()
+        if not faults.stalled and self._held:
+            held, self._held = self._held, []
+            for frame in held:
+                self.send(frame)
+
+    # -- in -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read frames until the transport ends."""
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            while (raw := await self._socket.receive()) is not None:
+                await self.server.not_stalled()
+                self.server.stats["frames_in"] += 1
+                if self._ended:
+                    break  # what was on its way when the server ended it gets no answer
+                self._handle(raw)
+        finally:
+            heartbeat.cancel()
+            self.acks.closed = True
+            for attachment in self.attachments.values():
+                attachment.end()
+
+    def _handle(self, raw: str | bytes) -> None:
+        try:
+            if len(raw) > self.server.settings.max_frame_size:
+                raise AblyError(40009, 413, "frame too large")
+            frame = decode(raw, self.binary)
+            if not isinstance(frame, dict):
+                raise AblyError(40000, 400, "a frame must be an object")
+            handler = self._handlers.get(frame.get("action", -1))
+        except AblyError as error:
+            self.fail(error.info)
+            return
+        if handler is not None and not self.server.faults.drops("in", frame["action"]):
+            handler(frame)
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Send an ERROR for the connection and end it for good (RTN15j)."""
+        self._end({"action": int(Action.ERROR), "error": error.wire()})
+
+    async def _beat(self) -> None:
+        # Well within the interval, so that a slow machine does not break the promise (RTN23).
+        while True:
+            await asyncio.sleep(self.server.settings.max_idle_interval * 0.7)
+            if self._heartbeats:
+                self.send({"action": int(Action.HEARTBEAT)})
+            elif not self.server.faults.stalled:
+                self._socket.ping()
+
+    def _on_heartbeat(self, frame: Wire) -> None:
+        answer: Wire = {"action": int(Action.HEARTBEAT)}
+        if "id" in frame:
+            answer["id"] = frame["id"]  # RTN13e
+        self.send(answer)
+
+    def _on_close(self, _frame: Wire) -> None:
+        self.server.close_connection(self.state)
+        self._end({"action": int(Action.CLOSED)})
+
+    def _on_attach(self, frame: Wire) -> None:
+        name = str(frame.get("channel") or "")
+        try:
+            if not name:
+                raise AblyError(40010, 400, "invalid channel name")
+            asked = Flag(int(frame.get("flags") or 0)) & _ALL_MODES or _DEFAULT_MODES
+            modes = Flag(0)
+            for mode, operation in _MODE_CAPABILITY.items():
+                if mode in asked and self.state.principal.allows(operation, name):
+                    modes |= mode
+            if not modes & ~(Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE):
+                raise AblyError(
+                    40160, 401, f"Channel denied access based on given capability; {name}"
+                )
+            params = frame.get("params") or {}
+            attachment = Attachment(self, self.server.channel(name), modes, dict(params))
+            before = self.attachments.pop(name, None)
+            if before is not None:
+                before.end()
+            attachment.start(frame.get("channelSerial"))
+        except AblyError as error:
+            self.channel_error(name, error.info)
+            return
+        self.attachments[name] = attachment
+
+    def channel_error(self, name: str, error: ErrorInfo) -> None:
+        """Send an ERROR for one channel (RTL14)."""
+        self.send({"action": int(Action.ERROR), "channel": name, "error": error.wire()})
+
+    def _on_detach(self, frame: Wire) -> None:
+        name = str(frame.get("channel") or "")
+        attachment = self.attachments.pop(name, None)
+        if attachment is not None:
+            attachment.end()
+            attachment.channel.drop_members(self.state.id)
+        self.send({"action": int(Action.DETACHED), "channel": name})
+
+    def _on_sync(self, frame: Wire) -> None:
+        attachment = self.attachments.get(str(frame.get("channel")))
+        if attachment is not None:
+            attachment.sync()
+
+    def _on_auth(self, frame: Wire) -> None:
+        """Take a new token for the running connection (RTC8a)."""
+        try:
+            token = (frame.get("auth") or {}).get("accessToken")
+            principal = self.server.auth.from_params({"accessToken": str(token)})
+            if principal.client_id != self.state.principal.client_id:
+                raise AblyError(40102, 401, "incompatible credentials: another clientId")
+        except AblyError as error:
+            self.fail(error.info)
+            return
+        self.state.principal = principal
+        self.connected()
+        for name, attachment in list(self.attachments.items()):
+            lost = [
+                mode
+                for mode, operation in _MODE_CAPABILITY.items()
+                if mode in attachment.modes and not principal.allows(operation, name)
+            ]
+            if lost:  # RTC8a1: a downgrade fails the channels it takes away
+                self.attachments.pop(name).end()
+                self.channel_error(name, ErrorInfo(40160, 401, "capability was taken away"))

@@ -1,0 +1,198 @@
+"""What a client may publish, and what becomes of it: checks, limits, rollup, answers.
+
+Spec: RTL6 (publish), RTL6g (client ids), RSL1i (size), RTN7 (ACK). Docs: auth/capabilities,
+messages/updates-deletes ("Capabilities"), errors 40160, 40165, 40166.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tokenwire_adapters.testing.ably._auth import Principal
+from tokenwire_adapters.testing.ably._channel import Channel
+from tokenwire_adapters.testing.ably._errors import AblyError
+from tokenwire_adapters.testing.ably._message import Operation
+from tokenwire_adapters.testing.ably._protocol import (
+    Flag,
+    MessageAction,
+    PresenceAction,
+    Wire,
+    data_from_wire,
+)
+from tokenwire_adapters.testing.ably._settings import Settings
+
+if TYPE_CHECKING:
+    from tokenwire_adapters.testing.ably._acks import Outcome
+    from tokenwire_adapters.testing.ably._connection import Session
+
+__all__ = ["Publishing", "check_operations"]
+
+
+def check_operations(
+    operations: list[Operation], principal: Principal, channel: Channel, settings: Settings
+) -> None:
+    """Check who may do this, and whether it is small enough. The same for REST and realtime.
+
+    :raises AblyError: 40009, 40012, 40160 or 40166
+    """
+    if not operations:
+        raise AblyError(40030, 400, "nothing to publish")
+    for operation in operations:
+        _check_client_id(operation, principal)
+        _check_capability(operation, principal, channel)
+    size = sum(operation.size() for operation in operations)
+    if size > settings.max_message_size:
+        raise AblyError(
+            40009,
+            413,
+            f"Maximum message length exceeded (size was {size} bytes, "
+            f"limit is {settings.max_message_size} bytes)",
+        )
+
+
+def _check_client_id(operation: Operation, principal: Principal) -> None:
+    for client_id in (operation.client_id, operation.version_client_id):
+        if client_id is None:
+            continue
+        if client_id == "*" or not principal.may_be(client_id):
+            raise AblyError(40012, 400, f"invalid clientId: {client_id!r}")  # RSL1m4, RTL6g4
+
+
+def _check_capability(operation: Operation, principal: Principal, channel: Channel) -> None:
+    if operation.action is MessageAction.CREATE:
+        principal.require("publish", channel.name)
+        return
+    verb = "delete" if operation.action is MessageAction.DELETE else "update"
+    if principal.allows(f"message-{verb}-any", channel.name):
+        return
+    principal.require(f"message-{verb}-own", channel.name)
+    if principal.client_id in {None, "*"}:
+        raise AblyError(
+            40166,
+            401,
+            f"Unable to {verb} message: anonymous clients require the 'message-{verb}-any' "
+            f"capability (they cannot have own messages, so 'message-{verb}-own' does not apply)",
+        )
+    message = channel.messages.get(operation.serial or "")
+    if message is not None and message.client_id != principal.client_id:
+        raise AblyError(40160, 401, f"message-{verb}-any is needed for a message of another client")
+
+
+class Publishing:
+    """The publishing side of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._server = session.server
+
+    def on_message(self, frame: Wire) -> None:
+        """Handle MESSAGE: publish, or roll up, and answer."""
+        outcome = self._begin(frame)
+        if outcome is None:
+            return
+        name = str(frame.get("channel") or "")
+        try:
+            self._server.faults.before_publish()
+            wires = frame.get("messages") or []
+            operations = [Operation.from_wire(wire) for wire in wires]
+            self._server.stats["messages_in"] += len(operations)
+            self._check_mode(name, Flag.PUBLISH, "publish a message")
+            channel = self._server.channel(name)
+            state = self._session.state
+            check_operations(operations, state.principal, channel, self._server.settings)
+            rollup = state.rollup
+            for operation in operations:
+                waiting = rollup.waiting(name, operation.serial or "")
+                channel.check(operation, waiting)
+            if len(operations) == 1 and operations[0].action is MessageAction.APPEND:
+                rollup.append(name, operations[0], outcome)
+                return
+            for operation in operations:
+                rollup.flush(name, operation.serial or "")
+            state.rate.spend(len(operations))
+            self._server.stats["published"] += len(operations)
+            frame_id = f"{state.id}:{outcome.msg_serial}"
+            outcome.succeed(channel.publish(operations, state.publisher, frame_id))
+        except AblyError as error:
+            outcome.fail(error.info)
+        finally:
+            if outcome.error is not None and outcome.error.code == 42921:
+                self._session.disconnect(outcome.error)
+
+    def on_presence(self, frame: Wire) -> None:
+        """Handle PRESENCE: enter, update or leave (RTP8, RTP9, RTP10, RTP14)."""
+        outcome = self._begin(frame)
+        if outcome is None:
+            return
+        name = str(frame.get("channel") or "")
+        state = self._session.state
+        try:
+            self._server.faults.before_publish()
+            state.principal.require("presence", name)
+            self._check_mode(name, Flag.PRESENCE, "enter, update or leave presence")
+            if name not in self._session.attachments:
+                raise AblyError(90001, 404, f"Unable to perform operation on channel: {name}")
+            changes = [
+                self._member(wire, f"{state.id}:{outcome.msg_serial}:{index}")
+                for index, wire in enumerate(frame.get("presence") or [])
+            ]
+            state.rate.spend(len(changes))
+            self._server.channel(name).change_presence(changes, state.publisher)
+            outcome.succeed([])
+        except AblyError as error:
+            outcome.fail(error.info)
+
+    def on_unsupported(self, frame: Wire) -> None:
+        """Refuse annotations and objects, which this server leaves out."""
+        outcome = self._begin(frame)
+        if outcome is not None:
+            try:
+                raise AblyError(40000, 400, "this test server has no annotations and no objects")
+            except AblyError as error:
+                outcome.fail(error.info)
+
+    def _begin(self, frame: Wire) -> Outcome | None:
+        """Return the outcome to fill, or None for a frame that was seen before (RTN19a)."""
+        outcomes, acks = self._session.state.outcomes, self._session.acks
+        msg_serial = int(frame.get("msgSerial") or 0)
+        known = outcomes.get(msg_serial)
+        if known is not None and self._server.settings.ignore_repeated_serials:
+            self._server.stats["repeats_ignored"] += 1
+            acks.expect(known)
+            return None
+        outcome = outcomes.new(msg_serial)
+        acks.expect(outcome)
+        return outcome
+
+    def _check_mode(self, name: str, mode: Flag, doing: str) -> None:
+        attachment = self._session.attachments.get(name)
+        state = self._session.state
+        capability = "publish" if mode is Flag.PUBLISH else "presence"
+        if attachment is None or mode in attachment.modes:
+            return
+        if state.principal.allows(capability, name):
+            raise AblyError(
+                40165,
+                401,
+                f"Unable to {doing} as client did not request the {mode.name} mode when attaching",
+            )
+
+    def _member(self, wire: Wire, own_id: str) -> Wire:
+        state = self._session.state
+        client_id = wire.get("clientId") or state.publisher.client_id
+        if not client_id:
+            raise AblyError(91000, 400, "cannot enter presence without a clientId")
+        if not state.principal.may_be(client_id):
+            raise AblyError(40012, 400, f"invalid clientId: {client_id!r}")
+        action = wire.get("action")
+        if action not in {PresenceAction.ENTER, PresenceAction.UPDATE, PresenceAction.LEAVE}:
+            raise AblyError(40000, 400, "unknown presence action")
+        data, encoding = data_from_wire(wire)
+        return {
+            "id": own_id,
+            "action": int(action),
+            "clientId": client_id,
+            "connectionId": state.id,
+            "data": data,
+            "encoding": encoding,
+        }

@@ -1,0 +1,301 @@
+"""The server: one port for realtime and REST, one application, all its channels."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter
+from types import TracebackType
+from typing import Any, Self
+
+from tokenwire_adapters.testing.ably._auth import Auth, Key
+from tokenwire_adapters.testing.ably._channel import Channel
+from tokenwire_adapters.testing.ably._connection import ConnectionState, Session
+from tokenwire_adapters.testing.ably._control import Control
+from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
+from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._http import Request, read_request
+from tokenwire_adapters.testing.ably._protocol import Action, Flag, encode
+from tokenwire_adapters.testing.ably._rest import Rest
+from tokenwire_adapters.testing.ably._rollup import read_window
+from tokenwire_adapters.testing.ably._serials import SerialClock, now_ms
+from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._websocket import WebSocket
+
+__all__ = ["AblyServer"]
+
+
+class AblyServer:
+    """An Ably of one's own, on 127.0.0.1. Use it as an asynchronous context manager.
+
+    :param keys: API keys; one with every capability unless given
+    :param settings: limits and choices
+    :param ssl_context: serve TLS, which clients demand where they send a key (RSA1)
+    """
+
+    def __init__(
+        self,
+        *keys: Key,
+        settings: Settings | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.keys = list(keys) or [Key()]
+        self.auth = Auth(self.keys, self.settings)
+        self.channels: dict[str, Channel] = {}
+        self.sessions: set[Session] = set()
+        self.connections: dict[str, ConnectionState] = {}
+        self.stats: Counter[str] = Counter()
+        self.port = 0
+        self.control_port = 0
+        self.faults = Faults(self)
+        self._ssl = ssl_context
+        self._clock = SerialClock()
+        self._rest = Rest(self)
+        self._control = Control(self)
+        self._listener: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.listen()
+        self.control_port = await self._control.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.faults.clear()
+        await self._control.stop()
+        for state in self.connections.values():
+            state.stop_timers()
+            state.rollup.flush_all()
+        await self.vanish()
+
+    async def listen(self) -> None:
+        """Take connections. After :meth:`vanish` on the same port, all state kept."""
+        self._listener = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self._ssl, limit=2**20
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def vanish(self) -> None:
+        """Be gone: connections are refused by the machine, open sockets end."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for writer in list(self._writers):
+            writer.transport.abort()
+        while self._tasks:
+            for task in list(self._tasks):
+                task.cancel()
+            # Not for ever: a cancel that comes as `wait_for` ends is lost (Python 3.11).
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port, as realtime clients that ignore the port option want it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def key(self) -> Key:
+        """The first key."""
+        return self.keys[0]
+
+    def channel(self, name: str) -> Channel:
+        """Return a channel; it begins to exist when it is first named."""
+        if name not in self.channels:
+            self.channels[name] = Channel(name, self.settings, self._clock)
+        return self.channels[name]
+
+    def token(self, client_id: str | None = None, **capability: list[str]) -> str:
+        """Issue a token for tests: ``server.token("bob", **{"ai:*": ["subscribe"]})``."""
+        return str(self.auth.issue(client_id=client_id, capability=capability or None)["token"])
+
+    # -- sockets ------------------------------------------------------------------------------
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not self.faults.refusing and (request := await read_request(reader)):
+            if self.faults.refusing:
+                break
+            await self.not_stalled()
+            if request.is_websocket:
+                socket = WebSocket(reader, writer)
+                if socket.accept(request.head):
+                    await self._realtime(socket, request)
+                return
+            answer = self._rest.answer(request)
+            if self.faults.rest_delay:  # what was asked for is done by then
+                await asyncio.sleep(self.faults.rest_delay)
+            writer.write(answer.dump())
+            await writer.drain()
+            if request.headers.get("connection", "").lower() == "close":
+                return
+        writer.transport.abort()
+
+    async def _realtime(self, socket: WebSocket, request: Request) -> None:
+        params = request.query
+        try:
+            session, error = self._open(socket, params)
+        except AblyError as refused:
+            # RTN14: the answer to a connection that cannot be made is an ERROR.
+            frame = {"action": int(Action.ERROR), "error": refused.info.wire()}
+            socket.send(encode(frame, params.get("format") == "msgpack"))
+            socket.close()
+            return
+        self.sessions.add(session)
+        session.connected(error)
+        self.faults.opened(session)
+        expiry = self._watch_expiry(session)
+        try:
+            await session.run()
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            self.sessions.discard(session)
+            self._lost(session)
+
+    def _open(self, socket: WebSocket, params: dict[str, str]) -> tuple[Session, ErrorInfo | None]:
+        principal = self.auth.from_params(params)
+        settings = self.settings
+        window = read_window(
+            params.get("appendRollupWindow"), settings.default_rollup, settings.max_rollup
+        )
+        asked = params.get("resume") or params.get("recover")
+        self.stats["connects"] += 1
+        error: ErrorInfo | None = None
+        if asked:
+            state = self.connections.get(asked.partition("!")[0])
+            same = state is not None and state.principal.client_id == principal.client_id
+            if state is not None and state.key == asked and same:
+                self.stats["resumes"] += 1
+                return self._resume(socket, params, state, window), None
+            self.stats["resumes_refused"] += 1
+            if "!" in asked:
+                error = ErrorInfo(80008, 400, "Unable to recover connection (connection expired)")
+            else:
+                error = ErrorInfo(80018, 400, "invalid connection key")
+        state = ConnectionState(self, principal, window)
+        self.connections[state.id] = state
+        return Session(self, socket, state, params), error
+
+    def _resume(
+        self, socket: WebSocket, params: dict[str, str], state: ConnectionState, window: float
+    ) -> Session:
+        for other in list(self.sessions):
+            if other.state is state:  # docs: errors, 50006: superseded by a newer connection
+                other.abort()
+        state.stop_timers()
+        state.renew_key()
+        state.rollup.window = window
+        state.principal = self.auth.from_params(params)
+        return Session(self, socket, state, params)
+
+    def _lost(self, session: Session) -> None:
+        """Keep the state of a connection that lost its transport, for a time (CD2f)."""
+        state = session.state
+        if state.id not in self.connections or any(s.state is state for s in self.sessions):
+            return
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        state.timers += [
+            loop.call_later(settings.presence_grace, self._leave_all, state),
+            loop.call_later(settings.connection_state_ttl, self.close_connection, state),
+        ]
+
+    def _leave_all(self, state: ConnectionState) -> None:
+        for channel in self.channels.values():
+            channel.drop_members(state.id)
+
+    def close_connection(self, state: ConnectionState) -> None:
+        """Dispose of a connection: it cannot be resumed, and its members leave (RTN12)."""
+        self.connections.pop(state.id, None)
+        state.stop_timers()
+        state.rollup.flush_all()
+        for channel in self.channels.values():
+            channel.drop_members(state.id)
+
+    def _watch_expiry(self, session: Session) -> asyncio.TimerHandle | None:
+        """End a session when its token expires (RTN15h: DISCONNECTED with 40142)."""
+        expires = session.state.principal.expires
+        if expires is None:
+            return None
+
+        def check() -> None:
+            # A re-authentication may have brought a later time meanwhile.
+            latest = session.state.principal.expires
+            if latest is not None and latest <= expires:
+                session.disconnect(ErrorInfo(40142, 401, "token expired"))
+
+        delay = max(0.0, (expires - now_ms()) / 1000)
+        return asyncio.get_running_loop().call_later(delay, check)
+
+    # -- faults -------------------------------------------------------------------------------
+
+    async def not_stalled(self) -> None:
+        """Wait while the server is stalled."""
+        await self._awake.wait()
+
+    def stall_changed(self) -> None:
+        """Fall silent, or go on with what was held back."""
+        if self.faults.stalled:
+            self._awake.clear()
+            return
+        self._awake.set()
+        for session in list(self.sessions):
+            session.apply_faults()
+
+    def forget_connections(self) -> None:
+        """Dispose of every connection's state, and cut their transports."""
+        for state in list(self.connections.values()):
+            self.close_connection(state)
+        for session in list(self.sessions):
+            session.abort()
+
+    def end_attachments(self, name: str, error: ErrorInfo, fatal: bool) -> None:
+        """End every attachment of a channel, with DETACHED or ERROR."""
+        for session in list(self.sessions):
+            attachment = session.attachments.pop(name, None)
+            if attachment is None:
+                continue
+            attachment.end()
+            if fatal:
+                session.channel_error(name, error)
+            else:
+                frame = {"action": int(Action.DETACHED), "channel": name, "error": error.wire()}
+                session.send(frame)
+
+    def announce_loss(self, name: str) -> None:
+        """Send every attachment of a channel an ATTACHED that is not resumed."""
+        for session in list(self.sessions):
+            attachment = session.attachments.get(name)
+            if attachment is not None:
+                frame: dict[str, Any] = {
+                    "action": int(Action.ATTACHED),
+                    "channel": name,
+                    "channelSerial": attachment.channel.serial,
+                    "flags": int(attachment.modes & ~Flag.RESUMED),
+                    "error": ErrorInfo(90003, 404, "continuity lost on command").wire(),
+                }
+                session.send(frame)

@@ -1,0 +1,125 @@
+"""Chat Completions on the wire (OpenAI API reference: the chat completion object and its chunk).
+
+Reasoning travels in ``reasoning_content``, as DeepSeek and the servers that follow it send it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from tokenwire_adapters.testing.provider._frames import Frame, event
+from tokenwire_adapters.testing.provider._replies import Ask, Call, Finish, Piece, Reply
+
+__all__ = ["body", "frames"]
+
+_FINISH: dict[Finish, str] = {
+    "stop": "stop",
+    "sequence": "stop",
+    "length": "length",
+    "tool": "tool_calls",
+}
+
+
+def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
+    """Write the stream: choices take turns, token by token."""
+    created = int(time.time())
+
+    def chunk(choices: list[dict[str, Any]], token_of: int | None = None, **extra: Any) -> Frame:
+        payload: dict[str, Any] = {
+            "id": response_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": ask.model,
+            "system_fingerprint": "fp_tokenwire",
+            "choices": choices,
+        }
+        if ask.include_usage:
+            payload["usage"] = None
+        return event(payload | extra, token_of)
+
+    def choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+    for index in range(len(replies)):
+        yield chunk([choice(index, {"role": "assistant", "content": "", "refusal": None})])
+    begun: set[tuple[int, int]] = set()
+    for turn in zip_longest(*(reply.pieces for reply in replies)):
+        for index, piece in enumerate(turn):
+            if piece is None:
+                continue
+            if piece.kind == "tool" and (index, piece.call) not in begun:
+                begun.add((index, piece.call))
+                opened = _call(replies[index].calls[piece.call]._replace(arguments=""))
+                yield chunk([choice(index, {"tool_calls": [{"index": piece.call} | opened]})])
+            yield chunk([choice(index, _delta(piece))], index)
+    for index, reply in enumerate(replies):
+        yield chunk([choice(index, {}, _FINISH[reply.finish])])
+    if ask.include_usage:
+        yield chunk([], usage=_usage(ask, replies))
+    yield Frame(b"data: [DONE]\n\n")
+
+
+def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
+    """Write the whole completion, for a request that does not stream."""
+    return {
+        "id": response_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": ask.model,
+        "system_fingerprint": "fp_tokenwire",
+        "choices": [
+            {
+                "index": index,
+                "message": _message(reply),
+                "logprobs": None,
+                "finish_reason": _FINISH[reply.finish],
+            }
+            for index, reply in enumerate(replies)
+        ],
+        "usage": _usage(ask, replies),
+    }
+
+
+def _delta(piece: Piece) -> dict[str, Any]:
+    if piece.kind == "text":
+        return {"content": piece.token}
+    if piece.kind == "reasoning":
+        return {"reasoning_content": piece.token}
+    return {"tool_calls": [{"index": piece.call, "function": {"arguments": piece.token}}]}
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if reply.calls and not reply.text else reply.text,
+        "refusal": None,
+    }
+    if reply.reasoning:
+        message["reasoning_content"] = reply.reasoning
+    if reply.calls:
+        message["tool_calls"] = [_call(call) for call in reply.calls]
+    return message
+
+
+def _call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{call.id}", "type": "function", "function": function}
+
+
+def _usage(ask: Ask, replies: tuple[Reply, ...]) -> dict[str, Any]:
+    written = sum(len(reply.pieces) for reply in replies)
+    return {
+        "prompt_tokens": ask.input_tokens,
+        "completion_tokens": written,
+        "total_tokens": ask.input_tokens + written,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(reply.reasoning_tokens for reply in replies),
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }

@@ -1,0 +1,115 @@
+"""Anthropic Messages on the wire (API reference: "Messages" and "Streaming messages")."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from tokenwire_adapters.testing.provider._frames import Frame, named_event
+from tokenwire_adapters.testing.provider._replies import Ask, Finish, Kind, Piece, Reply
+
+__all__ = ["body", "frames"]
+
+_STOP: dict[Finish, str] = {
+    "stop": "end_turn",
+    "sequence": "stop_sequence",
+    "length": "max_tokens",
+    "tool": "tool_use",
+}
+_DELTA: dict[Kind, tuple[str, str]] = {
+    "text": ("text_delta", "text"),
+    "reasoning": ("thinking_delta", "thinking"),
+    "tool": ("input_json_delta", "partial_json"),
+}
+
+
+def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
+    """Write the stream: every content block starts, is filled, and stops; then the message ends."""
+    (reply,) = replies
+    message = _message(ask, response_id, content=[], written=1)
+    yield named_event({"type": "message_start", "message": message})
+    for index, group in enumerate(_groups(reply)):
+        kind = group[0].kind
+        opened = _block(group, reply, empty=True)
+        yield named_event({"type": "content_block_start", "index": index, "content_block": opened})
+        if index == 0:
+            yield named_event({"type": "ping"})
+        name, field = _DELTA[kind]
+        for piece in group:
+            yield _delta(index, {"type": name, field: piece.token}, 0)
+        if kind == "reasoning":
+            signed = {"type": "signature_delta", "signature": _signature(reply.reasoning)}
+            yield _delta(index, signed)
+        yield named_event({"type": "content_block_stop", "index": index})
+    yield named_event(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by},
+            "usage": {"output_tokens": len(reply.pieces)},
+        }
+    )
+    yield named_event({"type": "message_stop"})
+
+
+def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
+    """Write the whole message, for a request that does not stream."""
+    (reply,) = replies
+    content = [_block(group, reply, empty=False) for group in _groups(reply)]
+    message = _message(ask, response_id, content=content, written=len(reply.pieces))
+    return message | {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by}
+
+
+def _groups(reply: Reply) -> list[list[Piece]]:
+    return [list(group) for _, group in groupby(reply.pieces, lambda piece: piece[:2])]
+
+
+def _delta(index: int, delta: dict[str, Any], choice: int | None = None) -> Frame:
+    return named_event({"type": "content_block_delta", "index": index, "delta": delta}, choice)
+
+
+def _block(group: list[Piece], reply: Reply, *, empty: bool) -> dict[str, Any]:
+    kind, number, _ = group[0]
+    text = "" if empty else "".join(piece.token for piece in group)
+    if kind == "text":
+        return {"type": "text", "text": text}
+    if kind == "reasoning":
+        signature = "" if empty else _signature(reply.reasoning)
+        return {"type": "thinking", "thinking": text, "signature": signature}
+    call = reply.calls[number]
+    return {"type": "tool_use", "id": f"toolu_{call.id}", "name": call.name, "input": _input(text)}
+
+
+def _input(arguments: str) -> Any:
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError:  # cut short by max_tokens
+        return {}
+
+
+def _signature(thinking: str) -> str:
+    return base64.b64encode(hashlib.sha512(thinking.encode()).digest()).decode()
+
+
+def _message(
+    ask: Ask, response_id: str, *, content: list[dict[str, Any]], written: int
+) -> dict[str, Any]:
+    return {
+        "id": response_id,
+        "type": "message",
+        "role": "assistant",
+        "model": ask.model,
+        "content": content,
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": ask.input_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": written,
+            "service_tier": "standard",
+        },
+    }

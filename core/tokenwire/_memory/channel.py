@@ -1,0 +1,172 @@
+"""One channel of the in-memory backend, and what it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tokenwire.backend import (
+    Outcome,
+    Receiver,
+)
+from tokenwire.errors import InvalidCursor
+from tokenwire.events import (
+    CancelEvent,
+    DeltaEvent,
+    Event,
+)
+from tokenwire.response import Assembler
+
+__all__ = ["Channel", "LogEntry", "Mailbox", "Retention", "StoredResponse", "merge", "parse_cursor"]
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a store keeps, for each channel; what streams is always kept.
+
+    :ivar responses: how many ended responses.
+    :ivar age: seconds after which ended responses and single events go; None for no limit.
+    :ivar bytes: text of ended responses, in code points.
+    :ivar events: how many recent events can be continued one by one after a cursor; older cursors
+        are answered with snapshots.
+    :ivar event_bytes: the text of these events, in code points.
+    """
+
+    responses: int = 1000
+    age: float | None = 24 * 3600.0
+    bytes: int = 64 * 2**20
+    events: int = 4096
+    event_bytes: int = 2**20
+
+
+class LogEntry:
+    """An event at its place in the log."""
+
+    __slots__ = ("at", "event", "n", "size")
+
+    def __init__(self, n: int, at: float, event: Event) -> None:
+        self.n = n
+        self.at = at
+        self.event = event
+        self.size = len(event.text) if isinstance(event, DeltaEvent) else 64
+
+
+class StoredResponse:
+    """A response, its producer and its place in the log."""
+
+    __slots__ = ("assembler", "fence", "first", "last", "last_at", "lease_until", "seq", "ttl")
+
+    def __init__(self, response_id: str, fence: str | None, ttl: float) -> None:
+        self.assembler = Assembler(response_id)
+        self.fence = fence
+        self.seq = -1
+        self.ttl = ttl
+        self.lease_until = 0.0
+        self.first = 0
+        self.last = 0
+        self.last_at = 0.0
+
+
+class Mailbox:
+    """Hands events to a receiver, on its loop, in order, from whichever thread they come."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.loop = asyncio.get_running_loop()
+        self.waiting: deque[tuple[Sequence[Event], str | None]] = deque()
+        self.scheduled = False
+        self.closed = False
+
+    def put(self, events: Sequence[Event], after: str | None) -> None:
+        """Called under the store's lock."""
+        self.waiting.append((events, after))
+        if not self.scheduled:
+            self.scheduled = True
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:  # the loop is gone, and so is who listened there
+                self.closed = True
+
+    def _drain(self) -> None:
+        self.scheduled = False
+        while self.waiting and not self.closed:
+            self.receiver.deliver(*self.waiting.popleft())
+
+
+class Channel:
+    """The log of one channel."""
+
+    def __init__(self, name: str, epoch: str) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.head = 0  # the number of the last event; the first has 1
+        self.tail: deque[LogEntry] = deque()
+        self.tail_size = 0
+        self.singles: deque[LogEntry] = deque()  # events without a producer, kept longer
+        self.responses: dict[str, StoredResponse] = {}
+        self.ended: OrderedDict[str, int] = OrderedDict()  # id to size, oldest first
+        self.ended_size = 0
+        self.streaming: dict[str, StoredResponse] = {}
+        self.cancels: OrderedDict[str, CancelEvent] = OrderedDict()
+        self.keys: OrderedDict[str, Outcome] = OrderedDict()
+        self.listeners: list[Mailbox] = []
+        self.controls: list[Mailbox] = []
+        self.touched = 0.0
+
+    def cursor(self, n: int) -> str:
+        return f"{self.epoch}-{n}"
+
+
+def parse_cursor(cursor: str) -> tuple[str, int]:
+    """Split a cursor into epoch and number.
+
+    :raises InvalidCursor: when it is not one of ours.
+    """
+    epoch, dash, number = cursor.partition("-")
+    if (
+        not dash
+        or len(epoch) != 8
+        or not epoch.isalnum()
+        or not (number.isascii() and number.isdigit() and len(number) <= 18)
+    ):
+        raise InvalidCursor(f"not a cursor: {cursor[:64]!a}")
+    return epoch, int(number)
+
+
+def merge(events: Iterable[Event]) -> list[Event]:
+    """Join deltas that follow one another in the same part."""
+    merged: list[Event] = []
+    texts: list[str] = []
+    first: DeltaEvent | None = None
+    last: DeltaEvent | None = None
+
+    def flush() -> None:
+        nonlocal first
+        if first is not None and last is not None:
+            if first is last:
+                merged.append(first)
+            else:
+                joined = msgspec.structs.replace(last, offset=first.offset, text="".join(texts))
+                merged.append(joined)
+            first = None
+            texts.clear()
+
+    for event in events:
+        if isinstance(event, DeltaEvent):
+            if (
+                first is None
+                or last is None
+                or (last.response_id, last.part) != (event.response_id, event.part)
+                or last.offset + len(last.text) != event.offset
+            ):
+                flush()
+                first = event
+            last = event
+            texts.append(event.text)
+        else:
+            flush()
+            merged.append(event)
+    flush()
+    return merged

@@ -1,0 +1,1 @@
+"""The way of what is read: from the backend to watches."""

@@ -1,0 +1,143 @@
+"""What lets each event of a log through exactly once, and nothing beyond a hole."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from msgspec.structs import replace
+
+from tokenwire.events import (
+    DeltaEvent,
+    EndEvent,
+    Event,
+    PartEvent,
+    SnapshotEvent,
+    StartEvent,
+)
+from tokenwire.response import extent
+
+__all__ = ["Deduplicator"]
+
+_MAX_ENDED = 1024  # ended responses whose late writes are still known as such
+
+
+class _Extent:
+    """How far a response has got."""
+
+    __slots__ = ("damaged", "parts")
+
+    def __init__(self, parts: list[int]) -> None:
+        self.parts = parts
+        self.damaged = False
+
+
+class Deduplicator:
+    """Lets each event of a log through exactly once, and nothing beyond a hole.
+
+    :param lenient: take a response whose beginning was not seen as whole up to its first event
+        (for a reader that continues after a cursor).
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self._lenient = lenient
+        self.streaming: dict[str, _Extent] = {}
+        self._ended: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.missed_start = False
+
+    def admit(self, event: Event) -> Event | None:
+        """Return the event, or what is new in it; None where there is nothing new to tell."""
+        if isinstance(event, DeltaEvent):
+            return self._delta(event)
+        if isinstance(event, StartEvent):
+            if event.response_id in self.streaming or event.response_id in self._ended:
+                return None
+            self.streaming[event.response_id] = _Extent([])
+            return event
+        if isinstance(event, PartEvent):
+            return self._part(event)
+        if isinstance(event, SnapshotEvent):
+            return self._snapshot(event)
+        if isinstance(event, EndEvent):
+            return self._end(event)
+        return event
+
+    def _known(self, response_id: str, part: int, offset: int) -> _Extent | None:
+        known = self.streaming.get(response_id)
+        if known is None and response_id not in self._ended:
+            if self._lenient:
+                known = _Extent([-1] * part + [offset])
+                self.streaming[response_id] = known
+            else:
+                self.missed_start = True
+        return known
+
+    def _delta(self, event: DeltaEvent) -> Event | None:
+        known = self._known(event.response_id, event.part, event.offset)
+        if known is None or known.damaged:
+            return None
+        parts, part = known.parts, event.part
+        if part >= len(parts):
+            if part > len(parts) and self._lenient:
+                parts.extend([-1] * (part - len(parts)))
+            if part > len(parts) or event.offset > 0:
+                known.damaged = True
+                return None
+            parts.append(0)
+        have = parts[part]
+        if have < 0:
+            have = event.offset
+        if event.offset > have:
+            known.damaged = True
+            return None
+        end = event.offset + len(event.text)
+        if end <= have:
+            return None
+        parts[part] = end
+        if event.offset < have:
+            return replace(event, offset=have, text=event.text[have - event.offset :])
+        return event
+
+    def _part(self, event: PartEvent) -> Event | None:
+        known = self._known(event.response_id, event.part, 0)
+        if known is None or known.damaged:
+            return None
+        if event.part < len(known.parts):
+            return None if known.parts[event.part] >= 0 and not self._lenient else event
+        if event.part > len(known.parts) and not self._lenient:
+            known.damaged = True
+            return None
+        known.parts.extend([-1] * (event.part - len(known.parts)))
+        known.parts.append(0)
+        return event
+
+    def _snapshot(self, event: SnapshotEvent) -> Event | None:
+        response = event.response
+        reached = extent(response)
+        if response.id in self._ended:
+            return event if reached > self._ended[response.id] else None
+        known = self.streaming.get(response.id)
+        if response.ended:
+            self.streaming.pop(response.id, None)
+            self._remember(response.id, reached)
+            return event
+        if known is not None and not known.damaged:
+            here = (len(known.parts), sum(max(0, length) for length in known.parts))
+            if reached <= here:
+                return None
+        self.streaming[response.id] = _Extent([len(part.text) for part in response.parts])
+        return event
+
+    def _end(self, event: EndEvent) -> Event | None:
+        if event.response_id in self._ended:
+            return None
+        known = self.streaming.pop(event.response_id, None)
+        if known is None and not self._lenient:
+            self.missed_start = True
+        parts = known.parts if known else []
+        self._remember(event.response_id, (len(parts), sum(max(0, n) for n in parts)))
+        return event
+
+    def _remember(self, response_id: str, reached: tuple[int, int]) -> None:
+        self._ended[response_id] = reached
+        if len(self._ended) > _MAX_ENDED:
+            self._ended.popitem(last=False)

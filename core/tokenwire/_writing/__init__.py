@@ -1,0 +1,1 @@
+"""The way of what is written: from a writer to the backend."""

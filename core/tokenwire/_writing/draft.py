@@ -1,0 +1,220 @@
+"""What a producer has written of one response: the whole text, and what of it is still to go out.
+
+The text is held once. What waits for the backend is merged, so that a backend that is down costs
+no more memory than the text itself. Used on the I/O thread (or under the outbox's lock) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tokenwire._text import TextBuffer, joined
+from tokenwire.backend import Granularity
+from tokenwire.events import (
+    DeltaEvent,
+    EndEvent,
+    Event,
+    Part,
+    PartEvent,
+    Response,
+    StartEvent,
+    ToolResult,
+    ToolResultEvent,
+)
+
+__all__ = ["Draft", "PartSpec"]
+
+
+class PartSpec:
+    """Names a part before it has a number; numbers are given in the order of arrival."""
+
+    __slots__ = ("call_id", "data", "index", "kind", "name")
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        name: str | None = None,
+        call_id: str | None = None,
+        data: Any = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.call_id = call_id
+        self.data = data
+        self.index: int | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether a delta says all there is to say of this part."""
+        return self.name is None and self.call_id is None and self.data is None
+
+
+class PartState:
+    """A part: what has been handed to the backend of it, and what waits.
+
+    :ivar half: the first half of a surrogate pair, whose other half has not come.
+    """
+
+    __slots__ = ("half", "key", "sent", "waiting")
+
+    def __init__(self, key: PartSpec) -> None:
+        self.key = key
+        self.sent = TextBuffer()
+        self.waiting: TextBuffer | None = None
+        self.half = ""
+
+
+class Draft:
+    """A response as its producer has it."""
+
+    def __init__(self, start: StartEvent, channel: str, granularity: Granularity) -> None:
+        self.start = start
+        self.end: EndEvent | None = None
+        self.tokens = 0
+        self._channel = channel
+        self._merge = granularity == "response"
+        self._parts: list[PartState] = []
+        self._results: dict[str, ToolResult] = {}
+        self._waiting: list[tuple[int, TextBuffer] | Event] = [start]
+        self._silent = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self._waiting) or self.end is not None
+
+    @property
+    def only_end(self) -> bool:
+        """Whether nothing but the end is left to send."""
+        return not self._waiting and self.end is not None
+
+    def silence(self) -> None:
+        """Send no more text: it cannot be delivered."""
+        self._silent = True
+        self._waiting.clear()
+
+    def put(self, target: object, texts: Sequence[str | None]) -> None:
+        """Take what the producer wrote to one target, in a row; after the end, nothing."""
+        if self.end is not None:
+            return
+        if isinstance(target, EndEvent):
+            for out in self._parts:
+                if out.half:
+                    out.half = ""
+                    self._write(out, ["\ufffd"])
+            self.end = target
+        elif isinstance(target, ToolResultEvent):
+            result = ToolResult(
+                call_id=target.call_id, name=target.name, output=target.output, error=target.error
+            )
+            if self._results.setdefault(target.call_id, result) is result and not self._silent:
+                self._waiting.append(target)
+        elif isinstance(target, str | PartSpec):
+            written = [text for text in texts if text]
+            if isinstance(target, str):
+                if written:
+                    self._write(self._last(target), written)
+            elif target.index is not None or written or not target.bare:  # else: at its first text
+                out = self._open(target) if target.index is None else self._parts[target.index]
+                self._write(out, written)
+
+    def _last(self, kind: str) -> PartState:
+        """The last part, where it is of this kind and has no name; else a new one."""
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.key.kind != kind or not last.key.bare:
+            last = self._open(PartSpec(kind))
+        return last
+
+    def _open(self, key: PartSpec) -> PartState:
+        key.index = len(self._parts)
+        out = PartState(key)
+        self._parts.append(out)
+        if not key.bare and not self._silent:
+            self._waiting.append(
+                PartEvent(
+                    response_id=self.start.response_id,
+                    part=key.index,
+                    kind=key.kind,
+                    name=key.name,
+                    call_id=key.call_id,
+                    data=key.data,
+                )
+            )
+        return out
+
+    def _write(self, out: PartState, written: list[str]) -> None:
+        self.tokens += len(written)
+        if self._silent:
+            return
+        for told in ["".join(written)] if self._merge else written:
+            text = told
+            if out.half or not text.isascii():
+                text, out.half = joined(out.half + text)
+            if not text:
+                continue
+            if out.waiting is None or not self._merge:
+                out.waiting = TextBuffer()
+                assert out.key.index is not None
+                self._waiting.append((out.key.index, out.waiting))
+            out.waiting.append(text)
+
+    def take(self, *, with_end: bool, max_text: int | None, ts: int) -> list[Event]:
+        """Hand over what waits, as events; the end only if `with_end`."""
+        events: list[Event] = []
+        for item in self._waiting:
+            if isinstance(item, tuple):
+                index, buffer = item
+                events.extend(self._deltas(self._parts[index], str(buffer), max_text, ts))
+            else:
+                events.append(item)
+        self._waiting.clear()
+        if with_end and self.end is not None:
+            events.append(self.end)
+        return events
+
+    def _deltas(
+        self, out: PartState, text: str, max_text: int | None, ts: int
+    ) -> Iterator[DeltaEvent]:
+        out.waiting = None
+        step = max_text or len(text)
+        for begin in range(0, len(text), step):
+            piece = text[begin : begin + step]
+            assert out.key.index is not None
+            yield DeltaEvent(
+                response_id=self.start.response_id,
+                part=out.key.index,
+                kind=out.key.kind,
+                offset=out.sent.length,
+                text=piece,
+                ts=ts,
+            )
+            out.sent.append(piece)
+
+    def snapshot(self) -> Response:
+        """Hand over everything, as one response; nothing but the end waits afterwards."""
+        for out in self._parts:
+            out.waiting = None
+        for item in self._waiting:
+            if isinstance(item, tuple):
+                self._parts[item[0]].sent.append(str(item[1]))
+        self._waiting.clear()
+        return Response(
+            id=self.start.response_id,
+            channel=self._channel,
+            run=self.start.run,
+            metadata=self.start.metadata,
+            started_at=self.start.ts,
+            parts=tuple(
+                Part(
+                    kind=out.key.kind,
+                    text=str(out.sent),
+                    name=out.key.name,
+                    call_id=out.key.call_id,
+                    data=out.key.data,
+                )
+                for out in self._parts
+            ),
+            tool_results=tuple(self._results.values()),
+        )
