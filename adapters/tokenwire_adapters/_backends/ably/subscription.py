@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
@@ -26,10 +26,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
-
 _MAX_BUFFERED = 10_000  # messages
-_BACKOFF = (0.1, 5.0)  # seconds: first and longest delay
+_MAX_DELAY = 5.0  # seconds between reads of history
 _ATTACH_TIMEOUT = 10.0  # seconds
 _DETACH_TIMEOUT = 1.0  # seconds
 _LATE_APPENDS = 0.7  # seconds: longer than the longest rollup window
@@ -306,7 +304,7 @@ class ChannelSubscription(Generic[H]):
         return not self._reload_again and not self.handler.incomplete
 
     async def _reload(self, attach: bool, initial_delay: float) -> None:
-        delay, longest = _BACKOFF
+        backoff = Backoff(0.1, _MAX_DELAY)
         if initial_delay:
             await asyncio.sleep(initial_delay)
             if self._is_complete:
@@ -323,20 +321,18 @@ class ChannelSubscription(Generic[H]):
                 before = self.handler.cursor()
                 self.deliver(await self.handler.reload(messages), before)
             except BackendError:
-                await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-                delay = min(delay * 2, longest)
+                await asyncio.sleep(backoff.next())
                 continue
             except Exception:
                 logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
-                await asyncio.sleep(longest)
+                await asyncio.sleep(_MAX_DELAY)
                 continue
             self._handle_buffer()
             if self._is_complete:
                 return
             attach = just_attached = False
             # The missing messages may not have been published yet.
-            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-            delay = min(delay * 2, longest)
+            await asyncio.sleep(backoff.next())
             if self._is_complete:
                 return
 

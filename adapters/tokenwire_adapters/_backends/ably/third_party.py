@@ -6,10 +6,10 @@ offsets, so repeats and gaps in them are not noticed: what Ably delivers counts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tokenwire._clock import now_ms
 from tokenwire.events import (
     CancelEvent,
     DeltaEvent,
@@ -157,7 +157,7 @@ class ThirdPartyResponse:
             if msg.action != "append":
                 text = text[length:]
             state = cast("State | None", _STATES.get(str(msg.headers.get("status"))))
-            if from_history and state is None and time.time() * 1000 - ts > _SILENCE:
+            if from_history and state is None and now_ms() - ts > _SILENCE:
                 state = "complete"
         if text:
             events.append(

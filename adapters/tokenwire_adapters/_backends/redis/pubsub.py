@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 import redis.exceptions as redis_errors
 
+from tokenwire._clock import Backoff
 from tokenwire_adapters._backends.redis.connection import OpenConnection
 from tokenwire_adapters._backends.redis.errors import is_stale, translate
 from tokenwire_adapters._backends.redis.quirks import close_now
@@ -19,8 +19,6 @@ from tokenwire_adapters._backends.redis.quirks import close_now
 __all__ = ["Listener", "PubSub"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
-_BACKOFF = (0.05, 2.0)  # seconds: first and longest delay between attempts to connect
 _NAMES_PER_COMMAND = 500
 _abandoned: list[Any] = []
 
@@ -154,7 +152,7 @@ class PubSub:
     # -- the connection
 
     async def _run(self) -> None:
-        delay = _BACKOFF[0]
+        backoff = Backoff(0.05, 2.0)
         while True:
             pinger: asyncio.Task[None] | None = None
             try:
@@ -166,7 +164,7 @@ class PubSub:
                 await self._subscribe(self._topics)
                 while True:
                     self._dispatch(await self._read(connection))
-                    delay = _BACKOFF[0]
+                    backoff.reset()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -177,8 +175,7 @@ class PubSub:
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     await close_now(connection)
-            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-            delay = min(delay * 2, _BACKOFF[1])
+            await asyncio.sleep(backoff.next())
 
     async def _read(self, connection: Any) -> Any:
         """Wait for the next reply; None for an error about a name that is served elsewhere."""

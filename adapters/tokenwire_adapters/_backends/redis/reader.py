@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from tokenwire._clock import Backoff, now_ms
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import (
     BackendMisconfigured,
@@ -47,8 +47,6 @@ _READ = Script("read.lua")
 _MAX_TIME = 2**53 - 1  # milliseconds; Lua's numbers are exact up to here
 _MAX_COUNT = 10**6
 _MAX_PAGE = 1000  # responses
-_BACKOFF = (0.05, 0.5)  # seconds: first and longest pause between attempts to read
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 T = TypeVar("T")
 
@@ -85,17 +83,17 @@ class Reader:
         Otherwise a lost connection or a failover would fail watchers and readers of history.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._settings.timeout, _BACKOFF[0]
+        deadline, backoff = loop.time() + self._settings.timeout, Backoff(0.05, 0.5)
         while True:
             try:
                 return await read()
             except BackendMisconfigured:
                 raise  # a retry would not help
             except BackendUnavailable:
+                pause = backoff.next()
                 if loop.time() + pause > deadline or self._topology.closed:
                     raise
-            await asyncio.sleep(pause * _jitter.uniform(0.5, 1.5))
-            pause = min(pause * 2, _BACKOFF[1])
+            await asyncio.sleep(pause)
 
     async def _run_script(self, base: str, call: Command) -> Any:
         node = await self._topology.node(base)
@@ -189,7 +187,7 @@ class Reader:
         oldest = self._oldest(int(now))
         found: list[tuple[Position, Event]] = []
         in_snapshots: set[str | None] = set()
-        ts = int(time.time() * 1000)
+        ts = now_ms()
         for stored in map(StoredResponse, responses):
             if not response_id and stored.ended and stored.last <= after:
                 continue

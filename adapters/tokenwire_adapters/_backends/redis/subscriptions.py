@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendUnavailable, DecodeError
 from tokenwire.events import CancelEvent, InputEvent
@@ -110,7 +111,7 @@ class Subscriptions:
             self._moving = asyncio.ensure_future(self._move_all())
 
     async def _move_all(self) -> None:
-        delay = 0.05
+        backoff = Backoff(0.05, 2.0)
         while self._move_again:
             self._move_again = False
             for subscription in list(self._active):
@@ -124,8 +125,7 @@ class Subscriptions:
                         "tokenwire: cannot subscribe to %r", subscription.name, exc_info=True
                     )
             if self._move_again:
-                await asyncio.sleep(delay)
-                delay = min(2.0, delay * 2)
+                await asyncio.sleep(backoff.next())
 
     async def _move(self, subscription: ChannelSubscription) -> None:
         node = await self._topology.node(subscription.base)
