@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 import tokenwire
+from tests.support.needs import needs
+
+needs("llama_index.llms.openai", "llama_index.llms.anthropic")
+
 from tokenwire_adapters import llama_index as adapter
 from tokenwire_adapters._agents import claims as _claims
 from tokenwire_adapters._agents.llama_index import spans
