@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from msgspec.structs import force_setattr
 
 from tokenwire.events import (
     CancelEvent,
     DataEvent,
-    DeltaEvent,
     Event,
     InputEvent,
     SnapshotEvent,
     ToolResultEvent,
 )
+from tokenwire.response import merge_deltas
 from tokenwire_adapters._backends.ably.cursors import START, Order, parse, show
 from tokenwire_adapters._backends.ably.reassembly import Record, View
 from tokenwire_adapters._backends.ably.wire import Msg
 
-__all__ = ["Log", "merge", "snapshot_of"]
+__all__ = ["Log", "snapshot_of"]
 
 _EVENTS = 2048
 _ENDED = 256
@@ -124,7 +123,7 @@ class Log:
             for at, event in self.tail
             if at > order and (response_id is None or event.response_id == response_id)
         ]
-        return merge(events) if joined else events
+        return merge_deltas(events) if joined else events
 
     def snapshots(self, response_id: str | None) -> list[Event]:
         """The responses that are streaming, or the one that is asked for, as they stand."""
@@ -140,33 +139,3 @@ class Log:
 def snapshot_of(record: Record, order: Order) -> Event:
     """A response as it stands, as an event."""
     return SnapshotEvent(response=record.response, cursor=show(order), ts=record.seen_at)
-
-
-def merge(events: Iterable[Event]) -> list[Event]:
-    """Join deltas that follow one another in the same part."""
-    merged: list[Event] = []
-    group: list[DeltaEvent] = []
-
-    def flush() -> None:
-        if len(group) > 1:
-            text = "".join(delta.text for delta in group)
-            merged.append(msgspec.structs.replace(group[-1], offset=group[0].offset, text=text))
-        else:
-            merged.extend(group)
-        group.clear()
-
-    for event in events:
-        if not isinstance(event, DeltaEvent):
-            flush()
-            merged.append(event)
-            continue
-        last = group[-1] if group else None
-        if last is not None and (last.response_id, last.part, last.offset + len(last.text)) != (
-            event.response_id,
-            event.part,
-            event.offset,
-        ):
-            flush()
-        group.append(event)
-    flush()
-    return merged

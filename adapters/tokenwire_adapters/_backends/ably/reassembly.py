@@ -20,7 +20,7 @@ from tokenwire.events import (
     Response,
     ToolResultEvent,
 )
-from tokenwire.response import Assembler
+from tokenwire.response import Assembler, overlap
 from tokenwire_adapters._backends.ably.third_party import (
     Foreign,
     foreign_control,
@@ -310,10 +310,8 @@ class View:
         if known is None or crc is None:
             return False
         have, checksum = known
-        begin = length - len(text)
-        if length <= have:
-            return True  # nothing new
-        return begin <= have and text_crc(text[max(0, have - begin) :], checksum) == crc
+        new = overlap(have, length - len(text), text)
+        return new is not None and (not new or text_crc(new, checksum) == crc)
 
     def _whole(self, record: Record, msg: Msg, events: list[Event]) -> None:
         """Take a message that holds the text of several parts, one after the other."""
@@ -351,9 +349,10 @@ class View:
                     again = True
 
     def _fits(self, record: Record, piece: _Text) -> bool:
-        part, _, offset, _ = piece
+        part, _, offset, text = piece
         assembler = record.assembler
-        return part <= assembler.parts and offset <= assembler.part_length(part)
+        have = assembler.part_length(part)
+        return part <= assembler.parts and overlap(have, offset, text) is not None
 
     def _put(
         self, record: Record, piece: _Text, msg: Msg, payload: Any, events: list[Event]
@@ -374,13 +373,14 @@ class View:
             )
             assembler.apply(opened)
             events.append(opened)
-        new = text[assembler.part_length(part) - offset :]
+        have = assembler.part_length(part)
+        new = overlap(have, offset, text)
         if new:
             delta = DeltaEvent(
                 response_id=assembler.id,
                 part=part,
                 kind=kind,
-                offset=assembler.part_length(part),
+                offset=have,
                 text=new,
                 ts=msg.at,
             )

@@ -25,7 +25,8 @@ from tokenwire.events import (
     SnapshotEvent,
     ToolResultEvent,
 )
-from tokenwire_adapters._backends.redis.codec import Stored, decode_log, merge
+from tokenwire.response import merge_deltas
+from tokenwire_adapters._backends.redis.codec import Stored, decode_log
 from tokenwire_adapters._backends.redis.connection import Command
 from tokenwire_adapters._backends.redis.cursors import NOTHING, Place, parse, parse_page, show
 from tokenwire_adapters._backends.redis.errors import translate
@@ -158,7 +159,7 @@ class Reading:
             if wanted:
                 events = [event for event in events if event.response_id == wanted]
             if self._settings.granularity == "response":
-                events = merge(events)
+                events = merge_deltas(events)
             return Replay(events=tuple(events), cursor=head.decode())
         several = start.page is not None or reply[-1] != b""
         others = await self._elsewhere(base, reply) if several else set[str]()
