@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from msgspec.structs import force_setattr
 
 from tokenwire.events import (
     CancelEvent,
     DataEvent,
-    DeltaEvent,
     Event,
     InputEvent,
     SnapshotEvent,
@@ -21,7 +19,7 @@ from tokenwire_adapters._backends.ably.cursors import START, Position, format_cu
 from tokenwire_adapters._backends.ably.reassembly import Reassembler, ResponseRecord
 from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
-__all__ = ["EventLog", "merge", "snapshot_of"]
+__all__ = ["EventLog", "snapshot_of"]
 
 _MAX_EVENTS = 2048
 _MAX_ENDED = 256
@@ -148,33 +146,3 @@ def snapshot_of(record: ResponseRecord, position: Position) -> Event:
     """A snapshot of a response, as an event."""
     cursor = format_cursor(position)
     return SnapshotEvent(response=record.response, cursor=cursor, ts=record.seen_at)
-
-
-def merge(events: Iterable[Event]) -> list[Event]:
-    """Join deltas that follow one another in the same part."""
-    merged: list[Event] = []
-    group: list[DeltaEvent] = []
-
-    def flush() -> None:
-        if len(group) > 1:
-            text = "".join(delta.text for delta in group)
-            merged.append(msgspec.structs.replace(group[-1], offset=group[0].offset, text=text))
-        else:
-            merged.extend(group)
-        group.clear()
-
-    for event in events:
-        if not isinstance(event, DeltaEvent):
-            flush()
-            merged.append(event)
-            continue
-        last = group[-1] if group else None
-        if last is not None and (last.response_id, last.part, last.offset + len(last.text)) != (
-            event.response_id,
-            event.part,
-            event.offset,
-        ):
-            flush()
-        group.append(event)
-    flush()
-    return merged

@@ -20,7 +20,7 @@ from tokenwire.events import (
     Response,
     ToolResultEvent,
 )
-from tokenwire.response import Assembler
+from tokenwire.response import Assembler, overlap
 from tokenwire_adapters._backends.ably.third_party import (
     ThirdPartyResponse,
     third_party_request,
@@ -360,15 +360,14 @@ def _continues(before: tuple[int, int] | None, text: str, length: int, crc: int 
     if before is None or crc is None:
         return False
     have, checksum = before
-    begin = length - len(text)
-    if length <= have:
-        return True  # nothing new
-    return begin <= have and text_crc(text[max(0, have - begin) :], checksum) == crc
+    new = overlap(have, length - len(text), text)
+    return new is not None and (not new or text_crc(new, checksum) == crc)
 
 
 def _fits(record: ResponseRecord, piece: _Piece) -> bool:
     assembler = record.assembler
-    return piece.part <= assembler.parts and piece.offset <= assembler.part_length(piece.part)
+    have = assembler.part_length(piece.part)
+    return piece.part <= assembler.parts and overlap(have, piece.offset, piece.text) is not None
 
 
 def _append(record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
@@ -388,7 +387,7 @@ def _append(record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
         assembler.apply(opened)
         events.append(opened)
     have = assembler.part_length(part)
-    new = text[have - offset :]
+    new = overlap(have, offset, text)
     if new:
         delta = DeltaEvent(
             response_id=assembler.id, part=part, kind=kind, offset=have, text=new, ts=msg.updated

@@ -22,7 +22,7 @@ from tokenwire.events import (
     State,
     ToolResultEvent,
 )
-from tokenwire.response import Assembler
+from tokenwire.response import Assembler, overlap
 from tokenwire_adapters._backends.ably.connections import RealtimeConnection
 from tokenwire_adapters._backends.ably.cursors import format_cursor
 from tokenwire_adapters._backends.ably.event_messages import event_messages
@@ -170,7 +170,8 @@ class ResponseWriter(ABC):
             # A recovery repeats what is known here, since Ably may not have it.
             return [event] if isinstance(event, StartEvent | SnapshotEvent | EndEvent) else []
         if isinstance(event, DeltaEvent) and event.offset < have:
-            return [replace(event, offset=have, text=event.text[have - event.offset :])]
+            new = overlap(have, event.offset, event.text) or ""
+            return [replace(event, offset=have, text=new)]
         return [event]
 
     @abstractmethod

@@ -9,9 +9,10 @@ from typing import Any
 from tokenwire.backend import HistoryPage, Receiver, Replay, ReplayFrom
 from tokenwire.errors import BackendError, InvalidCursor
 from tokenwire.events import EndEvent, Event, SnapshotEvent, State
+from tokenwire.response import merge_deltas
 from tokenwire_adapters._backends.ably.connections import RealtimeConnection, RestClient
 from tokenwire_adapters._backends.ably.cursors import Position, format_cursor, parse_cursor
-from tokenwire_adapters._backends.ably.event_log import EventLog, merge
+from tokenwire_adapters._backends.ably.event_log import EventLog
 from tokenwire_adapters._backends.ably.history import (
     History,
     decode_page_token,
@@ -130,7 +131,7 @@ class Subscriber:
         """A replay from the live log alone; None where it does not have everything."""
         if start.after is not None:
             events = log.after(start.after, start.response_id)
-            return events if events is None or self._every_event else merge(events)
+            return events if events is None or self._every_event else merge_deltas(events)
         if start.since is None and start.count is None and not start.all:
             snapshots = log.snapshots(start.response_id)
             if snapshots or start.response_id is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
 
 from tokenwire.events import (
     CancelEvent,
@@ -38,7 +38,6 @@ __all__ = [
     "decode_log",
     "decode_message",
     "encode_events",
-    "merge",
     "pack",
 ]
 
@@ -206,34 +205,3 @@ class StoredResponse:
         for result in sorted(results, key=lambda value: value[:4]):
             assembler.apply(decode_msgpack(result[4:]))
         return assembler.response
-
-
-def merge(events: Iterable[Event]) -> list[Event]:
-    """Join deltas that follow one another in the same part."""
-    merged: list[Event] = []
-    group: list[DeltaEvent] = []
-
-    def flush() -> None:
-        if len(group) > 1:
-            text = "".join(delta.text for delta in group)
-            merged.append(replace(group[-1], offset=group[0].offset, text=text))
-        else:
-            merged.extend(group)
-        group.clear()
-
-    for event in events:
-        if not isinstance(event, DeltaEvent):
-            flush()
-            merged.append(event)
-            continue
-        if group:
-            last = group[-1]
-            if (last.response_id, last.part, last.offset + len(last.text)) != (
-                event.response_id,
-                event.part,
-                event.offset,
-            ):
-                flush()
-        group.append(event)
-    flush()
-    return merged

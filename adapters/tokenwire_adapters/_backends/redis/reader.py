@@ -25,7 +25,8 @@ from tokenwire.events import (
     SnapshotEvent,
     ToolResultEvent,
 )
-from tokenwire_adapters._backends.redis.codec import StoredResponse, decode_log, merge
+from tokenwire.response import merge_deltas
+from tokenwire_adapters._backends.redis.codec import StoredResponse, decode_log
 from tokenwire_adapters._backends.redis.connection import Command
 from tokenwire_adapters._backends.redis.cursors import (
     EMPTY,
@@ -155,7 +156,7 @@ class Reader:
             if response_id:
                 events = [event for event in events if event.response_id == response_id]
             if self._settings.granularity == "response":
-                events = merge(events)
+                events = merge_deltas(events)
             return Replay(events=tuple(events), cursor=head.decode())
         paged = start.page is not None or reply[-1] != b""
         elsewhere = await self._responses_on_other_pages(base, reply) if paged else set[str]()
