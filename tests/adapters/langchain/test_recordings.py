@@ -24,14 +24,14 @@ def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
     if request.param != "handler and tap":
         yield request.param == "handler"
         return
+    from tokenwire.instrument import Options
     from tokenwire_adapters import anthropic, openai
-    from tokenwire_adapters._agents.recorder import Options
 
-    openai.instrument_all(Options())
-    anthropic.instrument_all(Options())
+    openai.instrumentor.start(Options())
+    anthropic.instrumentor.start(Options())
     yield True
-    openai.instrument_all(None)
-    anthropic.instrument_all(None)
+    openai.instrumentor.stop()
+    anthropic.instrumentor.stop()
 
 
 @pytest.mark.parametrize(

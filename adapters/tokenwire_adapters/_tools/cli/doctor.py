@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import platform
+import re
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    requires,
+    version,
+)
 from typing import Any
 
 from tokenwire._version import __version__
@@ -17,19 +25,6 @@ from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 
 __all__ = ["main"]
-
-_EXTRAS: dict[str, tuple[str, ...]] = {
-    "redis": ("redis",),
-    "ably": ("ably",),
-    "openai": ("openai",),
-    "anthropic": ("anthropic",),
-    "langchain": ("langchain-core",),
-    "llama-index": ("llama-index-core",),
-    "gateway": ("starlette", "joserfc"),
-    "metrics": ("prometheus-client", "opentelemetry-api"),
-    "cli": ("uvicorn", "websockets"),
-    "pytest": ("pytest",),
-}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,8 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     print(f"tokenwire {__version__}, Python {platform.python_version()}, {platform.system()}")
     print(f"msgspec {version('msgspec')}")
     print("\nextras")
-    for extra, packages in _EXTRAS.items():
+    for extra, packages in _extras().items():
         print(f"  {extra:<12} {_installed(extra, packages)}")
+    print("\ninstrumentors")
+    for point in entry_points(group="tokenwire.instrumentors"):
+        print(f"  {point.name:<16} {_provided_by(point)}")
     url = named_url(told.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
@@ -74,7 +72,26 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _installed(extra: str, packages: tuple[str, ...]) -> str:
+def _extras() -> dict[str, list[str]]:
+    """The packages that each extra asks for."""
+    extras: dict[str, list[str]] = {}
+    for requirement in requires("tokenwire") or ():
+        match = re.match(r"([\w.-]+)[^;\[]*;.*extra == ['\"]([\w-]+)['\"]", requirement)
+        if match is not None and match[2] != "all":
+            extras.setdefault(match[2], []).append(match[1])
+    return extras
+
+
+def _provided_by(point: EntryPoint) -> str:
+    try:
+        missing = importlib.util.find_spec(point.name) is None
+    except ImportError:  # of a package above it
+        missing = True
+    package = "?" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return f"{package}, {'not installed' if missing else 'ready'}"
+
+
+def _installed(extra: str, packages: Sequence[str]) -> str:
     found: list[str] = []
     for package in packages:
         try:
