@@ -17,10 +17,8 @@ from . import models
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 
-ALL = recordings.parameters()
 
-
-@pytest.fixture(params=["callbacks", "handler", "handler and tap"])
+@pytest.fixture
 def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether the SDKs under LangChain are listened to, as well."""
     if request.param != "handler and tap":
@@ -36,8 +34,17 @@ def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
     anthropic.instrumentor.stop()
 
 
-@pytest.mark.parametrize("way", [models.stream, models.astream], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("recording", ALL)
+@pytest.mark.parametrize(
+    ("recording", "way", "tapped"),
+    recordings.combined(
+        recordings.parameters(),
+        [models.stream, models.astream],
+        ["callbacks", "handler", "handler and tap"],
+        # Without a tap, what a recording holds is read from LangChain's own messages.
+        each=lambda _, tapped: tapped == "callbacks",
+    ),
+    indirect=["tapped"],
+)
 async def test_the_channel_carries_what_the_provider_sent(
     recording: Recording,
     way: Any,

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 import tokenwire
+from tests.support.needs import needs
+
+needs("llama_index.llms.openai", "llama_index.llms.anthropic")
+
 from tokenwire._instrument import instrumentor as _instrumentor
 from tokenwire.instrument import GROUP
 from tokenwire_adapters import llama_index as adapter
