@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from tokenwire._reading.hub import HubStats
+from tokenwire._reading.stats import HubStats
 from tokenwire._writing.pending import OutboxStats
 from tokenwire.backend import HistoryPage
 from tokenwire.events import Response, State

@@ -9,7 +9,7 @@ from tokenwire.events import DeltaEvent, Event, SnapshotEvent
 from tokenwire.sink import Page, Sink
 from tokenwire.testing._base import ContractBase, ended
 from tokenwire.testing.producers import Script, Spectator, scripts
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader, Watch
 
 __all__ = ["ReadingContract"]
 
@@ -148,11 +148,8 @@ class ReadingContract(ContractBase):
         assert sink.flush(self.patience)
         hydrated: list[list[Event]] = []
         for rewind in (None, "all", 1, "1h"):
-            with self.sink().watch(self.channel, rewind=rewind) as watch:
-                events: list[Event] = []
-                while watch.waiting or watch.hydrating:
-                    events.append(next(watch))
-                hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
+            events = asyncio.run(_hydrated(self.sink().reader(self.channel, rewind=rewind)))
+            hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
         for name in ("a", "b"):
             for kind, text in played[name].tokens[5:]:
                 writers[name].write(text, kind=kind)
@@ -324,3 +321,12 @@ class ReadingContract(ContractBase):
                 sink.flush(self.patience)
         events = self.read(self.sink().watch(self.channel, rewind="all"), ended("r"))
         assert sum(isinstance(event, DeltaEvent) for event in events) < 10
+
+
+async def _hydrated(reader: ChannelReader) -> list[Event]:
+    """All events that a reader is given before any other."""
+    events: list[Event] = []
+    while items := await reader.ahydrate():
+        events += [item.event for item in items]
+    reader.close()
+    return events
