@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.support.deltas import deltas, texts
+from tests.support.profile import scaled
 from tokenwire._ids import new_id
 from tokenwire.backend import Entry, Lease, Replay, ReplayFrom
 from tokenwire.events import (
@@ -242,6 +243,7 @@ def test_redis_answers_as_memory_does(shared_redis, granularity, page_bytes):
 
         @settings(
             deadline=None,
+            max_examples=scaled(50),
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate],
         )
