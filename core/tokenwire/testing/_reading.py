@@ -15,7 +15,7 @@ __all__ = ["ReadingContract"]
 
 
 class ReadingContract(ContractBase):
-    """Promises 2 and 5."""
+    """Promises 2 and 5: what watchers see is exact, and what is over can be read."""
 
     def _produce(self, sink: Sink, response_id: str, script: Script) -> None:
         with sink.respond(self.channel, response_id=response_id) as response:
@@ -201,7 +201,7 @@ class ReadingContract(ContractBase):
         events = self.read(self.sink().watch(self.channel, rewind="2m"), ended("r"))
         assert {event.response_id for event in events} == {"r"}
 
-    def test_live_does_not_tell_of_what_is_over(self) -> None:
+    def test_a_live_watcher_is_not_given_responses_that_have_ended(self) -> None:
         sink = self.sink()
         self._produce(sink, "old", next(scripts(11)))
         watch = self.sink().watch(self.channel).open()
@@ -267,12 +267,12 @@ class ReadingContract(ContractBase):
             self._produce(sink, name, Script((("text", name),)))
         page: Page | None = self.sink().history(self.channel, limit=3)
         sizes: list[int] = []
-        found: list[str] = []
+        ids: list[str] = []
         while page is not None:
             sizes.append(len(page.items))
-            found += [response.id for response in page.items]
+            ids += [response.id for response in page.items]
             page = page.next()
-        assert found == names[::-1]
+        assert ids == names[::-1]
         assert max(sizes) <= 3
         assert sizes[-1] > 0
         assert [r.text for r in sink.history(self.channel, limit=1).items] == ["r6"]
