@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 import tokenwire
+from tokenwire.errors import InvalidCursor
 from tokenwire.response import Transcript
 from tokenwire.watch import ChannelReader, Item, ResumePoint
 
@@ -62,3 +64,42 @@ async def test_a_watch_tells_when_its_cursor_is_no_longer_there(sink: tokenwire.
             assert watch.reset
         items = await joined(other.reader("c", after=cursor))
         assert [item.event.response_id for item in items] == ["new"]
+
+
+async def test_a_reader_hydrates_up_to_its_position_and_then_reads_batches(
+    sink: tokenwire.Sink,
+) -> None:
+    reader = sink.reader("c", rewind="all")
+    hydrated = await reader.ahydrate()
+    assert [item.event.response_id for item in hydrated] == ["r0", "r1", "r2"]
+    assert not reader.hydrating
+    assert await reader.ahydrate() == []
+    assert reader.position == reader.cursor == hydrated[-1].event.cursor
+    with sink.respond("c", response_id="live") as response:
+        response.write("text")
+    live: list[Item] = []
+    while not any(item.event.type == "end" for item in live):
+        live += await reader.abatch()
+        assert reader.position == reader.cursor == live[-1].event.cursor
+    assert {item.event.response_id for item in live} == {"live"}
+    reader.close()
+    assert await reader.abatch() == []
+
+
+async def test_a_reader_of_one_response_reads_on_a_thread_until_its_end(
+    sink: tokenwire.Sink,
+) -> None:
+    reader = sink.reader("c", response="r1")
+    events = [item.event for item in await asyncio.to_thread(reader.batch)]
+    assert Transcript(events)["r1"].text == "text 1"
+    assert await asyncio.to_thread(reader.batch) == []
+    reader.close()
+
+
+def test_a_resume_point_reads_what_it_writes() -> None:
+    for point in (ResumePoint("5-0"), ResumePoint("5-0", midway=True)):
+        assert ResumePoint.parse(str(point)) == point
+    assert str(ResumePoint("5-0")) == "5-0"
+    for wrong in ("", "x" * 513, 5, None):
+        with pytest.raises(InvalidCursor):
+            ResumePoint.parse(wrong)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
