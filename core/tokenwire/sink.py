@@ -9,8 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-import msgspec
-
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, new_id
 from tokenwire._io import IoThread
@@ -22,7 +20,7 @@ from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox, Pace
 from tokenwire._writing.pending import PendingEvent, PendingResponse
-from tokenwire.backend import Backend, Entry, ReplayFrom
+from tokenwire.backend import Backend, Entry
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (
     Fenced,
@@ -37,7 +35,7 @@ from tokenwire.events import (
     ToolResultEvent,
     plain,
 )
-from tokenwire.watch import ChannelReader, ResumePoint, Watch, parse_rewind
+from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter, checked_id
 
 if TYPE_CHECKING:
@@ -272,7 +270,7 @@ class Sink:
         """
         return Watch(
             self.reader(
-                channel, after=after, rewind=rewind, response=response, known=known, types=types
+                channel, after=after, rewind=rewind, response_id=response, known=known, types=types
             )
         )
 
@@ -282,34 +280,18 @@ class Sink:
         *,
         after: str | None = None,
         rewind: str | int | None = None,
-        response: str | None = None,
+        response_id: str | None = None,
         known: Collection[str] = (),
         types: Collection[str] | None = None,
     ) -> ChannelReader:
         """Read a channel in batches, for a gateway; arguments and errors are those of `watch`."""
         check_name(channel, "channel")
-        checked_id(response, "response id")
-        if after is not None and rewind is not None:
-            raise ValueError("give after= or rewind=, not both")
-        point = None
-        if after is not None:
-            point = ResumePoint.parse(after)
-            self.backend.order(point.cursor)  # raises InvalidCursor if malformed
-            start = ReplayFrom(after=point.cursor)
-        else:
-            start = ReplayFrom() if rewind is None else parse_rewind(rewind)
-        if response is not None:
-            start = msgspec.structs.replace(start, response_id=response)
+        checked_id(response_id, "response id")
+        start, midway = parse_start(self.backend, after, rewind, response_id)
         if self._closing:
             raise SinkClosed("this sink is closed; open a new one")
         return ChannelReader(
-            self._io,
-            self.hubs,
-            channel,
-            start,
-            midway=point is not None and point.midway,
-            known=known,
-            types=types,
+            self._io, self.hubs, channel, start, midway=midway, known=known, types=types
         )
 
     async def inputs(

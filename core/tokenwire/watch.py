@@ -8,17 +8,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Self
 
+from msgspec.structs import replace
+
 from tokenwire._reading.reader import ChannelReader
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item
-from tokenwire.backend import ReplayFrom
+from tokenwire.backend import Backend, ReplayFrom
 from tokenwire.errors import SinkClosed
 from tokenwire.events import Event
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["ChannelReader", "Item", "ResumePoint", "Watch", "parse_rewind"]
+__all__ = ["ChannelReader", "Item", "ResumePoint", "Watch", "parse_rewind", "parse_start"]
 
 _REWIND = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -46,6 +48,24 @@ def parse_rewind(rewind: str | int) -> ReplayFrom:
         )
     seconds = float(match[1]) * _UNITS[match[2]]
     return ReplayFrom(since=int((time.time() - seconds) * 1000))
+
+
+def parse_start(
+    backend: Backend, after: str | None, rewind: str | int | None, response_id: str | None
+) -> tuple[ReplayFrom, bool]:
+    """Check where a reader wants to start.
+
+    :return: that, and whether `after` is midway in a replay (see `ResumePoint`).
+    :raises InvalidCursor, ValueError: for arguments that cannot be, alone or together.
+    """
+    if after is None:
+        start = ReplayFrom() if rewind is None else parse_rewind(rewind)
+        return replace(start, response_id=response_id), False
+    if rewind is not None:
+        raise ValueError("give after= or rewind=, not both")
+    point = ResumePoint.parse(after)
+    backend.order(point.cursor)  # raises InvalidCursor if malformed
+    return ReplayFrom(after=point.cursor, response_id=response_id), point.midway
 
 
 class Watch:

@@ -89,7 +89,7 @@ async def test_a_reader_hydrates_up_to_its_position_and_then_reads_batches(
 async def test_a_reader_of_one_response_reads_on_a_thread_until_its_end(
     sink: tokenwire.Sink,
 ) -> None:
-    reader = sink.reader("c", response="r1")
+    reader = sink.reader("c", response_id="r1")
     events = [item.event for item in await asyncio.to_thread(reader.batch)]
     assert Transcript(events)["r1"].text == "text 1"
     assert await asyncio.to_thread(reader.batch) == []
