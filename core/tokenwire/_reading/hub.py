@@ -16,8 +16,8 @@ from tokenwire._io import IoThread
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.joining import Joins
 from tokenwire._reading.ring import Ring, RingLimits
-from tokenwire._reading.stats import HubStats
 from tokenwire._reading.waiting import Waiters, Wake
+from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
 from tokenwire.errors import BackendUnavailable, InvalidCursor
 from tokenwire.events import Event

@@ -14,7 +14,7 @@ from tokenwire._io import IoThread
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item, Ring
-from tokenwire._reading.stats import HubStats
+from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
 from tokenwire.response import Transcript

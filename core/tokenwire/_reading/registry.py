@@ -10,8 +10,8 @@ from tokenwire._clock import jitter
 from tokenwire._io import IoThread
 from tokenwire._reading.hub import ChannelHub
 from tokenwire._reading.ring import RingLimits
-from tokenwire._reading.stats import HubStats
 from tokenwire._reading.waiting import LoopWaker
+from tokenwire._results import HubStats
 from tokenwire.backend import Backend
 from tokenwire.errors import BackendUnavailable
 
