@@ -8,11 +8,11 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, new_id
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome
 from tokenwire._writing.pending import PendingEvent
-from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import CancelEvent, EndEvent, InputEvent, SnapshotEvent, State, plain

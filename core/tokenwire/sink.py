@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, new_id
 from tokenwire._io import IoThread
 from tokenwire._lifetime import sinks
@@ -21,7 +22,6 @@ from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox, Pace
 from tokenwire._writing.pending import PendingEvent, PendingResponse
-from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Backend, Entry, ReplayFrom
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name
 from tokenwire._receipt import Receipt
 from tokenwire._redact import describe, redact
 from tokenwire._text import well_formed
 from tokenwire._writing.draft import Draft, PartSpec
 from tokenwire._writing.pending import PendingResponse
-from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Entry
 from tokenwire.errors import (
     BackendError,

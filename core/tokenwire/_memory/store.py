@@ -10,13 +10,13 @@ from typing import Literal
 
 from msgspec.structs import force_setattr
 
+from tokenwire._clock import now_ms
 from tokenwire._memory.channel import (
     Channel,
     LogEntry,
     Mailbox,
     Retention,
     StoredResponse,
-    merge,
     parse_cursor,
 )
 from tokenwire.backend import (
@@ -40,6 +40,7 @@ from tokenwire.events import (
     SnapshotEvent,
     StartEvent,
 )
+from tokenwire.response import merge_deltas
 
 __all__ = ["MemoryStore"]
 
@@ -261,7 +262,7 @@ class MemoryStore:
                 response_id=kept.assembler.id,
                 state="abandoned",
                 error=f"its producer gave no sign of life for {kept.ttl:g} s",
-                ts=int(time.time() * 1000),
+                ts=now_ms(),
             )
             kept.assembler.apply(end)
             self._append(channel, [end])
@@ -322,7 +323,7 @@ class MemoryStore:
             tail = [logged.event for logged in channel.tail if logged.n > n]
             events = [e for e in tail if wanted is None or e.response_id == wanted]
             if self.granularity == "response":
-                events = merge(events)
+                events = merge_deltas(events)
         else:
             events = self._hydrate(channel, n, wanted)
         return Replay(events=tuple(events), cursor=channel.cursor(channel.head), reset=reset)
@@ -344,7 +345,7 @@ class MemoryStore:
             snapshot = SnapshotEvent(
                 response=kept.assembler.response,
                 cursor=channel.cursor(kept.last),
-                ts=int(time.time() * 1000),
+                ts=now_ms(),
             )
             found.append((kept.last, snapshot))
         for logged in channel.tail if one_by_one else channel.singles:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokenwire._clock import Backoff
 from tokenwire._io import IoThread
 from tokenwire.backend import Backend, Lease, Subscription
 from tokenwire.errors import BackendUnavailable, Fenced, SinkClosed
@@ -105,13 +106,12 @@ class LeaseKeeper:
             self._io.spawn(self._subscribe(self._ears[channel]))
 
     async def _subscribe(self, ear: _Ear) -> None:
-        delay = 0.1
+        backoff = Backoff(0.1, 5.0)
         while self._ears.get(ear.channel) is ear:
             try:
                 ear.subscription = await self._backend.control(ear.channel, ear)
             except BackendUnavailable:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.next())
             except Exception:
                 logger.warning("tokenwire: cannot hear cancels of %r", ear.channel, exc_info=True)
                 return

@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from tokenwire._clock import Backoff, now_ms
 from tokenwire._writing.pending import OutboxStats, PendingEvent, PendingResponse
 from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.errors import (
@@ -27,22 +27,16 @@ from tokenwire.errors import (
 )
 from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 
-__all__ = ["Batch", "Queue", "now_ms"]
+__all__ = ["Batch", "Queue"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 Batch = list[tuple[PendingResponse | PendingEvent, Entry]]
 
 _MAX_BATCH = 512  # entries in one publish
-_BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
+_RETRY = Backoff(0.05, 5.0)
 _BEHIND = 0.02  # seconds between looks at the response that an entry waits for
-_RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
-
-
-def now_ms() -> int:
-    """The time, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+_RECOVERY = Backoff(0.05, 2.0, jitter=0.0)  # between snapshots of one response
 
 
 class Queue:
@@ -180,9 +174,8 @@ class Queue:
         events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
         if draft.end is not None:
             events.append(draft.end)
-        first, longest = _RECOVERY
-        slot.not_before = now + min(longest, first * 2 ** min(slot.recoveries, 16))
         slot.recoveries += 1
+        slot.not_before = now + _RECOVERY.after(slot.recoveries)
         self.stats.recoveries += 1
         return slot.entry(events)
 
@@ -233,7 +226,7 @@ class Queue:
             now = time.monotonic()
             if now >= self.down_until:  # else it is one of several that failed together
                 self.failures += 1
-                self.down_until = now + _backoff(self.failures)
+                self.down_until = now + _RETRY.after(self.failures)
             if not self._down:
                 self._down = True
                 self._on_problem(f"the backend does not take tokens, retrying: {error}")
@@ -337,7 +330,7 @@ class Queue:
             slot.retry = None
             return
         slot.retry = entry
-        slot.not_before = time.monotonic() + _backoff(slot.attempts)
+        slot.not_before = time.monotonic() + _RETRY.after(slot.attempts)
         self._put_off(slot, slot.not_before)
 
     def _complete_single(self, item: PendingEvent, outcome: Outcome) -> None:
@@ -355,10 +348,4 @@ class Queue:
         if item.future.cancelled():
             self._unsettled.discard(item)
             return
-        self._put_off(item, time.monotonic() + _backoff(item.attempts))
-
-
-def _backoff(attempts: int) -> float:
-    first, longest = _BACKOFF
-    delay: float = min(longest, first * 2.0 ** min(attempts - 1, 16))
-    return delay * _jitter.uniform(0.5, 1.5)
+        self._put_off(item, time.monotonic() + _RETRY.after(item.attempts))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("uvicorn")
-pytest.importorskip("openai")
+from tests.support.needs import needs
+
+needs("uvicorn")
+needs("openai")
 
 import httpx
 

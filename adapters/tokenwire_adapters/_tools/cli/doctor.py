@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import platform
 import re
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    requires,
+    version,
+)
 from typing import Any
 
 from tokenwire._version import __version__
@@ -51,6 +58,9 @@ def main(argv: Sequence[str]) -> int:
     print("\nextras")
     for extra, packages in _extras().items():
         print(f"  {extra:<12} {_installed(extra, packages)}")
+    print("\ninstrumentors")
+    for point in entry_points(group="tokenwire.instrumentors"):
+        print(f"  {point.name:<16} {_provided_by(point)}")
     url = named_url(args.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
@@ -71,6 +81,15 @@ def _extras() -> dict[str, list[str]]:
             extras.setdefault(match["extra"], []).append(match["package"])
     extras.pop("all", None)
     return extras
+
+
+def _provided_by(point: EntryPoint) -> str:
+    try:
+        missing = importlib.util.find_spec(point.name) is None
+    except ImportError:  # of a package above it
+        missing = True
+    package = "?" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return f"{package}, {'not installed' if missing else 'ready'}"
 
 
 def _installed(extra: str, packages: Sequence[str]) -> str:

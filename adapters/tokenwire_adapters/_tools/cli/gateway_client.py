@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import ssl
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import httpx
 import msgspec
 from httpx_sse import EventSource, ServerSentEvent
 
+from tokenwire._clock import Backoff
 from tokenwire.events import Event, decode_json
 from tokenwire_adapters._tools.cli.errors import Failure
 
@@ -21,6 +21,7 @@ __all__ = ["events", "get_json"]
 
 _READ_TIMEOUT = 60.0
 _MAX_LINE = 64 * 2**20
+_RETRY = Backoff(0.5, 10.0)
 _MAX_JSON = 2**20
 _MAX_ERROR = 2**16
 _RETRIED_STATUSES = (429, 500, 502, 503, 504)
@@ -83,8 +84,7 @@ def events(
                 if cursor is None and attempts == 0:
                     raise Failure(f"cannot reach {base}: {error}") from error
             attempts += 1
-            backoff = min(15.0, 0.25 * 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)
-            time.sleep(backoff if delay is None else delay)
+            time.sleep(_RETRY.after(attempts) if delay is None else delay)
 
 
 def get_json(base: str, path: str, *, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:
