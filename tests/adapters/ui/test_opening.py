@@ -6,6 +6,7 @@ import pytest
 
 import tokenwire
 from tests.adapters.ui.vercel_checker import VercelMessage
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.runs import find_run
 from tokenwire_adapters.vercel import VercelEncoder
 
@@ -32,12 +33,13 @@ def work(sink: tokenwire.Sink, run: str) -> tokenwire.ResponseWriter:
 
 
 async def tell(
-    sink: tokenwire.Sink, encoder: VercelEncoder, watch: tokenwire.Watch
+    sink: tokenwire.Sink, encoder: VercelEncoder, reader: ChannelReader
 ) -> VercelMessage:
     message = VercelMessage().read([*encoder.begin()])
     while not encoder.finished:
-        message.read([*encoder.encode(await anext(watch))])
-    watch.close()
+        for item in await reader.abatch():
+            message.read([*encoder.encode(item.event)])
+    reader.close()
     return message
 
 
