@@ -7,8 +7,8 @@
         ...  # how a message, its parts and its end are written
 
 An encoder that is registered in the entry-point group ``tokenwire.formats`` is what
-``?format=my-protocol`` of the gateway uses. A subclass of `ProtocolRoutes` adds routes that start an
-agent, join it and stop it. docs/extending.md has a protocol in one file.
+``?format=my-protocol`` of the gateway uses. A subclass of `ProtocolRoutes` adds routes that start
+an agent, join it and stop it. docs/extending.md has a protocol in one file.
 """
 
 from __future__ import annotations
