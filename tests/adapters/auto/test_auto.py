@@ -98,6 +98,7 @@ def test_disabled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     assert responses(sink, "c") == []
 
 
+@pytest.mark.slow
 def test_uninstalling_puts_the_sdks_back() -> None:
     _python(
         """
@@ -112,6 +113,7 @@ assert not any(hasattr(place.__stream__, "__wrapped__") for place in streams)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["openai", "anthropic", "langchain_core", "llama_index.core"])
 def test_frameworks_are_not_imported_but_instrumented_once_they_are(framework: str) -> None:
     adapter = {"langchain_core": "langchain", "llama_index.core": "llama_index"}.get(
@@ -170,6 +172,7 @@ assert not hasattr(anthropic.Stream.__stream__, "__wrapped__")
     assert "cannot stop openai" in _python(program)
 
 
+@pytest.mark.slow
 def test_missing_frameworks_are_fine() -> None:
     program = """
 import sys
@@ -191,6 +194,7 @@ undo()
     _python(program)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_fails_leaves_the_import_alone() -> None:
     program = """
 import sys
