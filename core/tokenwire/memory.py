@@ -43,7 +43,7 @@ class MemoryBackend(Backend):
     :param clock: monotonic seconds, for a store of its own.
     """
 
-    capabilities = Capabilities(inline=True, durable=False)
+    capabilities = Capabilities(inline=True)
 
     def __init__(
         self,
