@@ -70,9 +70,7 @@ class AblyBackend(Backend):
     def __init__(self, url: str | None = None, *, client: Any = None, **settings: Any) -> None:
         self.settings: Settings = make_settings(url, client, settings)
         self.granularity = self.settings.granularity
-        self.capabilities = Capabilities(
-            window=self.settings.window, fencing="reader", dedupe=False, resume="snapshots"
-        )
+        self.capabilities = Capabilities(window=self.settings.window, fencing="reader")
         self._opened: _Parts | None = None
 
     @classmethod

@@ -46,7 +46,7 @@ def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, {"client": object()}, "AblyRealtime"),
     ],
 )
-def test_what_is_wrong_is_told(url: str | None, options: dict[str, Any], what: str) -> None:
+def test_what_is_wrong_is_reported(url: str | None, options: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what) as raised:
         AblyBackend(url, **options)
     assert "secret" not in str(raised.value).lower().replace("app.key:secret", "")

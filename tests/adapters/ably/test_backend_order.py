@@ -1,4 +1,4 @@
-"""What stands between responses keeps its place among them."""
+"""Single events between responses keep their place."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_the_doctor(right: bool) -> None:
             timeout=120,
             check=False,
         )
-        told = done.stdout + done.stderr
-        assert token not in told
-        assert (done.returncode == 0) == right, told
-        assert ("round_trip_ms" if right else "message-update-own") in told
+        output = done.stdout + done.stderr
+        assert token not in output
+        assert (done.returncode == 0) == right, output
+        assert ("round_trip_ms" if right else "message-update-own") in output

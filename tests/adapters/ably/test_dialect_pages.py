@@ -61,15 +61,15 @@ def check_whole(messages: list[dict[str, Any]]) -> None:
     assert chart["data"] == {"points": [1, 2]}
 
 
-@pytest.mark.parametrize("trouble", ["", "nack_every", "disconnect_every"])
-def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> None:
+@pytest.mark.parametrize("fault", ["", "nack_every", "disconnect_every"])
+def test_a_run(thread: ServerThread, page: Page, agent: Sink, fault: str) -> None:
     page.do("open", "user", "now")
     page.do("ask", "user", "How is the weather?")
     question = asked(agent)
     assert (question.name, question.sender) == ("message", "user")
     assert question.data["text"] == "How is the weather?"
-    if trouble:
-        thread.fault(trouble, 10 if trouble == "nack_every" else 0.3)
+    if fault:
+        thread.fault(fault, 10 if fault == "nack_every" else 0.3)
     with agent.respond("ai:chat", response_id="r", metadata={"input": question.id}) as response:
         response.write("Let me think.", kind="reasoning")
         response.write("Before.")
@@ -82,7 +82,7 @@ def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> N
             response.write(token)
             if step % 10 == 0:
                 agent.flush(30)
-            if step == 30 and not trouble:
+            if step == 30 and not fault:
                 page.do("open", "reloaded", "late")
                 page.do("text", "reloaded", "Before." + "".join(TOKENS[:31]))
         thread.fault("disconnect_every", 0)

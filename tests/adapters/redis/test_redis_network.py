@@ -45,7 +45,7 @@ def _storm(proxy: FaultyProxy, granularity: Granularity, seed: int, faults: tupl
             for name, script in played.items():
                 kind, text = script.tokens[number]
                 writers[name].write(text, kind=kind)
-            sink.flush(0.02)  # so that the weather has something to meet
+            sink.flush(0.02)  # so that the faults hit something
             if number == 20:
                 sink.data(channel, "midway")
                 watches.append(reader.watch(channel, rewind="all"))

@@ -150,7 +150,7 @@ class Publisher:
             return
         ownership = subscription.handler
         if ownership.ended.get(response_id) == writer.fence and not writer.done:
-            writer.fenced = Fenced(f"response {response_id!r} was ended: its producer seemed dead")
+            writer.fenced = Fenced(f"response {response_id!r} was ended as abandoned")
         elif response_id in ownership.owners:
             first, fence = ownership.owners[response_id]
             if fence != writer.fence and (writer.first is None or first < writer.first):
