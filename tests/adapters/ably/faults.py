@@ -186,7 +186,7 @@ def told_to_go() -> Told:
         return play(
             stage,
             [words(300)],
-            midway=lambda: stage.fault("disconnect", told=True),
+            midway=lambda: stage.fault("disconnect", announced=True),
         )
     finally:
         stage.close()

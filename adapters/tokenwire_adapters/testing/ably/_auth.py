@@ -37,7 +37,7 @@ def _covers(resource: str, channel: str) -> bool:
 
 
 def _intersection(first: Capability, second: Capability) -> Capability:
-    """Return what both allow (docs: auth/capabilities, "Token capability determination")."""
+    """Return the common rights (docs: auth/capabilities, "Token capability determination")."""
     both: Capability = {}
     for left, left_ops in first.items():
         for right, right_ops in second.items():
@@ -69,13 +69,13 @@ class Key:
 
     @property
     def full(self) -> str:
-        """The key as clients are given it."""
+        """The key as clients take it, ``NAME:SECRET``."""
         return f"{self.name}:{self.secret}"
 
 
 @dataclass
 class Principal:
-    """Who a connection or a request is, and what it may do."""
+    """The identity of a connection or a request, and its rights."""
 
     capability: Capability
     client_id: str | None = None  # "*" may be anybody (CD2a)
@@ -83,16 +83,16 @@ class Principal:
     expires: int | None = None
 
     def allows(self, operation: str, channel: str) -> bool:
-        """Tell whether an operation is allowed on a channel."""
+        """Whether an operation is allowed on a channel."""
         return any(
             _covers(resource, channel) and ("*" in operations or operation in operations)
             for resource, operations in self.capability.items()
         )
 
     def require(self, operation: str, channel: str) -> None:
-        """Refuse what is not allowed.
+        """Check that an operation is allowed on a channel.
 
-        :raises AblyError: 40160
+        :raises AblyError: 40160.
         """
         if not self.allows(operation, channel):
             raise AblyError(
@@ -100,7 +100,7 @@ class Principal:
             )
 
     def may_be(self, client_id: str) -> bool:
-        """Tell whether it may act as a client. With a key and no id of its own it may (RTL6e1)."""
+        """Whether it may act as a client. With a key and without an id it may (RTL6e1)."""
         if self.client_id is None:
             return self.token is None
         return self.client_id in {"*", client_id}
@@ -231,7 +231,7 @@ class Auth:
             except (ValueError, TypeError, AttributeError) as error:
                 raise AblyError(40003, 400, "invalid capability") from error
             if not capability:
-                raise AblyError(40160, 401, "none of the capability asked for is the key's")
+                raise AblyError(40160, 401, "the key has none of the requested capability")
         ttl = int(request.get("ttl") or self._settings.token_ttl * 1000)
         return self.issue(key_name, capability, request.get("clientId"), ttl)
 
@@ -275,7 +275,7 @@ class Auth:
         return details
 
     def expire_tokens(self) -> None:
-        """Make every token issued so far an expired one."""
+        """Expire every token that was issued so far."""
         self._expired_before = now_ms()
         for principal in self._tokens.values():
             principal.expires = self._expired_before

@@ -1,4 +1,4 @@
-"""A port of its own for tests in another process or language: faults, figures, tokens.
+"""The control port, for tests in another process or language: faults, counters, tokens.
 
 ``POST /faults/NAME`` with a JSON object of arguments calls a method of ``Faults``;
 ``POST /server/vanish`` and ``/server/listen`` take the server away and back;

@@ -1,6 +1,6 @@
-"""Faults on command: what a network, a busy service or a bad day does to a client.
+"""Faults on command, as a network or a busy service causes them.
 
-Every method can be called in the process and, by name, over the control port (control.py).
+Every method can be called in the process and, by name, over the control port.
 Nothing here is Ably's behaviour; what a client *sees* of a fault follows the protocol.
 """
 
@@ -30,7 +30,7 @@ class _Drop:
 
 
 class Faults:
-    """The faults of one server."""
+    """The faults of one server. Not thread-safe: see `ServerThread.fault`."""
 
     def __init__(self, server: AblyServer) -> None:
         self._server = server
@@ -38,7 +38,7 @@ class Faults:
         self.clear()
 
     def clear(self) -> None:
-        """Stop every fault. What has happened stays happened."""
+        """Stop every fault, without undoing its effects."""
         self._drops: list[_Drop] = []
         self._nack_every = 0
         self._nack_count = 0
@@ -80,12 +80,14 @@ class Faults:
         client_id: str | None = None,
         connection_id: str | None = None,
         *,
-        told: bool = False,
+        announced: bool = False,
         status: int = 400,
     ) -> int:
-        """Cut transports now, abruptly or with a DISCONNECTED (RTN15a, RTN15h3, RTN17f1).
+        """Cut transports now (RTN15a), or end them with a DISCONNECTED (RTN15h3, RTN17f1).
 
-        :returns: how many
+        :param client_id: only those of this client; likewise ``connection_id``.
+        :param announced: send a DISCONNECTED, with this ``status``.
+        :return: how many.
         """
         cut = 0
         for session in list(self._server.sessions):
@@ -95,24 +97,21 @@ class Faults:
             if client_id not in {None, state.principal.client_id}:
                 continue
             cut += 1
-            if told:
+            if announced:
                 session.disconnect(ErrorInfo(80003, status, "disconnected on command"))
             else:
                 session.abort()
         return cut
 
     def disconnect_every(self, seconds: float, client_id: str | None = None) -> None:
-        """Cut each transport when it has stood for so long, again and again; 0 ends it.
-
-        Each has that time, however slow the machine is to make it.
-        """
+        """Cut every transport so many seconds after it opened, also future ones; 0 ends it."""
         self._stop_timers()
         self._cut_after = (seconds, client_id)
         for session in list(self._server.sessions):
             self.opened(session)
 
     def opened(self, session: Session) -> None:
-        """Learn of a new transport."""
+        """Called by the server for a new transport."""
         seconds, client_id = self._cut_after
         if seconds and client_id in {None, session.state.principal.client_id}:
             self._timers.append(asyncio.get_running_loop().call_later(seconds, session.abort))
@@ -124,12 +123,12 @@ class Faults:
         self._timers = []
 
     def stall(self, stalled: bool = True) -> None:
-        """Go silent: sockets stay open, frames and requests are neither read nor answered."""
+        """Neither read nor answer frames and requests; sockets stay open."""
         self.stalled = stalled
         self._server.stall_changed()
 
     def refuse(self, refusing: bool = True) -> None:
-        """Cut every new connection and REST request before an answer; leave the others."""
+        """Cut every new connection and REST request without an answer, and no others."""
         self.refusing = refusing
 
     def forget_connections(self, *, continuity: bool = True) -> None:
@@ -144,12 +143,12 @@ class Faults:
                 channel.forget_log()
 
     def delay_acks(self, seconds: float) -> None:
-        """Send every ACK and NACK this late."""
+        """Send every ACK and NACK so many seconds late."""
         self.ack_delay = seconds
         self._apply_to_sessions()
 
     def hold_acks(self, held: bool = True) -> None:
-        """Send no ACK or NACK until told otherwise."""
+        """Send no ACK or NACK until ``hold_acks(False)``."""
         self.acks_held = held
         self._apply_to_sessions()
 
@@ -158,7 +157,7 @@ class Faults:
         self._rest_next, self._rest_error = count, ErrorInfo(code, status, "failed on command")
 
     def delay_rest(self, seconds: float) -> None:
-        """Answer every REST request this late."""
+        """Answer every REST request so many seconds late."""
         self.rest_delay = seconds
 
     def full_update_every(self, every: int) -> None:
@@ -166,7 +165,7 @@ class Faults:
         self._full_every, self._full_count = every, 0
 
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
-        """Detach a channel from the server's side (RTL13)."""
+        """Detach a channel (RTL13)."""
         self._server.end_attachments(channel, ErrorInfo(code, status, "detached on command"), False)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
@@ -178,7 +177,7 @@ class Faults:
         self._server.announce_loss(channel)
 
     def expire_tokens(self) -> None:
-        """Let every token that was issued expire now (RTN15h: DISCONNECTED with 40142)."""
+        """Expire every token that was issued (RTN15h: DISCONNECTED with 40142)."""
         self._server.auth.expire_tokens()
         for session in list(self._server.sessions):
             if session.state.principal.token is not None:
@@ -189,10 +188,10 @@ class Faults:
         for session in list(self._server.sessions):
             session.send({"action": int(Action.AUTH)})
 
-    # -- what the server asks -----------------------------------------------------------------
+    # -- called by the server -----------------------------------------------------------------
 
     def drops(self, direction: Direction, action: int) -> bool:
-        """Tell whether to lose a frame."""
+        """Whether to drop a frame."""
         for rule in self._drops:
             if rule.direction == direction and rule.action in {None, action}:
                 rule.left -= 1
@@ -204,13 +203,13 @@ class Faults:
 
     @property
     def refusals_left(self) -> int:
-        """How many publishes `nack_next` has still to refuse."""
+        """How many more publishes `nack_next` will refuse."""
         return self._nack_next
 
     def before_publish(self) -> None:
-        """Refuse a publish that is due to be refused.
+        """Raise for a publish that is to be refused.
 
-        :raises AblyError: with the code that was set
+        :raises AblyError: with the code that was set.
         """
         self._nack_count += 1
         due = self._nack_every and self._nack_count % self._nack_every == 0
@@ -222,9 +221,9 @@ class Faults:
             raise AblyError(error.code, error.status, error.message)
 
     def before_rest(self) -> None:
-        """Refuse a REST request that is due to be refused.
+        """Raise for a REST request that is to be refused.
 
-        :raises AblyError: with the code that was set
+        :raises AblyError: with the code that was set.
         """
         if self._rest_next:
             self._rest_next -= 1
@@ -232,7 +231,7 @@ class Faults:
             raise AblyError(error.code, error.status, error.message)
 
     def wants_full_update(self) -> bool:
-        """Tell whether to deliver this append as a full update."""
+        """Whether to deliver this append as a full update."""
         self._full_count += 1
         return bool(self._full_every) and self._full_count % self._full_every == 0
 

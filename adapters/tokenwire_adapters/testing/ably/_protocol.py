@@ -36,7 +36,7 @@ Data = str | bytes | None
 
 
 class Action(IntEnum):
-    """What a protocol message is for (TR2)."""
+    """The action of a protocol message (TR2)."""
 
     HEARTBEAT = 0
     ACK = 1
@@ -62,7 +62,7 @@ class Action(IntEnum):
 
 
 class MessageAction(IntEnum):
-    """What a message does to the message its serial names (TM5)."""
+    """The operation of a message on the one with its serial (TM5)."""
 
     CREATE = 0
     UPDATE = 1
@@ -73,7 +73,7 @@ class MessageAction(IntEnum):
 
 
 class PresenceAction(IntEnum):
-    """What a presence message says of its member (TP2)."""
+    """The action of a presence message (TP2)."""
 
     ABSENT = 0
     PRESENT = 1
@@ -119,10 +119,10 @@ def decode(raw: str | bytes, binary: bool) -> Any:
 
 
 def data_from_wire(message: Mapping[str, Any]) -> tuple[Data, str | None]:
-    """Return the data of a message as text or bytes, and what is left of its encoding.
+    """Return the data of a message as text or bytes, and the rest of its encoding.
 
     The transport's own base64 is undone, so that text and bytes are stored as such and can be
-    sent to a client of the other encoding (RSL4c, RSL4d; RSL6a1 tells clients to expect it).
+    sent to a client of the other encoding (RSL4c, RSL4d; RSL6a1 requires clients to accept it).
 
     :raises AblyError: 40013 if the data has a type that the protocol does not know
     """

@@ -1,4 +1,4 @@
-"""What a client may publish, and what becomes of it: checks, limits, rollup, answers.
+"""Publishing by a client: checks, limits, rollup, answers.
 
 Spec: RTL6 (publish), RTL6g (client ids), RSL1i (size), RTN7 (ACK). Docs: auth/capabilities,
 messages/updates-deletes ("Capabilities"), errors 40160, 40165, 40166.
@@ -32,7 +32,7 @@ __all__ = ["Publishing", "check_operations"]
 def check_operations(
     operations: list[Operation], principal: Principal, channel: Channel, settings: Settings
 ) -> None:
-    """Check who may do this, and whether it is small enough. The same for REST and realtime.
+    """Check the rights and the size of operations, from REST or realtime.
 
     :raises AblyError: 40009, 40012, 40160 or 40166
     """
@@ -152,7 +152,7 @@ class Publishing:
                 outcome.fail(error.info)
 
     def _begin(self, frame: Wire) -> Outcome | None:
-        """Return the outcome to fill, or None for a frame that was seen before (RTN19a)."""
+        """Return the outcome to settle, or None for a repeated frame (RTN19a)."""
         outcomes, acks = self._session.state.outcomes, self._session.acks
         msg_serial = int(frame.get("msgSerial") or 0)
         known = outcomes.get(msg_serial)

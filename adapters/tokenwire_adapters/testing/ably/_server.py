@@ -69,7 +69,7 @@ class AblyServer:
         self._awake = asyncio.Event()
         self._awake.set()
 
-    # -- life ---------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -90,14 +90,14 @@ class AblyServer:
         await self.vanish()
 
     async def listen(self) -> None:
-        """Take connections. After :meth:`vanish` on the same port, all state kept."""
+        """Listen; after `vanish` on the same port, with all state kept."""
         self._listener = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, ssl=self._ssl, limit=2**20
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def vanish(self) -> None:
-        """Be gone: connections are refused by the machine, open sockets end."""
+        """Stop listening and end every open connection."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -106,12 +106,12 @@ class AblyServer:
         while self._tasks:
             for task in list(self._tasks):
                 task.cancel()
-            # Not for ever: a cancel that comes as `wait_for` ends is lost (Python 3.11).
+            # With a timeout: a cancel that comes as `wait_for` ends is lost (Python 3.11).
             await asyncio.wait(self._tasks, timeout=1.0)
 
     @property
     def endpoint(self) -> str:
-        """Host and port, as realtime clients that ignore the port option want it."""
+        """Host and port, for realtime clients that ignore the option ``port``."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -120,13 +120,17 @@ class AblyServer:
         return self.keys[0]
 
     def channel(self, name: str) -> Channel:
-        """Return a channel; it begins to exist when it is first named."""
+        """Return a channel; it is created when it is first used."""
         if name not in self.channels:
             self.channels[name] = Channel(name, self.settings, self._clock)
         return self.channels[name]
 
     def token(self, client_id: str | None = None, **capability: list[str]) -> str:
-        """Issue a token for tests: ``server.token("bob", **{"ai:*": ["subscribe"]})``."""
+        """Issue a token: ``server.token("bob", **{"ai:*": ["subscribe"]})``.
+
+        :param client_id: None for an anonymous client.
+        :param capability: operations by channel; by default those of the first key.
+        """
         return str(self.auth.issue(client_id=client_id, capability=capability or None)["token"])
 
     # -- sockets ------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class AblyServer:
                     await self._realtime(socket, request)
                 return
             answer = self._rest.answer(request)
-            if self.faults.rest_delay:  # what was asked for is done by then
+            if self.faults.rest_delay:  # the request has taken effect by then
                 await asyncio.sleep(self.faults.rest_delay)
             writer.write(answer.dump())
             await writer.drain()
@@ -169,7 +173,7 @@ class AblyServer:
         try:
             session, error = self._open(socket, params)
         except AblyError as refused:
-            # RTN14: the answer to a connection that cannot be made is an ERROR.
+            # RTN14: a connection that is refused is answered with an ERROR.
             frame = {"action": int(Action.ERROR), "error": refused.info.wire()}
             socket.send(encode(frame, params.get("format") == "msgpack"))
             socket.close()
@@ -192,17 +196,17 @@ class AblyServer:
         window = read_window(
             params.get("appendRollupWindow"), settings.default_rollup, settings.max_rollup
         )
-        asked = params.get("resume") or params.get("recover")
+        resume_key = params.get("resume") or params.get("recover")
         self.stats["connects"] += 1
         error: ErrorInfo | None = None
-        if asked:
-            state = self.connections.get(asked.partition("!")[0])
+        if resume_key:
+            state = self.connections.get(resume_key.partition("!")[0])
             same = state is not None and state.principal.client_id == principal.client_id
-            if state is not None and state.key == asked and same:
+            if state is not None and state.key == resume_key and same:
                 self.stats["resumes"] += 1
                 return self._resume(socket, params, state, window), None
             self.stats["resumes_refused"] += 1
-            if "!" in asked:
+            if "!" in resume_key:
                 error = ErrorInfo(80008, 400, "Unable to recover connection (connection expired)")
             else:
                 error = ErrorInfo(80018, 400, "invalid connection key")
