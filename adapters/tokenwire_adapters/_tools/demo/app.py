@@ -75,7 +75,7 @@ class Demo:
                 Route("/questions", self._ask, methods=["POST"]),
                 Route("/runs/{run}", self._run, methods=["GET"]),
                 Mount("/stream", self.gateway),  # tokenwire: the page watches here
-            ],
+            ]
         )
 
     async def aclose(self) -> None:

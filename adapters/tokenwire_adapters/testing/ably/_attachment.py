@@ -53,10 +53,10 @@ def parse_rewind(params: dict[str, str]) -> Rewind | None:
         return Rewind(min(int(value), _REWIND_LIMIT), None)
     match = _TIME.fullmatch(value)
     if match is None:
-        raise AblyError(40003, 400, f"invalid rewind: {value!r}")
+        raise AblyError(40003, f"invalid rewind: {value!r}")
     limit = str(params.get("rewindLimit", _REWIND_LIMIT))
     if not limit.isdigit():
-        raise AblyError(40003, 400, f"invalid rewindLimit: {limit!r}")
+        raise AblyError(40003, f"invalid rewindLimit: {limit!r}")
     seconds = int(match[1]) * (60 if match[2] == "m" else 1)
     return Rewind(min(int(limit), _REWIND_LIMIT), seconds)
 
@@ -94,12 +94,12 @@ class Attachment:
                 flags |= Flag.RESUMED
                 position = resume_at
             else:
-                error = ErrorInfo(90003, 404, "Unable to recover channel (messages expired)")
+                error = ErrorInfo(90003, "Unable to recover channel (messages expired)")
                 position = self.channel.oldest_resumable
         elif rewind is not None:
             old, cut = self._rewound(rewind)
             if cut:
-                error = ErrorInfo(90004, 404, "Unable to recover channel (message limit exceeded)")
+                error = ErrorInfo(90004, "Unable to recover channel (message limit exceeded)")
             if old:
                 flags |= Flag.HAS_BACKLOG
                 position = self._before(old[0])

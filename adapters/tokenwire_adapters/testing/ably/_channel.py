@@ -20,7 +20,7 @@ from tokenwire_adapters.testing.ably._settings import Settings
 if TYPE_CHECKING:
     from tokenwire_adapters.testing.ably._attachment import Attachment
 
-__all__ = ["Channel", "Entry", "Publisher"]
+__all__ = ["Channel", "Entry", "Publisher", "check_size"]
 
 _LOG_LIMIT = 100_000  # entries kept for resuming; the documented limit is time alone
 _IDS_LIMIT = 10_000
@@ -44,6 +44,17 @@ class Entry:
     items: tuple[tuple[StoredMessage, Version], ...] = ()
     presence: tuple[Wire, ...] = ()
     frame_id: str | None = None
+
+
+def check_size(size: int, settings: Settings) -> None:
+    """Check the size of a publish, or of a whole concatenated message, in bytes.
+
+    :raises AblyError: 40009.
+    """
+    limit = settings.max_message_size
+    if size > limit:
+        text = f"Maximum message length exceeded (size was {size} bytes, limit is {limit} bytes)"
+        raise AblyError(40009, text)
 
 
 class Channel:
@@ -118,23 +129,15 @@ class Channel:
         if not self._settings.is_mutable(self.name):
             raise AblyError(
                 93002,
-                400,
                 "message updates are only supported on channels with 'message annotations, "
                 "updates, deletes and appends' enabled in the channel's namespace settings",
             )
         message = self.messages.get(operation.serial or "")
         if message is None:
-            raise AblyError(40400, 404, f"no message has the serial {operation.serial}")
+            raise AblyError(40400, f"no message has the serial {operation.serial}")
         if operation.action is MessageAction.APPEND:
             # The limit holds for the whole concatenated message (docs: message-per-response).
-            size, limit = message.size_with(operation) + waiting, self._settings.max_message_size
-            if size > limit:
-                raise AblyError(
-                    40009,
-                    413,
-                    f"Maximum message length exceeded (size was {size} bytes, "
-                    f"limit is {limit} bytes)",
-                )
+            check_size(message.size_with(operation) + waiting, self._settings)
 
     def _create(
         self, operation: Operation, serial: str, timestamp: int, publisher: Publisher
@@ -171,7 +174,6 @@ class Channel:
             if len(bases) != 1 or "" in bases:
                 raise AblyError(
                     40031,
-                    400,
                     "Client-specified message ids do not match the required format for "
                     "multi-message ProtocolMessages",
                 )
@@ -206,11 +208,7 @@ class Channel:
         return complete, [entry for entry in self._log if entry.serial > serial]
 
     def history(
-        self,
-        *,
-        start: int | None = None,
-        end: int | None = None,
-        until: str | None = None,
+        self, *, start: int | None = None, end: int | None = None, until: str | None = None
     ) -> Iterator[StoredMessage]:
         """Yield messages newest first, in the order of their creation.
 

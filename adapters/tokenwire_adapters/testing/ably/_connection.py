@@ -92,11 +92,7 @@ class Session:
     """One transport of a connection, from CONNECTED until the socket ends."""
 
     def __init__(
-        self,
-        server: AblyServer,
-        socket: WebSocket,
-        state: ConnectionState,
-        params: dict[str, str],
+        self, server: AblyServer, socket: WebSocket, state: ConnectionState, params: dict[str, str]
     ) -> None:
         self.server = server
         self.state = state
@@ -210,10 +206,10 @@ class Session:
     def _handle(self, raw: str | bytes) -> None:
         try:
             if len(raw) > self.server.settings.max_frame_size:
-                raise AblyError(40009, 413, "frame too large")
+                raise AblyError(40009, "frame too large")
             value = decode(raw, self.binary)
             if not isinstance(value, dict):
-                raise AblyError(40000, 400, "a frame must be an object")
+                raise AblyError(40000, "a frame must be an object")
             frame = as_object(value)
             handler = self._handlers.get(frame.get("action", -1))
         except AblyError as error:
@@ -249,16 +245,14 @@ class Session:
         name = str(frame.get("channel") or "")
         try:
             if not name:
-                raise AblyError(40010, 400, "invalid channel name")
+                raise AblyError(40010, "invalid channel name")
             requested = Flag(int(frame.get("flags") or 0)) & _ALL_MODES or _DEFAULT_MODES
             modes = Flag(0)
             for mode, operation in _MODE_CAPABILITY.items():
                 if mode in requested and self.state.principal.allows(operation, name):
                     modes |= mode
             if not modes & ~(Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE):
-                raise AblyError(
-                    40160, 401, f"Channel denied access based on given capability; {name}"
-                )
+                raise AblyError(40160, f"Channel denied access based on given capability; {name}")
             params = as_object(frame.get("params"))
             attachment = Attachment(self, self.server.channel(name), modes, params)
             previous = self.attachments.pop(name, None)
@@ -293,7 +287,7 @@ class Session:
             token = as_object(frame.get("auth")).get("accessToken")
             principal = self.server.auth.from_params({"accessToken": str(token)})
             if principal.client_id != self.state.principal.client_id:
-                raise AblyError(40102, 401, "incompatible credentials: another clientId")
+                raise AblyError(40102, "incompatible credentials: another clientId")
         except AblyError as error:
             self.fail(error.info)
             return
@@ -307,4 +301,4 @@ class Session:
             ]
             if revoked:  # RTC8a1: a downgrade fails the channels it revokes
                 self.attachments.pop(name).end()
-                self.channel_error(name, ErrorInfo(40160, 401, "capability was taken away"))
+                self.channel_error(name, ErrorInfo(40160, "capability was taken away"))

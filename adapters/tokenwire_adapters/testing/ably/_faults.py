@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tokenwire_adapters.testing.ably._connection import Session
     from tokenwire_adapters.testing.ably._server import AblyServer
 
-__all__ = ["Faults"]
+__all__ = ["COMMANDS", "Faults"]
 
 Direction = Literal["in", "out"]
 
@@ -29,23 +29,22 @@ class _Drop:
     left: int
 
 
-class Faults:
-    """The faults of one server. Not thread-safe: see `ServerThread.fault`."""
+class ActiveFaults:
+    """The faults that are set, as the server consults them."""
 
     def __init__(self, server: AblyServer) -> None:
         self._server = server
         self._timers: list[asyncio.TimerHandle] = []
-        self.clear()
+        self._reset()
 
-    def clear(self) -> None:
-        """Stop every fault, without undoing its effects."""
+    def _reset(self) -> None:
         self._drops: list[_Drop] = []
         self._nack_every = 0
         self._nack_count = 0
         self._nack_next = 0
-        self._nack_error = ErrorInfo(50000, 500, "internal error")
+        self._nack_error = ErrorInfo(50000, "internal error")
         self._rest_next = 0
-        self._rest_error = ErrorInfo(50003, 500, "timeout")
+        self._rest_error = ErrorInfo(50003, "timeout")
         self._full_every = 0
         self._full_count = 0
         self.rest_delay = 0.0
@@ -57,7 +56,74 @@ class Faults:
         self._stop_timers()
         self._apply_to_sessions()
 
-    # -- commands -----------------------------------------------------------------------------
+    def drops(self, direction: Direction, action: int) -> bool:
+        """Whether to drop a frame."""
+        for rule in self._drops:
+            if rule.direction == direction and rule.action in {None, action}:
+                rule.left -= 1
+                if rule.left <= 0:
+                    self._drops.remove(rule)
+                self._server.stats["frames_dropped"] += 1
+                return True
+        return False
+
+    @property
+    def refusals_left(self) -> int:
+        """How many more publishes `nack_next` will refuse."""
+        return self._nack_next
+
+    def before_publish(self) -> None:
+        """Raise for a publish that is to be refused.
+
+        :raises AblyError: with the code that was set.
+        """
+        self._nack_count += 1
+        due = self._nack_every and self._nack_count % self._nack_every == 0
+        if self._nack_next:
+            self._nack_next -= 1
+            due = True
+        if due:
+            error = self._nack_error
+            raise AblyError(error.code, error.message, error.status)
+
+    def before_rest(self) -> None:
+        """Raise for a REST request that is to be refused.
+
+        :raises AblyError: with the code that was set.
+        """
+        if self._rest_next:
+            self._rest_next -= 1
+            error = self._rest_error
+            raise AblyError(error.code, error.message, error.status)
+
+    def wants_full_update(self) -> bool:
+        """Whether to deliver this append as a full update."""
+        self._full_count += 1
+        return bool(self._full_every) and self._full_count % self._full_every == 0
+
+    def _apply_to_sessions(self) -> None:
+        for session in list(self._server.sessions):
+            session.apply_faults()
+
+    def opened(self, session: Session) -> None:
+        """Called by the server for a new transport."""
+        seconds, client_id = self._cut_after
+        if seconds and client_id in {None, session.state.principal.client_id}:
+            self._timers.append(asyncio.get_running_loop().call_later(seconds, session.abort))
+            self._timers = [timer for timer in self._timers if not _is_over(timer)]
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
+
+
+class Faults(ActiveFaults):
+    """The faults of one server. Not thread-safe: see `ServerThread.fault`."""
+
+    def clear(self) -> None:
+        """Stop every fault, without undoing its effects."""
+        self._reset()
 
     def drop_frames(
         self, count: int = 1, direction: Direction = "out", action: str | None = None
@@ -68,12 +134,12 @@ class Faults:
     def nack_every(self, every: int, code: int = 50000, status: int = 500) -> None:
         """Refuse one in ``every`` publishes of each kind; 0 ends it."""
         self._nack_every, self._nack_count = every, 0
-        self._nack_error = ErrorInfo(code, status, f"refused on command: one in {every}")
+        self._nack_error = ErrorInfo(code, f"refused on command: one in {every}", status)
 
     def nack_next(self, count: int = 1, code: int = 50000, status: int = 500) -> None:
         """Refuse the next ``count`` publishes."""
         self._nack_next = count
-        self._nack_error = ErrorInfo(code, status, "refused on command")
+        self._nack_error = ErrorInfo(code, "refused on command", status)
 
     def disconnect(
         self,
@@ -98,7 +164,7 @@ class Faults:
                 continue
             cut += 1
             if announced:
-                session.disconnect(ErrorInfo(80003, status, "disconnected on command"))
+                session.disconnect(ErrorInfo(80003, "disconnected on command", status))
             else:
                 session.abort()
         return cut
@@ -109,18 +175,6 @@ class Faults:
         self._cut_after = (seconds, client_id)
         for session in list(self._server.sessions):
             self.opened(session)
-
-    def opened(self, session: Session) -> None:
-        """Called by the server for a new transport."""
-        seconds, client_id = self._cut_after
-        if seconds and client_id in {None, session.state.principal.client_id}:
-            self._timers.append(asyncio.get_running_loop().call_later(seconds, session.abort))
-            self._timers = [timer for timer in self._timers if not _is_over(timer)]
-
-    def _stop_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers = []
 
     def stall(self, stalled: bool = True) -> None:
         """Neither read nor answer frames and requests; sockets stay open."""
@@ -154,7 +208,7 @@ class Faults:
 
     def rest_fail_next(self, count: int = 1, code: int = 50003, status: int = 500) -> None:
         """Answer the next REST requests with an error."""
-        self._rest_next, self._rest_error = count, ErrorInfo(code, status, "failed on command")
+        self._rest_next, self._rest_error = count, ErrorInfo(code, "failed on command", status)
 
     def delay_rest(self, seconds: float) -> None:
         """Answer every REST request so many seconds late."""
@@ -166,11 +220,11 @@ class Faults:
 
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
         """Detach a channel (RTL13)."""
-        self._server.end_attachments(channel, ErrorInfo(code, status, "detached on command"), False)
+        self._server.end_attachments(channel, ErrorInfo(code, "detached on command", status), False)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
         """Send an ERROR for a channel: it fails (RTL14)."""
-        self._server.end_attachments(channel, ErrorInfo(code, status, "failed on command"), True)
+        self._server.end_attachments(channel, ErrorInfo(code, "failed on command", status), True)
 
     def reattach(self, channel: str) -> None:
         """Send another ATTACHED without the RESUMED flag: continuity is lost (RTL12)."""
@@ -181,64 +235,19 @@ class Faults:
         self._server.auth.expire_tokens()
         for session in list(self._server.sessions):
             if session.state.principal.token is not None:
-                session.disconnect(ErrorInfo(40142, 401, "token expired"))
+                session.disconnect(ErrorInfo(40142, "token expired"))
 
     def ask_reauth(self) -> None:
         """Ask every client for a new token (RTN22)."""
         for session in list(self._server.sessions):
             session.send({"action": int(Action.AUTH)})
 
-    # -- called by the server -----------------------------------------------------------------
-
-    def drops(self, direction: Direction, action: int) -> bool:
-        """Whether to drop a frame."""
-        for rule in self._drops:
-            if rule.direction == direction and rule.action in {None, action}:
-                rule.left -= 1
-                if rule.left <= 0:
-                    self._drops.remove(rule)
-                self._server.stats["frames_dropped"] += 1
-                return True
-        return False
-
-    @property
-    def refusals_left(self) -> int:
-        """How many more publishes `nack_next` will refuse."""
-        return self._nack_next
-
-    def before_publish(self) -> None:
-        """Raise for a publish that is to be refused.
-
-        :raises AblyError: with the code that was set.
-        """
-        self._nack_count += 1
-        due = self._nack_every and self._nack_count % self._nack_every == 0
-        if self._nack_next:
-            self._nack_next -= 1
-            due = True
-        if due:
-            error = self._nack_error
-            raise AblyError(error.code, error.status, error.message)
-
-    def before_rest(self) -> None:
-        """Raise for a REST request that is to be refused.
-
-        :raises AblyError: with the code that was set.
-        """
-        if self._rest_next:
-            self._rest_next -= 1
-            error = self._rest_error
-            raise AblyError(error.code, error.status, error.message)
-
-    def wants_full_update(self) -> bool:
-        """Whether to deliver this append as a full update."""
-        self._full_count += 1
-        return bool(self._full_every) and self._full_count % self._full_every == 0
-
-    def _apply_to_sessions(self) -> None:
-        for session in list(self._server.sessions):
-            session.apply_faults()
-
 
 def _is_over(timer: asyncio.TimerHandle) -> bool:
     return timer.cancelled() or timer.when() < asyncio.get_running_loop().time()
+
+
+COMMANDS = frozenset(
+    name for name, member in vars(Faults).items() if callable(member) and not name.startswith("_")
+)
+"""Names of the methods of `Faults`, as the control port takes them."""

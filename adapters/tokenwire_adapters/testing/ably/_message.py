@@ -71,17 +71,17 @@ class Operation:
         :raises AblyError: 40000, 40003 or 40013 if it is not one.
         """
         if not isinstance(value, dict):
-            raise AblyError(40000, 400, "a message must be an object")
+            raise AblyError(40000, "a message must be an object")
         wire = as_object(value)
         try:
             action = MessageAction(wire.get("action") or 0)
         except ValueError as error:
-            raise AblyError(40000, 400, "unknown message action") from error
+            raise AblyError(40000, "unknown message action") from error
         if action in {MessageAction.META, MessageAction.SUMMARY}:
-            raise AblyError(40000, 400, f"clients cannot publish {action.name}")
+            raise AblyError(40000, f"clients cannot publish {action.name}")
         serial = wire.get("serial")
         if action is not MessageAction.CREATE and not isinstance(serial, str):
-            raise AblyError(40003, 400, "an update, delete or append needs the message's serial")
+            raise AblyError(40003, "an update, delete or append needs the message's serial")
         data, encoding = data_from_wire(wire)
         version = as_object(wire.get("version"))
         return cls(
@@ -169,7 +169,7 @@ class StoredMessage:
             if old.body.chunks and operation.data is not None:
                 same = type(old.body.chunks[0]) is type(operation.data)
                 if not same or old.encoding != operation.encoding:
-                    raise AblyError(40013, 400, "an append must have the message's type of data")
+                    raise AblyError(40013, "an append must have the message's type of data")
             body, encoding = old.body, old.encoding if old.body.chunks else operation.encoding
             body.add(operation.data)
         elif operation.data is None:

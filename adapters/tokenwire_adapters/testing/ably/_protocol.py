@@ -115,7 +115,7 @@ def decode(raw: str | bytes, binary: bool) -> Any:
             return msgspec.msgpack.decode(cast("bytes", raw))
         return json.loads(raw)
     except Exception as error:
-        raise AblyError(40000, 400, f"unreadable body or frame: {error}") from error
+        raise AblyError(40000, f"unreadable body or frame: {error}") from error
 
 
 def data_from_wire(message: Mapping[str, Any]) -> tuple[Data, str | None]:
@@ -133,12 +133,12 @@ def data_from_wire(message: Mapping[str, Any]) -> tuple[Data, str | None]:
         # Plain REST callers may send JSON itself; it is stored as clients send it.
         return json.dumps(data, separators=(",", ":")), "json"
     if not isinstance(data, str):
-        raise AblyError(40013, 400, f"unsupported type of message data: {type(data).__name__}")
+        raise AblyError(40013, f"unsupported type of message data: {type(data).__name__}")
     if encoding is not None and encoding.split("/")[-1] == "base64":
         try:
             decoded = base64.b64decode(data)
         except (binascii.Error, ValueError) as error:
-            raise AblyError(40013, 400, "message data is not valid base64") from error
+            raise AblyError(40013, "message data is not valid base64") from error
         return decoded, encoding.removesuffix("base64").removesuffix("/") or None
     return data, None if encoding in {"utf8", "utf-8"} else encoding
 

@@ -29,7 +29,7 @@ def read_window(value: str | None, default: float, maximum: float) -> float:
     if value is None:
         return default
     if not value.isdigit() or int(value) > maximum * 1000:
-        raise AblyError(40003, 400, f"invalid appendRollupWindow: {value!r}")
+        raise AblyError(40003, f"invalid appendRollupWindow: {value!r}")
     return int(value) / 1000
 
 

@@ -207,9 +207,9 @@ class AblyServer:
                 return self._resume(socket, params, state, window), None
             self.stats["resumes_refused"] += 1
             if "!" in resume_key:
-                error = ErrorInfo(80008, 400, "Unable to recover connection (connection expired)")
+                error = ErrorInfo(80008, "Unable to recover connection (connection expired)")
             else:
-                error = ErrorInfo(80018, 400, "invalid connection key")
+                error = ErrorInfo(80018, "invalid connection key")
         state = ConnectionState(self, principal, window)
         self.connections[state.id] = state
         return Session(self, socket, state, params), error
@@ -260,7 +260,7 @@ class AblyServer:
             # A re-authentication may have brought a later time meanwhile.
             latest = session.state.principal.expires
             if latest is not None and latest <= expires:
-                session.disconnect(ErrorInfo(40142, 401, "token expired"))
+                session.disconnect(ErrorInfo(40142, "token expired"))
 
         delay = max(0.0, (expires - now_ms()) / 1000)
         return asyncio.get_running_loop().call_later(delay, check)
@@ -310,6 +310,6 @@ class AblyServer:
                     "channel": name,
                     "channelSerial": attachment.channel.serial,
                     "flags": int(attachment.modes & ~Flag.RESUMED),
-                    "error": ErrorInfo(90003, 404, "continuity lost on command").wire(),
+                    "error": ErrorInfo(90003, "continuity lost on command").wire(),
                 }
                 session.send(frame)
