@@ -103,7 +103,17 @@ class Attachment:
             if old:
                 flags |= Flag.HAS_BACKLOG
                 position = self._before(old[0])
-        attached: Wire = {
+        self.send_attached(position, flags, error)
+        if Flag.HAS_PRESENCE in flags:
+            self.sync()
+        self._send_old(old, position)
+        for entry in entries:
+            self.deliver(entry)
+        self.channel.attachments.add(self)
+
+    def send_attached(self, position: str, flags: Flag, error: ErrorInfo | None) -> None:
+        """Send ATTACHED; with an error where continuity is lost (RTL12)."""
+        frame: Wire = {
             "action": int(Action.ATTACHED),
             "channel": self.channel.name,
             "channelSerial": position,
@@ -111,16 +121,10 @@ class Attachment:
         }
         supported = {"rewind", "rewindLimit", "appendMode"}
         if params := {name: value for name, value in self.params.items() if name in supported}:
-            attached["params"] = params  # RTL4k1
+            frame["params"] = params  # RTL4k1
         if error is not None:
-            attached["error"] = error.wire()
-        self.session.send(attached)
-        if Flag.HAS_PRESENCE in flags:
-            self.sync()
-        self._send_old(old, position)
-        for entry in entries:
-            self.deliver(entry)
-        self.channel.attachments.add(self)
+            frame["error"] = error.wire()
+        self.session.send(frame)
 
     def end(self) -> None:
         """Leave the channel without notifying the client."""

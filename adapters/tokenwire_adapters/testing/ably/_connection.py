@@ -192,7 +192,7 @@ class Session:
         heartbeat = asyncio.create_task(self._beat())
         try:
             while (raw := await self._socket.receive()) is not None:
-                await self.server.not_stalled()
+                await self.server.faults.not_stalled()
                 self.server.stats["frames_in"] += 1
                 if self._ended:
                     break  # frames that were under way when the server ended it get no answer

@@ -14,6 +14,7 @@ from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._protocol import Action
 
 if TYPE_CHECKING:
+    from tokenwire_adapters.testing.ably._attachment import Attachment
     from tokenwire_adapters.testing.ably._connection import Session
     from tokenwire_adapters.testing.ably._server import AblyServer
 
@@ -35,6 +36,7 @@ class ActiveFaults:
     def __init__(self, server: AblyServer) -> None:
         self._server = server
         self._timers: list[asyncio.TimerHandle] = []
+        self._awake = asyncio.Event()
         self._reset()
 
     def _reset(self) -> None:
@@ -51,10 +53,19 @@ class ActiveFaults:
         self.ack_delay = 0.0
         self.acks_held = False
         self.refusing = False
-        self.stalled = False
+        self._awake.set()
         self._cut_after: tuple[float, str | None] = (0.0, None)
         self._stop_timers()
         self._apply_to_sessions()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the server is silent."""
+        return not self._awake.is_set()
+
+    async def not_stalled(self) -> None:
+        """Wait while the server is silent."""
+        await self._awake.wait()
 
     def drops(self, direction: Direction, action: int) -> bool:
         """Whether to drop a frame."""
@@ -100,6 +111,13 @@ class ActiveFaults:
         """Whether to deliver this append as a full update."""
         self._full_count += 1
         return bool(self._full_every) and self._full_count % self._full_every == 0
+
+    def _attachments(self, channel: str) -> list[tuple[Session, Attachment]]:
+        return [
+            (session, session.attachments[channel])
+            for session in self._server.sessions
+            if channel in session.attachments
+        ]
 
     def _apply_to_sessions(self) -> None:
         for session in list(self._server.sessions):
@@ -178,8 +196,11 @@ class Faults(ActiveFaults):
 
     def stall(self, stalled: bool = True) -> None:
         """Neither read nor answer frames and requests; sockets stay open."""
-        self.stalled = stalled
-        self._server.stall_changed()
+        if stalled:
+            self._awake.clear()
+        else:
+            self._awake.set()
+            self._apply_to_sessions()
 
     def refuse(self, refusing: bool = True) -> None:
         """Cut every new connection and REST request without an answer, and no others."""
@@ -191,7 +212,10 @@ class Faults(ActiveFaults):
         ``continuity=False`` also loses the channels' past: they attach again without the
         RESUMED flag and with error 90003 (RTL12), and get nothing of what they missed.
         """
-        self._server.forget_connections()
+        for state in list(self._server.connections.values()):
+            self._server.close_connection(state)
+        for session in list(self._server.sessions):
+            session.abort()
         if not continuity:
             for channel in self._server.channels.values():
                 channel.forget_log()
@@ -220,15 +244,25 @@ class Faults(ActiveFaults):
 
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
         """Detach a channel (RTL13)."""
-        self._server.end_attachments(channel, ErrorInfo(code, "detached on command", status), False)
+        error = ErrorInfo(code, "detached on command", status)
+        for session, attachment in self._attachments(channel):
+            del session.attachments[channel]
+            attachment.end()
+            detached = {"action": int(Action.DETACHED), "channel": channel, "error": error.wire()}
+            session.send(detached)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
         """Send an ERROR for a channel: it fails (RTL14)."""
-        self._server.end_attachments(channel, ErrorInfo(code, "failed on command", status), True)
+        for session, attachment in self._attachments(channel):
+            del session.attachments[channel]
+            attachment.end()
+            session.channel_error(channel, ErrorInfo(code, "failed on command", status))
 
     def reattach(self, channel: str) -> None:
         """Send another ATTACHED without the RESUMED flag: continuity is lost (RTL12)."""
-        self._server.announce_loss(channel)
+        error = ErrorInfo(90003, "continuity lost on command")
+        for _, attachment in self._attachments(channel):
+            attachment.send_attached(attachment.channel.serial, attachment.modes, error)
 
     def expire_tokens(self) -> None:
         """Expire every token that was issued (RTN15h: DISCONNECTED with 40142)."""

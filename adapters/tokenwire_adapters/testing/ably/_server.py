@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import Counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tokenwire_adapters.testing.ably._auth import Auth, Key
 from tokenwire_adapters.testing.ably._channel import Channel
@@ -15,7 +15,7 @@ from tokenwire_adapters.testing.ably._control import Control
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._http import Request, read_request
-from tokenwire_adapters.testing.ably._protocol import Action, Flag, encode
+from tokenwire_adapters.testing.ably._protocol import Action, encode
 from tokenwire_adapters.testing.ably._rest import Rest
 from tokenwire_adapters.testing.ably._rollup import read_window
 from tokenwire_adapters.testing.ably._serials import SerialClock, now_ms
@@ -66,10 +66,6 @@ class AblyServer:
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._awake = asyncio.Event()
-        self._awake.set()
-
-    # -- start and stop -----------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -133,8 +129,6 @@ class AblyServer:
         """
         return str(self.auth.issue(client_id=client_id, capability=capability or None)["token"])
 
-    # -- sockets ------------------------------------------------------------------------------
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -153,7 +147,7 @@ class AblyServer:
         while not self.faults.refusing and (request := await read_request(reader)):
             if self.faults.refusing:
                 break
-            await self.not_stalled()
+            await self.faults.not_stalled()
             if request.is_websocket:
                 socket = WebSocket(reader, writer)
                 if socket.accept(request.head):
@@ -264,52 +258,3 @@ class AblyServer:
 
         delay = max(0.0, (expires - now_ms()) / 1000)
         return asyncio.get_running_loop().call_later(delay, check)
-
-    # -- faults -------------------------------------------------------------------------------
-
-    async def not_stalled(self) -> None:
-        """Wait while the server is stalled."""
-        await self._awake.wait()
-
-    def stall_changed(self) -> None:
-        """Fall silent, or go on with what was held back."""
-        if self.faults.stalled:
-            self._awake.clear()
-            return
-        self._awake.set()
-        for session in list(self.sessions):
-            session.apply_faults()
-
-    def forget_connections(self) -> None:
-        """Dispose of every connection's state, and cut their transports."""
-        for state in list(self.connections.values()):
-            self.close_connection(state)
-        for session in list(self.sessions):
-            session.abort()
-
-    def end_attachments(self, name: str, error: ErrorInfo, fatal: bool) -> None:
-        """End every attachment of a channel, with DETACHED or ERROR."""
-        for session in list(self.sessions):
-            attachment = session.attachments.pop(name, None)
-            if attachment is None:
-                continue
-            attachment.end()
-            if fatal:
-                session.channel_error(name, error)
-            else:
-                frame = {"action": int(Action.DETACHED), "channel": name, "error": error.wire()}
-                session.send(frame)
-
-    def announce_loss(self, name: str) -> None:
-        """Send every attachment of a channel an ATTACHED that is not resumed."""
-        for session in list(self.sessions):
-            attachment = session.attachments.get(name)
-            if attachment is not None:
-                frame: dict[str, Any] = {
-                    "action": int(Action.ATTACHED),
-                    "channel": name,
-                    "channelSerial": attachment.channel.serial,
-                    "flags": int(attachment.modes & ~Flag.RESUMED),
-                    "error": ErrorInfo(90003, "continuity lost on command").wire(),
-                }
-                session.send(frame)
