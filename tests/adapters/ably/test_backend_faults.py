@@ -33,6 +33,7 @@ CASES += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_text_is_exact(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -131,6 +131,7 @@ def test_a_deleted_message_takes_its_response_from_history() -> None:
             assert "end" not in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [True, False])
 def test_the_doctor(right: bool) -> None:
     """`tokenwire doctor`, as an operator runs it."""
