@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="a token for the gateway (default: $TOKENWIRE_TOKEN)",
+        "--token-file", metavar="FILE", help="a token for the gateway (default: $TOKENWIRE_TOKEN)"
     )
     return parser
 
