@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from tokenwire._reading.hub import HubStats
 from tokenwire._writing.pending import OutboxStats
 from tokenwire.backend import HistoryPage
 from tokenwire.events import Response, State
@@ -14,7 +13,28 @@ from tokenwire.events import Response, State
 if TYPE_CHECKING:
     from tokenwire.sink import Sink
 
-__all__ = ["CancelOutcome", "Page", "SinkStats"]
+__all__ = ["CancelOutcome", "HubStats", "Page", "SinkStats"]
+
+
+class HubStats(msgspec.Struct):
+    """Counters of the reading side of a sink since it was opened.
+
+    :ivar delivered_events: events put into the logs of the hubs.
+    :ivar repeats_dropped: events of the backend that were there already.
+    :ivar resyncs: how often a hub read again what it may have missed.
+    :ivar conflations: how often a watcher fell behind and was given snapshots instead.
+    :ivar joins: how often a watcher joined, went on with a long replay or caught up.
+    :ivar replays: how many of these had to read from the backend.
+    :ivar reaped: responses of dead producers that were ended from here.
+    """
+
+    delivered_events: int = 0
+    repeats_dropped: int = 0
+    resyncs: int = 0
+    conflations: int = 0
+    joins: int = 0
+    replays: int = 0
+    reaped: int = 0
 
 
 class SinkStats(msgspec.Struct, frozen=True):

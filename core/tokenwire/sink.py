@@ -9,20 +9,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-import msgspec
-
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, new_id
 from tokenwire._io import IoThread
 from tokenwire._lifetime import sinks
-from tokenwire._reading.hub import HubRegistry
+from tokenwire._reading.registry import HubRegistry
 from tokenwire._redact import redact
 from tokenwire._requests import cancel, put_input
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox, Pace
 from tokenwire._writing.pending import PendingEvent, PendingResponse
-from tokenwire.backend import Backend, Entry, ReplayFrom
+from tokenwire.backend import Backend, Entry
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import (
     Fenced,
@@ -37,7 +35,7 @@ from tokenwire.events import (
     ToolResultEvent,
     plain,
 )
-from tokenwire.watch import MIDWAY, Watch, parse_rewind
+from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter, checked_id
 
 if TYPE_CHECKING:
@@ -270,22 +268,31 @@ class Sink:
             that is well-formed but unknown to the channel is found when iteration begins.
         :raises SinkClosed: when the sink is closed.
         """
+        return Watch(
+            self.reader(
+                channel, after=after, rewind=rewind, response_id=response, known=known, types=types
+            )
+        )
+
+    def reader(
+        self,
+        channel: str,
+        *,
+        after: str | None = None,
+        rewind: str | int | None = None,
+        response_id: str | None = None,
+        known: Collection[str] = (),
+        types: Collection[str] | None = None,
+    ) -> ChannelReader:
+        """Read a channel in batches, for a gateway; arguments and errors are those of `watch`."""
         check_name(channel, "channel")
-        checked_id(response, "response id")
-        if after is not None and rewind is not None:
-            raise ValueError("give after= or rewind=, not both")
-        if after is not None:
-            if not isinstance(after, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidCursor(f"a cursor is a string, not {type(after).__name__}")
-            self.backend.order(after.removeprefix(MIDWAY))  # raises InvalidCursor if malformed
-            start = ReplayFrom(after=after)
-        else:
-            start = ReplayFrom() if rewind is None else parse_rewind(rewind)
-        if response is not None:
-            start = msgspec.structs.replace(start, response_id=response)
+        checked_id(response_id, "response id")
+        start, midway = parse_start(self.backend, after, rewind, response_id)
         if self._closing:
             raise SinkClosed("this sink is closed; open a new one")
-        return Watch(self._io, self.hubs, channel, start, known=known, types=types)
+        return ChannelReader(
+            self._io, self.hubs, channel, start, midway=midway, known=known, types=types
+        )
 
     async def inputs(
         self, channel: str, *, after: str | None = None, rewind: str | int | None = None

@@ -24,8 +24,7 @@ from tokenwire import Sink
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._certificate import make_certificate
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, make_certificate
 
 PATIENCE = 60
 

@@ -15,8 +15,7 @@ from ably.types.message import Message
 
 from tests.adapters.ably.places import sink
 from tokenwire.testing import read_until
-from tokenwire_adapters.testing.ably import ServerThread, Settings
-from tokenwire_adapters.testing.ably._clients import Subscriber, realtime
+from tokenwire_adapters.testing.ably import ServerThread, Settings, Subscriber, realtime
 
 UNLIMITED = Settings(inbound_rate=None)
 

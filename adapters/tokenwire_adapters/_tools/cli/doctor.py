@@ -23,15 +23,16 @@ from tokenwire.errors import BackendMisconfigured, BackendUnavailable, Tokenwire
 from tokenwire.registry import open_backend
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
+from tokenwire_adapters._tools.cli.parsing import command_parser
 
 __all__ = ["main"]
 
+_REQUIREMENT = re.compile(r"""(?P<package>[\w.-]+).*\bextra == ['"](?P<extra>[\w-]+)['"]""")
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire doctor",
-        allow_abbrev=False,
-        description="Check this installation and a backend, and say what to do.",
+    parser = command_parser(
+        "doctor", description="Check this installation and a backend, and say what to do."
     )
     parser.add_argument(
         "url",
@@ -49,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Check; return 0 when the backend answers, else 1."""
-    told = _parser().parse_args(arguments)
+def main(argv: Sequence[str]) -> int:
+    """Check the installation and a backend; return 0 when the backend answers, else 1."""
+    args = _parser().parse_args(argv)
     print(f"tokenwire {__version__}, Python {platform.python_version()}, {platform.system()}")
     print(f"msgspec {version('msgspec')}")
     print("\nextras")
@@ -60,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
     print("\ninstrumentors")
     for point in entry_points(group="tokenwire.instrumentors"):
         print(f"  {point.name:<16} {_provided_by(point)}")
-    url = named_url(told.url)
+    url = named_url(args.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
-    facts = _gateway(url) if is_gateway(url) else _backend(url, told.timeout)
+    facts = _gateway(url) if is_gateway(url) else _backend(url, args.timeout)
     print(f"  answers within {1000 * (time.monotonic() - began):.0f} ms")
     for name, value in facts.items():
         print(f"  {name}: {value}")
@@ -73,12 +74,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _extras() -> dict[str, list[str]]:
-    """The packages that each extra asks for."""
+    """The packages that each extra installs, as this installation's metadata has them."""
     extras: dict[str, list[str]] = {}
     for requirement in requires("tokenwire") or ():
-        match = re.match(r"([\w.-]+)[^;\[]*;.*extra == ['\"]([\w-]+)['\"]", requirement)
-        if match is not None and match[2] != "all":
-            extras.setdefault(match[2], []).append(match[1])
+        if match := _REQUIREMENT.match(requirement):
+            extras.setdefault(match["extra"], []).append(match["package"])
+    extras.pop("all", None)
     return extras
 
 
@@ -92,20 +93,18 @@ def _provided_by(point: EntryPoint) -> str:
 
 
 def _installed(extra: str, packages: Sequence[str]) -> str:
-    found: list[str] = []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            return f'-  pip install "tokenwire[{extra}]"'
-    return ", ".join(found)
+    """The versions of an extra's packages, or how to install it where one is missing."""
+    try:
+        return ", ".join(f"{package} {version(package)}" for package in packages)
+    except PackageNotFoundError:
+        return f'-  pip install "tokenwire[{extra}]"'
 
 
 def _gateway(url: str) -> dict[str, Any]:
-    from tokenwire_adapters._tools.cli.gateway_client import ask
+    from tokenwire_adapters._tools.cli.gateway_client import get_json
 
-    _, health = ask(url, "/healthz")
-    status, ready = ask(url, "/readyz")
+    _, health = get_json(url, "/healthz")
+    status, ready = get_json(url, "/readyz")
     if status != 200:
         raise Failure(f"the gateway is there, but not ready: {ready.get('detail', status)}")
     return health
@@ -121,7 +120,7 @@ def _backend(url: str, timeout: float) -> dict[str, Any]:
     except BackendUnavailable as error:
         raise Failure(
             f"{shown(url)} cannot be reached: {error}\n"
-            "  Is it running, are host and port right, does a firewall stand between?"
+            "  Is it running, are host and port right, is a firewall in the way?"
         ) from error
     except (TokenwireError, ValueError) as error:
         raise Failure(str(error)) from error
