@@ -103,6 +103,20 @@ def test_a_finished_reply_that_is_not_read_on(sink: Sink) -> None:
         stream.close()
 
 
+@pytest.mark.slow
+def test_a_finished_reply_of_which_nothing_more_is_asked(sink: Sink) -> None:
+    """No loop was left: the consumer asks for chunks itself, and for no more."""
+    with Replay(CHAT.good) as replay, client(replay) as on:
+        wrap(on, sink, channel="c")
+        stream = _chat(on)
+        while not ((chunk := next(stream)).choices and chunk.choices[0].finish_reason):
+            pass
+        response = ended(sink, "c")
+        assert (response.state, response.finish_reason) == ("complete", "stop")
+        assert response.text == CHAT.text
+        stream.close()
+
+
 def test_a_loop_that_is_left_and_taken_up_again(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
