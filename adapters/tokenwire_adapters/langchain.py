@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import tokenwire
+from tokenwire import background
 from tokenwire.context import Claim, resolve_channel, set_claim
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls
 from tokenwire_adapters._agents.claims import instrument_claimed_calls
@@ -472,7 +473,7 @@ def _gone(key: int) -> None:
     model = call.model
     if model is not None and model.writer is not None:
         try:
-            model.sink.call_soon(model.cancel)
+            background.call_soon(model.sink, model.cancel)
         except Exception as error:
             _reporter.report(error)
     elif model is not None:

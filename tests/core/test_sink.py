@@ -29,6 +29,7 @@ from tokenwire import (
     Sink,
     SinkClosed,
     UnknownScheme,
+    background,
     open_sink,
 )
 from tokenwire.backend import Entry, Outcome
@@ -216,7 +217,7 @@ def test_publishes_that_fail_together_are_one_failure() -> None:
             while len(outbox._inflight) <= number:
                 assert time.monotonic() < deadline
                 threading.Event().wait(0.001)
-        sink.call_soon(backend.unstall)
+        background.call_soon(sink, backend.unstall)
         while sink.stats().writing.retries < 4:
             assert time.monotonic() < deadline
             threading.Event().wait(0.001)
@@ -483,7 +484,7 @@ def test_nothing_blocks_on_the_io_thread(sink: Sink) -> None:
             caught.append(error)
         done.set()
 
-    sink.call_soon(callback)
+    background.call_soon(sink, callback)
     assert done.wait(_PATIENCE)
     assert "blocks" in str(caught[0])
     sink.close()

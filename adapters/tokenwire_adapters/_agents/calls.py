@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tokenwire
+from tokenwire import background
 from tokenwire.context import Claim, current_claim, current_run, resolve_channel, set_claim
 from tokenwire_adapters._agents.claims import covering_claim
 from tokenwire_adapters._agents.recorder import message_of, usage_in
@@ -268,7 +269,7 @@ class ModelCall:
         if not isinstance(error, CANCELS):
             where.fail(message_of(error) or error, usage=usage_in(error))
         elif _collecting.here:
-            (self.claim.sink or self.sink).call_soon(where.cancel)
+            background.call_soon(self.claim.sink or self.sink, where.cancel)
         else:
             where.cancel()
 

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from tokenwire import Sink
+from tokenwire import Sink, background
 
 __all__ = ["after"]
 
@@ -47,7 +47,7 @@ class _Clock:
         sink = self._sink()
         if not self._ticking and sink is not None:
             self._ticking = True
-            sink.call_soon(self._tick)
+            background.call_soon(sink, self._tick)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
-from tokenwire import ResponseWriter, Sink, current_run, default_sink
+from tokenwire import ResponseWriter, Sink, background, current_run, default_sink
 from tokenwire.context import Claim, resolve_channel
 from tokenwire_adapters._agents.claims import covering_claim
 from tokenwire_adapters._agents.deferred import after
@@ -251,7 +251,7 @@ class Recorder:
     def dropped(self) -> None:
         """Do what `closed` does, from a finalizer: on the I/O thread, since locks may be held."""
         if not self.ended and self._sink is not None:
-            self._sink.call_soon(self.closed)
+            background.call_soon(self._sink, self.closed)
 
     def failed(self, error: BaseException) -> None:
         """The provider, or the connection to it, failed."""

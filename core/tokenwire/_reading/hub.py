@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from tokenwire._io import IoThread
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.ring import Item, Ring
+from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
 from tokenwire.errors import BackendUnavailable, InvalidCursor
 from tokenwire.events import Event, SnapshotEvent
@@ -46,18 +47,6 @@ MIDWAY = "~"
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
 _PAGE_FRESH = 0.1  # likewise, one piece of a long one: while it is told, there is the next
-
-
-class HubStats(msgspec.Struct):
-    """Counters of the reading side of a sink."""
-
-    delivered_events: int = 0
-    repeats_dropped: int = 0
-    resyncs: int = 0
-    conflations: int = 0
-    joins: int = 0
-    replays: int = 0
-    reaped: int = 0
 
 
 class JoinPoint(msgspec.Struct, frozen=True):

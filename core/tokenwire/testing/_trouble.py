@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from tokenwire import background
 from tokenwire.backend import Entry
 from tokenwire.errors import Fenced, PublishRejected
 from tokenwire.events import DataEvent, DeltaEvent, EndEvent, StartEvent
@@ -52,7 +53,13 @@ class TroubleContract(ContractBase):
         others = [self.sink() for _ in range(3)]
         self.eventually(lambda: others[0].history(self.channel).items[0].state == "abandoned")
         threads = [
-            threading.Thread(target=other.run_blocking, args=(other.backend.reap(self.channel),))
+            threading.Thread(
+                target=background.run,
+                args=(
+                    other,
+                    other.backend.reap(self.channel),
+                ),
+            )
             for other in others
         ]
         for thread in threads:
@@ -126,7 +133,7 @@ class TroubleContract(ContractBase):
             if backend.capabilities.fencing == "backend":
                 assert isinstance(outcome.error, PublishRejected)
 
-        sink.run_blocking(publish())
+        background.run(sink, publish())
         kept = self.sink().history(self.channel).items[0]
         assert (kept.state, kept.text) == ("complete", "right")
 
@@ -201,8 +208,8 @@ class TroubleContract(ContractBase):
             receipt = writer.wait(self.patience)
             if receipt.status == "lost":  # two refusals in a row: the text is told to be lost
                 played.pop(writer.id)
-        sink.run_blocking(writing.heal())
-        reader.run_blocking(reading.heal())
+        background.run(sink, writing.heal())
+        background.run(reader, reading.heal())
         self.sink().data(channel, "done")
         for watch in watches:
             spectator = Spectator()

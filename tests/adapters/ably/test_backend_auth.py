@@ -20,7 +20,7 @@ from ably import AblyRest
 
 import tokenwire
 from tests.adapters.ably.places import sink
-from tokenwire import Sink
+from tokenwire import Sink, background
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
@@ -68,7 +68,7 @@ def test_a_key_over_tls(secure: ServerThread) -> None:
     url = f"ably://{server.key.full}?endpoint=127.0.0.1&port={server.port}&client_id=agent"
     with tokenwire.open_sink(url) as made:
         streamed(made)
-        told = made.run_blocking(made.backend.check())
+        told = background.run(made, made.backend.check())
         assert told["account"].startswith("app.key at")
         # The connections brought the key itself, and REST had it as basic authentication.
         connections = [session.params for session in server.sessions]
@@ -85,7 +85,7 @@ def test_a_wrong_key_is_told_and_its_secret_is_not(
         with made.respond("ai:chat") as response:
             response.write("anybody there?")  # the agent goes on
         with pytest.raises(BackendMisconfigured, match="key or token is not valid") as raised:
-            made.run_blocking(made.backend.check())
+            background.run(made, made.backend.check())
         assert "wr0ng" not in str(raised.value)
     told = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
     assert any("not valid" in message for message in told)
@@ -218,7 +218,7 @@ def test_a_url_that_refuses_is_told() -> None:
                 with made.respond("ai:chat") as response:
                     response.write("x")
                 with pytest.raises(BackendMisconfigured, match="auth_url"):
-                    made.run_blocking(made.backend.check())
+                    background.run(made, made.backend.check())
 
 
 def test_a_url_that_fails_for_a_while() -> None:
@@ -324,7 +324,7 @@ def test_a_callback_that_raises_is_told() -> None:
     with ServerThread() as thread:
         with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as made:
             with pytest.raises(BackendMisconfigured, match="auth_callback failed") as raised:
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert "s3cret" not in str(raised.value)
 
 
@@ -361,7 +361,7 @@ def test_a_token_that_cannot_be_renewed_is_told(caplog: pytest.LogCaptureFixture
             thread.fault("expire_tokens")
             response.write("y")
             with pytest.raises(BackendMisconfigured, match="auth_callback="):
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert not made.flush(1)
 
 

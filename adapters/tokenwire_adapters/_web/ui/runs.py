@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tokenwire import background
 from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
@@ -111,7 +112,7 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
 async def _under_way(sink: Sink, channel: str) -> str | None:
     """The newest run of which anything streams."""
     # Not by a watch: those that join alike share what was read a moment ago.
-    replay = await sink.hubs.io.arun(sink.backend.replay(channel, ReplayFrom()))
+    replay = await background.arun(sink, sink.backend.replay(channel, ReplayFrom()))
     streaming = [
         event.response
         for event in reversed(replay.events)
