@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._options import OnCancel
@@ -16,7 +17,6 @@ from tokenwire._writing.inline import InlineOutbox
 from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingEvent, PendingResponse, tool_result_event
-from tokenwire._writing.queue import now_ms
 from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import Fenced, InvalidName, SinkClosed, TokenwireError

@@ -9,13 +9,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._producer import Producer
 from tokenwire._reading.hub import HubRegistry
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome
-from tokenwire._writing.queue import now_ms
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import CancelEvent, EndEvent, InputEvent, SnapshotEvent, State, plain

@@ -10,6 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
 
+from tokenwire._clock import now_ms
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
 from tokenwire._redact import describe
@@ -18,7 +19,6 @@ from tokenwire._text import well_formed
 from tokenwire._writing.draft import PartSpec
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingResponse, tool_result_event
-from tokenwire._writing.queue import now_ms
 from tokenwire.errors import BackendError, ResponseCancelled, ResponseClosed
 from tokenwire.events import CancelEvent, EndEvent, State, ToolResultEvent, plain
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec.structs import force_setattr
 
+from tokenwire._clock import now_ms
 from tokenwire._memory.channel import (
     Channel,
     LogEntry,
@@ -261,7 +262,7 @@ class MemoryStore:
                 response_id=kept.assembler.id,
                 state="abandoned",
                 error=f"its producer gave no sign of life for {kept.ttl:g} s",
-                ts=int(time.time() * 1000),
+                ts=now_ms(),
             )
             kept.assembler.apply(end)
             self._append(channel, [end])
@@ -344,7 +345,7 @@ class MemoryStore:
             snapshot = SnapshotEvent(
                 response=kept.assembler.response,
                 cursor=channel.cursor(kept.last),
-                ts=int(time.time() * 1000),
+                ts=now_ms(),
             )
             found.append((kept.last, snapshot))
         for logged in channel.tail if one_by_one else channel.singles:

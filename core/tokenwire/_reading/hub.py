@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from tokenwire._clock import Backoff, jitter
 from tokenwire._io import IoThread
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.ring import Item, Ring
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 # What comes before the last of several snapshots has a cursor of this form. A reader that stops
 # there lacks responses that began before it: to go on, it is given them whole, not as events.
@@ -221,7 +220,7 @@ class ChannelHub:
                 self.resync()
 
     async def _resync(self) -> None:
-        delay = 0.05
+        backoff = Backoff(0.05, 5.0)
         start = ReplayFrom(after=self._head)
         try:
             while True:
@@ -234,8 +233,7 @@ class ChannelHub:
                 except Exception as error:
                     if not isinstance(error, BackendUnavailable):
                         logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
-                    await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-                    delay = min(delay * 2, 5.0)
+                    await asyncio.sleep(backoff.next())
         finally:
             self._syncing = None
         if missed.next is not None:
@@ -491,7 +489,7 @@ class HubRegistry:
     async def _reap(self) -> None:
         """End responses whose producer died, in the channels that somebody here watches."""
         while True:
-            await asyncio.sleep(self._reap_every * _jitter.uniform(0.8, 1.2))
+            await asyncio.sleep(jitter(self._reap_every, 0.2))
             for task in list(self._hubs.values()):
                 if not task.done() or task.cancelled() or task.exception():
                     continue

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tokenwire._clock import Backoff
 from tokenwire._io import IoThread
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingResponse
@@ -103,13 +104,12 @@ class LeaseKeeper:
             self._io.spawn(self._subscribe(self._listeners[channel]))
 
     async def _subscribe(self, listener: CancelListener) -> None:
-        delay = 0.1
+        backoff = Backoff(0.1, 5.0)
         while self._listeners.get(listener.channel) is listener:
             try:
                 listener.subscription = await self._backend.control(listener.channel, listener)
             except BackendUnavailable:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff.next())
             except Exception:
                 logger.warning(
                     "tokenwire: cannot listen for cancels of %r", listener.channel, exc_info=True

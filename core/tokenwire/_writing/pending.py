@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
+from tokenwire._clock import now_ms
 from tokenwire._redact import redact
 from tokenwire._results import Receipt
 from tokenwire._text import well_formed

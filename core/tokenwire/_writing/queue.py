@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
 
+from tokenwire._clock import Backoff, now_ms
 from tokenwire._results import OutboxStats
 from tokenwire._writing.pending import PendingEvent, PendingResponse
 from tokenwire.backend import Backend, Entry, Outcome
@@ -28,22 +28,16 @@ from tokenwire.errors import (
 )
 from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 
-__all__ = ["Batch", "Queue", "now_ms"]
+__all__ = ["Batch", "Queue"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 Batch = list[tuple[PendingResponse | PendingEvent, Entry]]
 
 _MAX_BATCH = 512  # entries in one publish
-_BACKOFF = (0.05, 5.0)  # seconds: first and longest delay between tries
+_RETRY = Backoff(0.05, 5.0)
 _BEHIND = 0.02  # seconds between looks at the response that an entry waits for
-_RECOVERY = (0.05, 2.0)  # seconds: the same between snapshots of one response
-
-
-def now_ms() -> int:
-    """The time, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+_RECOVERY = Backoff(0.05, 2.0, jitter=0.0)  # between snapshots of one response
 
 
 class Queue:
@@ -184,9 +178,8 @@ class Queue:
         events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
         if draft.end is not None:
             events.append(draft.end)
-        first, longest = _RECOVERY
-        response.not_before = now + min(longest, first * 2 ** min(response.recoveries, 16))
         response.recoveries += 1
+        response.not_before = now + _RECOVERY.after(response.recoveries)
         self.stats.recoveries += 1
         return _entry(response, events)
 
@@ -237,7 +230,7 @@ class Queue:
             now = time.monotonic()
             if now >= self.down_until:  # else it is one of several that failed together
                 self.failures += 1
-                self.down_until = now + _backoff(self.failures)
+                self.down_until = now + _RETRY.after(self.failures)
             if not self._down:
                 self._down = True
                 logger.warning("tokenwire: the backend does not take tokens, retrying: %s", error)
@@ -340,7 +333,7 @@ class Queue:
             response.retry = None
             return
         response.retry = entry
-        response.not_before = time.monotonic() + _backoff(response.attempts)
+        response.not_before = time.monotonic() + _RETRY.after(response.attempts)
         self._put_off(response, response.not_before)
 
     def _complete_event(self, item: PendingEvent, outcome: Outcome) -> None:
@@ -358,7 +351,7 @@ class Queue:
         if item.future.cancelled():
             self._unsettled.discard(item)
             return
-        self._put_off(item, time.monotonic() + _backoff(item.attempts))
+        self._put_off(item, time.monotonic() + _RETRY.after(item.attempts))
 
 
 def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:
@@ -374,9 +367,3 @@ def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:
     )
     response.seq += 1
     return entry
-
-
-def _backoff(attempts: int) -> float:
-    first, longest = _BACKOFF
-    delay: float = min(longest, first * 2.0 ** min(attempts - 1, 16))
-    return delay * _jitter.uniform(0.5, 1.5)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
@@ -19,10 +19,9 @@ from tokenwire_adapters._backends.ably.wire import Msg, from_ably
 __all__ = ["Feed", "Keeper", "Stand", "starts_known"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 _MAX_HELD = 10_000
-_BACKOFF = (0.1, 5.0)
+_LONGEST = 5.0  # seconds between tries to read
 _PATIENCE = 0.7  # seconds: longer than the longest rollup window
 
 
@@ -209,8 +208,7 @@ class Feed:
         self._healing = self._link.spawn(self._heal(attach, patience))
 
     async def _heal(self, attach: bool, patience: float) -> None:
-        first, longest = _BACKOFF
-        delay = first
+        backoff = Backoff(0.1, _LONGEST)
         if patience:
             await asyncio.sleep(patience)
             if not self._again and not self.keeper.incomplete:
@@ -228,12 +226,11 @@ class Feed:
                 self._tell(await self.keeper.again(messages), before)
                 self.problem = None
             except BackendError:
-                await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-                delay = min(delay * 2, longest)
+                await asyncio.sleep(backoff.next())
                 continue
             except Exception:
                 logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
-                await asyncio.sleep(longest)
+                await asyncio.sleep(_LONGEST)
                 continue
             held, self._held = self._held or [], None
             for msg in held:
@@ -242,8 +239,7 @@ class Feed:
                 return
             attach = fresh = False
             # What is missing may not have been published yet: look again, more and more slowly.
-            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-            delay = min(delay * 2, longest)
+            await asyncio.sleep(backoff.next())
             if not self._again and not self.keeper.incomplete:
                 return
 

@@ -5,10 +5,10 @@ They have no offsets, so a repeat or a hole in them cannot be told; what Ably de
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tokenwire._clock import now_ms
 from tokenwire.events import (
     CancelEvent,
     DeltaEvent,
@@ -152,7 +152,7 @@ class Foreign:
                 text = text[have:]
             status = _ENDS.get(str(msg.headers.get("status")))
             ends = cast("State | None", status)
-            if past and ends is None and time.time() * 1000 - msg.at > _QUIET:
+            if past and ends is None and now_ms() - msg.at > _QUIET:
                 ends = "complete"
         if text:
             found.append(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 import redis.exceptions as theirs
 
+from tokenwire._clock import Backoff
 from tokenwire_adapters._backends.redis.connection import Connect, drop
 from tokenwire_adapters._backends.redis.errors import is_stale, translate
 
 __all__ = ["Listener", "Live"]
 
 logger = logging.getLogger("tokenwire")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
-_BACKOFF = (0.05, 2.0)  # seconds: first and longest delay between attempts to connect
 _TOGETHER = 500  # names in one SUBSCRIBE
 _left_behind: list[Any] = []
 
@@ -151,7 +149,7 @@ class Live:
     # -- the connection
 
     async def _run(self) -> None:
-        delay = _BACKOFF[0]
+        backoff = Backoff(0.05, 2.0)
         while True:
             pinging: asyncio.Task[None] | None = None
             try:
@@ -163,7 +161,7 @@ class Live:
                 await self._subscribe(self._topics)
                 while True:
                     self._take(await self._read(connection))
-                    delay = _BACKOFF[0]
+                    backoff.reset()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -174,8 +172,7 @@ class Live:
                 connection, self._connection = self._connection, None
                 if connection is not None:
                     await drop(connection)
-            await asyncio.sleep(delay * _jitter.uniform(0.5, 1.5))
-            delay = min(delay * 2, _BACKOFF[1])
+            await asyncio.sleep(backoff.next())
 
     async def _read(self, connection: Any) -> Any:
         """Wait for what comes next; None for an error about a name that is not served here."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from tokenwire._clock import Backoff, now_ms
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import (
     BackendMisconfigured,
@@ -39,8 +39,6 @@ logger = logging.getLogger("tokenwire")
 
 _READ = ScriptText("read.lua")
 _LARGEST = 2**53 - 1  # what Lua can count to
-_BACKOFF = (0.05, 0.5)  # seconds: first and longest pause between attempts to read
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 T = TypeVar("T")
 
@@ -76,17 +74,17 @@ class Reading:
         A cut connection or a failover would else refuse watchers and readers of history.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._settings.timeout, _BACKOFF[0]
+        deadline, backoff = loop.time() + self._settings.timeout, Backoff(0.05, 0.5)
         while True:
             try:
                 return await read()
             except BackendMisconfigured:
                 raise  # waiting would not help
             except BackendUnavailable:
+                pause = backoff.next()
                 if loop.time() + pause > deadline or self._servers.closed:
                     raise
-            await asyncio.sleep(pause * _jitter.uniform(0.5, 1.5))
-            pause = min(pause * 2, _BACKOFF[1])
+            await asyncio.sleep(pause)
 
     async def _call(self, base: str, call: Command) -> Any:
         node = await self._servers.node(base)
@@ -188,7 +186,7 @@ class Reading:
         oldest = 0 if age is None else int(now) - int(age * 1000)
         found: list[tuple[Place, Event]] = []
         whole: set[str | None] = set()
-        ts = int(time.time() * 1000)
+        ts = now_ms()
         for stored in map(Stored, responses):
             if not wanted and stored.ended and stored.last <= after:
                 continue

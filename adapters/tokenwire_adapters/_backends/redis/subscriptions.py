@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendUnavailable, DecodeError
 from tokenwire.events import CancelEvent, InputEvent
@@ -103,7 +104,7 @@ class Listening:
             self._moving = asyncio.ensure_future(self._follow())
 
     async def _follow(self) -> None:
-        delay = 0.05
+        backoff = Backoff(0.05, 2.0)
         while self._again:
             self._again = False
             for stand in list(self._stands):
@@ -115,8 +116,7 @@ class Listening:
                     self._again = True
                     logger.warning("tokenwire: cannot listen to %r", stand.name, exc_info=True)
             if self._again:
-                await asyncio.sleep(delay)
-                delay = min(2.0, delay * 2)
+                await asyncio.sleep(backoff.next())
 
     async def _follow_one(self, stand: Stand) -> None:
         node = await self._servers.node(stand.base)

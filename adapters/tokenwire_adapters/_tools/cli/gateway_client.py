@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import random
 import ssl
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from tokenwire._clock import Backoff
 from tokenwire.events import Event, decode_json
 from tokenwire_adapters._tools.cli.errors import Failure
 
@@ -20,6 +20,7 @@ __all__ = ["ask", "events"]
 
 _SILENCE = 60.0
 _MAX_LINE = 64 * 2**20
+_RETRY = Backoff(0.5, 10.0)
 
 
 class _Again(Exception):
@@ -72,8 +73,7 @@ def events(
             if cursor is None and tries == 0:
                 raise Failure(f"cannot reach {base}: {error}") from error
         tries += 1
-        backoff = min(15.0, 0.25 * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.0)
-        time.sleep(backoff if wait is None else wait)
+        time.sleep(_RETRY.after(tries) if wait is None else wait)
 
 
 def ask(base: str, path: str, *, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
+from tokenwire._clock import jitter
 from tokenwire_adapters._web.gateway.asgi import Message, Send
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
@@ -18,7 +18,6 @@ from tokenwire_adapters._web.gateway.problems import Problem
 __all__ = ["Gone", "Line", "Lines", "Reason"]
 
 logger = logging.getLogger("tokenwire.gateway")
-_jitter = random.Random()  # of our own: an agent may have seeded the shared one
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
 """Why a line was dropped."""
@@ -224,7 +223,7 @@ class Lines:
 
 def retry_hint() -> int:
     """Milliseconds after which a client told to go may come back; spread, lest all come at once."""
-    return _jitter.randint(500, 3000)
+    return int(1000 * jitter(1.75, 5 / 7))
 
 
 async def _send_quietly(line: Line, message: Message) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
+from tokenwire._clock import now_ms
 from tokenwire._ids import check_name
 from tokenwire.watch import Watch
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
@@ -259,7 +259,7 @@ class Socket(Line):
 
     async def _ping(self, fields: dict[str, Any]) -> dict[str, Any]:
         _ = fields
-        return {"ts": int(time.time() * 1000)}
+        return {"ts": now_ms()}
 
     async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:
         return await self._core.history(
