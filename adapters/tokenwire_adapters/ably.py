@@ -71,7 +71,7 @@ class AblyBackend(Backend):
 
     def use_rollup(self, window: float) -> None:
         if self.settings.rollup_window is None and self._made is None:
-            self.settings = replace(self.settings, rollup_window=round(window))
+            self.settings = replace(self.settings, rollup_window=window)
 
     def __repr__(self) -> str:
         return f"AblyBackend({self.settings.shown})"
@@ -84,7 +84,7 @@ class AblyBackend(Backend):
             beats = {"heartbeats": "true"}
             params = {"echo": "false", **beats}
             if self.settings.rollup_window is not None:
-                params["appendRollupWindow"] = str(self.settings.rollup_window)
+                params["appendRollupWindow"] = str(round(1000 * self.settings.rollup_window))
             out = Link(self.settings, params, "publishing")
             back = Link(self.settings, beats, "watching")
             rest = Rest(self.settings)

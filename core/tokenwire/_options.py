@@ -29,12 +29,12 @@ def choose_on_cancel(
     return on_cancel or default
 
 
-def check_rollup(seconds: float) -> float:
+def check_rollup(seconds: float, name: str = "rollup") -> float:
     """Check a rollup window.
 
     :raises ValueError: when it is not from 0 to 0.5 seconds; older releases took milliseconds.
     """
     if not 0 <= seconds <= _MAX_ROLLUP:
-        was = f" (milliseconds in older releases: write {seconds / 1000:g})" if seconds >= 1 else ""
-        raise ValueError(f"rollup is in seconds, from 0 to {_MAX_ROLLUP}, not {seconds!r}{was}")
+        hint = f"; it was in milliseconds: now {seconds / 1000:g}" if seconds >= 1 else ""
+        raise ValueError(f"{name} is in seconds, from 0 to {_MAX_ROLLUP}, not {seconds!r}{hint}")
     return seconds

@@ -73,7 +73,7 @@ class ResponseWriter:
         self._raise_on_cancel = on_cancel == "raise"
         self._state: State = "streaming"
         self._cancel: CancelEvent | None = None
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: tuple[Callable[[], object], ...] = ()
         self._calls: dict[str, PartWriter] = {}
         self._fresh = True  # the first text does not wait for a rollup window
         pending.on_cancel = self._cancelled_by_watcher
@@ -329,14 +329,16 @@ class ResponseWriter:
         """
         with self._pending.lock:
             if self._cancel is None:
-                self._callbacks.append(callback)
+                self._callbacks = (*self._callbacks, callback)
         if self._cancel is not None:
             _call(callback)
 
         def remove() -> None:
             with self._pending.lock:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
+                kept = list(self._callbacks)
+                if callback in kept:
+                    kept.remove(callback)
+                    self._callbacks = tuple(kept)
 
         return remove
 
@@ -374,7 +376,7 @@ class ResponseWriter:
         """Freeze the text, end the response, and call the cancel callbacks."""
         if self._end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
             with self._pending.lock:
-                callbacks, self._callbacks = self._callbacks, []
+                callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:  # not here: the caller may hold the outbox's lock
                 self._outbox.call_soon(_call, callback)
 

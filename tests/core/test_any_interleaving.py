@@ -205,7 +205,7 @@ class Interleaving(RuleBasedStateMachine):
 
 
 async def _renew(producer: Producer) -> None:
-    await producer.sink._controls._renew()  # pyright: ignore[reportPrivateUsage]
+    await producer.sink._runtime.producer._leases._renew()  # pyright: ignore[reportPrivateUsage]
 
 
 TestInterleaving = Interleaving.TestCase

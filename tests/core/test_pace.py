@@ -1,10 +1,9 @@
-"""When what was written is published, and by which thread, where the backend can publish inline."""
+"""What was written is published without further help, whichever thread writes and blocks."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,70 +11,79 @@ import pytest
 
 from tokenwire import Fenced, MemoryBackend, ResponseWriter, Sink, Watch
 from tokenwire.backend import Entry, Outcome
-from tokenwire.events import DeltaEvent
+from tokenwire.events import DeltaEvent, EndEvent, Event
+from tokenwire.memory import MemoryStore
+from tokenwire.testing import FaultyBackend
+from tokenwire.testing.producers import read_until
 
 _PATIENCE = 30.0
 
 
-class Publishing(MemoryBackend):
-    """Remembers which thread published."""
+class Reached:
+    """Says when the text of one response has reached a length; it must come without a hole."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: list[threading.Thread] = []
+    def __init__(self, length: int, response_id: str | None = None) -> None:
+        self.text = ""
+        self.length = length
+        self.response_id = response_id
 
-    def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        self.threads.append(threading.current_thread())
-        return super().publish_nowait(entries)
-
-
-def test_a_slow_model_is_published_by_the_thread_that_writes() -> None:
-    backend = Publishing()
-    with Sink(backend) as sink, sink.respond("c") as response:
-        response.write("The")  # the first token goes out at once, whatever the pace
-        assert sink.stats().writing.tokens == 1
-        for _ in range(5):
-            until = sink.pace.due
-            while time.monotonic() < until:
-                threading.Event().wait(0.001)
-            before = len(backend.threads)
-            response.write(" next")
-            assert len(backend.threads) == before + 1  # visible when `write` returns
-        assert set(backend.threads) == {threading.current_thread()}
+    def __call__(self, event: Event) -> bool:
+        if isinstance(event, DeltaEvent) and self.response_id in (None, event.response_id):
+            assert event.offset == len(self.text)
+            self.text += event.text
+        return len(self.text) >= self.length
 
 
-def test_a_burst_is_published_without_another_write() -> None:
-    """What comes too soon after a publish is published by the I/O thread, if nobody writes on."""
-    with Sink(MemoryBackend()) as sink, sink.watch("c").open() as watch:
+async def _read(watch: Watch, reached: Reached) -> str:
+    async with asyncio.timeout(_PATIENCE):
+        while not reached(await anext(watch)):
+            pass
+    return reached.text
+
+
+def test_a_slow_model_is_published_token_by_token() -> None:
+    """Each token arrives before the next is written."""
+    store = MemoryStore()
+    with Sink(MemoryBackend(store)) as sink, Sink(MemoryBackend(store)) as elsewhere:
         response = sink.respond("c")
-        for burst in range(3):
-            for _ in range(20):
-                response.write("x")
-            got = 0
-            while got < 20:
-                event = next(watch)
-                if isinstance(event, DeltaEvent):
-                    assert event.offset == burst * 20 + got
-                    got += len(event.text)
+        with elsewhere.watch("c", rewind="all").open() as watch:
+            reached = Reached(0)
+            for number in range(6):
+                response.write(f"{number} ")
+                reached.length += 2
+                read_until(watch, reached, timeout=_PATIENCE)
+        assert reached.text == "0 1 2 3 4 5 "
         response.finish()
 
 
-def test_many_responses_are_left_to_the_io_thread() -> None:
-    backend = Publishing()
-    with Sink(backend) as sink, sink.watch("c").open() as watch:
+def test_a_burst_is_published_without_another_write() -> None:
+    with Sink(MemoryBackend()) as sink, sink.watch("c").open() as watch:
+        response = sink.respond("c")
+        reached = Reached(0)
+        for _ in range(3):
+            for _ in range(20):
+                response.write("x")
+            reached.length += 20
+            read_until(watch, reached, timeout=_PATIENCE)
+        assert reached.text == "x" * 60
+        response.finish()
+
+
+def test_many_responses_side_by_side_are_published() -> None:
+    with Sink(MemoryBackend()) as sink, sink.watch("c").open() as watch:
         writers = [sink.respond("c") for _ in range(50)]
-        for writer in writers:
-            writer.write("a")
-        backend.threads.clear()
-        sink.pace.due = time.monotonic() + 3600  # nothing comes late enough to be published here
-        for writer in writers:
-            writer.write("b")
-        texts: dict[str | None, str] = {}
-        while sorted(texts.values()) != ["ab"] * 50:
-            event = next(watch)
-            if isinstance(event, DeltaEvent):
-                texts[event.response_id] = texts.get(event.response_id, "") + event.text
-        assert any(thread.name == "tokenwire-io" for thread in backend.threads)
+        for text in "ab":
+            for writer in writers:
+                writer.write(text)
+        texts = {writer.id: Reached(2, writer.id) for writer in writers}
+
+        def complete(event: Event) -> bool:
+            reached = texts.get(event.response_id or "")
+            if reached is not None:
+                reached(event)
+            return all(one.text == "ab" for one in texts.values())
+
+        read_until(watch, complete, timeout=_PATIENCE)
 
 
 class Interrupted(MemoryBackend):
@@ -109,23 +117,33 @@ def test_a_flush_may_be_interrupted_by_a_write() -> None:
 
 
 class Usurped(MemoryBackend):
-    """Says of one response that it belongs to another producer."""
+    """Says of what the response ``lost`` wrote that it belongs to another producer."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = refused
 
     def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         outcomes = super().publish_nowait(entries)
         return [
-            Outcome(error=Fenced("another's"))
-            if entry.response_id == "lost" and entry.seq
-            else outcome
+            Outcome(error=Fenced("another's")) if self._refuses(entry) else outcome
             for entry, outcome in zip(entries, outcomes, strict=True)
         ]
 
+    def _refuses(self, entry: Entry) -> bool:
+        return entry.response_id == "lost" and any(
+            isinstance(event, DeltaEvent) and text in event.text
+            for event in entry.events
+            for text in self.refused
+        )
 
-def test_strict_mode_raises_where_the_write_was_refused_and_tells_the_others() -> None:
-    sink = Sink(Usurped(), strict=True)
+
+def test_strict_mode_raises_what_was_refused_and_tells_the_others() -> None:
+    sink = Sink(Usurped("x"), strict=True)
     lost, other = sink.respond("c", response_id="lost"), sink.respond("c", response_id="other")
     with pytest.raises(Fenced):
         lost.write("x")
+        sink.flush(_PATIENCE)
     other.write("y")
     other.finish()
     assert other.wait(_PATIENCE).status == "delivered"
@@ -133,6 +151,23 @@ def test_strict_mode_raises_where_the_write_was_refused_and_tells_the_others() -
     assert sink.flush(_PATIENCE)  # nothing is left hanging
     assert sink.stats().waiting == 0
     sink.close()
+
+
+async def test_strict_mode_raises_what_was_refused_later_and_troubles_no_loop() -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    sink = Sink(Usurped("y"), strict=True)
+    lost = sink.respond("c", response_id="lost")
+    lost.write("x")
+    with pytest.raises(Fenced):
+        lost.write("y")  # soon after the first: most often, it is published by and by
+        async with asyncio.timeout(_PATIENCE):
+            while not lost.ended:
+                await asyncio.sleep(0.005)
+        await sink.aflush(_PATIENCE)
+    assert lost.receipt.status == "refused"
+    assert not problems
+    await sink.aclose()
 
 
 def test_writes_from_many_threads_arrive() -> None:
@@ -154,14 +189,17 @@ def test_writes_from_many_threads_arrive() -> None:
         assert sink.stats().writing.tokens == 4000
 
 
-def test_a_flush_is_heard_of_while_others_publish() -> None:
-    """`flush` waits for what another thread is publishing, and no longer."""
+def test_a_flush_ends_while_others_write() -> None:
+    """`flush` waits for what another thread is publishing, and nothing is lost to it."""
     with Sink(MemoryBackend()) as sink, sink.respond("c") as response:
         stop = threading.Event()
+        written = 0
 
         def write() -> None:
+            nonlocal written
             while not stop.is_set():
                 response.write("x")
+                written += 1
                 threading.Event().wait(0.0005)
 
         thread = threading.Thread(target=write)
@@ -173,15 +211,18 @@ def test_a_flush_is_heard_of_while_others_publish() -> None:
             stop.set()
             thread.join(_PATIENCE)
         assert sink.flush(_PATIENCE)
+        (found,) = sink.history("c").items
+        assert found.text == "x" * written
 
 
-async def _text_of(watch: Watch, length: int) -> str:
-    text = ""
-    while len(text) < length:
-        event = await anext(watch)
-        if isinstance(event, DeltaEvent):
-            text += event.text
-    return text
+async def test_a_flush_after_a_burst_ends() -> None:
+    async with Sink(MemoryBackend()) as sink:
+        async with sink.respond("c") as response:
+            for _ in range(20):
+                response.write("x")
+        assert await sink.aflush(_PATIENCE)
+        page = await sink.ahistory("c")
+        assert [one.text for one in page.items] == ["x" * 20]
 
 
 class Rounding(asyncio.SelectorEventLoop):
@@ -195,54 +236,40 @@ class Rounding(asyncio.SelectorEventLoop):
 
 
 @pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, Rounding])
-def test_a_burst_on_an_event_loop_is_published_from_that_loop(
-    make: type[asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What comes too soon after a publish waits for a timer of the loop, not for another thread."""
-    monkeypatch.setattr(
-        "tokenwire._writing.outbox._WATCH", _PATIENCE
-    )  # however slow this machine is
-    backend = Publishing()
-
-    async def burst() -> None:
-        async with Sink(backend) as sink, sink.watch("c") as watch:
+def test_bursts_on_an_event_loop_are_published(make: type[asyncio.AbstractEventLoop]) -> None:
+    async def bursts() -> None:
+        async with Sink(MemoryBackend()) as sink, sink.watch("c") as watch:
             response = sink.respond("c")
+            reached = Reached(0)
             for _ in range(20):
-                response.write("a")
-                while time.monotonic() >= sink.pace.due:  # a slow machine may take longer
+                for _ in range(10):
                     response.write("a")
-                backend.threads.clear()
                 response.write("b")
-                async with asyncio.timeout(_PATIENCE / 2):
-                    while "b" not in await _text_of(watch, 1):
-                        pass
-                assert set(backend.threads) == {threading.current_thread()}
+                reached.length += 11
+                assert (await _read(watch, reached)).endswith("b")
+            assert reached.text == ("a" * 10 + "b") * 20
             response.finish()
 
     with asyncio.Runner(loop_factory=make) as runner:
-        runner.run(burst())
+        runner.run(bursts())
 
 
 @pytest.mark.parametrize("fate", ["blocked", "closed"])
 def test_a_burst_does_not_depend_on_its_event_loop(fate: str) -> None:
-    """The I/O thread looks after what an event loop was asked to publish, and does not."""
-    backend = Publishing()
-    with Sink(backend) as sink:
+    """What is written on a loop that then blocks, or ends, arrives all the same."""
+    with Sink(MemoryBackend()) as sink:
         response = sink.respond("c")
         published = threading.Event()
-
         watch = sink.watch("c").open()
+        reached = Reached(21)
 
         def wait() -> None:
             with watch:
-                for event in watch:
-                    if isinstance(event, DeltaEvent) and "b" in event.text:
-                        published.set()
-                        return
+                read_until(watch, reached, timeout=_PATIENCE)
+                published.set()
 
         async def burst() -> None:
-            response.write("a")
-            while time.monotonic() >= sink.pace.due:
+            for _ in range(20):
                 response.write("a")
             response.write("b")
             if fate == "blocked":
@@ -253,58 +280,29 @@ def test_a_burst_does_not_depend_on_its_event_loop(fate: str) -> None:
         asyncio.run(burst())
         assert published.wait(_PATIENCE)
         watcher.join(_PATIENCE)
-        assert backend.threads[-1].name == "tokenwire-io"
+        assert reached.text == "a" * 20 + "b"
         response.finish()
 
 
-async def test_strict_mode_tells_later_of_what_a_loop_published_in_vain(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tokenwire._writing.outbox._WATCH", _PATIENCE)
-    sink = Sink(Usurped(), strict=True)
-    lost = sink.respond("c", response_id="lost")
-    sink.pace.due = time.monotonic() + 0.5  # so that the first text waits for the loop, too
-    lost._fresh = False
-    problems: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
-    lost.write("x")
-    async with asyncio.timeout(_PATIENCE):
-        while not lost.ended:
-            await asyncio.sleep(0.005)
-    with pytest.raises(Fenced):
-        await sink.aflush(_PATIENCE)
-    assert not problems
-    await sink.aclose()
-
-
-async def test_the_io_thread_sleeps_while_a_loop_keeps_pace() -> None:
-    """Each of its looks would cost the writing thread Python's lock."""
-    backend = Publishing()
-    async with Sink(backend) as sink, sink.respond("c") as response:
-        response.write("x")
-        looks = 0
-        sleep = sink._outbox._sleep_until
-
-        async def counted(when: float | None) -> None:
-            nonlocal looks
-            looks += 1
-            await sleep(when)
-
-        sink._outbox._sleep_until = counted  # type: ignore[method-assign]
-        begun = time.monotonic()
-        while len(backend.threads) < 200:
-            response.write("x")
-            await asyncio.sleep(0)
-        assert looks <= 2 + (time.monotonic() - begun) / 0.125
-
-
-async def test_a_flush_after_a_burst_does_not_wait_for_another_look(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tokenwire._writing.outbox._WATCH", 2 * _PATIENCE)
-    monkeypatch.setattr("tokenwire._writing.outbox._LINGER", 2 * _PATIENCE)
-    async with Sink(MemoryBackend()) as sink:
-        async with sink.respond("c") as response:
-            for _ in range(20):
-                response.write("x")
-        assert await sink.aflush(_PATIENCE)
+def test_a_stalled_backend_is_sent_what_gathered_in_few_deltas() -> None:
+    """While nothing can be sent, text is merged: it costs no more than its length."""
+    backend = FaultyBackend(MemoryBackend())
+    with Sink(backend) as sink, sink.watch("c").open() as watch:
+        response = sink.respond("c")
+        response.write("first ")
+        read_until(watch, Reached(6), timeout=_PATIENCE)
+        backend.stall()
+        before = backend.published
+        for number in range(5000):
+            response.write(f"{number} ")
+        response.finish()
+        assert sink.stats().waiting
+        backend.unstall()
+        assert response.wait(_PATIENCE).status == "delivered"
+        events = read_until(watch, lambda event: isinstance(event, EndEvent), timeout=_PATIENCE)
+        deltas = [event for event in events if isinstance(event, DeltaEvent)]
+        assert "".join(delta.text for delta in deltas) == "".join(f"{n} " for n in range(5000))
+        # As many as may be under way at once, and what gathered behind them.
+        window = backend.capabilities.window
+        assert len(deltas) <= window + 2
+        assert backend.published - before <= window + 3

@@ -71,6 +71,18 @@ class PartState:
 class Draft:
     """A response as its producer has it."""
 
+    __slots__ = (
+        "_channel",
+        "_merge",
+        "_parts",
+        "_results",
+        "_silent",
+        "_waiting",
+        "end",
+        "start",
+        "tokens",
+    )
+
     def __init__(self, start: StartEvent, channel: str, granularity: Granularity) -> None:
         self.start = start
         self.end: EndEvent | None = None

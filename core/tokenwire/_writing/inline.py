@@ -32,18 +32,19 @@ class InlineOutbox(Outbox):
     def mark(self, item: PendingResponse | PendingEvent, urgent: bool) -> None:
         """Publish `item` now, where it is urgent or text is due; else see that it soon is."""
         due = self._due
+        waiting = self._queue.dirty
         if not item.dirty:
             item.dirty = True
-            item.mark_at = due
-            self._queue.dirty.append(item)
-        self._urgent = self._urgent or urgent
+            item.mark_at = due if len(waiting) < MAX_INLINE_ITEMS else None
+            waiting.append(item)
         now = time.monotonic()
-        if (urgent or now >= due) and self._publish_here():
-            return
         if urgent:
-            self._wake()
-        elif now >= due or len(self._queue.dirty) > MAX_INLINE_ITEMS:
-            self._wake_by(due)
+            self._urgent = True
+            if not self._publish_here():
+                self._wake()
+        elif now >= due or len(waiting) > MAX_INLINE_ITEMS:
+            if now < due or not self._publish_here():
+                self._wake_by(due)
         else:
             self._schedule_on_loop(due - now, due)
             self._wake_by(due + GRACE)

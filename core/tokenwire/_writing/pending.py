@@ -32,6 +32,34 @@ class PendingResponse:
     :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
     """
 
+    __slots__ = (
+        "_settled",
+        "_waiters",
+        "attempts",
+        "contact",
+        "cursor",
+        "damaged",
+        "dirty",
+        "discarded",
+        "done",
+        "draft",
+        "error",
+        "inflight",
+        "lock",
+        "lost",
+        "mark_at",
+        "not_before",
+        "on_cancel",
+        "on_outcome",
+        "recoveries",
+        "retries",
+        "retry",
+        "seq",
+        "started",
+        "template",
+        "writes",
+    )
+
     def __init__(self, draft: Draft, entry: Entry) -> None:
         self.draft = draft
         self.template = entry
@@ -57,7 +85,7 @@ class PendingResponse:
         self.contact = time.monotonic()
         self.cursor: str | None = None
         self._settled = False
-        self._waiters: list[concurrent.futures.Future[Receipt]] = []
+        self._waiters: tuple[concurrent.futures.Future[Receipt], ...] = ()
 
     def discard(self, error: Exception | None = None) -> None:
         """Deliver nothing: the sink cannot take this response (bad name, closed, forked)."""
@@ -92,7 +120,7 @@ class PendingResponse:
         with self.lock:
             settled = self._settled
             if not settled:
-                self._waiters.append(future)
+                self._waiters = (*self._waiters, future)
         if settled:
             future.set_result(self.receipt)
         return future
@@ -101,7 +129,7 @@ class PendingResponse:
         """Hand the receipt to all who wait for it."""
         with self.lock:
             self._settled = True
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, ()
         for future in waiters:
             if future.set_running_or_notify_cancel():
                 future.set_result(self.receipt)
@@ -112,6 +140,8 @@ class PendingEvent:
 
     :ivar behind: a response that has ended here, and that is to be with the backend first.
     """
+
+    __slots__ = ("attempts", "behind", "dirty", "entry", "future", "mark_at")
 
     def __init__(self, entry: Entry, behind: PendingResponse | None = None) -> None:
         self.entry = entry

@@ -52,8 +52,8 @@ class Writing:
         self._history = history
         self._settings = settings
         self._state_of = state_of
-        rollup = 40 if settings.rollup_window is None else settings.rollup_window
-        self._sending = Sending(link, settings, Pace(settings.rate, rollup / 1000))
+        rollup = 0.04 if settings.rollup_window is None else settings.rollup_window
+        self._sending = Sending(link, settings, Pace(settings.rate, rollup))
         self._writers: dict[tuple[str, str], Writer] = {}
         self._ledgers: dict[str, tuple[Feed, Ledger]] = {}
         self._turns = Turns()
