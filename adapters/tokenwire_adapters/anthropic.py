@@ -1,4 +1,4 @@
-"""Anthropic's SDK: publish what a client or one of its streams brings, and change nothing about it.
+"""Anthropic's SDK: publish what a client, or one of its streams, receives.
 
     from anthropic import Anthropic
     from tokenwire_adapters.anthropic import wrap
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
+from tokenwire.instrument import Channel, OnCancel, Options, Recorder
 from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
-from tokenwire_adapters._agents.recorder import Channel, OnCancel, Options, Recorder
-from tokenwire_adapters._agents.stainless.patches import SdkInstrumentor
+from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 try:
@@ -25,16 +25,20 @@ try:
     from anthropic._streaming import AsyncStream, Stream
     from anthropic.lib.streaming import (
         AsyncMessageStream,
+        AsyncMessageStreamManager,
         BetaAsyncMessageStream,
+        BetaAsyncMessageStreamManager,
         BetaMessageStream,
+        BetaMessageStreamManager,
         MessageStream,
+        MessageStreamManager,
     )
 except ImportError as error:
     raise MissingExtra(
         'the Anthropic adapter needs the SDK: pip install "tokenwire[anthropic]"'
     ) from error
 
-__all__ = ["instrument_all", "unwrap", "wrap"]
+__all__ = ["instrumentor", "unwrap", "wrap"]
 
 T = TypeVar("T")
 
@@ -49,7 +53,8 @@ def _by_item(item: Any) -> type[Recorder] | None:
     return MessagesRecorder if getattr(item, "type", None) == "message_start" else None
 
 
-_INSTRUMENTOR = SdkInstrumentor(
+instrumentor = StainlessInstrumentor(
+    "anthropic",
     PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
@@ -58,10 +63,17 @@ _INSTRUMENTOR = SdkInstrumentor(
             (_response.AsyncAPIResponse, "http_response", True),
         ),
         helpers=(MessageStream, AsyncMessageStream, BetaMessageStream, BetaAsyncMessageStream),
+        managers=(
+            MessageStreamManager,
+            AsyncMessageStreamManager,
+            BetaMessageStreamManager,
+            BetaAsyncMessageStreamManager,
+        ),
         parsers=((_response.APIResponse, False), (_response.AsyncAPIResponse, True)),
     ),
-    Classifier(request=_by_request, item=_by_item),
+    Classifier(by_request=_by_request, by_item=_by_item),
 )
+"""Records this SDK's calls; see `tokenwire.instrument`."""
 
 
 def wrap(
@@ -73,34 +85,29 @@ def wrap(
     metadata: Mapping[str, Any] | None = None,
     on_cancel: OnCancel = "end",
 ) -> T:
-    """Publish what a client's calls, or one stream, bring. Returns the same object.
+    """Publish what a client's calls, or one stream, receive. Returns the same object.
 
     Wrapping a client concerns that client and the copies made of it (``with_options``), no other.
-    Wrapping it again replaces what was told before. A stream that is heard already, since its
-    client is wrapped, stays as it is.
+    Wrapping it again replaces the arguments. A stream that is recorded already, since its client
+    is wrapped, stays as it is.
 
     :param client_or_stream: a client (sync or async; also for Bedrock, Vertex and the like), what
         ``create(stream=True)`` returned, or what ``messages.stream()`` gave.
     :param sink: by default `tokenwire.default_sink`, opened when it is first needed.
-    :param channel: a name, or a function that gives one at each call; by default the context's.
+    :param channel: a name, or a function that returns one at each call; by default the context's.
     :param run: the agent run; by default the context's, else a run for each call.
     :param metadata: what watchers see beside the provider, the API and the model.
     :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
         `tokenwire.ResponseCancelled` (``"raise"``).
     :raises TypeError: when it is neither a client nor a stream of this SDK.
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for another `on_cancel`.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    _INSTRUMENTOR.wrap(client_or_stream, options, "anthropic")
+    instrumentor.wrap(client_or_stream, options)
     return client_or_stream
 
 
 def unwrap(client: T) -> T:
-    """Undo `wrap` of a client. What it has under way is read to its end."""
-    _INSTRUMENTOR.forget(client)
+    """Undo `wrap` of a client. Its streams under way are published to their end."""
+    instrumentor.remove_client(client)
     return client
-
-
-def instrument_all(options: Options | None) -> None:
-    """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
-    _INSTRUMENTOR.hear_everyone(options)

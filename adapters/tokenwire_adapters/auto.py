@@ -1,25 +1,29 @@
-"""Everything at once, with no code changed: each SDK and framework, as the program imports it.
+"""Instruments every SDK and framework that the program imports, with no code changed.
 
     import tokenwire_adapters.auto
     tokenwire_adapters.auto.install()
 
-The lowest layer that sees a token writes it: an SDK's tap before a framework's hook. What is not
-installed is left out; what is not imported yet is listened to once it is.
+The instrumentors are found in the entry-point group ``tokenwire.instrumentors``, so those of other
+packages are used, too. Each starts once its SDK or framework is imported; packages that are not
+installed are ignored. The lowest layer that sees a token writes it: an SDK before a framework.
 """
 
 from __future__ import annotations
 
-import importlib
+import functools
 import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tokenwire_adapters._agents.imports import when_imported
+from tokenwire_adapters._agents.imports import watch_imports
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from tokenwire import Sink
+    from tokenwire.instrument import Instrumentor
 
 __all__ = ["install", "uninstall"]
 
@@ -32,36 +36,27 @@ _undo: Callable[[], None] | None = None
 def install(
     sink: Sink | None = None, *, channel: str | Callable[[], str | None] | None = None
 ) -> Callable[[], None]:
-    """Publish what any model SDK or framework of this process brings.
+    """Publish the calls that any instrumented SDK or framework makes in this process.
 
     Does nothing where ``$TOKENWIRE_DISABLED`` is set (to anything but ``0`` or ``false``).
-    Installing again replaces what was told before.
+    Installing again replaces the arguments.
 
     :param sink: by default `tokenwire.default_sink`, opened when the first model is called.
-    :param channel: a name, or a function that gives one at each call; by default the context's.
-    :return: its undo, which does nothing once it was installed anew.
+    :param channel: a name, or a function that returns one at each call; by default the context's.
+    :return: its undo, which does nothing once `install` was called again.
     """
     global _undo
-    if _disabled():
+    if os.environ.get("TOKENWIRE_DISABLED", "").lower() not in ("", "0", "false"):
         return lambda: None
     with _lock:
         if _undo is not None:
             _undo()
-        undos: list[Callable[[], None]] = []
-        for module, adapter, hear in (
-            ("openai", "openai", _hear_sdk),
-            ("anthropic", "anthropic", _hear_sdk),
-            ("langchain_core", "langchain", _hear_langchain),
-            ("llama_index.core", "llama_index", _hear_llama_index),
-        ):
-            undos.append(_Listening(module, adapter, hear, sink, channel).stop)
+        installed = _Installed(sink, channel)
 
         def undo() -> None:
             global _undo
             with _lock:
-                for each in undos:
-                    each()
-                undos.clear()
+                installed.stop()
                 if _undo is undo:
                     _undo = None
 
@@ -70,57 +65,40 @@ def install(
 
 
 def uninstall() -> None:
-    """Undo `install`, whoever called it. Responses under way are read to their end."""
+    """Undo `install`, whoever called it. Responses under way are published to their end."""
     with _lock:
         if _undo is not None:
             _undo()
 
 
-def _disabled() -> bool:
-    return os.environ.get("TOKENWIRE_DISABLED", "").lower() not in ("", "0", "false")
+class _Installed:
+    """The instrumentors that one `install` starts."""
 
-
-class _Listening:
-    """One module, listened to from its import on."""
-
-    def __init__(
-        self,
-        module: str,
-        adapter: str,
-        hear: Callable[[Any, Sink | None, Any], Callable[[], None]],
-        sink: Sink | None,
-        channel: Any,
-    ) -> None:
-        self._adapter = adapter
-        self._hear = hear
+    def __init__(self, sink: Sink | None, channel: Any) -> None:
         self._sink = sink
         self._channel = channel
-        self._silence: Callable[[], None] | None = None
-        self._forget = when_imported(module, self._start)
+        self._started: list[Instrumentor] = []
+        self._unwatch = watch_imports(self._callbacks)
 
-    def _start(self) -> None:
-        adapter = importlib.import_module(f"tokenwire_adapters.{self._adapter}")
-        self._silence = self._hear(adapter, self._sink, self._channel)
+    def _callbacks(self) -> dict[str, Callable[[], object]]:
+        # Imported late: to load and read them takes longer than the start of a program.
+        from importlib.metadata import entry_points
+
+        points = entry_points(group="tokenwire.instrumentors")
+        return {point.name: functools.partial(self._start, point) for point in points}
+
+    def _start(self, point: EntryPoint) -> None:
+        instrumentor: Instrumentor = point.load()
+        from tokenwire.instrument import Options
+
+        instrumentor.start(Options(self._sink, self._channel))
+        self._started.append(instrumentor)
 
     def stop(self) -> None:
-        self._forget()
-        if self._silence is not None:
-            self._silence()
-            self._silence = None
-
-
-def _hear_sdk(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    from tokenwire_adapters._agents.recorder import Options
-
-    adapter.instrument_all(Options(sink, channel))
-    return lambda: adapter.instrument_all(None)
-
-
-def _hear_langchain(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    adapter.instrument_all(adapter.TokenwireCallbackHandler(sink, channel=channel))
-    return lambda: adapter.instrument_all(None)
-
-
-def _hear_llama_index(adapter: Any, sink: Sink | None, channel: Any) -> Callable[[], None]:
-    adapter.instrument_all(adapter.TokenwireEventHandler(sink, channel=channel))
-    return lambda: adapter.instrument_all(None)
+        self._unwatch()
+        while self._started:
+            instrumentor = self._started.pop()
+            try:
+                instrumentor.stop()
+            except Exception:
+                logger.warning("tokenwire: cannot stop %s", instrumentor.module, exc_info=True)

@@ -18,10 +18,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import tokenwire
-from tokenwire import background
-from tokenwire.context import Claim, resolve_channel, set_claim
+from tokenwire.claims import Claim, set_claim
+from tokenwire.context import resolve_channel
+from tokenwire.instrument import Instrumentor, Options, call_soon, record_claimed_calls
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls
-from tokenwire_adapters._agents.claims import instrument_claimed_calls
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
 
@@ -36,7 +36,7 @@ except ImportError as error:  # pragma: no cover - tried without the extra by te
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["TokenwireCallbackHandler", "instrument_all"]
+__all__ = ["TokenwireCallbackHandler", "instrumentor"]
 
 Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -209,7 +209,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             if other.model is not None:
                 other.model.withdraw()
         if self._stop_provider and not self._automatic:
-            instrument_claimed_calls()
+            record_claimed_calls()
         call = Call(self, node, None)
         if _SILENT.isdisjoint(tags):
             call.model = ModelCall(
@@ -440,24 +440,29 @@ def _write_choice(model: ModelCall, index: int, generation: Any) -> None:
     parts.writer.finish(content.finish_reason(message, generation))
 
 
-_everyone: ContextVar[TokenwireCallbackHandler | None] = ContextVar(
-    "tokenwire_langchain", default=None
-)
+class _LangChainInstrumentor(Instrumentor):
+    """Has LangChain call one handler for every call. One that a call names itself comes first."""
 
+    module = "langchain_core"
 
-def instrument_all(handler: TokenwireCallbackHandler | None) -> None:
-    """Hear every call of this process through `handler` (None: no longer), with no code changed.
+    def __init__(self) -> None:
+        self._variable: ContextVar[TokenwireCallbackHandler | None] | None = None
 
-    A handler that a call names itself comes first. For `tokenwire_adapters.auto`.
-    """
-    global _everyone
-    hooks: list[Any] = context._configure_hooks  # pyright: ignore[reportPrivateUsage]
-    hooks[:] = [hook for hook in hooks if hook[0] is not _everyone]
-    if handler is not None:
+    def start(self, options: Options) -> None:
+        self.stop()
+        handler = TokenwireCallbackHandler(options.sink, channel=options.channel)
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
         # A default is seen by threads that were started with an empty context, too.
-        _everyone = ContextVar("tokenwire_langchain", default=handler)
-        context.register_configure_hook(_everyone, inheritable=True)
+        self._variable = ContextVar("tokenwire_langchain", default=handler)
+        context.register_configure_hook(self._variable, inheritable=True)
+
+    def stop(self) -> None:
+        hooks: list[Any] = context._configure_hooks  # pyright: ignore[reportPrivateUsage]
+        hooks[:] = [hook for hook in hooks if hook[0] is not self._variable]
+
+
+instrumentor = _LangChainInstrumentor()
+"""Publishes every call of LangChain; see `tokenwire.instrument`."""
 
 
 def _gone(key: int) -> None:
@@ -473,7 +478,7 @@ def _gone(key: int) -> None:
     model = call.model
     if model is not None and model.writer is not None:
         try:
-            background.call_soon(model.sink, model.cancel)
+            call_soon(model.sink, model.cancel)
         except Exception as error:
             _reporter.report(error)
     elif model is not None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tokenwire
-from tokenwire.context import Claim, current_claim, resolve_channel, set_claim
+from tokenwire.claims import Claim, add_claim_finder, current_claim, set_claim
+from tokenwire.context import resolve_channel
+from tokenwire.instrument import Instrumentor, Options, record_claimed_calls, recorder_of
 from tokenwire_adapters._agents.calls import MAX_CALLS, ModelCall, Reporter, ToolCalls
-from tokenwire_adapters._agents.claims import add_finder, instrument_claimed_calls
-from tokenwire_adapters._agents.last_chunk import reader_of, seen
 
 try:
     from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -31,7 +31,7 @@ except ImportError as error:  # pragma: no cover - tried without the extra by te
         'TokenwireEventHandler needs llama-index-core: pip install "tokenwire[llama-index]"'
     ) from error
 
-__all__ = ["TokenwireEventHandler", "instrument_all"]
+__all__ = ["TokenwireEventHandler", "instrumentor"]
 
 _reporter = Reporter("the LlamaIndex handler")
 _tool_calls = ToolCalls()
@@ -124,11 +124,11 @@ class TokenwireEventHandler(BaseEventHandler):
         self._channel = channel
         self._metadata = dict(metadata or {})
         self._stop_provider = stop_provider
-        seen()  # from now on, taps remember what they have read
+        recorder_of(None)  # from now on, recorders note what they have read
         spans.install()
         spans.TREE.on_exit = _span_exit
         spans.TREE.on_drop = _span_drop
-        add_finder(_find_claim)
+        add_claim_finder(_find_claim)
 
     @classmethod
     def class_name(cls) -> str:
@@ -161,7 +161,7 @@ class TokenwireEventHandler(BaseEventHandler):
             if call.model is not None:
                 call.model.withdraw()
         if self._stop_provider:
-            instrument_claimed_calls()
+            record_claimed_calls()
         tags: dict[str, Any] = event.tags
         call = _Call(self, None)
         above = _above(span)
@@ -252,20 +252,28 @@ _STEPS: dict[str, Callable[[TokenwireEventHandler, Any], None]] = {
 """By name: the other events are most of them, and cost no more than a look here."""
 
 
-def instrument_all(handler: TokenwireEventHandler | None) -> None:
-    """Hear every call of this process through `handler` (None: no longer).
+class _LlamaIndexInstrumentor(Instrumentor):
+    """Adds a handler to the root dispatcher. One that the program adds itself comes first."""
 
-    A handler that the program adds itself comes first. For `tokenwire_adapters.auto`.
-    """
-    root = spans.root_dispatcher()
-    root.event_handlers = [
-        each
-        for each in root.event_handlers
-        if not (isinstance(each, TokenwireEventHandler) and each._automatic)  # pyright: ignore[reportPrivateUsage]
-    ]
-    if handler is not None:
+    module = "llama_index.core"
+
+    def start(self, options: Options) -> None:
+        self.stop()
+        handler = TokenwireEventHandler(options.sink, channel=options.channel)
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
-        root.add_event_handler(handler)
+        spans.root_dispatcher().add_event_handler(handler)
+
+    def stop(self) -> None:
+        root = spans.root_dispatcher()
+        root.event_handlers = [
+            handler
+            for handler in root.event_handlers
+            if not (isinstance(handler, TokenwireEventHandler) and handler._automatic)  # pyright: ignore[reportPrivateUsage]
+        ]
+
+
+instrumentor = _LlamaIndexInstrumentor()
+"""Publishes every call of LlamaIndex; see `tokenwire.instrument`."""
 
 
 def _span(event: Any) -> str:
@@ -290,9 +298,9 @@ def _above(span: str) -> _Call | None:
 
 
 def _match(model: ModelCall, raw: Any) -> None:
-    """Leave the stream to a tap that reads it on its own account (from a thread of its own)."""
-    tap = reader_of(raw)
-    if tap is not None and not model.claim.taken:
+    """Leave the stream to a recorder that found no claim (it reads in a thread of its own)."""
+    recorder = recorder_of(raw)
+    if recorder is not None and not model.claim.taken:
         model.below = True
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's SDK: publish what a client or one of its streams brings, and change nothing about it.
+"""OpenAI's SDK: publish what a client, or one of its streams, receives.
 
     from openai import OpenAI
     from tokenwire_adapters.openai import wrap
@@ -15,24 +15,34 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.errors import MissingExtra
+from tokenwire.instrument import Channel, OnCancel, Options, Recorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
-from tokenwire_adapters._agents.recorder import Channel, OnCancel, Options, Recorder
-from tokenwire_adapters._agents.stainless.patches import SdkInstrumentor
+from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
     from openai._streaming import AsyncStream, Stream
-    from openai.lib.streaming.chat import AsyncChatCompletionStream, ChatCompletionStream
-    from openai.lib.streaming.responses import AsyncResponseStream, ResponseStream
+    from openai.lib.streaming.chat import (
+        AsyncChatCompletionStream,
+        AsyncChatCompletionStreamManager,
+        ChatCompletionStream,
+        ChatCompletionStreamManager,
+    )
+    from openai.lib.streaming.responses import (
+        AsyncResponseStream,
+        AsyncResponseStreamManager,
+        ResponseStream,
+        ResponseStreamManager,
+    )
 except ImportError as error:
     raise MissingExtra(
         'the OpenAI adapter needs the SDK: pip install "tokenwire[openai]"'
     ) from error
 
-__all__ = ["instrument_all", "unwrap", "wrap"]
+__all__ = ["instrumentor", "unwrap", "wrap"]
 
 T = TypeVar("T")
 
@@ -61,7 +71,8 @@ def _by_item(item: Any) -> type[Recorder] | None:
     return None
 
 
-_INSTRUMENTOR = SdkInstrumentor(
+instrumentor = StainlessInstrumentor(
+    "openai",
     PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
@@ -79,14 +90,21 @@ _INSTRUMENTOR = SdkInstrumentor(
             ResponseStream,
             AsyncResponseStream,
         ),
+        managers=(
+            ChatCompletionStreamManager,
+            AsyncChatCompletionStreamManager,
+            ResponseStreamManager,
+            AsyncResponseStreamManager,
+        ),
         parsers=(
             (_legacy_response.LegacyAPIResponse, False),
             (_response.APIResponse, False),
             (_response.AsyncAPIResponse, True),
         ),
     ),
-    Classifier(request=_by_request, item=_by_item),
+    Classifier(by_request=_by_request, by_item=_by_item),
 )
+"""Records this SDK's calls; see `tokenwire.instrument`."""
 
 
 def wrap(
@@ -98,34 +116,29 @@ def wrap(
     metadata: Mapping[str, Any] | None = None,
     on_cancel: OnCancel = "end",
 ) -> T:
-    """Publish what a client's calls, or one stream, bring. Returns the same object.
+    """Publish what a client's calls, or one stream, receive. Returns the same object.
 
     Wrapping a client concerns that client and the copies made of it (``with_options``), no other.
-    Wrapping it again replaces what was told before. A stream that is heard already, since its
-    client is wrapped, stays as it is.
+    Wrapping it again replaces the arguments. A stream that is recorded already, since its client
+    is wrapped, stays as it is.
 
     :param client_or_stream: a client (sync or async), what ``create(stream=True)`` returned, or
         what a ``.stream()`` helper gave.
     :param sink: by default `tokenwire.default_sink`, opened when it is first needed.
-    :param channel: a name, or a function that gives one at each call; by default the context's.
+    :param channel: a name, or a function that returns one at each call; by default the context's.
     :param run: the agent run; by default the context's, else a run for each call.
     :param metadata: what watchers see beside the provider, the API and the model.
     :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
         `tokenwire.ResponseCancelled` (``"raise"``).
     :raises TypeError: when it is neither a client nor a stream of this SDK.
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for another `on_cancel`.
     """
     options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
-    _INSTRUMENTOR.wrap(client_or_stream, options, "openai")
+    instrumentor.wrap(client_or_stream, options)
     return client_or_stream
 
 
 def unwrap(client: T) -> T:
-    """Undo `wrap` of a client. What it has under way is read to its end."""
-    _INSTRUMENTOR.forget(client)
+    """Undo `wrap` of a client. Its streams under way are published to their end."""
+    instrumentor.remove_client(client)
     return client
-
-
-def instrument_all(options: Options | None) -> None:
-    """Hear every client of this process (None: no longer). For `tokenwire_adapters.auto`."""
-    _INSTRUMENTOR.hear_everyone(options)

@@ -1,8 +1,8 @@
 """`RedisBackend`: channels in Redis or Valkey, for many processes on many machines.
 
 ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` and ``redis+cluster://`` (the last
-two with ``rediss+`` as well), or a client of ``redis.asyncio``. docs/redis.md has the settings,
-the keys, the rights that are needed, and what happens when things break.
+two with ``rediss+`` as well), or a client of ``redis.asyncio``. docs/redis.md lists the settings,
+the keys, the permissions that are needed, and what happens during failures.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ try:
         Target,
         from_client,
         from_url,
-        settings_of,
+        make_settings,
     )
 except ImportError as error:
     raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
-from tokenwire_adapters._backends.redis.cursors import parse
-from tokenwire_adapters._backends.redis.publisher import Writing
-from tokenwire_adapters._backends.redis.reader import Reading
-from tokenwire_adapters._backends.redis.subscriptions import Listening, Stand
-from tokenwire_adapters._backends.redis.topology import Servers
+from tokenwire_adapters._backends.redis.cursors import Position, parse_cursor
+from tokenwire_adapters._backends.redis.publisher import Publisher
+from tokenwire_adapters._backends.redis.reader import Reader
+from tokenwire_adapters._backends.redis.subscriptions import ChannelSubscription, Subscriptions
+from tokenwire_adapters._backends.redis.topology import Topology
 
 __all__ = ["RedisBackend", "Retention"]
 
@@ -48,14 +48,15 @@ __all__ = ["RedisBackend", "Retention"]
 class RedisBackend(Backend):
     """Channels in Redis.
 
-    :param url: where; see docs/redis.md. Query parameters are settings, and what redis-py takes
-        (``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, …).
+    :param url: where the server is; see docs/redis.md. Query parameters are settings, or
+        connection arguments of redis-py (``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, …).
     :param client: in place of a URL, a client of ``redis.asyncio`` (`Redis`, with or without
-        Sentinel, or `RedisCluster`). Connections are made as it makes them; its own are neither
-        used nor closed, so it may belong to any event loop.
-    :param settings: ``prefix``, ``granularity``, ``retention`` (or its fields), ``timeout``,
-        ``health``, ``page_bytes``, ``replicas``; with a URL also what redis-py takes.
-    :raises ValueError: when something of this is wrong.
+        Sentinel, or `RedisCluster`). New connections are made with its arguments; its own are
+        neither used nor closed, so it may belong to any event loop.
+    :param settings: ``prefix``, ``granularity``, ``retention`` (or its fields), ``timeout``
+        (seconds), ``health`` (seconds), ``page_bytes``, ``replicas``; with a URL also connection
+        arguments of redis-py.
+    :raises ValueError: when the URL, the client or a setting is wrong.
     """
 
     capabilities = Capabilities()
@@ -63,15 +64,14 @@ class RedisBackend(Backend):
     def __init__(self, url: str | None = None, *, client: Any = None, **settings: Any) -> None:
         if (url is None) == (client is None):
             raise ValueError("give a URL or a client, one of them")
-        target: Target
+        self._target: Target
+        self.settings: Settings
         if url is not None:
-            target, chosen = from_url(url, settings)
+            self._target, self.settings = from_url(url, settings)
         else:
-            target, chosen = from_client(client), settings_of(settings)
-        self.settings: Settings = chosen
-        self.granularity = chosen.granularity
-        self._target = target
-        self._reset()
+            self._target, self.settings = from_client(client), make_settings(settings)
+        self.granularity = self.settings.granularity
+        self._connect()
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> RedisBackend:
@@ -79,49 +79,46 @@ class RedisBackend(Backend):
         return cls(url, **options)
 
     def __repr__(self) -> str:
-        return f"RedisBackend({self._target.kind} {self._target.shown})"
+        return f"RedisBackend({self._target.kind} {self._target.label})"
 
-    def _reset(self) -> None:
-        self._servers = Servers(self._target, self.settings, self._moved)
-        self._writing = Writing(self._servers, self.settings)
-        self._reading = Reading(self._servers, self.settings, self._writing)
-        self._listening = Listening(self._servers, self.settings)
-
-    def _moved(self) -> None:
-        self._listening.moved()
+    def _connect(self) -> None:
+        self._topology = Topology(self._target, self.settings)
+        self._publisher = Publisher(self._topology, self.settings)
+        self._reader = Reader(self._topology, self.settings, self._publisher)
+        self._subscriptions = Subscriptions(self._topology, self.settings)
 
     async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        return await self._writing.publish(entries)
+        return await self._publisher.publish(entries)
 
-    async def subscribe(self, channel: str, receiver: Receiver) -> Stand:
-        return await self._listening.listen(channel, receiver, control=False)
+    async def subscribe(self, channel: str, receiver: Receiver) -> ChannelSubscription:
+        return await self._subscriptions.subscribe(channel, receiver, control=False)
 
-    async def control(self, channel: str, receiver: Receiver) -> Stand:
-        return await self._listening.listen(channel, receiver, control=True)
+    async def control(self, channel: str, receiver: Receiver) -> ChannelSubscription:
+        return await self._subscriptions.subscribe(channel, receiver, control=True)
 
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
-        return await self._reading.replay(channel, start)
+        return await self._reader.replay(channel, start)
 
     async def history(self, channel: str, *, limit: int, before: str | None = None) -> HistoryPage:
-        return await self._reading.history(channel, limit, before)
+        return await self._reader.history(channel, limit, before)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[LeaseState]:
-        return await self._writing.renew(leases)
+        return await self._publisher.renew(leases)
 
     async def reap(self, channel: str) -> int:
-        return await self._reading.reap(channel)
+        return await self._reader.reap(channel)
 
-    def order(self, cursor: str) -> tuple[int, int, int]:
-        return parse(cursor)
+    def order(self, cursor: str) -> Position:
+        return parse_cursor(cursor)
 
     async def check(self) -> dict[str, Any]:
-        return await self._reading.check()
+        return await self._reader.check()
 
     async def close(self) -> None:
-        await self._listening.close()
-        await self._servers.close()
+        await self._subscriptions.close()
+        await self._topology.close()
 
     def after_fork(self) -> None:
-        self._listening.abandon()
-        self._servers.abandon()
-        self._reset()
+        self._subscriptions.abandon()
+        self._topology.abandon()
+        self._connect()

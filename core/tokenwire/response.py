@@ -1,13 +1,16 @@
-"""The one reducer: from events to responses.
+"""The reducer, from events to responses, and the arithmetic of deltas that it rests on.
 
-`fold` is pure and used by every consumer. `Assembler` is the same reducer over a state that it
-owns, for those who fold millions of events; `Transcript` folds a whole channel.
+`fold` is pure. `Assembler` is the same reducer over a state that it owns, for those who fold
+millions of events; `Transcript` folds a whole channel. Whoever takes deltas without folding them
+decides by `overlap` what is new in one, and joins neighbours by `merge_deltas`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from msgspec.structs import replace
 
 from tokenwire._text import TextBuffer
 from tokenwire.errors import GapError
@@ -26,7 +29,52 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 
-__all__ = ["Assembler", "Transcript", "extent", "fold"]
+__all__ = ["Assembler", "Transcript", "extent", "fold", "merge_deltas", "overlap"]
+
+
+def overlap(have: int, offset: int, text: str) -> str | None:
+    """Return what is new in a delta for a reader that has the first `have` code points of a part.
+
+    :return: the new text, empty where there is none; None where the text between `have` and
+        `offset` is missing.
+    """
+    if offset == have:
+        return text
+    return text[have - offset :] if offset < have else None
+
+
+def merge_deltas(events: Iterable[Event]) -> list[Event]:
+    """Join deltas that directly follow one another in the same part; leave other events alone.
+
+    A joined delta has the cursor and the time of the last one in it.
+    """
+    merged: list[Event] = []
+    row: list[DeltaEvent] = []  # deltas to join
+    end = 0
+
+    def flush() -> None:
+        if len(row) > 1:
+            text = "".join([delta.text for delta in row])
+            merged.append(replace(row[0], text=text, cursor=row[-1].cursor, ts=row[-1].ts))
+        else:
+            merged.extend(row)
+        row.clear()
+
+    for event in events:
+        if not isinstance(event, DeltaEvent):
+            flush()
+            merged.append(event)
+            continue
+        if row and not (
+            event.offset == end
+            and event.part == row[0].part
+            and event.response_id == row[0].response_id
+        ):
+            flush()
+        row.append(event)
+        end = event.offset + len(event.text)
+    flush()
+    return merged
 
 
 def fold(state: Response | None, event: Event) -> Response | None:
@@ -231,13 +279,13 @@ class Assembler:
             return False
         new = event.part == len(self._pieces)
         have = 0 if new else self._pieces[event.part].text.length
-        if event.offset > have:
+        text = overlap(have, event.offset, event.text)
+        if text is None:
             raise GapError(
                 f"response {self.id!r}, part {event.part}: text at {event.offset} came,"
                 f" {have} code points are there",
                 response_id=self.id,
             )
-        text = event.text[have - event.offset :]
         if new:
             self._pieces.append(_Piece(Part(kind=event.kind)))
         elif not text:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.needs import needs
 from tests.support.pages import code_blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
-for name in ("openai", "anthropic", "redis", "ably", "langchain_core", "starlette", "ag_ui"):
-    pytest.importorskip(name)
-pytest.importorskip("llama_index.core")
+ADAPTED = ("openai", "anthropic", "redis", "ably", "langchain_core", "starlette", "ag_ui")
 
 
 def anchor(heading: str) -> str:
@@ -28,6 +27,7 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_python(page: Path) -> None:
+    needs(*ADAPTED, "llama_index.core")
     for code in code_blocks(page.read_text("utf-8"), "python", "py"):
         flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         tree = compile(code, str(page), "exec", flags)

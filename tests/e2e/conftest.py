@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-pytest.importorskip("playwright")
-pytest.importorskip("uvicorn")
-pytest.importorskip("openai")
+from tests.support.needs import needs
+
+needs("playwright")
+needs("uvicorn")
+needs("openai")
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 

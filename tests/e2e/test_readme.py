@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("playwright")
-pytest.importorskip("openai")
-pytest.importorskip("anthropic")
-pytest.importorskip("langchain_openai")
-pytest.importorskip("llama_index.llms.openai")
+from tests.support.needs import needs
+
+needs("playwright")
+needs("openai")
+needs("anthropic")
+needs("langchain_openai")
+needs("llama_index.llms.openai")
 
 import anthropic
 from langchain_openai import ChatOpenAI

@@ -11,6 +11,7 @@ import pytest
 from tests.adapters.cli.support import Running
 from tests.e2e.screens import Screen
 from tests.redis_support import FaultyProxy, RedisServer, find_binaries
+from tests.support.needs import missing
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.redis]
 def ports() -> Iterator[tuple[int, int]]:
     """Where two demos listen, each a process of its own."""
     if not find_binaries():
-        pytest.skip("no redis-server here")
+        missing("no redis-server here")
     options = ("--no-browser", "--port", "0", "--pace", "60")
     with (
         RedisServer() as redis,

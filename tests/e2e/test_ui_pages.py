@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-pytest.importorskip("ag_ui")
-pytest.importorskip("starlette")
+from tests.support.needs import needs
+
+needs("ag_ui")
+needs("starlette")
 
 from playwright.sync_api import Locator, Page, expect
 from starlette.applications import Starlette

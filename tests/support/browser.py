@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
+from tests.support.needs import missing, needs
+
+needs("playwright.sync_api")
+
 from playwright.sync_api import Browser, sync_playwright
 
 __all__ = ["ARGUMENTS", "launched"]
@@ -29,9 +31,7 @@ def launched() -> Iterator[Browser]:
     """Start a browser with an empty profile; skip the test where there is none, but on CI fail."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: apt-get install chromium")
-        pytest.skip("no Chromium here")
+        missing("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, headless=True)
         try:

@@ -20,7 +20,7 @@ import tokenwire
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
 from tokenwire import Sink, State, background
-from tokenwire_adapters._agents import recorder as _tap
+from tokenwire._instrument import recorder as _recorder
 
 
 @dataclass(frozen=True)
@@ -395,4 +395,4 @@ def check_cancel_before_first(talk: Talk, sink: Sink) -> None:
 
 def quick_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait seconds for what ends by itself."""
-    monkeypatch.setattr(_tap, "_SETTLE", 0.05)
+    monkeypatch.setattr(_recorder, "_SETTLE", 0.05)

@@ -10,7 +10,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.support.needs import missing
 
 __all__ = ["Node", "node_with"]
 
@@ -42,13 +42,6 @@ class Node:
         return {**os.environ, "NODE_PATH": str(self.folder / "node_modules"), **given}
 
 
-def _missing(what: str) -> None:
-    # On a build machine nothing is optional.
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @cache
 def node_with(manifest: Path, *, major: int = 0) -> Node:
     """Return Node with the packages of a ``package.json``, installing them once per machine.
@@ -59,7 +52,7 @@ def node_with(manifest: Path, *, major: int = 0) -> Node:
     """
     executable, npm = shutil.which("node"), shutil.which("npm")
     if executable is None or npm is None:
-        _missing("needs node and npm")
+        missing("needs node and npm")
         raise AssertionError
     folder = _install(npm, manifest.read_bytes())
     if major and _major(executable) < major:
@@ -90,6 +83,6 @@ def _install(npm: str, manifest: bytes, *packages: str) -> Path:
                 command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
             )
             if result.returncode:
-                _missing(f"npm install failed: {result.stderr[-2000:]}")
+                missing(f"npm install failed: {result.stderr[-2000:]}")
             done.touch()
     return folder

@@ -2,10 +2,10 @@
 
 import contextlib
 
-import pytest
+from tests.support.needs import needs
 
-openai = pytest.importorskip("openai")
-anthropic = pytest.importorskip("anthropic")
+openai = needs("openai")
+anthropic = needs("anthropic")
 
 LONG = "tell me a long story"
 # Long enough that no test sees the end of a LONG reply at this pace.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+
+from tests.support.profile import chosen
 
 _ROOT = Path(__file__).resolve().parents[2]
 OWN = _ROOT / "tests" / "recordings"
@@ -79,6 +83,46 @@ def parameters(api: Api | None = None) -> list[Any]:
         absent = pytest.mark.skip(reason="the recordings of real servers are not here")
         real = [pytest.param(None, id="real", marks=absent)]
     return own + real
+
+
+def combined(
+    recordings: Sequence[Any], *axes: Sequence[Any], each: Callable[..., Hashable] | None = None
+) -> list[Any]:
+    """Parameters for `pytest.mark.parametrize`: recordings, each in some of the ways to read it.
+
+    What a recording holds is the recorder's business, and how it is read the generators': every
+    recording comes once, every way with each API and with replies that end well and in an error,
+    and every two ways of different axes together.
+
+    :param recordings: from `parameters`.
+    :param axes: ways, strings or functions.
+    :param each: of the values of the axes, what every recording is to meet.
+    """
+
+    def about(row: tuple[Any, ...]) -> list[Hashable]:
+        recording: Recording | None = row[0].values[0]
+        if recording is None:
+            return []
+        return [recording.api, bool(recording.expected.error), *map(_label, row[1:])]
+
+    rows = chosen(
+        itertools.product(recordings, *axes),
+        each=lambda row: [(row[0].id, each(*row[1:]) if each is not None else None)],
+        pairs=about,
+    )
+    return [
+        pytest.param(
+            row[0].values[0],
+            *row[1:],
+            id="-".join([str(row[0].id), *map(_label, row[1:])]),
+            marks=row[0].marks,
+        )
+        for row in rows
+    ]
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else str(value.__name__)
 
 
 def named(name: str) -> Recording:

@@ -7,11 +7,12 @@ import json
 
 import pytest
 
+from tests.support.needs import needs
 from tests.support.recordings import OWN, load, named, parameters
 from tests.support.replay import Gate, Replay, Reply, split_events
 
-openai = pytest.importorskip("openai")
-anthropic = pytest.importorskip("anthropic")
+openai = needs("openai")
+anthropic = needs("anthropic")
 
 _opened = contextlib.ExitStack()
 

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tokenwire
-from tokenwire import background
-from tokenwire.context import Claim, current_claim, current_run, resolve_channel, set_claim
-from tokenwire_adapters._agents.claims import covering_claim
-from tokenwire_adapters._agents.recorder import message_of, usage_in
+from tokenwire.claims import Claim, covering_claim, current_claim, set_claim
+from tokenwire.context import current_run, resolve_channel
+from tokenwire.instrument import call_soon
+from tokenwire_adapters._agents.stainless.quirks import error_usage
+from tokenwire_adapters._agents.stainless.recorder import error_message
 
 __all__ = ["CANCELS", "MAX_CALLS", "ModelCall", "Parts", "Reporter", "ToolCallOwner", "ToolCalls"]
 
@@ -137,20 +138,6 @@ class Parts:
         self.writer.part(kind, name=name, data=data)
 
 
-class _FrameworkClaim(Claim):
-    """A claim that tells which framework opened it.
-
-    :ivar hears: an SDK below listens on its behalf, whoever else listens there.
-    """
-
-    __slots__ = ("framework", "instrument")
-
-    def __init__(self, framework: str, instrument: bool, **fields: Any) -> None:
-        super().__init__(**fields)
-        self.framework = framework
-        self.instrument = instrument
-
-
 class ModelCall:
     """One call of a model.
 
@@ -181,8 +168,8 @@ class ModelCall:
         outer = covering_claim()
         if above is not None and not above.ended:
             outer = above.claim
-        elif isinstance(outer, _FrameworkClaim) and outer.framework == framework:
-            outer = None  # of a call before this one, which has not told of its end (yet)
+        elif outer is not None and outer.framework == framework:
+            outer = None  # of a call before this one, whose end was not reported (yet)
         if outer is not None and not outer.taken:
             # A framework above told of this very call (LlamaIndex over LangChain, say): we are the
             # lower layer, and write for both.
@@ -190,9 +177,9 @@ class ModelCall:
             self.owns_claim = False
             outer.metadata = {**metadata, **outer.metadata}
         else:
-            self.claim = _FrameworkClaim(
-                framework,
-                instrument,
+            self.claim = Claim(
+                framework=framework,
+                instrument=instrument,
                 channel=resolve_channel(channel, session=session),
                 run=current_run() or run,
                 response_id=response_id,
@@ -267,9 +254,9 @@ class ModelCall:
         if where is None or where.ended:
             return
         if not isinstance(error, CANCELS):
-            where.fail(message_of(error) or error, usage=usage_in(error))
+            where.fail(error_message(error) or error, usage=error_usage(error))
         elif _collecting.here:
-            background.call_soon(self.claim.sink or self.sink, where.cancel)
+            call_soon(self.claim.sink or self.sink, where.cancel)
         else:
             where.cancel()
 

@@ -1,4 +1,4 @@
-"""Doing something when a module is imported, now or later, without importing it oneself.
+"""Calls back when modules are imported, now or later, without importing them.
 
 Only the standard library: this runs at the start of programs that may never use a model.
 """
@@ -11,28 +11,39 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["when_imported"]
+__all__ = ["watch_imports"]
 
 logger = logging.getLogger("tokenwire")
 
+Callbacks = Mapping[str, Callable[[], object]]
 
-def when_imported(name: str, call: Callable[[], object]) -> Callable[[], None]:
-    """Call `call` once module `name` is imported: at once, where it is already.
+_OURS = ("tokenwire", "tokenwire_adapters", "sitecustomize", "usercustomize")
 
-    What `call` raises is logged. The import itself is never harmed.
 
-    :return: a function that takes it back.
+def watch_imports(read: Callable[[], Callbacks]) -> Callable[[], None]:
+    """Call back once for each module that is imported: at once, where it is already.
+
+    What a callback raises is logged. The import itself is never harmed.
+
+    :param read: gives the callbacks, by the names of modules. Called once, when the program
+        imports the first package that is not of the standard library.
+    :return: a function that ends the watch.
     """
-    if _is_imported(name):
-        _quietly(name, call)
-        return lambda: None
-    finder = _Finder(name, call)
-    sys.meta_path.insert(0, finder)
-    return finder.remove
+    watcher = _ImportWatcher(read)
+    sys.meta_path.insert(0, watcher)
+    if not all(map(_says_nothing, list(sys.modules))):
+        watcher.check_imported()
+    return watcher.remove
+
+
+def _says_nothing(name: str) -> bool:
+    """Whether a module may be there in a program that has not imported any package."""
+    top = name.partition(".")[0]
+    return top.startswith("_") or top in sys.stdlib_module_names or top in _OURS
 
 
 def _is_imported(name: str) -> bool:
@@ -43,20 +54,21 @@ def _is_imported(name: str) -> bool:
     return not getattr(spec, "_initializing", False)
 
 
-def _quietly(name: str, call: Callable[[], object]) -> None:
-    try:
-        call()
-    except Exception:
-        logger.warning("tokenwire: not listening to %s", name, exc_info=True)
+class _ImportWatcher(importlib.abc.MetaPathFinder):
+    """Stands before all other finders, finds nothing itself, and watches for some modules."""
 
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Stands before all other finders, finds nothing itself, and watches for one module."""
-
-    def __init__(self, name: str, call: Callable[[], object]) -> None:
-        self._name = name
-        self._call = call
+    def __init__(self, read: Callable[[], Callbacks]) -> None:
+        self._read = read
+        self._callbacks: dict[str, Callable[[], object]] | None = None
+        self._reading = False
+        self._lock = threading.RLock()
         self._looking = threading.local()
+
+    def check_imported(self) -> None:
+        """Call back for what is imported already."""
+        for name in list(self._pending()):
+            if _is_imported(name):
+                self._imported(name)
 
     def find_spec(
         self,
@@ -64,7 +76,9 @@ class _Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name or getattr(self._looking, "now", False):
+        if self._callbacks is None and _says_nothing(fullname):
+            return None
+        if fullname not in self._pending() or getattr(self._looking, "now", False):
             return None
         self._looking.now = True
         try:
@@ -74,20 +88,41 @@ class _Finder(importlib.abc.MetaPathFinder):
         finally:
             self._looking.now = False
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader, self._executed)
+            spec.loader = _Loader(spec.loader, lambda: self._imported(fullname))
         return spec
 
-    def _executed(self) -> None:
-        self.remove()
-        _quietly(self._name, self._call)
-
     def remove(self) -> None:
+        """Watch no longer."""
+        self._callbacks = {}
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
+    def _pending(self) -> Callbacks:
+        """The callbacks of modules that are still to be imported."""
+        if self._callbacks is None:
+            with self._lock:  # another thread may import one of them right now
+                if self._reading:  # and so does reading them, perhaps
+                    return self._callbacks or {}
+                self._reading = True
+                try:
+                    self._callbacks = dict(self._read())
+                except Exception:
+                    self._callbacks = {}
+                    logger.warning("tokenwire: cannot read the entry points", exc_info=True)
+        return self._callbacks
+
+    def _imported(self, name: str) -> None:
+        callback = (self._callbacks or {}).pop(name, None)
+        if callback is None:
+            return
+        try:
+            callback()
+        except Exception:
+            logger.warning("tokenwire: cannot instrument %s", name, exc_info=True)
+
 
 class _Loader(importlib.abc.Loader):
-    """A module's own loader, which tells when it is done and then leaves the module's spec."""
+    """A module's own loader, which calls back when it is done and then leaves the module's spec."""
 
     def __init__(self, loader: Any, done: Callable[[], None]) -> None:
         self._loader = loader
@@ -97,8 +132,8 @@ class _Loader(importlib.abc.Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        made: ModuleType | None = self._loader.create_module(spec)
-        return made
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:

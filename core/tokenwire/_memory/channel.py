@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from tokenwire.events import (
 )
 from tokenwire.response import Assembler
 
-__all__ = ["Channel", "LogEntry", "Mailbox", "Retention", "StoredResponse", "merge", "parse_cursor"]
+__all__ = ["Channel", "LogEntry", "Mailbox", "Retention", "StoredResponse", "parse_cursor"]
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,40 +133,3 @@ def parse_cursor(cursor: str) -> tuple[str, int]:
     ):
         raise InvalidCursor(f"not a cursor: {cursor[:64]!a}")
     return epoch, int(number)
-
-
-def merge(events: Iterable[Event]) -> list[Event]:
-    """Join deltas that follow one another in the same part."""
-    merged: list[Event] = []
-    texts: list[str] = []
-    first: DeltaEvent | None = None
-    last: DeltaEvent | None = None
-
-    def flush() -> None:
-        nonlocal first
-        if first is not None and last is not None:
-            if first is last:
-                merged.append(first)
-            else:
-                joined = msgspec.structs.replace(last, offset=first.offset, text="".join(texts))
-                merged.append(joined)
-            first = None
-            texts.clear()
-
-    for event in events:
-        if isinstance(event, DeltaEvent):
-            if (
-                first is None
-                or last is None
-                or (last.response_id, last.part) != (event.response_id, event.part)
-                or last.offset + len(last.text) != event.offset
-            ):
-                flush()
-                first = event
-            last = event
-            texts.append(event.text)
-        else:
-            flush()
-            merged.append(event)
-    flush()
-    return merged

@@ -17,7 +17,6 @@ from tokenwire._memory.channel import (
     Mailbox,
     Retention,
     StoredResponse,
-    merge,
     parse_cursor,
 )
 from tokenwire.backend import (
@@ -41,6 +40,7 @@ from tokenwire.events import (
     SnapshotEvent,
     StartEvent,
 )
+from tokenwire.response import merge_deltas
 
 __all__ = ["MemoryStore"]
 
@@ -323,7 +323,7 @@ class MemoryStore:
             tail = [logged.event for logged in channel.tail if logged.n > n]
             events = [e for e in tail if wanted is None or e.response_id == wanted]
             if self.granularity == "response":
-                events = merge(events)
+                events = merge_deltas(events)
         else:
             events = self._hydrate(channel, n, wanted)
         return Replay(events=tuple(events), cursor=channel.cursor(channel.head), reset=reset)

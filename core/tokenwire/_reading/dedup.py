@@ -14,7 +14,7 @@ from tokenwire.events import (
     SnapshotEvent,
     StartEvent,
 )
-from tokenwire.response import extent
+from tokenwire.response import extent, overlap
 
 __all__ = ["Deduplicator"]
 
@@ -61,18 +61,20 @@ class Deduplicator:
             return self._end(event)
         return event
 
-    def _known(self, response_id: str, part: int, offset: int) -> _Extent | None:
-        known = self.streaming.get(response_id)
-        if known is None and response_id not in self._ended:
+    def _joined_late(self, response_id: str, part: int, offset: int) -> _Extent | None:
+        """Take a response that is not known here as all there up to `offset`, if `lenient`."""
+        known: _Extent | None = None
+        if response_id not in self._ended:
             if self._lenient:
-                known = _Extent([-1] * part + [offset])
-                self.streaming[response_id] = known
+                known = self.streaming[response_id] = _Extent([-1] * part + [offset])
             else:
                 self.missed_start = True
         return known
 
     def _delta(self, event: DeltaEvent) -> Event | None:
-        known = self._known(event.response_id, event.part, event.offset)
+        known = self.streaming.get(event.response_id)
+        if known is None:
+            known = self._joined_late(event.response_id, event.part, event.offset)
         if known is None or known.damaged:
             return None
         parts, part = known.parts, event.part
@@ -86,19 +88,17 @@ class Deduplicator:
         have = parts[part]
         if have < 0:
             have = event.offset
-        if event.offset > have:
-            known.damaged = True
+        text = overlap(have, event.offset, event.text)
+        if not text:
+            known.damaged = text is None
             return None
-        end = event.offset + len(event.text)
-        if end <= have:
-            return None
-        parts[part] = end
-        if event.offset < have:
-            return replace(event, offset=have, text=event.text[have - event.offset :])
-        return event
+        parts[part] = have + len(text)
+        return event if event.offset == have else replace(event, offset=have, text=text)
 
     def _part(self, event: PartEvent) -> Event | None:
-        known = self._known(event.response_id, event.part, 0)
+        known = self.streaming.get(event.response_id)
+        if known is None:
+            known = self._joined_late(event.response_id, event.part, 0)
         if known is None or known.damaged:
             return None
         if event.part < len(known.parts):

@@ -6,11 +6,18 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenwire.events import EndEvent, StartEvent
 from tokenwire.response import Transcript
-from tokenwire_adapters._backends.ably.event_log import Log
-from tokenwire_adapters._backends.ably.wire import MARK, Msg, end_headers, start_headers, text_crc
+from tokenwire_adapters._backends.ably.event_log import EventLog
+from tokenwire_adapters._backends.ably.wire import (
+    FORMAT_HEADER,
+    ChannelMessage,
+    end_headers,
+    start_headers,
+    text_crc,
+)
 
 
 class Channel:
@@ -18,44 +25,52 @@ class Channel:
 
     def __init__(self) -> None:
         self.clock = 0
-        self.messages: dict[str, Msg] = {}
+        self.messages: dict[str, ChannelMessage] = {}
 
-    def write(self, serial: str | None, part: int, text: str, end: list[int] | None = None) -> Msg:
+    def write(
+        self, serial: str | None, part: int, text: str, end: list[int] | None = None
+    ) -> ChannelMessage:
         self.clock += 1
         version = f"{self.clock:08d}-000@x:000"
         old = self.messages.get(serial or "")
         whole = (old.data if old else "") + text
-        headers: dict[str, Any] = {MARK: 1, "responseId": "r", "producer": "f", "lease": 1000}
-        headers |= {"part": part, "kind": f"kind-{part}", "offset": 0}
+        headers: dict[str, Any] = {
+            FORMAT_HEADER: 1,
+            "responseId": "r",
+            "producer": "f",
+            "lease": 1000,
+        }
+        headers |= {"lease": 1000, "part": part, "kind": f"kind-{part}", "offset": 0}
         headers |= {"length": len(whole), "crc": text_crc(whole), "status": "streaming"}
         if part == 0:
             headers |= start_headers(StartEvent(response_id="r"))
         if end is not None:
             headers |= end_headers(EndEvent(response_id="r", state="complete"), end)
-        made = Msg(
+        message = ChannelMessage(
             action="update" if old else "create",
             serial=old.serial if old else version,
             version=version,
             created=self.clock,
-            at=self.clock,
+            updated=self.clock,
             name="response",
             data=whole,
             headers=headers,
         )
-        self.messages[made.serial] = made
-        return made
+        self.messages[message.serial] = message
+        return message
 
 
-def as_append(msg: Msg, text: str) -> Msg:
-    return Msg(
-        **{f: getattr(msg, f) for f in Msg.__struct_fields__} | {"action": "append", "data": text}
+def as_append(msg: ChannelMessage, text: str) -> ChannelMessage:
+    return ChannelMessage(
+        **{f: getattr(msg, f) for f in ChannelMessage.__struct_fields__}
+        | {"action": "append", "data": text}
     )
 
 
 @given(st.data())
 def test_any_arrival(data: st.DataObject) -> None:
-    channel, log, transcript = Channel(), Log("c"), Transcript()
-    told: list[Msg] = []
+    channel, log, transcript = Channel(), EventLog("c"), Transcript()
+    told: list[ChannelMessage] = []
     serials: dict[int, str] = {}
     texts = ["", "", ""]
     for step in range(data.draw(st.integers(1, 12))):
@@ -74,8 +89,8 @@ def test_any_arrival(data: st.DataObject) -> None:
         arriving = data.draw(st.permutations(arriving))
     seen = []
     for msg in arriving:
-        seen += log.take(msg)
-    if log.view.missing or not seen or seen[-1].type != "end":
+        seen += log.add_message(msg)
+    if log.reassembler.incomplete or not seen or seen[-1].type != "end":
         seen += log.catch_up(list(channel.messages.values()))
     before: dict[int, str] = {}
     for event in seen:
@@ -92,19 +107,19 @@ def test_any_arrival(data: st.DataObject) -> None:
 
 
 def log_order(cursor: str | None) -> Any:
-    from tokenwire_adapters._backends.ably.cursors import parse
+    from tokenwire_adapters._backends.ably.cursors import parse_cursor
 
-    return parse(cursor or "")
+    return parse_cursor(cursor or "")
 
 
 def test_a_doubled_append_in_history_is_not_shown_as_text() -> None:
-    channel, log = Channel(), Log("c")
+    channel, log = Channel(), EventLog("c")
     msg = channel.write(None, 0, "abc")
-    wrong = Msg(**{f: getattr(msg, f) for f in Msg.__struct_fields__} | {"data": "abcabc"})
+    wrong = replace(msg, data="abcabc")
     log.hydrate([wrong])
-    record = log.view.records["r"]
+    record = log.reassembler.records["r"]
     assert record.assembler.length == 0
-    assert log.view.missing == {"r"}
-    assert [event.type for event in log.take(channel.write(msg.serial, 0, "d"))] == ["delta"]
+    assert log.reassembler.incomplete == {"r"}
+    assert [event.type for event in log.add_message(channel.write(msg.serial, 0, "d"))] == ["delta"]
     assert record.response.parts[0].text == "abcd"
-    assert not log.view.missing
+    assert not log.reassembler.incomplete

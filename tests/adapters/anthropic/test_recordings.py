@@ -10,7 +10,7 @@ import anthropic
 import pytest
 
 from tests.adapters.anthropic.clients import aclient, client
-from tests.support.recordings import Recording, named, parameters
+from tests.support.recordings import Recording, combined, named, parameters
 from tests.support.replay import Replay, Reply
 from tests.support.sdk import check, responses
 from tokenwire import Sink
@@ -133,8 +133,7 @@ def _failing(recording: Recording) -> contextlib.AbstractContextManager[object]:
     return contextlib.suppress(*([anthropic.APIError] if recording.expected.error else []))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("recording", parameters("anthropic"))
+@pytest.mark.parametrize(("recording", "way"), combined(parameters("anthropic"), WAYS))
 def test_recording(recording: Recording, way: Way, sink: Sink) -> None:
     with Replay(Reply(recording.body, cuts=7)) as replay:
         with _failing(recording):

@@ -167,7 +167,7 @@ auto.install()
 import openai
 assert openai.OpenAI
 """
-    assert "not listening to openai" in _python(program)
+    assert "cannot instrument openai" in _python(program)
 
 
 def _python(program: str) -> str:

@@ -14,7 +14,7 @@ PATIENCE = 60.0
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment, without what would change what the command line does."""
+    """This process's environment, without variables that the command line reads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOKENWIRE_")}
     kept.pop("OPENAI_API_KEY", None)
     return {**kept, "PYTHONUNBUFFERED": "1", **variables}
@@ -41,7 +41,7 @@ def tokenwire(
 
 
 class Running:
-    """``tokenwire`` while it runs: what it says on stdout, line by line; interrupted at the end.
+    """A running ``tokenwire``, whose output is read line by line; interrupted at the end.
 
     :ivar status: its exit status, once it was interrupted.
     """
@@ -55,24 +55,24 @@ class Running:
             encoding="utf-8",
             env=environment(**variables),
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.status: int | None = None
 
     def line(self, pattern: str) -> re.Match[str]:
         """Wait for a line that has this in it."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line)
+            self.output.append(line)
             if match := re.search(pattern, line):
                 return match
-        raise AssertionError(f"no {pattern!r} in {''.join(self.said)}")
+        raise AssertionError(f"no {pattern!r} in {''.join(self.output)}")
 
     def stop(self) -> None:
         """Press Ctrl-C and wait."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
-        self.said.extend(self.process.stdout)
+        self.output.extend(self.process.stdout)
         self.status = self.process.wait(PATIENCE)
         self.process.stdout.close()
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("uvicorn")
-pytest.importorskip("openai")
+from tests.support.needs import needs
+
+needs("uvicorn")
+needs("openai")
 
 import httpx
 
@@ -38,7 +40,7 @@ _NAMES = ("demo", "watch", "serve", "run", "doctor", "token")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), ""),
         (("nonsense",), "invalid choice"),
@@ -68,7 +70,7 @@ _NAMES = ("demo", "watch", "serve", "run", "doctor", "token")
 )
 def test_says_what_is_wrong(
     arguments: tuple[str, ...],
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,7 +78,7 @@ def test_says_what_is_wrong(
         monkeypatch.delenv(name, raising=False)
     assert main(arguments) in (1, 2)
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -110,8 +112,8 @@ def test_demo_serves_its_page_and_its_agent() -> None:
             assert "default-src 'none'" in policy
             for path in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
                 assert client.get(path).status_code == 200, path
-            asked = {"channel": "c", "question": "brief tea"}
-            assert client.post("/questions", json=asked).status_code == 202
+            question = {"channel": "c", "question": "brief tea"}
+            assert client.post("/questions", json=question).status_code == 202
             watched = tokenwire("watch", f"{url}stream", "c", "--rewind", "all", "--once")
             assert watched.returncode == 0
             assert "茶" in watched.stdout
@@ -119,7 +121,7 @@ def test_demo_serves_its_page_and_its_agent() -> None:
             healthy = tokenwire("doctor", f"{url}stream")
             assert "status: ok" in healthy.stdout
     assert demo.status == 0
-    assert "Traceback" not in "".join(demo.said)
+    assert "Traceback" not in "".join(demo.output)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_watch_through_a_gateway_that_goes_away(tmp_path: Path) -> None:
             with Running(
                 "watch", server.url, "c", "--rewind", "all", "--once", "--token-file", str(file)
             ) as watch:
-                assert "m\ufffd[31m" in watch.line("── r1")[0] + "".join(watch.said)
+                assert "m\ufffd[31m" in watch.line("── r1")[0] + "".join(watch.output)
                 response.write("lo\n")
                 watch.line("^Hel\ufffd\\[2Jlo$")
                 response.finish()
@@ -220,20 +222,20 @@ def test_serve_watch_and_doctor_on_redis() -> None:
             assert health.returncode == 0
             assert "RedisBackend" in health.stdout
         assert gateway.status == 0
-        log = "".join(gateway.said)
+        log = "".join(gateway.output)
         assert "GET /channels/c/events" in log
         assert "token=***" in log
         assert token not in log
 
 
-def test_serve_drops_who_dawdles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_drops_clients_that_send_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never ends the head of its request is not kept (slowloris)."""
     from tokenwire_adapters._tools.cli import server as settings
 
     monkeypatch.setattr(settings, "HEADER_TIMEOUT", 0.5)
     with tw.open_sink(tw.MemoryBackend()) as sink:
-        configured = settings.config(Gateway(sink), lifespan="off")
-        options = {"http": configured.http, "lifespan": "off", "timeout_keep_alive": 30}
+        configuration = settings.config(Gateway(sink), lifespan="off")
+        options = {"http": configuration.http, "lifespan": "off", "timeout_keep_alive": 30}
         with serving(Gateway(sink), **options) as server:
             for head in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "):
                 with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
@@ -272,4 +274,4 @@ def test_ctrl_c_tells_clients_to_come_back(arguments: tuple[str, ...]) -> None:
             assert "event: bye" in list(lines)
         assert running.process.wait(60) == 0
         running.stop()
-        assert "Traceback" not in "".join(running.said)
+        assert "Traceback" not in "".join(running.output)

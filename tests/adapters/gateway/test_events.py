@@ -354,7 +354,7 @@ async def test_a_slow_client_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
                 await stream.next()
                 with sink.respond("c", response_id="r1") as response:
                     for _ in range(4000):  # 4 MB, more than the buffers of two sockets hold
-                        response.part("text", text=text)  # goes out at once: texts are not to gather
+                        response.part("text", text=text)  # published at once
                         await asyncio.sleep(0)
                 transcript = Transcript()
                 await stream.fold(transcript, "r1")

@@ -7,13 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import tokenwire
 from tests.adapters.gateway.support import Server
+from tests.support.needs import needs
 from tests.support.nodejs import node_with
 
-pytest.importorskip("redis")  # the proxy lives with the tests of Redis
+needs("redis")  # the proxy lives with the tests of Redis
 
 _JS = Path(__file__).parent / "js"
 _TOKENS = [" a", "b ", "\n", "茶", "🙂", "e\u0301", '"', " <b>", "data: x", "\r\n"] * 6

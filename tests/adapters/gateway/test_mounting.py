@@ -9,6 +9,7 @@ import pytest
 
 import tokenwire
 from tests.adapters.gateway.support import chatting, native, serving, watching
+from tests.support.needs import needs
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway
 
@@ -52,7 +53,7 @@ def in_starlette_with_middleware(gateway: Gateway) -> Any:
 
 
 def in_litestar(gateway: Gateway) -> Any:
-    litestar = pytest.importorskip("litestar")
+    litestar = needs("litestar")
 
     @litestar.get("/", media_type="text/plain", sync_to_thread=False)
     def index() -> str:
@@ -78,7 +79,7 @@ def _app_of(gateway: Gateway) -> Any:
 
 
 def beside_django(gateway: Gateway) -> Any:
-    django = pytest.importorskip("django")
+    django = needs("django")
     from django.conf import settings
 
     if not settings.configured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -25,7 +26,10 @@ from tokenwire_adapters.asgi import Gateway, Limits, Tokens, mint_token
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 DEPLOY = Path(__file__).parents[3] / "docs" / "deploy.md"
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(NGINX is None and not os.environ.get("CI"), reason="needs nginx"),
+]
 
 AROUND = """
 daemon off;

@@ -20,6 +20,7 @@ import uvicorn
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, chatting, serving, watching
+from tests.support.needs import needs
 from tokenwire.backend import HistoryPage
 from tokenwire.errors import BackendUnavailable
 from tokenwire_adapters.asgi import Gateway
@@ -75,7 +76,7 @@ async def test_ready_only_while_the_backend_can_be_reached() -> None:
 
 
 async def test_metrics_tell_what_goes_on(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
-    pytest.importorskip("prometheus_client")
+    needs("prometheus_client")
     from prometheus_client.parser import text_string_to_metric_families
 
     async with watching(client, "/channels/c/events") as stream:
@@ -141,7 +142,7 @@ async def test_the_api_is_described(client: httpx.AsyncClient) -> None:
 
 
 async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
-    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    sdk = needs("opentelemetry.sdk.trace")
     from opentelemetry import trace
 
     finished: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -10,10 +10,11 @@ import tokenwire
 from tests.adapters.gateway.support import PATIENCE, chatting, native, serving, watching
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
+from tests.support.needs import needs
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway
 
-pytest.importorskip("redis")
+needs("redis")
 pytestmark = pytest.mark.redis
 
 

@@ -6,9 +6,10 @@ import pytest
 
 import tokenwire
 from tests.adapters.gateway.support import serving
+from tests.support.needs import needs
 from tokenwire_adapters.asgi import Gateway, Limits
 
-schemathesis = pytest.importorskip("schemathesis")
+schemathesis = needs("schemathesis")
 RUN = "from schemathesis.cli import schemathesis; schemathesis()"
 
 

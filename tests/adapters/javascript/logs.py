@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.support import deltas
 from tokenwire import GapError, Response, Transcript
 from tokenwire.events import (
     CancelEvent,
@@ -22,22 +23,7 @@ from tokenwire.events import (
     encode_json,
 )
 
-# What tells code points, UTF-16 and bytes apart.
-_PIECES = [
-    "a",
-    " the",
-    "\n",
-    "é",
-    "e\u0301",
-    "茶",
-    "🙂",
-    "👩🏽\u200d🍳",
-    "\U0010ffff",
-    "",
-    "\u2028",
-    "مرحبا",
-]
-texts = st.lists(st.sampled_from(_PIECES), max_size=5).map("".join)
+texts = deltas.texts()
 _ids = st.sampled_from(["r1", "r2"])
 _kinds = st.sampled_from(["text", "reasoning", "tool_call"])
 _calls = st.sampled_from(["c1", "c2", "c3"])
@@ -134,6 +120,9 @@ def _snapshots(story: list[Event]) -> list[Event]:
 def logs(draw: st.DrawFn) -> list[Event]:
     """A log as a reader may meet it: repeats, holes, reorderings, snapshots, strangers."""
     log: list[Event] = []
+    if draw(st.integers(0, 3)) == 0:
+        response_id = draw(_ids)
+        log += [StartEvent(response_id=response_id), *draw(deltas.deltas(response_id))[1]]
     for _ in range(draw(st.integers(1, 2))):
         story = draw(stories())
         snapshots = _snapshots(story)

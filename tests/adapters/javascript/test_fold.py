@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from tests.adapters.javascript.conftest import MODULE, node_path
 from tests.adapters.javascript.logs import as_json, folded, logs
-from tests.support.browser import launched
+from tests.support.profile import scaled
 
 DRIVER = Path(__file__).with_name("fold.mjs")
 
@@ -43,6 +43,8 @@ def node() -> Iterator[Callable[[str], Any]]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Callable[[str], Any]]:
+    from tests.support.browser import launched
+
     with launched() as browser:
         page = browser.new_page()
         page.route("http://module.test/**", lambda route: route.fulfill(
@@ -73,7 +75,7 @@ def test_node_folds_as_python_does(node: Callable[[str], Any], log: list[Any]) -
 
 
 @pytest.mark.browser
-@settings(max_examples=50)
+@settings(max_examples=scaled(20))
 @given(log=logs())
 def test_chromium_folds_as_python_does(chromium: Callable[[str], Any], log: list[Any]) -> None:
     assert chromium(as_json(log)) == _normal(folded(log))

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
+from tests.support.needs import needs
+
+needs("starlette")
+needs("uvicorn")
 
 from starlette.applications import Starlette
 from starlette.requests import Request

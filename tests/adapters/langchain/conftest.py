@@ -8,11 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import langchain_anthropic._client_utils as of_anthropic
-import langchain_openai.chat_models._client_utils as of_openai
 import pytest
 
 import tokenwire
+from tests.support.needs import needs
+
+needs("langchain_openai", "langchain_anthropic")
+
+import langchain_anthropic._client_utils as of_anthropic
+import langchain_openai.chat_models._client_utils as of_openai
+
 from tokenwire_adapters import langchain as adapter
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
 

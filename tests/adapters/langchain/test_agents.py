@@ -112,14 +112,14 @@ async def test_events(provider: Provider, config: Any, responses: Responses) -> 
 
 def test_layers_together(provider: Provider, config: Any, responses: Responses) -> None:
     """With the SDK's tap, the tokens come from below; runs and tool results stay ours."""
+    from tokenwire.instrument import Options
     from tokenwire_adapters import openai
-    from tokenwire_adapters._agents.recorder import Options
 
-    openai.instrument_all(Options())
+    openai.instrumentor.start(Options())
     try:
         graph(provider, get_weather, streaming=True).invoke(QUESTION, config)
     finally:
-        openai.instrument_all(None)
+        openai.instrumentor.stop()
     _check(responses())
     assert {each.metadata["api"] for each in responses()} == {"chat.completions"}
 

@@ -32,12 +32,13 @@ SOME = 6
 
 @pytest.fixture(params=["callbacks", "handler", "handler and tap"])
 def tapped(request: pytest.FixtureRequest) -> Any:
+    from tokenwire.instrument import Options
     from tokenwire_adapters import openai
-    from tokenwire_adapters._agents.recorder import Options
 
-    openai.instrument_all(Options() if request.param == "handler and tap" else None)
+    if request.param == "handler and tap":
+        openai.instrumentor.start(Options())
     yield request.param != "callbacks"
-    openai.instrument_all(None)
+    openai.instrumentor.stop()
 
 
 async def _cancel(sink: tokenwire.Sink) -> None:

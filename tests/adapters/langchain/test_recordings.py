@@ -17,27 +17,34 @@ from . import models
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 
-ALL = recordings.parameters()
 
-
-@pytest.fixture(params=["callbacks", "handler", "handler and tap"])
+@pytest.fixture
 def tapped(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether the SDKs under LangChain are listened to, as well."""
     if request.param != "handler and tap":
         yield request.param == "handler"
         return
+    from tokenwire.instrument import Options
     from tokenwire_adapters import anthropic, openai
-    from tokenwire_adapters._agents.recorder import Options
 
-    openai.instrument_all(Options())
-    anthropic.instrument_all(Options())
+    openai.instrumentor.start(Options())
+    anthropic.instrumentor.start(Options())
     yield True
-    openai.instrument_all(None)
-    anthropic.instrument_all(None)
+    openai.instrumentor.stop()
+    anthropic.instrumentor.stop()
 
 
-@pytest.mark.parametrize("way", [models.stream, models.astream], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("recording", ALL)
+@pytest.mark.parametrize(
+    ("recording", "way", "tapped"),
+    recordings.combined(
+        recordings.parameters(),
+        [models.stream, models.astream],
+        ["callbacks", "handler", "handler and tap"],
+        # Without a tap, what a recording holds is read from LangChain's own messages.
+        each=lambda _, tapped: tapped == "callbacks",
+    ),
+    indirect=["tapped"],
+)
 async def test_the_channel_carries_what_the_provider_sent(
     recording: Recording,
     way: Any,

@@ -24,7 +24,8 @@ import tokenwire
 from tests.support import recordings
 from tests.support.frameworks import await_until
 from tests.support.replay import Gate, Replay, Reply
-from tokenwire_adapters.langchain import TokenwireCallbackHandler, instrument_all
+from tokenwire.instrument import Options
+from tokenwire_adapters.langchain import TokenwireCallbackHandler, instrumentor
 
 from . import models
 
@@ -128,10 +129,10 @@ async def test_generate_with_several_prompts(
     tapped: bool, is_async: bool, handler: TokenwireCallbackHandler, responses: Responses
 ) -> None:
     from tokenwire_adapters import openai
-    from tokenwire_adapters._agents.recorder import Options
 
     one, two = recordings.named("chat-text"), recordings.named("chat-escapes")
-    openai.instrument_all(Options() if tapped else None)
+    if tapped:
+        openai.instrumentor.start(Options())
     try:
         with Replay(one.body, two.body) as replay:
             model = models.model("chat", replay, streaming=True)
@@ -141,22 +142,21 @@ async def test_generate_with_several_prompts(
             else:
                 model.generate(prompts, callbacks=[handler])
     finally:
-        openai.instrument_all(None)
+        openai.instrumentor.stop()
     assert {each.text for each in responses()} == {one.expected.text, two.expected.text}
     assert {each.state for each in responses()} == {"complete"}
 
 
 def test_nostream_is_not_shown(handler: TokenwireCallbackHandler, responses: Responses) -> None:
     from tokenwire_adapters import openai
-    from tokenwire_adapters._agents.recorder import Options
 
-    openai.instrument_all(Options(channel="c"))  # the layer below keeps quiet, too
+    openai.instrumentor.start(Options(channel="c"))  # the layer below keeps quiet, too
     try:
         with Replay(recordings.named("chat-text").body) as replay:
             model = models.model("chat", replay)
             models.stream(model, {"callbacks": [handler], "tags": ["nostream"]})
     finally:
-        openai.instrument_all(None)
+        openai.instrumentor.stop()
     assert responses() == []
 
 
@@ -233,13 +233,13 @@ def test_a_handler_for_everything(
     sink: tokenwire.Sink, handler: TokenwireCallbackHandler, only: Only
 ) -> None:
     model = FakeListChatModel(responses=["x"])
-    instrument_all(TokenwireCallbackHandler(sink, channel="every"))
+    instrumentor.start(Options(sink, channel="every"))
     try:
         model.invoke("hi")
         chain = RunnableLambda(lambda text: model.invoke(text, {"callbacks": [handler]}))
         chain.invoke("hi")  # the call's own handler comes first
     finally:
-        instrument_all(None)
+        instrumentor.stop()
     model.invoke("hi")
     assert only().text == "x"
     assert len(sink.history("every").items) == 1

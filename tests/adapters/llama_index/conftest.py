@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 
 import tokenwire
+from tests.support.needs import needs
+
+needs("llama_index.llms.openai", "llama_index.llms.anthropic")
+
+from tokenwire._instrument import instrumentor as _instrumentor
+from tokenwire.instrument import GROUP
 from tokenwire_adapters import llama_index as adapter
-from tokenwire_adapters._agents import claims as _claims
 from tokenwire_adapters._agents.llama_index import spans
 from tokenwire_adapters.llama_index import TokenwireEventHandler
 
@@ -25,13 +32,14 @@ def sink() -> Iterator[tokenwire.Sink]:
         yield sink
 
 
-def deaf() -> None:
-    """Have the SDKs listened to no more."""
-    for name in _claims._tried:
-        module: Any = __import__(f"tokenwire_adapters.{name}", fromlist=["_INSTRUMENTOR"])
-        module._INSTRUMENTOR._claims = False
-        module.instrument_all(None)
-    _claims._tried.clear()
+def stop_claimed_sdks() -> None:
+    """Stop the recording that handlers have asked the SDKs for."""
+    for point in entry_points(group=GROUP):
+        if point.name in ("openai", "anthropic") and point.name in sys.modules:
+            instrumentor: Any = point.load()
+            instrumentor._claimed = False
+            instrumentor.stop()
+    _instrumentor._claimed_sdks._waiting = None
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -62,7 +70,7 @@ def handler(sink: tokenwire.Sink, stop_provider: bool) -> Iterator[TokenwireEven
     root.add_event_handler(handler)
     yield handler
     root.event_handlers = [each for each in root.event_handlers if each is not handler]
-    deaf()
+    stop_claimed_sdks()
     # Whatever a test did: nothing is left behind.
     assert not adapter._calls
     assert not adapter._streams._held

@@ -21,8 +21,9 @@ import tokenwire
 from tests.support import recordings
 from tests.support.frameworks import ended
 from tests.support.replay import Replay
+from tokenwire.instrument import Options
 from tokenwire_adapters._agents.llama_index import spans
-from tokenwire_adapters.llama_index import TokenwireEventHandler, instrument_all
+from tokenwire_adapters.llama_index import TokenwireEventHandler, instrumentor
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 from . import models
@@ -165,11 +166,11 @@ def test_tags(provider: Provider, sink: tokenwire.Sink, responses: Responses) ->
 def test_a_handler_for_everything(
     handler: TokenwireEventHandler, provider: Provider, sink: tokenwire.Sink, responses: Responses
 ) -> None:
-    instrument_all(TokenwireEventHandler(sink, channel="every", stop_provider=False))
+    instrumentor.start(Options(sink, channel="every"))
     try:
         models.stream_chat(llm(provider))
     finally:
-        instrument_all(None)
+        instrumentor.stop()
     assert len(responses()) == 1
     assert sink.history("every").items == ()
 
@@ -204,7 +205,7 @@ async def test_a_sink_that_raises(
 ) -> None:
     from tokenwire_adapters import llama_index as adapter
 
-    from .conftest import deaf
+    from .conftest import stop_claimed_sdks
 
     adapter._reporter._logged_at.clear()
     sink: Any = _Raising()
@@ -216,7 +217,7 @@ async def test_a_sink_that_raises(
             told = await _agent(provider).run("What is the weather in Paris?")
     finally:
         root.event_handlers = [each for each in root.event_handlers if each is not handler]
-        deaf()
+        stop_claimed_sdks()
         adapter._calls.clear()
     assert "sunny in Paris" in str(told)
     assert "tokenwire" in caplog.text

@@ -23,9 +23,16 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    "way", [models.stream_chat, models.astream_chat], ids=lambda way: way.__name__
+    ("recording", "way", "stop_provider"),
+    recordings.combined(
+        recordings.parameters(),
+        [models.stream_chat, models.astream_chat],
+        ["events and tap", "events"],
+        # Without a tap, what a recording holds is read from LlamaIndex's own events.
+        each=lambda _, stop_provider: stop_provider,
+    ),
+    indirect=["stop_provider"],
 )
-@pytest.mark.parametrize("recording", recordings.parameters())
 async def test_the_channel_carries_what_the_provider_sent(
     recording: Recording,
     way: Any,

@@ -14,7 +14,7 @@ from tests.support.recordings import named
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
 from tokenwire import Sink, background
-from tokenwire_adapters._agents import recorder as _tap
+from tokenwire._instrument import recorder as _recorder
 from tokenwire_adapters.openai import wrap
 
 
@@ -106,7 +106,7 @@ def test_a_finished_reply_that_is_not_read_on(sink: Sink) -> None:
 def test_a_loop_that_is_left_and_taken_up_again(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tap, "_SETTLE", 30)
+    monkeypatch.setattr(_recorder, "_SETTLE", 30)
     with Replay(CHAT.good) as replay, client(replay) as on:
         wrap(on, sink, channel="c")
         stream = _chat(on)

@@ -14,8 +14,8 @@ from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, fresh_sink, responses
 from tests.support.sse import body, parts
 from tokenwire import Response, Sink
+from tokenwire._instrument import recorder as _recorder
 from tokenwire.backend import Granularity
-from tokenwire_adapters._agents import recorder as _tap
 from tokenwire_adapters.openai import wrap
 
 CHAT: dict[str, Any] = {"model": "m", "messages": []}
@@ -166,7 +166,7 @@ async def test_a_reply_that_goes_on_long_after_a_finish_reason(
 ) -> None:
     """Some servers send an empty one, or the same one, with each chunk, or wait before usage."""
     due: list[Callable[[], object]] = []
-    monkeypatch.setattr(_tap, "after", lambda sink, seconds, step: due.append(step))
+    monkeypatch.setattr(_recorder, "call_later", lambda sink, seconds, step: due.append(step))
     first, second = (chunk({"content": text}, finish) for text in ("Hi", ","))
     last = chunk(None, usage=USAGE)
     gate = Gate()

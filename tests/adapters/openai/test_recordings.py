@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.adapters.openai.clients import aclient, client
-from tests.support.recordings import Recording, named, parameters
+from tests.support.recordings import Recording, combined, named, parameters
 from tests.support.replay import Replay, Reply
 from tests.support.sdk import check, responses
 from tokenwire import Sink
@@ -134,8 +134,9 @@ def _failing(recording: Recording) -> contextlib.AbstractContextManager[object]:
     return contextlib.suppress(*([openai.APIError] if recording.expected.error else []))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("recording", parameters("chat") + parameters("responses"))
+@pytest.mark.parametrize(
+    ("recording", "way"), combined(parameters("chat") + parameters("responses"), WAYS)
+)
 def test_recording(recording: Recording, way: Way, sink: Sink) -> None:
     # Cut at any byte, since servers do; the same bytes whichever way is taken.
     with Replay(Reply(recording.body, cuts=7)) as replay:

@@ -19,7 +19,7 @@ from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import check, ended, fresh_sink, responses
 from tokenwire import Sink, opening
 from tokenwire.context import Claim, claiming
-from tokenwire_adapters._agents.last_chunk import seen
+from tokenwire.instrument import recorder_of
 from tokenwire_adapters.openai import unwrap, wrap
 
 TEXT = named("chat-text")
@@ -311,15 +311,15 @@ def test_a_claim_of_somebody_else(sink: Sink) -> None:
     assert response.id != "r9"
 
 
-def test_what_was_seen(sink: Sink) -> None:
-    assert not seen()
+def test_which_recorder_has_read_a_chunk(sink: Sink) -> None:
+    assert not recorder_of(None)
     with Replay(TEXT.body) as replay, client(replay) as on:
         for chunk in on.chat.completions.create(**CHAT, stream=True):
-            assert not seen(chunk)
+            assert not recorder_of(chunk)
         wrap(on, sink, channel="c")
         for chunk in on.chat.completions.create(**CHAT, stream=True):
-            assert seen(chunk) or chunk.usage  # the last chunk ends the response
-        assert not seen(chunk)
+            assert recorder_of(chunk) or chunk.usage  # the last chunk ends the response
+        assert not recorder_of(chunk)
 
 
 # -- nothing of ours may harm the agent
@@ -352,7 +352,7 @@ class BrokenLater(Broken):
 
 
 def _broken() -> list[Any]:
-    made: list[Any] = [Broken("respond"), Broken("call_soon"), Broken("strict")]
+    made: list[Any] = [Broken("respond"), Broken("_runtime"), Broken("strict")]
     made += [BrokenLater(at) for at in ("write", "part", "finish", "on_cancel", "fail", "cancel")]
     closed = fresh_sink(strict=False)
     closed.close()
@@ -391,7 +391,7 @@ def test_a_broken_sink_is_told_of_once_a_call(caplog: pytest.LogCaptureFixture) 
         assert read(wrap(on, sink, channel="c"))
     sink.close()
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "tokenwire: lost track of a stream of openai"
+        "tokenwire: cannot record a stream of openai"
     ]
 
 

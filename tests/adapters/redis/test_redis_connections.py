@@ -59,8 +59,8 @@ async def test_connections_do_not_grow(shared_redis):
         await stand.close()
     names = "tokenwire:*"
     eventually(lambda: not shared_redis.cli("PUBSUB", "CHANNELS", names), "all to be unsubscribed")
-    (node,) = backend._servers.nodes
-    await eventually_async(lambda: not node.live._leaving, "their names to be forgotten")
+    (node,) = backend._topology.nodes
+    await eventually_async(lambda: not node.pubsub._unsubscribing, "their names to be forgotten")
     await backend.close()
 
 

@@ -1,4 +1,4 @@
-"""The contract of all backends, on one server, on a Cluster, and behind Sentinels."""
+"""The contract of all backends: whole on one server; of a Cluster, Sentinels and pages, a smoke."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.redis_support import RedisCluster, RedisSentinel, RedisServer, find_binaries
+from tests.support.contract import smoke
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.redis import RedisBackend
@@ -34,12 +35,14 @@ def _another_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         yield server
 
 
+@smoke
 class TestAnyServer(TestOneServer):
     @pytest.fixture(autouse=True)
     def _server(self, _another_redis: RedisServer) -> None:
         self.server = _another_redis
 
 
+@smoke
 class TestPageByPage(TestOneServer):
     """Replays and history come in the smallest pages there are."""
 
@@ -47,6 +50,8 @@ class TestPageByPage(TestOneServer):
         return lambda: RedisBackend(self.server.url, granularity=granularity, page_bytes=1)
 
 
+@pytest.mark.slow
+@smoke
 class TestCluster(BackendContract):
     @pytest.fixture(autouse=True)
     def _cluster(self, _one_redis_cluster: RedisCluster) -> None:
@@ -57,6 +62,8 @@ class TestCluster(BackendContract):
         return lambda: RedisBackend(url, granularity=granularity)
 
 
+@pytest.mark.slow
+@smoke
 class TestBehindSentinels(BackendContract):
     @pytest.fixture(autouse=True)
     def _sentinel(self, _one_redis_sentinel: RedisSentinel) -> None:

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.support.deltas import deltas, texts
+from tests.support.profile import scaled
 from tokenwire._ids import new_id
 from tokenwire.backend import Entry, Lease, Replay, ReplayFrom
 from tokenwire.events import (
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.redis
 # What a producer says twice, it says in the same words: the head of a response, a tool's answer.
 HEAD = {"run": "run", "metadata": {"a": [1]}}
 IDS = st.sampled_from(["r1", "r2", "r3"])
-TEXT = st.text(st.sampled_from("ab é🙂\n\x00"), max_size=4)
+TEXT = texts(max_pieces=3) | st.just("\x00")
 PARTS = st.integers(0, 2)
 
 
@@ -41,6 +43,9 @@ PARTS = st.integers(0, 2)
 def _events(draw, name):
     """Events of one response, some of which do not fit."""
     found = []
+    if draw(st.integers(0, 5)) == 0:
+        part = draw(PARTS)
+        found += draw(deltas(name, part=part, kind=f"k{part}"))[1]
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(["delta"] * 5 + ["part", "snapshot", "result", "start"]))
         if kind == "delta":
@@ -238,6 +243,7 @@ def test_redis_answers_as_memory_does(shared_redis, granularity, page_bytes):
 
         @settings(
             deadline=None,
+            max_examples=scaled(50),
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate],
         )

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.redis_support import FaultyProxy, RedisServer, Step, scripts
+from tests.support.profile import scaled
 from tokenwire import open_sink
 from tokenwire._ids import new_id
 from tokenwire.backend import Granularity
@@ -88,7 +89,9 @@ def _all(watch):
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(10),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     faults=scripts(longest=0.2),

@@ -91,7 +91,7 @@ def test_each_trouble_is_told_once_and_counted(redis_server, caplog, trouble):
         spectator.watch(watch, _ended, timeout=PATIENCE)
         assert spectator["r"].text == "before meanwhile still after"
         eventually(
-            lambda: len(_told(caplog, "lost the live")) == len(_told(caplog, "stands again")),
+            lambda: len(_told(caplog, "lost the live")) == len(_told(caplog, "connection is back")),
             "the live connections to stand again",
         )
         writing = sink.stats().writing

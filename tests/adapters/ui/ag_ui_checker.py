@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from pydantic import TypeAdapter
 
+from tests.support.needs import needs
 from tokenwire.encoding import Frame
 
-core = pytest.importorskip("ag_ui.core")
+core = needs("ag_ui.core")
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(core.Event)
 

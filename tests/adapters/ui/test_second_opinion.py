@@ -13,12 +13,13 @@ from tests.adapters.ui.ag_ui_checker import AgUiRun
 from tests.adapters.ui.logs import Log, logs
 from tests.adapters.ui.pages import Reader
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
+from tests.support.profile import scaled
 from tokenwire.encoding import Encoder, Frame
 from tokenwire_adapters._web.vercel.messages import read_chunks
 from tokenwire_adapters.ag_ui import AgUiEncoder
 from tokenwire_adapters.vercel import VercelEncoder
 
-FEW = settings(max_examples=60, suppress_health_check=[*HealthCheck])
+FEW = settings(max_examples=scaled(40), suppress_health_check=[*HealthCheck])
 USER = {"id": "u1", "role": "user", "content": "hm?"}
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire import PartWriter
-from tokenwire_adapters._agents.recorder import Options, Recorder, dumped
+from tokenwire.instrument import Options
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
 
 __all__ = ["MessagesRecorder"]
 
@@ -17,7 +18,7 @@ _MARKS = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a 
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
-class MessagesRecorder(Recorder):
+class MessagesRecorder(StainlessRecorder):
     """Reads raw message stream events, and whole messages; ``beta`` or not.
 
     Thinking is published as ``reasoning``; signatures and encrypted data are not published.
@@ -54,20 +55,20 @@ class MessagesRecorder(Recorder):
         elif kind == "content_block_stop":
             self._stop(item.index)
         elif kind == "message_start":
-            self._before = dumped(item.message.usage) or {}
+            self._before = to_json(item.message.usage) or {}
         elif kind == "message_delta":
             self._changed(item)
         elif kind == "message_stop":
-            self.exhausted()
+            self.end()
 
-    def take(self, result: Any) -> None:
-        for index, block in enumerate(result.content):
+    def feed_reply(self, reply: Any) -> None:
+        for index, block in enumerate(reply.content):
             self._start(index, block)
             self._stop(index)
-        self._reason = result.stop_reason
-        self._usage = dumped(result.usage)
+        self._reason = reply.stop_reason
+        self._usage = to_json(reply.usage)
 
-    def finished(self) -> None:
+    def finish(self) -> None:
         if self._reason is None:
             self.writer(0).fail(_CUT_OFF, usage=self._usage)
         else:
@@ -76,7 +77,7 @@ class MessagesRecorder(Recorder):
     def usage(self) -> dict[str, Any] | None:
         return self._usage
 
-    def reason(self, index: int) -> str | None:
+    def finish_reason(self, index: int) -> str | None:
         return self._reason if index == 0 else None
 
     def _grow(self, index: int, kind: str, text: str | None) -> None:
@@ -116,22 +117,22 @@ class MessagesRecorder(Recorder):
         elif kind.endswith("_tool_result"):
             self._answer(block)
         elif kind == "container_upload":
-            self.writer(0).part("file", name=kind, data=dumped(block))
+            self.writer(0).part("file", name=kind, data=to_json(block))
         elif kind in _MARKS:
-            self.writer(0).part("data", name=kind, data=_readable(dumped(block)))
+            self.writer(0).part("data", name=kind, data=_readable(to_json(block)))
 
     def _stop(self, index: int) -> None:
         """A call's arguments that came whole, as some servers send them, are written now."""
         given = self._inputs.pop(index, None)
         if given is not None:
             told = (
-                given if isinstance(given, str) else json.dumps(dumped(given), ensure_ascii=False)
+                given if isinstance(given, str) else json.dumps(to_json(given), ensure_ascii=False)
             )
             self._parts[index].write(told)
 
     def _answer(self, block: Any) -> None:
         """Publish what the provider's own tool answered."""
-        content = dumped(block).get("content")
+        content = to_json(block).get("content")
         failed = getattr(block, "is_error", False)
         error: str | None = None
         if isinstance(content, Mapping):
@@ -142,17 +143,17 @@ class MessagesRecorder(Recorder):
         self.writer(0).tool_result(block.tool_use_id, _readable(content), error=error)
 
     def _source(self, citation: Any) -> None:
-        self.writer(0).part("source", data=_readable(dumped(citation)))
+        self.writer(0).part("source", data=_readable(to_json(citation)))
 
     def _changed(self, event: Any) -> None:
         self._reason = event.delta.stop_reason or self._reason
-        usage: dict[str, Any] = dumped(event.usage) or {}
+        usage: dict[str, Any] = to_json(event.usage) or {}
         # Older servers tell the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_SIDE if key in self._before}
         told = {key: value for key, value in usage.items() if value is not None or key not in began}
         self._usage = {**began, **told}
         if self._reason is not None:
-            self.settle_soon(event)
+            self.settle_later(event)
 
 
 def _readable(value: Any) -> Any:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tokenwire import PartWriter, ResponseWriter
-from tokenwire_adapters._agents.recorder import Options, Recorder, dumped
+from tokenwire.instrument import Options
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
 
 __all__ = ["ChatRecorder"]
 
@@ -53,7 +54,7 @@ class _Call:
             )
 
 
-class ChatRecorder(Recorder):
+class ChatRecorder(StainlessRecorder):
     """Reads ``chat.completion.chunk`` and ``chat.completion`` objects.
 
     Each choice (``n > 1``) is a response of its own; they share a run.
@@ -102,13 +103,13 @@ class ChatRecorder(Recorder):
     def _count(self, item: Any) -> None:
         """Take the usage, which comes last, in a chunk without choices."""
         if item.usage is not None:
-            self._usage = dumped(item.usage)
+            self._usage = to_json(item.usage)
             if not item.choices and self._all_finished():
-                self.exhausted()
+                self.end()
 
-    def take(self, result: Any) -> None:
-        self._usage = dumped(result.usage) if result.usage is not None else None
-        for choice in result.choices or ():
+    def feed_reply(self, reply: Any) -> None:
+        self._usage = to_json(reply.usage) if reply.usage is not None else None
+        for choice in reply.choices or ():
             message = choice.message
             one = self._choice(choice.index)
             self._extra(one, cast("Any", getattr(message, "model_extra", None) or {}))
@@ -120,16 +121,16 @@ class ChatRecorder(Recorder):
             _sources(one, getattr(message, "annotations", None))
             one.finish = choice.finish_reason
 
-    def finished(self) -> None:
+    def finish(self) -> None:
         for index in range(self._wanted if not self._choices else 1):
             self.writer(index)
         for index, writer in self.writers.items():
-            writer.finish(self.reason(index), self._usage)
+            writer.finish(self.finish_reason(index), self._usage)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage
 
-    def reason(self, index: int) -> str | None:
+    def finish_reason(self, index: int) -> str | None:
         one = self._choices.get(index)
         return one.finish if one is not None else None
 
@@ -150,7 +151,7 @@ class ChatRecorder(Recorder):
         for call in one.parts:  # one that never got a name
             call.begin(one.writer)
         if self._all_finished():
-            self.settle_soon(item)
+            self.settle_later(item)
 
     def _rest(self, one: _Choice, delta: Any) -> None:
         """Read what a delta (or a message) has beside its text."""
@@ -192,7 +193,7 @@ def _blocks(one: _Choice, content: Any) -> None:
         one.write(content)
         return
     for block in cast("list[Any]", content):
-        told = dumped(block)
+        told = to_json(block)
         if not isinstance(told, Mapping):
             continue
         told = cast("Mapping[str, Any]", told)
@@ -238,7 +239,7 @@ def _sources(one: _Choice, told: Any) -> None:
     if not isinstance(told, list | tuple):
         return
     for each in cast("list[Any]", told):
-        data = _source(dumped(each))
+        data = _source(to_json(each))
         mark = repr(data)
         if data is not None and mark not in one.sources:
             one.sources.add(mark)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
-from tokenwire_adapters._agents.recorder import Options, dumped
+from tokenwire_adapters._agents.stainless.recorder import to_json
 
 __all__ = ["CompletionRecorder"]
 
@@ -36,9 +37,9 @@ class CompletionRecorder(ChatRecorder):
                 self._finish(one, choice.finish_reason, item)
         self._count(item)
 
-    def take(self, result: Any) -> None:
-        self._usage = dumped(result.usage) if result.usage is not None else None
-        for choice in result.choices or ():
+    def feed_reply(self, reply: Any) -> None:
+        self._usage = to_json(reply.usage) if reply.usage is not None else None
+        for choice in reply.choices or ():
             one = self._choice(choice.index)
             if choice.text:
                 one.write(choice.text)

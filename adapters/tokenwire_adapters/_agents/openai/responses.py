@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 from tokenwire import PartWriter
-from tokenwire_adapters._agents.recorder import Options, Recorder, dumped
+from tokenwire.instrument import Options
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
 
 __all__ = ["ResponsesRecorder"]
 
@@ -17,7 +18,7 @@ _ASKS = ("action", "actions", "operation", "arguments")
 _SECRET = ("encrypted_content", "fingerprint")  # opaque to watchers
 
 
-class ResponsesRecorder(Recorder):
+class ResponsesRecorder(StainlessRecorder):
     """Reads the events of a ``response`` stream, and whole ``response`` objects.
 
     Parts are kept apart by their place, since items may grow side by side. What an item's end
@@ -50,10 +51,10 @@ class ResponsesRecorder(Recorder):
             if handler is not None:
                 handler(self, item)
 
-    def take(self, result: Any) -> None:
-        self._end(result)
+    def feed_reply(self, reply: Any) -> None:
+        self._end(reply)
 
-    def finished(self) -> None:
+    def finish(self) -> None:
         self.writer(0).fail(_CUT_OFF, usage=self._usage)
 
     def usage(self) -> dict[str, Any] | None:
@@ -116,7 +117,7 @@ class ResponsesRecorder(Recorder):
 
     def _error(self, event: Any) -> None:
         self.writer(0).fail(event.message or "the provider reported an error", usage=self._usage)
-        self._over()
+        self.ended = True
 
     _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
         "response.refusal.delta": _refusal,
@@ -196,18 +197,18 @@ class ResponsesRecorder(Recorder):
     def _answer(self, item: Any) -> None:
         """Publish what the provider's own tool answered."""
         if item.type == "mcp_call":
-            error = dumped(getattr(item, "error", None))
+            error = to_json(getattr(item, "error", None))
             if item.output is not None or error is not None:
                 told = None if error is None else _words(error)
                 self.writer(0).tool_result(item.id, item.output, name=item.name, error=told)
         elif item.type == "code_interpreter_call" and getattr(item, "outputs", None):
-            outputs = [dumped(each) for each in item.outputs]
+            outputs = [to_json(each) for each in item.outputs]
             self.writer(0).tool_result(item.id, outputs, name="code_interpreter")
 
     def _other(self, item: Any) -> None:
         """Publish an item that has no arguments to stream."""
         kind: str = item.type
-        told = dumped(item)
+        told = to_json(item)
         if not isinstance(told, dict) or kind == "compaction":
             return
         told = {key: value for key, value in cast("Any", told).items() if key not in _SECRET}
@@ -227,7 +228,7 @@ class ResponsesRecorder(Recorder):
             writer.part("data", name=kind, data=told)
 
     def _source(self, annotation: Any) -> None:
-        data = dumped(annotation)
+        data = to_json(annotation)
         mark = json.dumps(data, sort_keys=True, default=str)
         if mark not in self._sources:
             self._sources.add(mark)
@@ -240,7 +241,7 @@ class ResponsesRecorder(Recorder):
             if _id(item) not in self._done_ids:
                 self._item(index, item)
         status = response.status
-        self._usage = dumped(response.usage) if response.usage is not None else None
+        self._usage = to_json(response.usage) if response.usage is not None else None
         if status == "failed":
             told = getattr(response.error, "message", None) or "the provider reported a failure"
             writer.fail(told, finish_reason=status, usage=self._usage)
@@ -248,7 +249,7 @@ class ResponsesRecorder(Recorder):
             writer.cancel("the provider cancelled it", finish_reason=status, usage=self._usage)
         else:  # in background mode also "queued": nothing more comes this way
             writer.finish(status, self._usage)
-        self._over()
+        self.ended = True
 
 
 def _sort(key: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an adapter tells of its SDK: the classes to listen at, and how requests are told apart."""
+"""What an adapter says about its SDK: the classes to patch, and how to tell requests apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tokenwire_adapters._agents.recorder import Recorder
+from tokenwire.instrument import Recorder
 
 __all__ = ["Classifier", "PatchTargets"]
 
@@ -15,12 +15,13 @@ __all__ = ["Classifier", "PatchTargets"]
 class Classifier:
     """How an SDK's requests and chunks are told apart.
 
-    :ivar request: the tap for a request, by its method and path; None for what carries no reply.
-    :ivar item: the tap for a stream, by its first item.
+    :ivar by_request: the recorder for a request, by its method and path; None for what carries no
+        reply of a model.
+    :ivar by_item: the recorder for a stream, by its first item.
     """
 
-    request: Callable[[str, str], type[Recorder] | None]
-    item: Callable[[Any], type[Recorder] | None]
+    by_request: Callable[[str, str], type[Recorder] | None]
+    by_item: Callable[[Any], type[Recorder] | None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class PatchTargets:
     :ivar streams: those with ``__stream__`` and ``close``: sync, async.
     :ivar closers: further classes with ``close``: the class, the attribute that holds the HTTP
         response, and whether it is async.
-    :ivar helpers: what ``.stream()`` gives: classes with ``__stream__`` that read a stream.
+    :ivar helpers: classes with ``__stream__`` that read a stream: what is entered after
+        ``.stream()``.
+    :ivar managers: classes that ``.stream()`` returns, which send the request in ``__enter__`` or
+        ``__aenter__`` and give a helper.
     :ivar parsers: classes of raw responses with ``parse``, and whether that is async.
     """
 
@@ -39,4 +43,5 @@ class PatchTargets:
     streams: tuple[type, type]
     closers: tuple[tuple[type, str, bool], ...] = ()
     helpers: tuple[type, ...] = ()
+    managers: tuple[type, ...] = ()
     parsers: tuple[tuple[type, bool], ...] = ()

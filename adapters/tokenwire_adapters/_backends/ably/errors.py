@@ -1,9 +1,9 @@
-"""What Ably's client raises, in our words, with what to do about it."""
+"""Translates errors of ably-python into tokenwire's, with advice on what to do."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from ably import AblyException
 
@@ -15,7 +15,7 @@ from tokenwire.errors import (
     RateLimited,
 )
 
-__all__ = ["may_listen", "translate"]
+__all__ = ["translate"]
 
 _RULE = (
     "this channel's namespace has no rule for message updates. In the Ably dashboard open your"
@@ -40,64 +40,44 @@ _ADVICE: dict[int, str] = {
     40165: "the channel was attached without the mode that this needs",
     40166: "a client without an id cannot have messages of its own: give client_id=, or tick"
     " message-update-any in the Ably dashboard, API Keys",
-    40170: "auth_url or auth_callback failed, or what it gave is no token",
+    40170: "auth_url or auth_callback failed, or did not return a token",
     40171: "the token is not valid, or not any more, and there is no way to get another: give"
     " auth_url= or auth_callback=",
     40300: "Ably refuses this account or app: see the dashboard",
     40331: "the account's limit of connections or channels is reached",
-    80019: "auth_url or auth_callback failed, or what it gave is no token",
+    80019: "auth_url or auth_callback failed, or did not return a token",
     93002: _RULE,
 }
-_NO_SUBSCRIBE = (
-    "the key or token lacks the capability subscribe for this channel: in the Ably"
-    " dashboard, API Keys, tick subscribe"
-)
-_TOO_LARGE = (40009,)
-_NOT_THERE = (40400,)
-
-
-def may_listen(channel: Any) -> None:
-    """Check that an attached channel gives us its messages.
-
-    :raises BackendMisconfigured: when the right is missing: Ably attaches all the same.
-    """
-    given: Any = channel.modes or []
-    modes = [str(getattr(mode, "name", mode)) for mode in cast("list[Any]", given)]
-    if modes and "SUBSCRIBE" not in modes:
-        raise BackendMisconfigured(f"listening to {channel.name!r}: {_NO_SUBSCRIBE}")
+_REJECTED = (40009, 40400)  # too large; no such message
 
 
 def translate(error: BaseException, what: str) -> BackendError:
-    """Turn what the client raised into one of our errors.
+    """Translate an error of the client into tokenwire's.
 
     :param what: what was tried, for the message.
     """
     if isinstance(error, BackendError):
         return error
     if isinstance(error, AblyException):
-        return _of_ably(error, what)
+        return _translate_ably(error, what)
     if isinstance(error, TimeoutError | asyncio.CancelledError):
         return BackendUnavailable(f"Ably did not answer in time ({what})")
     return BackendUnavailable(f"Ably cannot be reached ({what}): {type(error).__name__}")
 
 
-def _of_ably(error: Any, what: str) -> BackendError:
+def _translate_ably(error: Any, what: str) -> BackendError:
     code = error.code if isinstance(error.code, int) else 0
     status = error.status_code if isinstance(error.status_code, int) else 0
     if code < 1000 <= status:  # ably-python gives them in either order
         code, status = status, code
-    told = f"{what}: Ably says {code} {_short(error.message)}"
+    message = f"{what}: Ably says {code} {str(error.message)[:200]}"
     if code // 100 == 429 or status == 429:
-        return RateLimited(told)
-    if code in _TOO_LARGE or code in _NOT_THERE:
-        return PublishRejected(told)
+        return RateLimited(message)
+    if code in _REJECTED:
+        return PublishRejected(message)
     advice = _ADVICE.get(code)
     if advice is None and (40100 <= code < 40200 or 40300 <= code < 40400):
         advice = "see https://help.ably.io/error/" + str(code)
     if advice is not None:
         return BackendMisconfigured(f"{what}: {advice} (Ably's error {code})")
-    return BackendUnavailable(told)
-
-
-def _short(message: object) -> str:
-    return str(message)[:200]
+    return BackendUnavailable(message)

@@ -1,29 +1,30 @@
-"""What a channel holds: pages of Ably's history, and what they come to."""
+"""Reads a channel's history from Ably, page by page."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ably.http.paginatedresult import PaginatedResult
-from ably.types.message import Message
-
 from tokenwire.errors import InvalidCursor
-from tokenwire_adapters._backends.ably.connections import Rest
-from tokenwire_adapters._backends.ably.wire import Msg, from_ably
+from tokenwire_adapters._backends.ably.connections import RestClient
+from tokenwire_adapters._backends.ably.quirks import message_page
+from tokenwire_adapters._backends.ably.wire import ChannelMessage, from_ably
 
-__all__ = ["History", "decode_token", "encode_token"]
+__all__ = ["History", "decode_page_token", "encode_page_token"]
 
-_PAGE = 1000
+_MAX_PAGE = 1000
 
 
 class History:
-    """Reads history backwards, as far as it is needed."""
+    """Reads history, newest messages first.
 
-    def __init__(self, rest: Rest, reach: int) -> None:
+    :param reach: how many messages are read at most.
+    """
+
+    def __init__(self, rest: RestClient, reach: int) -> None:
         self._rest = rest
         self._reach = reach
 
@@ -31,101 +32,99 @@ class History:
         self,
         channel: str,
         *,
-        page: int = _PAGE,
+        page: int = _MAX_PAGE,
         since: int | None = None,
         end: int | None = None,
-        attached: str | None = None,
-        enough: Any = None,
-    ) -> list[Msg]:
-        """Messages, newest first, in their latest version.
+        attach_serial: str | None = None,
+        enough: Callable[[list[ChannelMessage]], bool] | None = None,
+    ) -> list[ChannelMessage]:
+        """Read messages in their latest version, newest first.
 
-        :param since: not beyond this time, in milliseconds since 1970; `end` likewise, later ones.
-        :param attached: only what was there when a channel was attached, by its channel serial.
-        :param enough: is asked after each page whether what was read will do.
+        :param page: how many messages to read per request.
+        :param since: stop at this time, in milliseconds since 1970.
+        :param end: only messages up to this time, in milliseconds since 1970.
+        :param attach_serial: only messages before a channel was attached with this serial.
+        :param enough: called after each page; true stops reading.
         """
-        params: dict[str, Any] = {"limit": min(page, self._reach, _PAGE)}
+        params: dict[str, Any] = {"limit": min(page, self._reach, _MAX_PAGE)}
         if end is not None:
             params["end"] = end
-        if attached is not None:
-            params["from_serial"] = attached
+        if attach_serial is not None:
+            params["from_serial"] = attach_serial
         path = f"/channels/{quote(channel, safe=':')}/messages?{urlencode(params)}"
-
-        async def first(client: Any) -> Any:
-            query: Any = getattr(PaginatedResult, "paginated_query")  # noqa: B009 - it has no types
-            return await query(client.http, url=path, response_processor=_decode)
-
-        what = f"reading the history of {channel!r}"
-        result = await self._rest.ask(first, what)
-        found: list[Msg] = []
-        while result is not None:
-            found += [msg for msg in (from_ably(m, whole=True) for m in result.items) if msg]
-            oldest = found[-1].created if found else 0
+        messages: list[ChannelMessage] = []
+        async for items in self._pages(
+            lambda client: message_page(client, path), f"reading the history of {channel!r}"
+        ):
+            messages += items
+            oldest = messages[-1].created if messages else 0
             if (
-                len(found) >= self._reach
+                len(messages) >= self._reach
                 or (since is not None and oldest < since)
-                or (enough is not None and enough(found))
+                or (enough is not None and enough(messages))
             ):
                 break
-            this = result
-            result = await self._rest.ask(_after(this), what)
-        return found
+        return messages
 
-    async def as_of(self, channel: str, messages: Iterable[Msg]) -> list[Msg]:
-        """Put messages back to where they were when their response was ended for its producer.
+    async def _pages(
+        self, first: Callable[[Any], Awaitable[Any]], what: str
+    ) -> AsyncIterator[list[ChannelMessage]]:
+        """Yield the messages of each page; `first` requests the first page."""
+        page = await self._rest.request(first, what)
+        while page is not None:
+            messages = (from_ably(message, from_history=True) for message in page.items)
+            yield [message for message in messages if message is not None]
+            page = await self._rest.request(_request_next(page), what)
 
-        A producer that was taken for dead may have written on; that does not count.
+    async def drop_late_writes(
+        self, channel: str, messages: Iterable[ChannelMessage]
+    ) -> list[ChannelMessage]:
+        """Leave out what a producer wrote after its response was ended for it as abandoned.
+
+        Messages that it changed afterwards are replaced by their versions from before.
         """
-        known = list(messages)
+        present = list(messages)
         ends: dict[Any, str] = {}
-        for msg in known:
-            if msg.ours and msg.name == "end":
+        for msg in present:
+            if msg.is_native and msg.name == "end":
                 response_id = msg.headers.get("responseId")
                 ends[response_id] = min(msg.serial, ends.get(response_id, msg.serial))
         if not ends:
-            return known
-        kept: list[Msg] = []
-        for msg in known:
-            end = ends.get(msg.headers.get("responseId")) if msg.ours else None
+            return present
+        kept: list[ChannelMessage] = []
+        for msg in present:
+            end = ends.get(msg.headers.get("responseId")) if msg.is_native else None
             if end is None or msg.version <= end or "type" in msg.headers:
                 kept.append(msg)
             elif msg.serial < end:
-                kept += await self._version(channel, msg, end)
+                version = await self._version_before(channel, msg, end)
+                if version is not None:
+                    kept.append(version)
         return kept
 
-    async def _version(self, channel: str, msg: Msg, end: str) -> list[Msg]:
-        async def first(client: Any) -> Any:
-            return await client.channels.get(channel).get_message_versions(msg.serial)
-
-        what = f"reading the versions of a message of {channel!r}"
-        result = await self._rest.ask(first, what)
-        best: Msg | None = None
-        while result is not None:
-            for message in result.items:
-                version = from_ably(message, whole=True)
-                if version is not None and version.version <= end:
-                    best = version if best is None or version.version > best.version else best
-            if best is not None:
-                break
-            this = result
-            result = await self._rest.ask(_after(this), what)
-        return [] if best is None else [best]
+    async def _version_before(
+        self, channel: str, msg: ChannelMessage, end: str
+    ) -> ChannelMessage | None:
+        """The last version of a message that is not later than `end`."""
+        async for versions in self._pages(
+            lambda client: client.channels.get(channel).get_message_versions(msg.serial),
+            f"reading the versions of a message of {channel!r}",
+        ):
+            before = [version for version in versions if version.version <= end]
+            if before:
+                return max(before, key=lambda version: version.version)
+        return None
 
 
-def _decode(response: Any) -> Sequence[Any]:
-    decode: Any = getattr(Message, "from_encoded_array")  # noqa: B009 - it has no types
-    found: Sequence[Any] = decode(response.to_native())
-    return found
-
-
-def encode_token(first: str, newest: int) -> str:
+def encode_page_token(first: str, newest: int) -> str:
     """A page token: the first message of the oldest response shown, and where to read on from."""
     return base64.urlsafe_b64encode(json.dumps([first, newest]).encode()).decode().rstrip("=")
 
 
-def decode_token(token: str) -> tuple[str, int]:
-    """Read a page token.
+def decode_page_token(token: str) -> tuple[str, int]:
+    """Parse a page token.
 
-    :raises InvalidCursor: when it is none.
+    :raises InvalidCursor: when it is malformed.
     """
     try:
         value: Any = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
@@ -137,11 +136,11 @@ def decode_token(token: str) -> tuple[str, int]:
     raise InvalidCursor(f"not a page token: {token[:64]!a}")
 
 
-def _after(page: Any) -> Callable[[Any], Awaitable[Any]]:
-    """A request for the page that follows."""
+def _request_next(page: Any) -> Callable[[Any], Awaitable[Any]]:
+    """A function that requests the next page."""
 
-    def ask(_: Any) -> Awaitable[Any]:
+    def request(_: Any) -> Awaitable[Any]:
         following: Awaitable[Any] = page.next()
         return following
 
-    return ask
+    return request

@@ -1,4 +1,4 @@
-"""From the events of one response to messages that grow: granularity ``"response"``."""
+"""Publishes a response as messages that grow by appends: granularity ``"response"``."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from functools import partial
 from typing import Any
 
 from tokenwire.backend import Entry
-from tokenwire.errors import BackendError, BackendUnavailable, PublishRejected
+from tokenwire.errors import BackendUnavailable, PublishRejected
 from tokenwire.events import EndEvent, Event, Part, StartEvent
-from tokenwire_adapters._backends.ably.response_writer import RESERVE, Sending, Writer
+from tokenwire_adapters._backends.ably.response_writer import MessageSender, ResponseWriter
 from tokenwire_adapters._backends.ably.wire import (
+    byte_size,
     new_message,
     part_headers,
-    pieces_of,
-    size_of,
-    split,
+    split_payload,
+    split_text,
     start_headers,
     text_crc,
 )
 
-__all__ = ["ResponseWriter", "Sent"]
+__all__ = ["PerResponseWriter", "SentMessage"]
 
-_MOST_HEADERS = 16_384
+_MAX_START_HEADERS = 16_384  # bytes
 
 
-class Sent:
-    """One message of a response.
+class SentMessage:
+    """One message of a response, and what Ably has of it.
 
-    :ivar base: where its text begins in its part; `length` and `size` (bytes) are what it has.
-    :ivar suspect: what Ably has of it may be wrong: it is to be replaced as a whole.
+    :ivar part: the index of the part that its text belongs to; None where it has no text.
+    :ivar base: where its text begins in its part; `length` (code points), `size` (bytes) and `crc`
+        are those of its text so far.
+    :ivar serial: the task that publishes it and returns its serial; None before.
+    :ivar last: the last operation on it.
+    :ivar payload: data and headers, for a message without text.
+    :ivar extras: its extras, where they never change.
+    :ivar suspect: whether an operation failed, so that Ably may not have all of it.
+    :ivar closed: whether it takes no more text.
     """
 
     __slots__ = (
@@ -58,92 +65,94 @@ class Sent:
         self.size = 0
         self.crc = 0
         self.serial: asyncio.Task[str] | None = None
+        self.last: asyncio.Task[Any] | None = None
         self.payload: tuple[Any, dict[str, Any]] | None = None
+        self.extras: dict[str, Any] | None = None
         self.suspect = False
-        self.closed = False  # takes no more text
-        self.extras: dict[str, Any] | None = None  # where they are always the same
-        self.last: asyncio.Task[Any] | None = None  # the operation begun last
+        self.closed = False
 
 
-class ResponseWriter(Writer):
-    """Granularity ``"response"``: a made for the start and the first text, one a further part.
+class PerResponseWriter(ResponseWriter):
+    """Publishes a message with the start and the first text, and one for each further part.
 
-    Text grows by appends. What fails makes its message suspect, and the next entry (the sink sends
-    a snapshot) replaces it by an update with the whole text.
+    Text grows by appends. A message with a failed operation is suspect: with the next entry (the
+    sink then sends a snapshot) an update replaces all its text.
     """
 
-    head_takes_text = True
+    first_message_has_text = True
 
-    def __init__(self, entry: Entry, sending: Sending) -> None:
-        super().__init__(entry, sending)
-        self._sent: list[Sent] = []
-        self._head = Sent("", "response", None, 0)
+    def __init__(self, entry: Entry, sender: MessageSender) -> None:
+        super().__init__(entry, sender)
+        self._sent: list[SentMessage] = []
+        self._head = SentMessage("", "response", None, 0)  # the first message
         self._start: dict[str, Any] = {}
 
     async def _send(
         self,
         entry: Entry,
-        new: Sequence[Event],  # noqa: ARG002 - what is sent is what Ably does not have
+        new: Sequence[Event],  # noqa: ARG002 - all that Ably does not have is sent
         *,
-        again: bool,  # noqa: ARG002
+        retry: bool,  # noqa: ARG002
     ) -> list[asyncio.Task[Any]]:
-        channel = await self._sending.link.channel(self.channel)
+        channel = await self._sender.connection.channel(self.channel)
         self.lease = entry.lease
         if not self._sent:
             self._begin(entry)
         tasks: list[asyncio.Task[Any]] = []
         if any(sent.suspect for sent in self._sent):
             tasks += await self._repair(channel)
-        return await self._go_on(channel, entry, tasks)
+        return await self._send_missing(channel, entry, tasks)
 
-    async def _go_on(
+    async def _send_missing(
         self, channel: Any, entry: Entry, tasks: list[asyncio.Task[Any]]
     ) -> list[asyncio.Task[Any]]:
-        """Send what Ably does not have yet."""
+        """Send what Ably does not have yet; return all tasks that are to be waited for."""
         results = self._new_results()
-        end = entry.events[-1] if isinstance(entry.events[-1], EndEvent) else None
-        if end is not None and (self._ended or not self.assembler.ended):
-            end = None
+        end = self._end_to_send(entry)
         work = self._plan()
-        alone = end is not None and not results and not tasks and len(work) <= 1
-        if alone and (not work or work[0][0] is self._head):
-            # One operation holds all there is left: the text and the end with it.
-            assert end is not None
-            tasks.append(await self._write(channel, self._head, work[0][1] if work else "", end))
-            return tasks
+        combined = end is not None and not results and not tasks and len(work) <= 1
+        if combined and (not work or work[0][0] is self._head):
+            # One operation sends all there is: the text and the end.
+            return [await self._write(channel, self._head, work[0][1] if work else "", end)]
         for sent, text in work:
             tasks.append(await self._write(channel, sent, text, None))
-        tasks += await self._results(channel, results)
+        tasks += await self._send_results(channel, results)
         if end is not None:
-            # Pages stop listening to what has ended: all before it must be there.
-            await self._settle(tasks)
+            # Pages stop reading a response that has ended: Ably must have all before it.
+            await self._wait_for(tasks)
             tasks = [await self._write(channel, self._head, "", end)]
         return tasks
+
+    def _end_to_send(self, entry: Entry) -> EndEvent | None:
+        """The end of the response, if the entry has it and Ably does not."""
+        end = entry.events[-1]
+        if isinstance(end, EndEvent) and self.assembler.ended and not self.done:
+            return end
+        return None
 
     def _begin(self, entry: Entry) -> None:
         start = entry.events[0]
         assert isinstance(start, StartEvent)
         self._start = start_headers(start)
-        if size_of(self._start) > _MOST_HEADERS:
+        if byte_size(self._start) > _MAX_START_HEADERS:
             raise PublishRejected(
                 "the metadata of a response is too large for Ably: 16 KiB at most"
             )
         self._head.message_id = f"{self.fence}-0"
         self._sent.append(self._head)
 
-    # -- what is to be written
+    # -- what is to be sent
 
-    def _plan(self) -> list[tuple[Sent, str]]:
-        """The text that is not yet in a made, and the messages it goes to."""
-        work: list[tuple[Sent, str]] = []
-        if self._head.serial is None and self.assembler.parts:
-            if not self.head_takes_text or self._first_kind() != "text":
-                work.append((self._head, ""))
-        elif self._head.serial is None:
+    def _plan(self) -> list[tuple[SentMessage, str]]:
+        """The messages that are to be published or appended to, each with its text."""
+        work: list[tuple[SentMessage, str]] = []
+        if self._head.serial is None and not (
+            self.assembler.parts and self.first_message_has_text and _is_plain_text(self._part(0))
+        ):
             work.append((self._head, ""))
         work += [(s, "") for s in self._sent if s.payload is not None and s.serial is None]
         covered: dict[int, int] = {}
-        last: dict[int, Sent] = {}
+        last: dict[int, SentMessage] = {}
         for sent in self._sent:
             if sent.part is not None:
                 covered[sent.part] = sent.base + sent.length
@@ -155,120 +164,109 @@ class ResponseWriter(Writer):
             work += self._plan_part(part, have, last.get(part))
         return work
 
-    def _first_kind(self) -> str:
-        part = self._part(0)
-        bare = part.name is None and part.call_id is None and part.data is None
-        return part.kind if bare else ""
-
     def _part(self, index: int) -> Part:
         return self.assembler.response.parts[index]
 
-    def _plan_part(self, index: int, have: int, last: Sent | None) -> list[tuple[Sent, str]]:
+    def _plan_part(
+        self, index: int, have: int, last: SentMessage | None
+    ) -> list[tuple[SentMessage, str]]:
+        """The messages for a part's text after its first `have` code points.
+
+        :param last: the part's last message so far.
+        """
         part = self._part(index)
-        work: list[tuple[Sent, str]] = []
+        work: list[tuple[SentMessage, str]] = []
         if last is None:
-            bare = part.name is None and part.call_id is None and part.data is None
-            if self.head_takes_text and part.kind == "text" and bare and self._head.part is None:
+            if self.first_message_has_text and self._head.part is None and _is_plain_text(part):
                 last = self._head
                 last.part = index
             else:
                 if part.data is not None:
-                    work += self._payload(index, part)
+                    work += self._add_payload(index, part)
                     if not part.text:
                         return work
-                last = self._new(index, part.kind, 0)
+                last = self._add_message(index, part.kind, 0)
         text = part.text[have:]
-        room = self._room - last.size - (size_of(self._start) if last is self._head else 0)
+        max_text = self._sender.max_text
+        room = max_text - last.size - (byte_size(self._start) if last is self._head else 0)
         if last.closed:
             room = 0
         pieces = (
-            list(split(text, room, self._room))
+            list(split_text(text, room, max_text))
             if room >= 4
-            else ["", *split(text, self._room, self._room)]
+            else ["", *split_text(text, max_text, max_text)]
         )
         for number, piece in enumerate(pieces or [""]):
             if number:
-                assert last is not None
                 last.closed = True
-                last = self._new(index, part.kind, have)
+                last = self._add_message(index, part.kind, have)
             if piece or last.serial is None:
                 work.append((last, piece))
             have += len(piece)
         return work
 
-    def _new(self, part: int, kind: str, base: int) -> Sent:
+    def _add_message(self, part: int, kind: str, base: int) -> SentMessage:
         name = "response" if kind == "text" else kind
-        sent = Sent(f"{self.fence}-{len(self._sent)}", name, part, base)
+        sent = SentMessage(f"{self.fence}-{len(self._sent)}", name, part, base)
         self._sent.append(sent)
         return sent
 
-    def _payload(self, index: int, part: Part) -> list[tuple[Sent, str]]:
-        """Messages that carry the data of a part."""
+    def _add_payload(self, index: int, part: Part) -> list[tuple[SentMessage, str]]:
+        """Add the messages that carry the data of a part."""
         key = f"{self.fence}-data-{index}"
-        work: list[tuple[Sent, str]] = []
-        for data, more in pieces_of({"data": part.data}, key, self._room):
-            sent = self._new(index, part.kind, 0)
-            sent.payload = (data, {"payload": 1, **more})
+        work: list[tuple[SentMessage, str]] = []
+        for data, headers in split_payload({"data": part.data}, key, self._sender.max_text):
+            sent = self._add_message(index, part.kind, 0)
+            sent.payload = (data, {"payload": 1, **headers})
             sent.closed = True
             work.append((sent, ""))
         return work
 
-    @property
-    def _room(self) -> int:
-        return self._sending.settings.max_message - 2 * RESERVE
+    # -- sending
 
-    # -- writing
-
-    def _message_headers(self, sent: Sent, end: EndEvent | None) -> dict[str, Any]:
-        told = self._headers()
+    def _extras(self, sent: SentMessage, end: EndEvent | None) -> dict[str, Any]:
+        headers = self._headers()
         if sent is self._head:
-            told |= self._start
+            headers |= self._start
         if sent.part is not None:
-            part = self._part(sent.part)
-            told |= part_headers(sent.part, part.kind, part.name, part.call_id)
-            told |= {"offset": sent.base}
+            headers |= part_headers(sent.part, self._part(sent.part))
+            headers |= {"offset": sent.base}
             if sent.payload is not None:
-                told |= sent.payload[1]
+                headers |= sent.payload[1]
             else:
-                told |= {"length": sent.length, "crc": sent.crc}
+                headers |= {"length": sent.length, "crc": sent.crc}
         if end is not None:
-            told |= self._end_headers(end)
-        return told
-
-    def _extras(self, sent: Sent, end: EndEvent | None) -> dict[str, Any]:
-        return {"headers": self._message_headers(sent, end)}
+            headers |= self._end_headers(end)
+        return {"headers": headers}
 
     async def _write(
-        self, channel: Any, sent: Sent, text: str, end: EndEvent | None
+        self, channel: Any, sent: SentMessage, text: str, end: EndEvent | None
     ) -> asyncio.Task[Any]:
-        """Add text to a made, making it where it is not there."""
-        if sent.serial is not None:
-            serial = await self._serial(sent)
-        else:
-            serial = None
+        """Append text to a message, or publish it with the text."""
+        serial = None if sent.serial is None else await self._serial(sent)
         sent.length += len(text)
-        sent.size += size_of(text)
+        sent.size += byte_size(text)
         sent.crc = text_crc(text, sent.crc)
         extras = self._extras(sent, end)
-        sending = self._sending
+        sender = self._sender
         if serial is None:
             data = text if sent.payload is None else sent.payload[0]
-            made = new_message(id=sent.message_id, name=sent.name, data=data, extras=extras)
-            await sending.pace.wait()
-            task: asyncio.Task[Any] = sending.create(channel, made, "publishing a response")
+            message = new_message(id=sent.message_id, name=sent.name, data=data, extras=extras)
+            await sender.limiter.wait()
+            task: asyncio.Task[Any] = sender.create(channel, message, "publishing a response")
             sent.serial = task
         else:
-            made = new_message(serial=serial, name=sent.name, data=text, extras=extras)
-            await sending.pace.wait(serial)
-            task = sending.append(channel, made, "appending to a response")
-        task.add_done_callback(lambda done: self._look_at(sent, done))
+            message = new_message(serial=serial, name=sent.name, data=text, extras=extras)
+            await sender.limiter.wait(serial)
+            task = sender.append(channel, message, "appending to a response")
+        task.add_done_callback(partial(self._on_done, sent))
         sent.last = task
         return task
 
-    async def _serial(self, sent: Sent) -> str:
-        """The serial of a message that was published.
+    async def _serial(self, sent: SentMessage) -> str:
+        """Wait until a message is published, and return its serial.
 
-        :raises BackendUnavailable: when it was not: the response is to be repaired.
+        :raises BackendUnavailable: when publishing failed: the response is to be repaired.
         """
         assert sent.serial is not None
         await asyncio.wait([sent.serial])
@@ -277,14 +275,14 @@ class ResponseWriter(Writer):
             raise BackendUnavailable("an earlier message of the response was not published")
         return sent.serial.result()
 
-    def _look_at(self, sent: Sent, task: asyncio.Task[Any]) -> None:
+    def _on_done(self, sent: SentMessage, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:
             sent.suspect = True
         elif sent is self._head and sent.serial is task and self.first is None:
             self.first = task.result()
 
     async def _repair(self, channel: Any) -> list[asyncio.Task[Any]]:
-        """Replace every message that may be wrong by one that is right."""
+        """Replace the data of every suspect message."""
         tasks: list[asyncio.Task[Any]] = []
         for sent in self._sent:
             if not sent.suspect:
@@ -295,42 +293,34 @@ class ResponseWriter(Writer):
                 text = sent.payload[0]
             elif sent.part is not None:
                 text = self._part(sent.part).text[sent.base : sent.base + sent.length]
-            end = None  # it is sent again by itself, after all is right
-            extras = self._extras(sent, end)
+            extras = self._extras(sent, None)  # an end is sent again once all is repaired
             try:
                 serial = None if sent.serial is None else await self._serial(sent)
             except BackendUnavailable:
                 serial = None
             if serial is None:
-                # The id makes Ably take it once, if it came after all; but perhaps without
-                # what was added since: it is updated as well.
-                made = new_message(id=sent.message_id, name=sent.name, data=text, extras=extras)
-                await self._sending.pace.wait()
-                sent.serial = self._sending.create(channel, made, "publishing a response again")
-                sent.serial.add_done_callback(partial(self._look_at, sent))
+                # If Ably did take it, it ignores the same id: it has the old text, which the
+                # update replaces.
+                message = new_message(id=sent.message_id, name=sent.name, data=text, extras=extras)
+                await self._sender.limiter.wait()
+                sent.serial = self._sender.create(channel, message, "publishing a response again")
+                sent.serial.add_done_callback(partial(self._on_done, sent))
                 serial = await self._serial(sent)
             sent.suspect = False
-            made = new_message(serial=serial, name=sent.name, data=text, extras=extras)
-            await self._sending.pace.wait()
-            task = self._sending.update(channel, made, "repairing a response")
+            message = new_message(serial=serial, name=sent.name, data=text, extras=extras)
+            await self._sender.limiter.wait()
+            task = self._sender.update(channel, message, "repairing a response")
             sent.last = task
-            task.add_done_callback(partial(self._look_at, sent))
+            task.add_done_callback(partial(self._on_done, sent))
             tasks.append(task)
         return tasks
 
-    async def _beat(self, ttl: float) -> bool:
-        self.lease = ttl
-        async with self._gate:
-            if self._head.serial is None or self._ended or self._head.suspect:
-                return True
-            try:
-                channel = await self._sending.link.channel(self.channel)
-                task = await self._write(channel, self._head, "", None)
-            except BackendError:
-                return False
-        try:
-            self._took(await task)
-        except BackendError:
-            self._head.suspect = True
-            return False
-        return True
+    async def _begin_heartbeat(self) -> asyncio.Task[Any] | None:
+        if self._head.serial is None or self._head.suspect:
+            return None
+        channel = await self._sender.connection.channel(self.channel)
+        return await self._write(channel, self._head, "", None)
+
+
+def _is_plain_text(part: Part) -> bool:
+    return (part.kind, part.name, part.call_id, part.data) == ("text", None, None, None)

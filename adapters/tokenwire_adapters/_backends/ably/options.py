@@ -1,9 +1,8 @@
-"""From URLs and arguments to settings, and to what Ably's clients are made with."""
+"""Turns URLs, keyword arguments and existing clients into settings, and into client arguments."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,33 +12,38 @@ from ably.transport.defaults import Defaults
 
 from tokenwire._options import check_rollup
 from tokenwire.backend import Granularity
-from tokenwire_adapters._backends.ably.callbacks import awaitable
+from tokenwire_adapters._backends.ably.callbacks import as_coroutine_function
+from tokenwire_adapters._backends.ably.quirks import without_port
 
-__all__ = ["Settings", "settings_of", "without_port"]
+__all__ = ["Settings", "make_settings"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be chosen; each is a keyword argument and, where it is plain, a URL parameter.
+    """Settings of the backend; each is a keyword argument, and most are URL parameters.
 
     :ivar key: ``APP.KEY:SECRET``.
     :ivar token: an Ably token or JWT; without `auth_url` or `auth_callback` it cannot be renewed.
-    :ivar auth_url: asked for tokens; `auth_callback` is called for them: on the I/O thread where
-        it is a coroutine function, else on a thread of its own.
-    :ivar client_id: who publishes; needed where the key has only ``message-update-own``.
-    :ivar endpoint: a routing policy name or host; with `port` and `tls` another server than Ably.
-    :ivar fallback_hosts: hosts to try where that one does not answer; Ably has its own.
-    :ivar granularity: ``"response"``: a message a part, that grows; ``"token"``: one a token.
-    :ivar dialect: ``"native"``, or ``"ai-transport"`` for pages with Ably's own client library.
-    :ivar rollup_window: seconds in which Ably joins appends of a message (0 to 0.5).
+    :ivar auth_url: a URL that returns tokens.
+    :ivar auth_callback: a function that returns tokens. A coroutine function runs on the I/O
+        thread, any other on a thread of its own.
+    :ivar client_id: the publisher's client id; needed where the key has only
+        ``message-update-own``.
+    :ivar endpoint: a routing policy name or a host; with `port` and `tls`, another server than
+        Ably's.
+    :ivar fallback_hosts: hosts to try where that one does not answer; by default Ably's.
+    :ivar granularity: ``"response"``: one growing message per part; ``"token"``: one per token.
+    :ivar dialect: ``"native"``, or ``"ai-transport"`` for pages with Ably's client library.
+    :ivar rollup_window: seconds in which Ably joins appends to a message (0 to 0.5).
     :ivar markers: with granularity ``"token"``, whether ``start`` and ``stop`` are published.
-    :ivar timeout: seconds that Ably has for an answer.
-    :ivar connect_timeout: seconds that it has to take a connection.
-    :ivar retry: seconds between tries to connect.
-    :ivar window: publishes under way at a time.
-    :ivar rate: messages a second that Ably takes from a connection; 0 for no limit.
-    :ivar reach: messages that are read back at most to find out what a channel holds.
-    :ivar claim_depth: messages that are read back to find out whether a response's id is taken.
-    :ivar check_channel: where ``tokenwire doctor`` tries things out; its namespace counts.
+    :ivar binary: whether to use msgpack rather than JSON.
+    :ivar timeout: seconds to wait for an acknowledgement or a reply.
+    :ivar connect_timeout: seconds to wait for a connection.
+    :ivar retry: seconds between attempts to connect.
+    :ivar window: how many publishes may be unacknowledged at a time.
+    :ivar rate: messages per second that Ably accepts from a connection; 0 for no limit.
+    :ivar reach: how many messages of history are read at most.
+    :ivar claim_depth: how many messages are read to find out whether a response's id is taken.
+    :ivar check_channel: the channel that ``tokenwire doctor`` uses; its namespace's rules apply.
     :ivar max_message: bytes that a message may have (Ably's limit is 65536 for most accounts).
     """
 
@@ -71,38 +75,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     check_channel: str = "tokenwire:check"
 
     def __repr__(self) -> str:
-        return f"Settings({self.shown})"
+        return f"Settings({self.label})"
 
     @property
-    def shown(self) -> str:
-        """Which app and where, without secrets."""
+    def label(self) -> str:
+        """The app and the server for logs and errors, without secrets."""
         if self.key:
-            who = self.key.partition(":")[0]
+            app = self.key.partition(":")[0]
         else:
-            who = (
+            app = (
                 "auth_url" if self.auth_url else "auth_callback" if self.auth_callback else "token"
             )
-        where = f" at {self.endpoint}" + (f":{self.port}" if self.port else "")
-        return who + (where if self.endpoint else "")
+        return f"{app} at {self._with_port(self.endpoint)}" if self.endpoint else app
 
     def realtime(self, params: Mapping[str, str], hosts: Sequence[str] = ()) -> dict[str, Any]:
-        """Arguments for `AblyRealtime`; it ignores the port option, and takes it in the host.
+        """Keyword arguments for `AblyRealtime`.
 
-        :param hosts: in place of the endpoint and the fallback hosts, as the client names them.
+        It ignores the port option, and accepts a port in the host.
+
+        :param hosts: in place of the endpoint and the fallback hosts, with ports.
         """
-        made = self._common()
+        kwargs = self._common()
         if hosts:
-            made["endpoint"], *made["fallback_hosts"] = hosts
+            kwargs["endpoint"], *kwargs["fallback_hosts"] = hosts
         else:
             if self.endpoint:
-                made["endpoint"] = self._at(self.endpoint)
+                kwargs["endpoint"] = self._with_port(self.endpoint)
             if self.fallback_hosts is not None:
-                made["fallback_hosts"] = [self._at(host) for host in self.fallback_hosts]
-        if self.port:
-            made["tls_port" if self.tls else "port"] = self.port
+                kwargs["fallback_hosts"] = [self._with_port(host) for host in self.fallback_hosts]
         return {
-            **made,
-            # Nothing is queued or sent again by the client: it would do so twice, or in vain.
+            **kwargs,
+            # The client would send queued messages twice, or with stale serials: we retry.
             "queue_messages": False,
             "transport_params": dict(params),
             "realtime_request_timeout": int(self.connect_timeout * 1000),
@@ -112,40 +115,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def rest(self) -> dict[str, Any]:
-        """Arguments for `AblyRest`."""
-        made = self._common()
+        """Keyword arguments for `AblyRest`."""
+        kwargs = self._common()
         if self.endpoint:
-            made["endpoint"] = self.endpoint
-        if self.port:
-            made["tls_port" if self.tls else "port"] = self.port
+            kwargs["endpoint"] = self.endpoint
         if self.fallback_hosts is not None:
-            made["fallback_hosts"] = list(self.fallback_hosts)
+            kwargs["fallback_hosts"] = list(self.fallback_hosts)
         return {
-            **made,
+            **kwargs,
             "http_request_timeout": self.timeout,
             "http_open_timeout": self.connect_timeout,
         }
 
-    def _at(self, host: str) -> str:
+    def _with_port(self, host: str) -> str:
         return f"{host}:{self.port}" if self.port else host
 
     def _common(self) -> dict[str, Any]:
-        made: dict[str, Any] = {"tls": self.tls, "use_binary_protocol": self.binary}
+        kwargs: dict[str, Any] = {"tls": self.tls, "use_binary_protocol": self.binary}
         for name in ("key", "auth_url", "client_id", "token"):
             if getattr(self, name) is not None:
-                made[name] = getattr(self, name)
+                kwargs[name] = getattr(self, name)
+        if self.port:
+            kwargs["tls_port" if self.tls else "port"] = self.port
         if self.auth_callback is not None:
-            made["auth_callback"] = awaitable(self.auth_callback)
+            kwargs["auth_callback"] = as_coroutine_function(self.auth_callback)
         if self.auth_url:
-            made["auth_method"] = self.auth_method
-            made["auth_headers"] = self.auth_headers
-            made["auth_params"] = self.auth_params
-        return made
-
-
-def without_port(host: str) -> str:
-    """A host as it is named where the port stands beside it."""
-    return re.sub(r":\d+$", "", host)
+            kwargs["auth_method"] = self.auth_method
+            kwargs["auth_headers"] = self.auth_headers
+            kwargs["auth_params"] = self.auth_params
+        return kwargs
 
 
 def _hosts(text: str) -> list[str]:
@@ -186,28 +184,28 @@ _FROM_TEXT: dict[str, Any] = {
 }
 
 
-def settings_of(url: str | None, client: Any, given: Mapping[str, Any]) -> Settings:
-    """Read a URL, or take over the options of a ready client; arguments win.
+def make_settings(url: str | None, client: Any, options: Mapping[str, Any]) -> Settings:
+    """Make settings from a URL or the options of an existing client; `options` take precedence.
 
-    :raises ValueError: naming what is wrong; its text never shows a secret.
+    :raises ValueError: naming what is wrong; the message never contains a secret.
     """
     values: dict[str, Any] = {}
     if url is not None:
-        values.update(_of_url(url))
+        values.update(_from_url(url))
     if client is not None:
-        values.update(_of_client(client))
-    values.update({name: value for name, value in given.items() if value is not None})
+        values.update(_from_client(client))
+    values.update({name: value for name, value in options.items() if value is not None})
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
     if unknown:
         raise ValueError(f"no such setting of the Ably backend: {', '.join(unknown)}")
     if values.get("granularity") == "token":
-        values.setdefault("claim_depth", 1000)  # a response is many messages
+        values.setdefault("claim_depth", 1000)  # a response has many messages
     settings = Settings(**values)
     _check(settings)
     return settings
 
 
-def _of_url(url: str) -> dict[str, Any]:
+def _from_url(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme != "ably":
         raise ValueError(f"not an Ably URL: {parts.scheme[:32]!a}://")
@@ -233,13 +231,13 @@ def _of_url(url: str) -> dict[str, Any]:
     return values
 
 
-def _of_client(client: Any) -> dict[str, Any]:
-    """Take over how a client authenticates and where it connects; its connection is left alone."""
+def _from_client(client: Any) -> dict[str, Any]:
+    """The settings by which an existing client authenticates and connects."""
     options: Any = getattr(client, "options", None)
     if options is None or not hasattr(options, "auth_options"):
         raise ValueError("client must be an ably.AblyRealtime or ably.AblyRest")
     auth = cast("dict[str, Any]", options.auth_options)
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "client_id": options.client_id,
         "tls": options.tls,
         "binary": options.use_binary_protocol,
@@ -250,28 +248,28 @@ def _of_client(client: Any) -> dict[str, Any]:
         "auth_method": auth.get("auth_method"),
     }
     if auth.get("key_name") and auth.get("key_secret"):
-        found["key"] = f"{auth['key_name']}:{auth['key_secret']}"
+        values["key"] = f"{auth['key_name']}:{auth['key_secret']}"
     details = options.token_details or getattr(client.auth, "token_details", None)
     token = options.auth_token or getattr(details, "token", None)
-    if token and "key" not in found:
-        found["token"] = token
+    if token and "key" not in values:
+        values["token"] = token
     window = options.transport_params.get("appendRollupWindow")
     if window is not None:
-        found["rollup_window"] = int(window) / 1000
+        values["rollup_window"] = int(window) / 1000
     if options.endpoint != "main":
         host, colon, port = str(options.endpoint).rpartition(":")
         if colon and port.isdigit():
-            found["endpoint"], found["port"] = host, int(port)
+            values["endpoint"], values["port"] = host, int(port)
         else:
-            found["endpoint"] = options.endpoint
+            values["endpoint"] = options.endpoint
     explicit = options.tls_port if options.tls else options.port
     if explicit:
-        found["port"] = explicit
-    others = [without_port(str(host)) for host in options.fallback_hosts or ()]
-    usual = cast("Any", Defaults).get_fallback_hosts(options.endpoint)
-    if others and sorted(others) != sorted(usual):
-        found["fallback_hosts"] = others
-    return {name: value for name, value in found.items() if value is not None}
+        values["port"] = explicit
+    fallbacks = [without_port(str(host)) for host in options.fallback_hosts or ()]
+    defaults = cast("Any", Defaults).get_fallback_hosts(options.endpoint)
+    if fallbacks and sorted(fallbacks) != sorted(defaults):
+        values["fallback_hosts"] = fallbacks
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check(settings: Settings) -> None:

@@ -1,68 +1,66 @@
-"""Places in a channel: events of their own go out where they were published among responses."""
+"""Keeps single events in their place among the entries of responses while both are sent."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Self
 
-__all__ = ["Turn", "Turns"]
+__all__ = ["Ordering", "Ticket"]
 
 
-class Turns:
-    """Keeps events of their own and entries of responses apart while they are sent.
+class Ordering:
+    """Orders single events (data, inputs, tool results) relative to entries of responses.
 
-    Entries of responses go out side by side. An event that stands alone goes out after those that
-    were begun before it, and before those that are begun later. All of them are on one connection,
-    which Ably takes in order, so nobody waits for answers.
+    Entries of responses are sent concurrently. A single event is sent after all entries that came
+    before it, and before those that come later. Everything goes over one connection, which Ably
+    processes in order, so nothing waits for acknowledgements.
     """
 
     def __init__(self) -> None:
-        self._going: dict[str, list[Turn]] = {}
+        self._pending: dict[str, list[Ticket]] = {}
 
-    def take(self, channel: str, *, alone: bool) -> Turn:
-        """Take the next place in a channel; to be called in the order of the places."""
-        going = self._going.setdefault(channel, [])
-        turn = Turn(self, channel, alone, [t for t in going if t.alone != alone])
-        going.append(turn)
-        return turn
+    def enter(self, channel: str, *, single: bool) -> Ticket:
+        """Take the next place in a channel's order."""
+        pending = self._pending.setdefault(channel, [])
+        ticket = Ticket(self, channel, single, [t for t in pending if t.single != single])
+        pending.append(ticket)
+        return ticket
 
-    def given_back(self, turn: Turn) -> None:
-        """Learn that what has a place went out, or will not."""
-        going = self._going[turn.channel]
-        going.remove(turn)
-        if not going:
-            del self._going[turn.channel]
+    def remove(self, ticket: Ticket) -> None:
+        """Remove a ticket that was released."""
+        pending = self._pending[ticket.channel]
+        pending.remove(ticket)
+        if not pending:
+            del self._pending[ticket.channel]
 
 
-class Turn:
-    """One place. With `async with`, waits for those before it."""
+class Ticket:
+    """A place in a channel's order. Entering its context waits for the tickets before it."""
 
-    def __init__(self, turns: Turns, channel: str, alone: bool, before: list[Turn]) -> None:
+    def __init__(
+        self, ordering: Ordering, channel: str, single: bool, earlier: list[Ticket]
+    ) -> None:
         self.channel = channel
-        self.alone = alone
-        self._turns = turns
-        self._before = before
-        self._over = asyncio.Event()
+        self.single = single
+        self._ordering = ordering
+        self._earlier = earlier
+        self._released = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         try:
-            for turn in self._before:
-                await turn.passed()
+            for ticket in self._earlier:
+                await ticket._released.wait()
         except BaseException:
-            self.leave()
+            self.release()
             raise
-        self._before = []
+        self._earlier = []
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.leave()
+        self.release()
 
-    async def passed(self) -> None:
-        """Wait until it is over."""
-        await self._over.wait()
-
-    def leave(self) -> None:
-        """Let those behind go on."""
-        if not self._over.is_set():
-            self._over.set()
-            self._turns.given_back(self)
+    def release(self) -> None:
+        """Let later tickets go on: this one's messages are on their way, or will not be sent."""
+        if not self._released.is_set():
+            self._released.set()
+            self._ordering.remove(self)

@@ -1,30 +1,34 @@
-"""What a producer has to know of a channel: who writes what, and what was asked of it."""
+"""Tracks which producer owns each response of a channel, and the requests made to producers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import force_setattr
 
 from tokenwire.events import CancelEvent, Event, InputEvent
-from tokenwire_adapters._backends.ably.cursors import show
-from tokenwire_adapters._backends.ably.third_party import foreign_control, transport_headers
-from tokenwire_adapters._backends.ably.wire import Joiner, Msg, single_of
+from tokenwire_adapters._backends.ably.cursors import format_cursor
+from tokenwire_adapters._backends.ably.third_party import third_party_request, transport_headers
+from tokenwire_adapters._backends.ably.wire import ChannelMessage, PayloadJoiner, decode_event
 
-__all__ = ["Ledger"]
+__all__ = ["Ownership"]
 
 _MAX = 2048
 
 
-class Ledger:
-    """Cancels, inputs and owners of responses, as a channel's messages tell of them.
+class Ownership:
+    """Cancels, inputs and owners of responses, read from a channel's messages.
 
-    :param on_change: called with the id of a response that was begun or ended by somebody.
-    :ivar cancels: what was cancelled and has not ended, as far as is known here.
-    :ivar inputs: what AI Transport's clients sent, and who; `answers` the responses to it.
-    :ivar owners: the first message of each response, and the producer it names.
-    :ivar ended: responses that were ended for their producer, which was taken for dead.
+    It handles the messages of a `ChannelSubscription` (see `MessageHandler`).
+
+    :param on_change: called with the id of a response that a producer began, or was ended for it.
+    :ivar cancels: by response: a cancel of a response that has not ended, as far as known here.
+    :ivar inputs: inputs of AI Transport's clients, with their senders.
+    :ivar answers: by input: the response that answers it.
+    :ivar owners: by response: the serial of its first message, and its producer's fence.
+    :ivar ended: by response: the fence of a producer for which it was ended as abandoned.
     """
 
     def __init__(self, on_change: Callable[[str], None]) -> None:
@@ -33,105 +37,103 @@ class Ledger:
         self.ended: OrderedDict[str, str] = OrderedDict()
         self.inputs: OrderedDict[str, str | None] = OrderedDict()
         self.answers: OrderedDict[str, str] = OrderedDict()
-        self.early: OrderedDict[str, str] = OrderedDict()
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._joiner = Joiner()
+        self._early_cancels: OrderedDict[str, str] = OrderedDict()  # by input: the cancel's serial
+        self._handled: OrderedDict[str, None] = OrderedDict()
+        self._joiner = PayloadJoiner()
         self._on_change = on_change
 
-    async def first(self, messages: list[Msg]) -> None:
-        await self.again(messages)
+    async def load(self, messages: list[ChannelMessage]) -> None:
+        await self.reload(messages)
 
-    async def again(self, messages: list[Msg]) -> Sequence[Event]:
-        found: list[Event] = []
+    async def reload(self, messages: list[ChannelMessage]) -> Sequence[Event]:
+        events: list[Event] = []
         for msg in sorted(messages, key=lambda m: m.serial):
-            found += self.live(msg)
-        return found
+            events += self.handle(msg)
+        return events
 
-    def live(self, msg: Msg) -> Sequence[Event]:
+    def handle(self, msg: ChannelMessage) -> Sequence[Event]:
         if msg.action == "delete":
             return []
         response_id = msg.headers.get("responseId")
         kind = msg.headers.get("type")
-        if isinstance(kind, str) or not msg.ours:
-            return self._single(msg, kind, response_id if isinstance(response_id, str) else None)
+        if isinstance(kind, str) or not msg.is_native:
+            named = response_id if isinstance(response_id, str) else None
+            return self._handle_request(msg, kind, named)
         fence = msg.headers.get("producer")
         if isinstance(response_id, str) and isinstance(fence, str):
-            if msg.name == "end":
-                self.ended[response_id] = fence
-            elif "start" in msg.headers:
-                answered = msg.headers.get("input")
-                if isinstance(answered, str):
-                    self.answers.setdefault(answered, response_id)
-                known = self.owners.get(response_id)
-                if known is not None and known[0] <= msg.serial:
-                    return []
-                self.owners[response_id] = (msg.serial, fence)
-            else:
-                return []
-            for table in (self.owners, self.ended):
-                while len(table) > _MAX:
-                    table.popitem(last=False)
-            self._on_change(response_id)
+            self._handle_response(msg, response_id, fence)
         return []
 
-    def _single(self, msg: Msg, kind: object, response_id: str | None) -> list[Event]:
-        if msg.serial in self._seen:
+    def _handle_response(self, msg: ChannelMessage, response_id: str, fence: str) -> None:
+        if msg.name == "end":
+            self.ended[response_id] = fence
+        elif "start" in msg.headers:
+            answered = msg.headers.get("input")
+            if isinstance(answered, str):
+                self.answers.setdefault(answered, response_id)
+            owner = self.owners.get(response_id)
+            if owner is not None and owner[0] <= msg.serial:
+                return
+            self.owners[response_id] = (msg.serial, fence)
+        else:
+            return
+        _trim(self.owners, self.ended)
+        self._on_change(response_id)
+
+    def _handle_request(
+        self, msg: ChannelMessage, kind: object, response_id: str | None
+    ) -> list[Event]:
+        """Decode a cancel or an input, each message once."""
+        if msg.serial in self._handled:
             return []
         event: Event | None = None
         if kind in ("cancel", "input"):
             payload = self._joiner.payload(msg)
-            event = None if payload is None else single_of(str(kind), payload, response_id)
-        elif not msg.ours:
-            self._note_input(msg)
-            event = foreign_control(msg, self.answers)
+            event = None if payload is None else decode_event(str(kind), payload, response_id)
+        elif not msg.is_native:
+            self._note_transport_message(msg)
+            event = third_party_request(msg, self.answers)
         if not isinstance(event, CancelEvent | InputEvent):
             return []
-        self._seen[msg.serial] = None
-        while len(self._seen) > _MAX:
-            self._seen.popitem(last=False)
-        force_setattr(event, "cursor", show((msg.version, 0, 0)))
+        self._handled[msg.serial] = None
+        _trim(self._handled)
+        force_setattr(event, "cursor", format_cursor((msg.version, 0, 0)))
         if isinstance(event, CancelEvent):
             self.note_cancel(event)
         return [event]
 
-    def _note_input(self, msg: Msg) -> None:
-        """Remember what AI Transport's clients sent, and what they cancelled before it began."""
-        told = transport_headers(msg)
-        if msg.name == "ai-input" and told.get("role") == "user":
-            message_id = told.get("codec-message-id", "")
-            self.inputs.setdefault(message_id, msg.client_id)
+    def _note_transport_message(self, msg: ChannelMessage) -> None:
+        """Remember AI Transport's inputs, their answers, and cancels that come before the run."""
+        headers = transport_headers(msg)
+        message_id = headers.get("input-codec-message-id", "")
+        if msg.name == "ai-input" and headers.get("role") == "user":
+            self.inputs.setdefault(headers.get("codec-message-id", ""), msg.client_id)
         elif msg.name == "ai-run-start":
-            self.answers.setdefault(told.get("input-codec-message-id", ""), told.get("run-id", ""))
-        elif msg.name == "ai-cancel" and "run-id" not in told:
-            message_id = told.get("input-codec-message-id", "")
-            if message_id not in self.answers:
-                self.early[message_id] = msg.serial
-        for table in (self.inputs, self.answers, self.early):
-            while len(table) > _MAX:
-                table.popitem(last=False)
+            self.answers.setdefault(message_id, headers.get("run-id", ""))
+        elif msg.name == "ai-cancel" and "run-id" not in headers and message_id not in self.answers:
+            self._early_cancels[message_id] = msg.serial
+        _trim(self.inputs, self.answers, self._early_cancels)
 
-    def answer(self, response_id: str, wanted: object) -> tuple[str, str | None] | None:
-        """The input that a response answers: the one that is named, or the newest without one.
+    def answer(self, response_id: str, input_id: object) -> tuple[str, str | None] | None:
+        """Choose the input that a response answers: the one given, or the newest without answer.
 
-        :return: its id and who sent it.
+        :return: its id and its sender; None where there is no input.
         """
-        message_id = wanted if isinstance(wanted, str) and wanted else None
-        if message_id is None:
-            open_ = [known for known in self.inputs if known not in self.answers]
-            message_id = open_[-1] if open_ else None
-        if message_id is None:
-            return None
-        self.answers[message_id] = response_id
-        if message_id in self.early:
-            serial = self.early.pop(message_id)
+        if not (isinstance(input_id, str) and input_id):
+            open_inputs = [known for known in self.inputs if known not in self.answers]
+            if not open_inputs:
+                return None
+            input_id = open_inputs[-1]
+        self.answers[input_id] = response_id
+        if input_id in self._early_cancels:
+            serial = self._early_cancels.pop(input_id)
             self.note_cancel(CancelEvent(response_id=response_id, id=serial))
-        return message_id, self.inputs.get(message_id)
+        return input_id, self.inputs.get(input_id)
 
     def note_cancel(self, event: CancelEvent) -> None:
         """Remember a cancel until its response ends."""
         self.cancels.setdefault(event.response_id, event)
-        while len(self.cancels) > _MAX:
-            self.cancels.popitem(last=False)
+        _trim(self.cancels)
 
     @property
     def incomplete(self) -> bool:
@@ -139,3 +141,9 @@ class Ledger:
 
     def cursor(self) -> str | None:
         return None
+
+
+def _trim(*tables: OrderedDict[str, Any]) -> None:
+    for table in tables:
+        while len(table) > _MAX:
+            table.popitem(last=False)

@@ -1,8 +1,8 @@
-"""What a channel's messages come to: a log of events that lets every reader be exact.
+"""Reassembles the messages of a channel into events without gaps or repeats.
 
-Messages may come twice, late, as a whole where an addition was expected, or not at all. A `View`
-takes them in whatever form, and gives out events of which each follows exactly from those before:
-text where it belongs and once, ends only when all the text is there.
+Messages may arrive twice, late, complete where an append was expected, or not at all. The events
+that come out each follow from those before: text at its offset and once, and the end of a response
+only after all its text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 from tokenwire.events import (
     DeltaEvent,
@@ -20,187 +20,205 @@ from tokenwire.events import (
     Response,
     ToolResultEvent,
 )
-from tokenwire.response import Assembler
+from tokenwire.response import Assembler, overlap
 from tokenwire_adapters._backends.ably.third_party import (
-    Foreign,
-    foreign_control,
+    ThirdPartyResponse,
+    third_party_request,
     transport_headers,
 )
 from tokenwire_adapters._backends.ably.wire import (
-    Joiner,
-    Msg,
-    end_of,
-    number,
-    single_of,
-    start_of,
+    ChannelMessage,
+    PayloadJoiner,
+    decode_event,
+    int_header,
+    parse_end,
+    parse_start,
     text_crc,
 )
 
-__all__ = ["Record", "View"]
+__all__ = ["Reassembler", "ResponseRecord"]
 
-_Text: TypeAlias = tuple[int, str, int, str]
-"""Part, kind, offset and text."""
-
-_MAX_SINGLES = 4096
-_MAX_WAITING = 256
+_MAX_SINGLE_EVENTS = 4096  # names that are remembered
+_MAX_EARLY = 256  # pieces of a response
 _MAX_PART = 10_000
 
 
-class Record:
-    """A response as its messages tell of it.
+class _Piece(NamedTuple):
+    """Text or data of one part, from one message."""
 
-    :ivar fence: who writes it; messages of others under the same id do not count.
-    :ivar first: the serial of its first message, `last` of its latest version.
-    :ivar seen_at: its producer's last sign of life, by Ably's clock.
-    :ivar missing: the end waits for text.
+    part: int
+    kind: str
+    offset: int
+    text: str
+    msg: ChannelMessage
+    data: Any = None
+
+
+class ResponseRecord:
+    """The state of one response, reassembled from its messages.
+
+    :ivar fence: identifies its producer; messages of other producers under its id are ignored.
+    :ivar first: the serial of its first message; `last`: the version of its latest.
+    :ivar lease: seconds that its producer may be silent.
+    :ivar seen_at: when its producer last sent something, by Ably's clock.
+    :ivar run_headers: the headers of its run in AI Transport's dialect.
     """
 
     __slots__ = (
-        "ai",
         "assembler",
+        "checksums",
+        "damaged",
+        "early",
         "end",
-        "ended_by",
         "fence",
         "first",
-        "foreign",
-        "head",
+        "lacks_text",
         "last",
         "lease",
-        "missing",
-        "pieces",
+        "run_headers",
         "seen_at",
-        "waiting",
-        "wrong",
+        "third_party",
     )
 
     def __init__(self, response_id: str, fence: str, first: str) -> None:
         self.assembler = Assembler(response_id)
         self.fence = fence
-        self.foreign: Foreign | None = None
-        self.ai: dict[str, str] = {}  # the headers of its run, in AI Transport's dialect
+        self.third_party: ThirdPartyResponse | None = None
+        self.run_headers: dict[str, str] = {}
         self.first = first
-        self.head = first
         self.last = first
         self.lease = 15.0
         self.seen_at = 0
-        self.pieces: dict[str, tuple[int, int]] = {}  # message: length and checksum of its text
-        self.end: tuple[EndEvent, list[int]] | None = None
-        self.ended_by: str | None = None
-        self.missing = False
-        self.wrong: set[str] = set()  # messages whose text is not what it should be
-        self.waiting: list[tuple[_Text, Msg, Any]] = []  # text that came before what precedes it
+        self.checksums: dict[str, tuple[int, int]] = {}  # by message: length and CRC of its text
+        self.end: tuple[EndEvent, list[int]] | None = None  # and the lengths of the parts
+        self.lacks_text = False  # the end has come before some of the text
+        self.damaged: set[str] = set()  # messages whose text does not fit its checksum
+        self.early: list[_Piece] = []  # pieces that came before what precedes them
 
     @property
     def response(self) -> Response:
-        """The response as it stands."""
+        """The response so far."""
         return self.assembler.response
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether messages are missing, so that history should be read again."""
+        return bool(self.lacks_text or self.early or self.damaged)
 
-class View:
-    """The responses and single events of one channel.
+    @property
+    def part_lengths(self) -> list[int]:
+        """The length of each part so far, in code points."""
+        return [self.assembler.part_length(part) for part in range(self.assembler.parts)]
 
-    :ivar missing: ids of responses that have a hole, to be read again.
+
+class Reassembler:
+    """Turns messages of one channel into events.
+
+    :ivar incomplete: ids of responses with missing messages.
     """
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        self.records: dict[str, Record] = {}
-        self.missing: set[str] = set()
-        self._singles: OrderedDict[str, None] = OrderedDict()
-        self.inputs: dict[str, str] = {}  # what AI Transport's clients sent: the response to it
-        self._joiner = Joiner()
+        self.records: dict[str, ResponseRecord] = {}
+        self.incomplete: set[str] = set()
+        self._answers: dict[str, str] = {}  # by AI Transport input: the response that answers it
+        self._single_events: OrderedDict[str, None] = OrderedDict()  # serials and keys
+        self._joiner = PayloadJoiner()
         self._hydrating = False
 
-    def take(self, msg: Msg) -> list[Event]:
-        """Take one message; return what it adds, in order."""
+    def add(self, msg: ChannelMessage) -> list[Event]:
+        """Add one message; return the events that it completes."""
         if msg.action == "delete":
             return []
-        if not msg.ours:
-            return self._foreign(msg)
+        if not msg.is_native:
+            return self._add_third_party(msg)
         response_id = msg.headers.get("responseId")
         kind = msg.headers.get("type")
         if isinstance(kind, str):
-            return self._single(msg, kind, response_id if isinstance(response_id, str) else None)
+            named = response_id if isinstance(response_id, str) else None
+            return self._add_single_event(msg, kind, named)
         if isinstance(response_id, str) and 0 < len(response_id) <= 256:
-            return self._of_response(msg, response_id)
+            return self._add_to_response(msg, response_id)
         return []
 
-    def hydrate(self, messages: Iterable[Msg]) -> list[tuple[Event, str]]:
-        """Take messages as history has them; return what they add, each with its version.
+    def hydrate(self, messages: Iterable[ChannelMessage]) -> list[tuple[Event, str]]:
+        """Add messages from history; return the new events, each with its message's version.
 
-        A message stands in history where it was made, but holds what was added later: the head of
-        a response, made first, may hold text of a part that comes after another message's.
+        History has a message where it was published, with all that was appended later: the first
+        message of a response may hold text of a part that follows a part in another message.
         """
-        found: list[tuple[Event, str]] = []
-        known = _without_deleted(sorted(messages, key=lambda msg: msg.serial))
-        for msg in known:
-            if msg.ours and "start" in msg.headers and "type" not in msg.headers:
-                found += [(event, msg.serial) for event in self._begin(msg)]
+        events: list[tuple[Event, str]] = []
+        present = _without_deleted(sorted(messages, key=lambda msg: msg.serial))
+        for msg in present:
+            if msg.is_native and "start" in msg.headers and "type" not in msg.headers:
+                events += [(event, msg.serial) for event in self._begin(msg)]
         self._hydrating = True
-        for msg in sorted(known, key=_place):
-            found += [(event, msg.version) for event in self.take(msg)]
+        for msg in sorted(present, key=_hydration_order):
+            events += [(event, msg.version) for event in self.add(msg)]
         self._hydrating = False
-        return found
+        return events
 
-    def _begin(self, msg: Msg) -> list[Event]:
-        """Make the record of a response from its first message, without its text."""
+    def _begin(self, msg: ChannelMessage) -> list[Event]:
+        """Begin a response with its first message, without the message's text."""
         response_id, fence = msg.headers.get("responseId"), msg.headers.get("producer")
         if not isinstance(response_id, str) or not isinstance(fence, str):
             return []
-        start = start_of(msg.headers, response_id, self.channel)
+        start = parse_start(msg.headers, response_id, self.channel)
         if start is None or response_id in self.records or len(response_id) > 256:
             return []
-        record = self.records[response_id] = Record(response_id, fence, msg.serial)
+        record = self.records[response_id] = ResponseRecord(response_id, fence, msg.serial)
         record.assembler.apply(start, channel=self.channel)
         if msg.name == "ai-run-start":
-            record.ai = transport_headers(msg)
+            record.run_headers = transport_headers(msg)
         answered = msg.headers.get("input")
         if isinstance(answered, str):
-            self.inputs[answered] = response_id
+            self._answers[answered] = response_id
         return [start]
 
-    def forget(self, response_id: str) -> None:
-        """Let go of a response."""
+    def discard(self, response_id: str) -> None:
+        """Discard a response."""
         self.records.pop(response_id, None)
-        self.missing.discard(response_id)
+        self.incomplete.discard(response_id)
 
-    # -- others' messages
+    # -- messages without tokenwire's headers
 
-    def _foreign(self, msg: Msg) -> list[Event]:
-        control = foreign_control(msg, self.inputs)
-        if control is not None:
-            return [control] if self._is_new(msg.serial) else []
-        response_id = Foreign.response_id(msg)
+    def _add_third_party(self, msg: ChannelMessage) -> list[Event]:
+        request = third_party_request(msg, self._answers)
+        if request is not None:
+            return [request] if self._is_new(msg.serial) else []
+        response_id = ThirdPartyResponse.response_id(msg)
         if response_id is None:
             return []
         record = self.records.get(response_id)
         if record is None:
-            record = self.records[response_id] = Record(response_id, "", msg.serial)
+            record = self.records[response_id] = ResponseRecord(response_id, "", msg.serial)
             record.lease = math.inf
-            record.foreign = Foreign(record.assembler)
-        if record.foreign is None:
+            record.third_party = ThirdPartyResponse(record.assembler)
+        if record.third_party is None:
             return []
         record.last = max(record.last, msg.version)
-        record.seen_at = max(record.seen_at, msg.at)
-        events = record.foreign.events(msg, self.channel, past=self._hydrating)
+        record.seen_at = max(record.seen_at, msg.updated)
+        events = record.third_party.events(msg, self.channel, from_history=self._hydrating)
         return [event for event in events if record.assembler.apply(event, channel=self.channel)]
-
-    def _is_new(self, name: str) -> bool:
-        """Whether this is the first time that `name` comes."""
-        if name in self._singles:
-            return False
-        self._singles[name] = None
-        while len(self._singles) > _MAX_SINGLES:
-            self._singles.popitem(last=False)
-        return True
 
     # -- single events
 
-    def _single(self, msg: Msg, kind: str, response_id: str | None) -> list[Event]:
-        if msg.action != "create" and msg.serial in self._singles:
+    def _is_new(self, name: str) -> bool:
+        """Whether a serial or key of a single event comes for the first time."""
+        if name in self._single_events:
+            return False
+        self._single_events[name] = None
+        while len(self._single_events) > _MAX_SINGLE_EVENTS:
+            self._single_events.popitem(last=False)
+        return True
+
+    def _add_single_event(
+        self, msg: ChannelMessage, kind: str, response_id: str | None
+    ) -> list[Event]:
+        if msg.action != "create" and msg.serial in self._single_events:
             return []
         payload = self._joiner.payload(msg)
-        event = None if payload is None else single_of(kind, payload, response_id)
+        event = None if payload is None else decode_event(kind, payload, response_id)
         if event is None:
             return []
         key = msg.headers.get("key")
@@ -216,7 +234,7 @@ class View:
 
     # -- responses
 
-    def _of_response(self, msg: Msg, response_id: str) -> list[Event]:
+    def _add_to_response(self, msg: ChannelMessage, response_id: str) -> list[Event]:
         headers, fence = msg.headers, msg.headers.get("producer")
         if not isinstance(fence, str):
             return []
@@ -225,172 +243,162 @@ class View:
             events += self._begin(msg)
             record = self.records.get(response_id)
             if record is None:
-                self.missing.add(response_id)
+                self.incomplete.add(response_id)
                 return []
         if record.fence != fence:
             return events
-        record.missing = False
+        record.lacks_text = False
         record.last = max(record.last, msg.version)
-        record.seen_at = max(record.seen_at, msg.at)
-        lease = number(headers, "lease", most=86_400_000)  # milliseconds
+        record.seen_at = max(record.seen_at, msg.updated)
+        lease = int_header(headers, "lease", maximum=86_400_000)  # milliseconds
         if lease is not None:
             record.lease = lease / 1000
         if record.assembler.ended:
             return events
         if "layout" in headers:
-            self._whole(record, msg, events)
+            self._add_all_text(record, msg, events)
         elif "part" in headers:
-            self._piece(record, msg, events)
-        end = end_of(headers, response_id)
-        if end is not None:
-            record.end = end
-            record.ended_by = msg.version
-        # Whoever ended it for its dead producer saw what history has: there is no more to come.
+            self._add_part_message(record, msg, events)
+        record.end = parse_end(headers, response_id) or record.end
+        # Whoever ended it for its dead producer saw what history has: no more will come.
         self._finish(record, events, force=msg.name == "end" and self._hydrating)
-        if record.missing or record.waiting or record.wrong:
-            self.missing.add(response_id)
+        if record.incomplete:
+            self.incomplete.add(response_id)
         else:
-            self.missing.discard(response_id)
+            self.incomplete.discard(response_id)
         return events
 
-    def _finish(self, record: Record, events: list[Event], *, force: bool) -> None:
-        """End the response, if its end was told of and all before it is there."""
+    def _finish(self, record: ResponseRecord, events: list[Event], *, force: bool) -> None:
+        """End the response, if its end has come and all its text is there."""
         if record.end is None or record.assembler.ended:
             return
         end, extent = record.end
-        assembler = record.assembler
-        lengths = [assembler.part_length(part) for part in range(assembler.parts)]
-        there = len(lengths) >= len(extent) and all(
-            have >= want for have, want in zip(lengths, extent, strict=False)
+        lengths = record.part_lengths
+        complete = len(lengths) >= len(extent) and all(
+            length >= expected for length, expected in zip(lengths, extent, strict=False)
         )
-        record.missing = not there
-        if (there or force) and assembler.apply(end):
-            record.missing = False
-            record.waiting.clear()
-            record.wrong.clear()
+        record.lacks_text = not complete
+        if (complete or force) and record.assembler.apply(end):
+            record.lacks_text = False
+            record.early.clear()
+            record.damaged.clear()
             events.append(end)
 
-    def _piece(self, record: Record, msg: Msg, events: list[Event]) -> None:
-        """Take a message that holds text of one part."""
+    def _add_part_message(
+        self, record: ResponseRecord, msg: ChannelMessage, events: list[Event]
+    ) -> None:
+        """Add a message with text or data of one part, if its checksum is right."""
         headers = msg.headers
-        part, base = number(headers, "part", most=_MAX_PART), number(headers, "offset")
-        length, crc = number(headers, "length"), number(headers, "crc")
+        part, base = int_header(headers, "part", maximum=_MAX_PART), int_header(headers, "offset")
+        length, crc = int_header(headers, "length"), int_header(headers, "crc")
         kind = headers.get("kind")
         if part is None or base is None or not isinstance(kind, str):
             return
-        payload: Any = None
+        data: Any = None
         if headers.get("payload"):
-            payload = self._joiner.payload(msg)
-            if headers["payload"] == "raw":
-                payload = {"data": msg.data}
+            payload = {"data": msg.data}
+            if headers["payload"] != "raw":
+                payload = self._joiner.payload(msg)
             if not isinstance(payload, dict):
                 return
+            data = cast("dict[str, Any]", payload).get("data")
             text, offset = "", 0
         else:
             text = msg.data if isinstance(msg.data, str) else ""
             length = len(text) if length is None else length
             offset = base + length - len(text)
-            if msg.action != "append":
-                if len(text) != length or (crc is not None and text_crc(text) != crc):
-                    record.wrong.add(msg.serial)
-                    return
-            elif not self._follows(record, msg.serial, text, length, crc):
-                record.wrong.add(msg.serial)
+            if msg.action == "append":
+                intact = _continues(record.checksums.get(msg.serial), text, length, crc)
+            else:
+                intact = len(text) == length and (crc is None or text_crc(text) == crc)
+            if not intact:
+                record.damaged.add(msg.serial)
                 return
-            record.wrong.discard(msg.serial)
+            record.damaged.discard(msg.serial)
             if crc is not None:
-                record.pieces[msg.serial] = (length, crc)
-        self._add(record, (part, kind, offset, text), msg, payload, events)
+                record.checksums[msg.serial] = (length, crc)
+        self._add_piece(record, _Piece(part, kind, offset, text, msg, data), events)
 
-    def _follows(
-        self, record: Record, serial: str, text: str, length: int, crc: int | None
-    ) -> bool:
-        """Whether an addition fits to what is known of its message."""
-        known = record.pieces.get(serial)
-        if known is None or crc is None:
-            return False
-        have, checksum = known
-        begin = length - len(text)
-        if length <= have:
-            return True  # nothing new
-        return begin <= have and text_crc(text[max(0, have - begin) :], checksum) == crc
-
-    def _whole(self, record: Record, msg: Msg, events: list[Event]) -> None:
-        """Take a message that holds the text of several parts, one after the other."""
+    def _add_all_text(
+        self, record: ResponseRecord, msg: ChannelMessage, events: list[Event]
+    ) -> None:
+        """Add a message with the text of several parts, one after the other."""
         layout, text = msg.headers.get("layout"), msg.data
         if not isinstance(layout, str) or not isinstance(text, str):
             return
-        at = 0
+        begin = 0
         for item in layout.split(","):
             part, _, length = item.partition(":")
             if not (part.isdigit() and length.isdigit()):
                 return
-            piece = text[at : at + int(length)]
-            at += int(length)
-            self._add(record, (int(part), "text", 0, piece), msg, None, events)
+            end = begin + int(length)
+            self._add_piece(record, _Piece(int(part), "text", 0, text[begin:end], msg), events)
+            begin = end
 
-    def _add(
-        self, record: Record, piece: _Text, msg: Msg, payload: Any, events: list[Event]
-    ) -> None:
-        """Add text to a part, or keep it until what precedes it is there.
+    def _add_piece(self, record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
+        """Append a piece to its part, or keep it until what precedes it has come.
 
         Appends that Ably holds for its rollup window arrive after messages published later.
         """
-        if not self._fits(record, piece):
-            record.waiting.append((piece, msg, payload))
-            del record.waiting[:-_MAX_WAITING]
+        if not _fits(record, piece):
+            record.early.append(piece)
+            del record.early[:-_MAX_EARLY]
             return
-        self._put(record, piece, msg, payload, events)
-        again = bool(record.waiting)
-        while again:
-            again = False
-            for kept in list(record.waiting):
-                if self._fits(record, kept[0]):
-                    record.waiting.remove(kept)
-                    self._put(record, *kept, events)
-                    again = True
-
-    def _fits(self, record: Record, piece: _Text) -> bool:
-        part, _, offset, _ = piece
-        assembler = record.assembler
-        return part <= assembler.parts and offset <= assembler.part_length(part)
-
-    def _put(
-        self, record: Record, piece: _Text, msg: Msg, payload: Any, events: list[Event]
-    ) -> None:
-        part, kind, offset, text = piece
-        assembler, headers = record.assembler, msg.headers
-        name, call_id = headers.get("name"), headers.get("callId")
-        told = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
-        data = told.get("data")
-        if part == assembler.parts and not (name is None and call_id is None and data is None):
-            opened = PartEvent(
-                response_id=assembler.id,
-                part=part,
-                kind=kind,
-                name=name if isinstance(name, str) else None,
-                call_id=call_id if isinstance(call_id, str) else None,
-                data=data,
-            )
-            assembler.apply(opened)
-            events.append(opened)
-        new = text[assembler.part_length(part) - offset :]
-        if new:
-            delta = DeltaEvent(
-                response_id=assembler.id,
-                part=part,
-                kind=kind,
-                offset=assembler.part_length(part),
-                text=new,
-                ts=msg.at,
-            )
-            assembler.apply(delta)
-            events.append(delta)
+        _append(record, piece, events)
+        progress = bool(record.early)
+        while progress:
+            progress = False
+            for early in list(record.early):
+                if _fits(record, early):
+                    record.early.remove(early)
+                    _append(record, early, events)
+                    progress = True
 
 
-def _without_deleted(messages: list[Msg]) -> list[Msg]:
-    """Leave out what was deleted, and responses whose first message was."""
-    gone = {
+def _continues(before: tuple[int, int] | None, text: str, length: int, crc: int | None) -> bool:
+    """Whether an append leads from a message's length and checksum before it to those after it."""
+    if before is None or crc is None:
+        return False
+    have, checksum = before
+    new = overlap(have, length - len(text), text)
+    return new is not None and (not new or text_crc(new, checksum) == crc)
+
+
+def _fits(record: ResponseRecord, piece: _Piece) -> bool:
+    assembler = record.assembler
+    have = assembler.part_length(piece.part)
+    return piece.part <= assembler.parts and overlap(have, piece.offset, piece.text) is not None
+
+
+def _append(record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
+    """Apply what is new of a piece, and add it to `events`."""
+    part, kind, offset, text, msg, data = piece
+    assembler = record.assembler
+    name, call_id = msg.headers.get("name"), msg.headers.get("callId")
+    if part == assembler.parts and not (name is None and call_id is None and data is None):
+        opened = PartEvent(
+            response_id=assembler.id,
+            part=part,
+            kind=kind,
+            name=name if isinstance(name, str) else None,
+            call_id=call_id if isinstance(call_id, str) else None,
+            data=data,
+        )
+        assembler.apply(opened)
+        events.append(opened)
+    have = assembler.part_length(part)
+    new = overlap(have, offset, text)
+    if new:
+        delta = DeltaEvent(
+            response_id=assembler.id, part=part, kind=kind, offset=have, text=new, ts=msg.updated
+        )
+        assembler.apply(delta)
+        events.append(delta)
+
+
+def _without_deleted(messages: list[ChannelMessage]) -> list[ChannelMessage]:
+    """Leave out deleted messages, and responses whose first message was deleted."""
+    deleted = {
         msg.headers.get("responseId")
         for msg in messages
         if msg.action == "delete" and "start" in msg.headers
@@ -398,14 +406,15 @@ def _without_deleted(messages: list[Msg]) -> list[Msg]:
     return [
         msg
         for msg in messages
-        if msg.action != "delete" and not (gone and msg.headers.get("responseId") in gone)
+        if msg.action != "delete" and not (deleted and msg.headers.get("responseId") in deleted)
     ]
 
 
-def _place(msg: Msg) -> tuple[Any, ...]:
+def _hydration_order(msg: ChannelMessage) -> tuple[Any, ...]:
+    """Sorts messages of responses by part and offset, ends and single events last."""
     headers = msg.headers
     if "type" in headers or "responseId" not in headers:
         return (1, False, 0, 0, msg.serial)
-    part = number(headers, "part")
-    place = -1 if part is None else part
-    return (0, msg.name == "end", place, number(headers, "offset") or 0, msg.serial)
+    part = int_header(headers, "part")
+    index = -1 if part is None else part
+    return (0, msg.name == "end", index, int_header(headers, "offset") or 0, msg.serial)

@@ -1,4 +1,4 @@
-"""What turns the events of one response into messages, whatever they look like."""
+"""The base of the classes that publish one response as messages, and the operations they use."""
 
 from __future__ import annotations
 
@@ -22,81 +22,94 @@ from tokenwire.events import (
     State,
     ToolResultEvent,
 )
-from tokenwire.response import Assembler
-from tokenwire_adapters._backends.ably.connections import Link
-from tokenwire_adapters._backends.ably.cursors import show
-from tokenwire_adapters._backends.ably.event_messages import single_messages
+from tokenwire.response import Assembler, overlap
+from tokenwire_adapters._backends.ably.connections import RealtimeConnection
+from tokenwire_adapters._backends.ably.cursors import format_cursor
+from tokenwire_adapters._backends.ably.event_messages import event_messages
 from tokenwire_adapters._backends.ably.options import Settings
-from tokenwire_adapters._backends.ably.rate_limit import Pace
-from tokenwire_adapters._backends.ably.wire import (
-    MARK,
-    end_headers,
-    size_of,
-)
+from tokenwire_adapters._backends.ably.rate_limit import RateLimiter
+from tokenwire_adapters._backends.ably.wire import FORMAT_HEADER, byte_size, end_headers
 
-__all__ = ["RESERVE", "Sending", "Writer"]
+__all__ = ["HEADER_RESERVE", "MessageSender", "ResponseWriter"]
 
-_BEATS = (0.05, 0.2, 0.5, 1.0)  # seconds between tries to give a sign of life
-RESERVE = 2048  # bytes of a made for headers that come later
-_MOST_HEADERS = 16_384
+HEADER_RESERVE = 2048  # bytes of a message, for headers that are added later
+_HEARTBEAT_RETRIES = (0.05, 0.2, 0.5, 1.0)  # seconds between attempts
+_MAX_ERROR = 200  # characters of an end's texts, where its headers are too large
 
 
-class Sending:
-    """What all writers of a connection share: the operations, and their pace."""
+class MessageSender:
+    """The operations on messages that all writers of a connection share, and its rate limit.
 
-    def __init__(self, link: Link, settings: Settings, pace: Pace) -> None:
-        self.link = link
+    Each begins an operation and returns its task; `what` says what it does, for errors.
+    """
+
+    def __init__(
+        self, connection: RealtimeConnection, settings: Settings, limiter: RateLimiter
+    ) -> None:
+        self.connection = connection
         self.settings = settings
-        self.pace = pace
+        self.limiter = limiter
 
-    def create(self, channel: Any, made: Any, what: str) -> asyncio.Task[str]:
-        """Publish a message; the task gives its serial."""
+    @property
+    def max_text(self) -> int:
+        """How many bytes of text a message of a response may have."""
+        return self.settings.max_message - 2 * HEADER_RESERVE
+
+    @property
+    def max_event(self) -> int:
+        """How many bytes of data a message of a single event may have."""
+        return self.settings.max_message - 4096
+
+    def create(self, channel: Any, message: Any, what: str) -> asyncio.Task[str]:
+        """Publish a message; the task returns its serial."""
 
         async def publish() -> str:
-            result = await channel.publish(made)
+            result = await channel.publish(message)
             serials = result.serials
             if not serials or not isinstance(serials[0], str):
                 raise BackendUnavailable(f"Ably gave no serial ({what})")
             return str(serials[0])
 
-        return self.link.post(publish, what)
+        return self.connection.submit(publish, what)
 
     def create_all(self, channel: Any, messages: list[Any], what: str) -> asyncio.Task[str | None]:
-        """Publish several messages at once; the task gives the serial of the first."""
+        """Publish several messages at once; the task returns the serial of the first."""
 
         async def publish() -> str | None:
             result = await channel.publish(messages)
             serials = result.serials
             return serials[0] if serials else None
 
-        return self.link.post(publish, what)
+        return self.connection.submit(publish, what)
 
-    def append(self, channel: Any, made: Any, what: str) -> asyncio.Task[Any]:
-        """Append to a message; the task gives the version, where Ably tells it."""
+    def append(self, channel: Any, message: Any, what: str) -> asyncio.Task[Any]:
+        """Append to a message; the task returns the new version's serial, if Ably gives it."""
 
-        async def publish() -> Any:
-            return (await channel.append_message(made)).version_serial
+        async def append() -> Any:
+            return (await channel.append_message(message)).version_serial
 
-        return self.link.post(publish, what)
+        return self.connection.submit(append, what)
 
-    def update(self, channel: Any, made: Any, what: str) -> asyncio.Task[Any]:
-        """Replace a made."""
+    def update(self, channel: Any, message: Any, what: str) -> asyncio.Task[Any]:
+        """Replace a message's data; the task returns the new version's serial, if Ably gives it."""
 
-        async def publish() -> Any:
-            return (await channel.update_message(made)).version_serial
+        async def update() -> Any:
+            return (await channel.update_message(message)).version_serial
 
-        return self.link.post(publish, what)
+        return self.connection.submit(update, what)
 
 
-class Writer(ABC):
-    """One response on its way to Ably.
+class ResponseWriter(ABC):
+    """Publishes one response.
 
-    :ivar first: the serial of its first made, once known.
-    :ivar fenced: why it must not be written any more.
-    :ivar alive_at: when Ably last took something of it (monotonic).
+    :ivar first: the serial of its first message, once known.
+    :ivar cursor: the cursor of its last acknowledged change.
+    :ivar fenced: why it must not be written any more; None while it may.
+    :ivar last_accepted: when Ably last acknowledged something (`time.monotonic`).
+    :ivar done: whether Ably has acknowledged the response's end.
     """
 
-    def __init__(self, entry: Entry, sending: Sending) -> None:
+    def __init__(self, entry: Entry, sender: MessageSender) -> None:
         self.channel = entry.channel
         self.id = entry.response_id or ""
         self.fence = entry.fence or ""
@@ -104,75 +117,71 @@ class Writer(ABC):
         self.first: str | None = None
         self.cursor: str | None = None
         self.fenced: Fenced | None = None
-        self.alive_at = 0.0
+        self.last_accepted = 0.0
+        self.done = False
         self.assembler = Assembler(self.id)
         self.run: str | None = None
-        self._sending = sending
-        self._gate = asyncio.Lock()
-        self._taken = -1  # the highest `seq` that was folded in
-        self._ended = False  # the end is with Ably
-        self._told: set[str] = set()  # calls whose results are with Ably, or on their way
-
-    @property
-    def done(self) -> bool:
-        """Whether the response's end is with Ably."""
-        return self._ended
+        self._sender = sender
+        self._lock = asyncio.Lock()
+        self._last_seq = -1
+        self._sent_results: set[str] = set()  # call ids of tool results that were or are being sent
 
     @property
     def state(self) -> State | None:
-        """Where the response stands, as far as Ably knows."""
-        return self.assembler.state if self._ended else "streaming"
+        """The response's state, as far as Ably knows it."""
+        return self.assembler.state if self.done else "streaming"
 
-    async def publish(self, entry: Entry, sent: Callable[[], None]) -> None:
-        """Send an entry, after those before it; return when Ably has all of it.
+    async def publish(self, entry: Entry, on_sent: Callable[[], None]) -> None:
+        """Publish an entry after those before it; return when Ably has acknowledged all of it.
 
-        :param sent: called when all of it is on its way.
-        :raises BackendError: when it does not have all of it, or that is not known.
+        :param on_sent: called when all of it has been sent.
+        :raises BackendError: when Ably did not take all of it, or that is not known.
         """
-        async with self._gate:
+        async with self._lock:
             if self.fenced is not None:
                 raise self.fenced
-            again = entry.seq <= self._taken
-            if not again and self._ended:
+            retry = entry.seq <= self._last_seq
+            if not retry and self.done:
                 raise Fenced(f"response {self.id!r} has ended")
-            new = [] if again else self._fold(entry)
-            tasks = await self._send(entry, new, again=again)
-        sent()
-        await self._settle(tasks)
+            new = [] if retry else self._apply(entry)
+            tasks = await self._send(entry, new, retry=retry)
+        on_sent()
+        await self._wait_for(tasks)
         if self.assembler.ended and isinstance(entry.events[-1], EndEvent):
-            self._ended = True
+            self.done = True
 
-    def _fold(self, entry: Entry) -> list[Event]:
-        """Fold an entry in; return what of it is new."""
+    def _apply(self, entry: Entry) -> list[Event]:
+        """Apply an entry to the response; return what is new of it."""
         try:
             self.assembler.check(entry.events)
             new: list[Event] = []
             for event in entry.events:
-                new += self._fold_one(event)
+                new += self._apply_event(event)
         except GapError as error:
             raise PublishRejected(str(error)) from None
-        self._taken = entry.seq
+        self._last_seq = entry.seq
         return new
 
-    def _fold_one(self, event: Event) -> list[Event]:
+    def _apply_event(self, event: Event) -> list[Event]:
         if isinstance(event, StartEvent):
             self.run = event.run
         have = self.assembler.part_length(event.part) if isinstance(event, DeltaEvent) else 0
         if not self.assembler.apply(event, channel=self.channel):
-            # A recovery tells again what is known here, since Ably may not have it.
+            # A recovery repeats what is known here, since Ably may not have it.
             return [event] if isinstance(event, StartEvent | SnapshotEvent | EndEvent) else []
         if isinstance(event, DeltaEvent) and event.offset < have:
-            return [replace(event, offset=have, text=event.text[have - event.offset :])]
+            new = overlap(have, event.offset, event.text) or ""
+            return [replace(event, offset=have, text=new)]
         return [event]
 
     @abstractmethod
     async def _send(
-        self, entry: Entry, new: Sequence[Event], *, again: bool
+        self, entry: Entry, new: Sequence[Event], *, retry: bool
     ) -> list[asyncio.Task[Any]]:
-        """Begin the operations for what is new; the gate is held."""
+        """Begin the operations for what is new; called with the lock held."""
 
-    async def _settle(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Wait for answers; raise the worst of them."""
+    async def _wait_for(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Wait for operations; raise an error that is permanent, else any."""
         worst: BackendError | None = None
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, BackendError):
@@ -181,60 +190,78 @@ class Writer(ABC):
             elif isinstance(result, BaseException):
                 raise result
             else:
-                self._took(result)
+                self._on_accepted(result)
         if worst is not None:
             raise worst
 
-    def _took(self, version: object) -> None:
-        self.alive_at = time.monotonic()
-        if isinstance(version, str) and (
-            self.cursor is None or show((version, 0, 0)) > self.cursor
-        ):
-            self.cursor = show((version, 0, 0))
+    def _on_accepted(self, version: object) -> None:
+        self.last_accepted = time.monotonic()
+        if isinstance(version, str):
+            cursor = format_cursor((version, 0, 0))
+            if self.cursor is None or cursor > self.cursor:
+                self.cursor = cursor
+
+    # -- headers
 
     def _headers(self) -> dict[str, Any]:
-        """What every message of the response says."""
-        told: dict[str, Any] = {
-            MARK: 1,
+        """The headers of every message of the response."""
+        headers: dict[str, Any] = {
+            FORMAT_HEADER: 1,
             "responseId": self.id,
             "producer": self.fence,
             "status": "streaming",
             "lease": int(self.lease * 1000),
         }
         if self.run is not None:
-            told["run"] = self.run
-        return told
-
-    def _extent(self) -> list[int]:
-        return [self.assembler.part_length(part) for part in range(self.assembler.parts)]
+            headers["run"] = self.run
+        return headers
 
     def _end_headers(self, end: EndEvent) -> dict[str, Any]:
-        told = end_headers(end, self._extent())
-        if size_of(told) > RESERVE - 256:  # usage of a provider that tells far too much
-            slim = EndEvent(
+        extent = [self.assembler.part_length(part) for part in range(self.assembler.parts)]
+        headers = end_headers(end, extent)
+        if byte_size(headers) > HEADER_RESERVE - 256:  # of a provider with too many usage fields
+            short = EndEvent(
                 response_id=end.response_id,
                 state=end.state,
-                finish_reason=None if end.finish_reason is None else end.finish_reason[:200],
-                error=None if end.error is None else end.error[:200],
+                finish_reason=end.finish_reason and end.finish_reason[:_MAX_ERROR],
+                error=end.error and end.error[:_MAX_ERROR],
                 ts=end.ts,
             )
-            told = end_headers(slim, self._extent())
-        return told
+            headers = end_headers(short, extent)
+        return headers
 
-    async def beat(self, ttl: float) -> None:
-        """Give a sign of life; try again where Ably does not take it."""
+    # -- heartbeats
+
+    async def send_heartbeat(self, ttl: float) -> None:
+        """Send a message that keeps the response alive, with a few retries.
+
+        :param ttl: the lease, in seconds.
+        """
+        self.lease = ttl
         begun = time.monotonic()
-        for pause in _BEATS:
-            if await self._beat(ttl) or time.monotonic() - begun + pause > ttl / 4:
+        for pause in _HEARTBEAT_RETRIES:
+            if await self._try_heartbeat() or time.monotonic() - begun + pause > ttl / 4:
                 return
             await asyncio.sleep(pause)
 
+    async def _try_heartbeat(self) -> bool:
+        try:
+            async with self._lock:
+                task = None if self.done else await self._begin_heartbeat()
+            if task is not None:
+                self._on_accepted(await task)
+        except BackendError:
+            return False
+        return True
+
     @abstractmethod
-    async def _beat(self, ttl: float) -> bool:
-        """Give a sign of life, once; False where that went wrong."""
+    async def _begin_heartbeat(self) -> asyncio.Task[Any] | None:
+        """Begin to send a heartbeat, with the lock held; None where none is needed."""
+
+    # -- tool results
 
     def _new_results(self) -> list[ToolResultEvent]:
-        """Tool results that Ably does not have yet."""
+        """Tool results of the response that were not sent yet."""
         if self.assembler.state is None:
             return []
         return [
@@ -247,27 +274,25 @@ class Writer(ABC):
                 error=result.error,
             )
             for result in self.assembler.response.tool_results
-            if result.call_id not in self._told
+            if result.call_id not in self._sent_results
         ]
 
-    async def _results(
+    async def _send_results(
         self, channel: Any, results: Iterable[ToolResultEvent]
     ) -> list[asyncio.Task[Any]]:
         tasks: list[asyncio.Task[Any]] = []
-        room = self._sending.settings.max_message - 4096
         for result in results:
-            key = f"{self.fence}-result-{result.call_id}"
-            for made in self._result_messages(result, key, room):
-                await self._sending.pace.wait()
-                task = self._sending.create(channel, made, "publishing a tool result")
-                task.add_done_callback(partial(self._told_of, result.call_id))
+            for message in self._result_messages(result, f"{self.fence}-result-{result.call_id}"):
+                await self._sender.limiter.wait()
+                task = self._sender.create(channel, message, "publishing a tool result")
+                task.add_done_callback(partial(self._on_result_sent, result.call_id))
                 tasks.append(task)
-            self._told.add(result.call_id)
+            self._sent_results.add(result.call_id)
         return tasks
 
-    def _result_messages(self, result: ToolResultEvent, key: str, room: int) -> list[Any]:
-        return single_messages(result, key, room)
+    def _result_messages(self, result: ToolResultEvent, key: str) -> list[Any]:
+        return event_messages(result, key, self._sender.max_event)
 
-    def _told_of(self, call_id: str, task: asyncio.Task[Any]) -> None:
+    def _on_result_sent(self, call_id: str, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:
-            self._told.discard(call_id)
+            self._sent_results.discard(call_id)

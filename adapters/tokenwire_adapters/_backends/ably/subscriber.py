@@ -1,4 +1,4 @@
-"""The watching side: replays, pages of responses, and ends for producers that died."""
+"""Serves watchers: subscriptions, replays, history, and ends for abandoned responses."""
 
 from __future__ import annotations
 
@@ -8,200 +8,218 @@ from typing import Any
 
 from tokenwire.backend import HistoryPage, Receiver, Replay, ReplayFrom
 from tokenwire.errors import BackendError, InvalidCursor
-from tokenwire.events import EndEvent, Event
-from tokenwire_adapters._backends.ably.connections import Link, Rest
-from tokenwire_adapters._backends.ably.cursors import Order, parse, show
-from tokenwire_adapters._backends.ably.event_log import Log
-from tokenwire_adapters._backends.ably.history import History, decode_token, encode_token
-from tokenwire_adapters._backends.ably.history_merge import EVERYTHING, Past
+from tokenwire.events import EndEvent, Event, SnapshotEvent, State
+from tokenwire.response import merge_deltas
+from tokenwire_adapters._backends.ably.connections import RealtimeConnection, RestClient
+from tokenwire_adapters._backends.ably.cursors import Position, format_cursor, parse_cursor
+from tokenwire_adapters._backends.ably.event_log import EventLog
+from tokenwire_adapters._backends.ably.history import (
+    History,
+    decode_page_token,
+    encode_page_token,
+)
+from tokenwire_adapters._backends.ably.history_merge import UNLIMITED, MergedHistory
 from tokenwire_adapters._backends.ably.options import Settings
-from tokenwire_adapters._backends.ably.reassembly import Record
-from tokenwire_adapters._backends.ably.subscription import Feed, Stand, starts_known
-from tokenwire_adapters._backends.ably.wire import MARK, Msg, end_headers, new_message
+from tokenwire_adapters._backends.ably.reassembly import ResponseRecord
+from tokenwire_adapters._backends.ably.subscription import (
+    ChannelSubscriptions,
+    ReceiverSubscription,
+    starts_known,
+)
+from tokenwire_adapters._backends.ably.wire import (
+    FORMAT_HEADER,
+    ChannelMessage,
+    end_headers,
+    new_message,
+)
 
-__all__ = ["Watching"]
+__all__ = ["Subscriber"]
 
 logger = logging.getLogger("tokenwire")
 
-_LIVE_PAGE = 200
-_LONGEST = 3_600_000  # milliseconds: how long before its last message a response may have begun
-_TRIES = 12  # reads of history before a response that stays incomplete is given up
+_LIVE_PAGE = 200  # messages of history that a subscription reads per request
+_MAX_DURATION = 3_600_000  # milliseconds that a response may last, for how far to read back
+_MAX_RELOADS = 12  # of history, for a response that stays incomplete
 
 
-class Watched:
-    """What a feed keeps of a channel: the log that readers are told."""
+class LogHandler:
+    """Keeps a channel's event log up to date for a `ChannelSubscription`."""
 
     def __init__(self, channel: str, history: History) -> None:
-        self.log = Log(channel)
+        self.log = EventLog(channel)
         self._channel = channel
         self._history = history
-        self._tries: dict[str, int] = {}
+        self._reloads: dict[str, int] = {}
         self._given_up: set[str] = set()
 
-    async def first(self, messages: list[Msg]) -> None:
-        self.log = Log(self._channel)
-        self.log.hydrate(await self._history.as_of(self._channel, messages))
+    async def load(self, messages: list[ChannelMessage]) -> None:
+        self.log = EventLog(self._channel)
+        self.log.hydrate(await self._history.drop_late_writes(self._channel, messages))
 
-    async def again(self, messages: list[Msg]) -> Sequence[Event]:
-        found = self.log.catch_up(await self._history.as_of(self._channel, messages))
-        for response_id in self.log.view.missing:
-            self._tries[response_id] = self._tries.get(response_id, 0) + 1
-            if self._tries[response_id] >= _TRIES:
+    async def reload(self, messages: list[ChannelMessage]) -> Sequence[Event]:
+        messages = await self._history.drop_late_writes(self._channel, messages)
+        events = self.log.catch_up(messages)
+        for response_id in self.log.reassembler.incomplete:
+            self._reloads[response_id] = self._reloads.get(response_id, 0) + 1
+            if self._reloads[response_id] >= _MAX_RELOADS:
                 self._given_up.add(response_id)
-        return found
+        return events
 
-    def live(self, msg: Msg) -> Sequence[Event]:
-        return self.log.take(msg)
+    def handle(self, msg: ChannelMessage) -> Sequence[Event]:
+        return self.log.add_message(msg)
 
     @property
     def incomplete(self) -> bool:
-        return bool(self.log.view.missing - self._given_up)
+        return bool(self.log.reassembler.incomplete - self._given_up)
 
     def cursor(self) -> str | None:
         return self.log.cursor()
 
 
-class Watching:
+class Subscriber:
     """Subscriptions, replays and history of all channels."""
 
-    def __init__(self, link: Link, rest: Rest, settings: Settings) -> None:
-        self._link = link
+    def __init__(
+        self, connection: RealtimeConnection, rest: RestClient, settings: Settings
+    ) -> None:
         self._rest = rest
-        self._settings = settings
-        self._history = History(rest, settings.reach)
-        self._feeds: dict[str, tuple[Feed, Watched]] = {}
+        self._every_event = settings.granularity == "token"
+        self._history = history = History(rest, settings.reach)
+        self._subscriptions = ChannelSubscriptions(
+            connection,
+            history,
+            lambda channel: LogHandler(channel, history),
+            page=_LIVE_PAGE,
+            enough=starts_known,
+        )
 
-    # -- live
+    async def subscribe(self, channel: str, receiver: Receiver) -> ReceiverSubscription:
+        """Deliver everything from now on (see `Backend.subscribe`)."""
+        return await self._subscriptions.add(channel, receiver)
 
-    async def subscribe(self, channel: str, receiver: Receiver) -> Stand:
-        """Deliver everything from now on."""
-        known = self._feeds.get(channel)
-        if known is None or known[0].closed:
-            watched = Watched(channel, self._history)
-            feed = Feed(self._link, channel, self._history, watched, depth=_LIVE_PAGE)
-            self._feeds[channel] = known = feed, watched
-        feed, _ = known
-        stand = _LastOneOut(feed, receiver, self._drop)
-        feed.stands.append(stand)  # it holds the feed while that is set up
-        try:
-            await feed.ready()
-        except BaseException:
-            await stand.close()
-            raise
-        return stand
-
-    async def _drop(self, feed: Feed) -> None:
-        known = self._feeds.get(feed.channel)
-        if known is not None and known[0] is feed:
-            del self._feeds[feed.channel]
-        await feed.close()
-
-    def _log(self, channel: str) -> Log | None:
-        known = self._feeds.get(channel)
-        return known[1].log if known is not None and known[0].is_ready else None
+    def _live_log(self, channel: str) -> EventLog | None:
+        """The log of a channel, if it is subscribed."""
+        subscription = self._subscriptions.get(channel)
+        if subscription is None or not subscription.is_ready:
+            return None
+        return subscription.handler.log
 
     # -- replays
 
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
-        """What a reader needs before it goes live."""
-        after = None if start.after is None else parse(start.after)
-        log = self._log(channel)
+        """Read what a reader needs before it goes live (see `Backend.replay`)."""
+        after = None if start.after is None else parse_cursor(start.after)
+        log = self._live_log(channel)
         if log is not None:
             await self._reap(channel, log)
-            if start.after is not None:
-                joined = self._settings.granularity == "response"
-                events = log.after(start.after, start.response_id, joined=joined)
-                if events is not None:
-                    return Replay(events=tuple(events), cursor=log.cursor())
-            elif start.since is None and start.count is None and not start.all:
-                events = log.snapshots(start.response_id)
-                if events or start.response_id is None:
-                    return Replay(events=tuple(events), cursor=log.cursor())
-        messages = await self._history.as_of(channel, await self._read(channel, start, after))
-        log = self._log(channel)  # it has gone on meanwhile
-        past = Past(channel, messages, log, each=self._settings.granularity == "token")
+            events = self._replay_live(log, start)
+            if events is not None:
+                return Replay(events=tuple(events), cursor=log.cursor())
+        messages = await self._read(channel, start, after)
+        messages = await self._history.drop_late_writes(channel, messages)
+        log = self._live_log(channel)  # it may have changed meanwhile
+        merged = MergedHistory(channel, messages, log, every_event=self._every_event)
         if log is None:
-            await self._reap(channel, past.log, apply=True)
-        if after is not None and after > past.head:
+            await self._reap(channel, merged.log, apply=True)
+        if after is not None and after > merged.head:
             raise InvalidCursor(f"cursor {start.after!r} is ahead of its channel")
-        events = past.events(start, after)
-        return Replay(events=tuple(events), cursor=show(past.head), reset=after is not None)
+        events = merged.events(start, after)
+        cursor = format_cursor(merged.head)
+        return Replay(events=tuple(events), cursor=cursor, reset=after is not None)
 
-    async def _read(self, channel: str, start: ReplayFrom, after: Order | None) -> list[Msg]:
-        """As much of history as a replay needs."""
+    def _replay_live(self, log: EventLog, start: ReplayFrom) -> list[Event] | None:
+        """A replay from the live log alone; None where it does not have everything."""
+        if start.after is not None:
+            events = log.after(start.after, start.response_id)
+            return events if events is None or self._every_event else merge_deltas(events)
+        if start.since is None and start.count is None and not start.all:
+            snapshots = log.snapshots(start.response_id)
+            if snapshots or start.response_id is None:
+                return snapshots
+        return None
+
+    async def _read(
+        self, channel: str, start: ReplayFrom, after: Position | None
+    ) -> list[ChannelMessage]:
+        """Read as much of history as a replay needs."""
         if start.all:
             return await self._history.read(channel)
         if start.since is not None:
-            since = start.since - _LONGEST
-            return await self._history.read(channel, since=since)
+            return await self._history.read(channel, since=start.since - _MAX_DURATION)
         count = start.count or 0
 
-        def enough(messages: Sequence[Msg]) -> bool:
+        def enough(messages: Sequence[ChannelMessage]) -> bool:
             if not starts_known(messages):
                 return False
             if after is not None:
-                at = next((m.created for m in messages if m.version <= after[0]), None)
-                return at is not None and messages[-1].created < at - _LONGEST
+                reached = next((m.created for m in messages if m.version <= after[0]), None)
+                return reached is not None and messages[-1].created < reached - _MAX_DURATION
             if start.response_id is not None:
                 return any(
                     m.headers.get("responseId") == start.response_id and "start" in m.headers
                     for m in messages
                 )
-            return _items(messages, self._settings.granularity == "token") > count
+            if self._every_event:
+                return len(messages) > count
+            return sum(_is_start(m) or "type" in m.headers for m in messages) > count
 
         return await self._history.read(channel, enough=enough)
 
     # -- history
 
     async def history(self, channel: str, limit: int, before: str | None) -> HistoryPage:
-        """A page of responses, newest first."""
-        first, end = (None, None) if before is None else decode_token(before)
+        """Read a page of responses, newest first (see `Backend.history`)."""
+        first, end = (None, None) if before is None else decode_page_token(before)
 
-        def older(serial: str) -> bool:
+        def is_older(serial: str) -> bool:
             return first is None or serial < first
 
-        def enough(messages: Sequence[Msg]) -> bool:
+        def enough(messages: Sequence[ChannelMessage]) -> bool:
             starts = {
-                m.headers.get("responseId") for m in messages if _starts(m) and older(m.serial)
+                m.headers.get("responseId") for m in messages if _is_start(m) and is_older(m.serial)
             }
             return len(starts) > limit and starts_known(messages)
 
         page = max(100, limit * 4)
-        read = await self._history.read(channel, page=page, end=end, enough=enough)
-        messages = await self._history.as_of(channel, read)
-        log = Log(channel, ended=EVERYTHING)
-        log.hydrate(messages)
+        messages = await self._history.read(channel, page=page, end=end, enough=enough)
+        log = EventLog(channel, max_ended=UNLIMITED)
+        log.hydrate(await self._history.drop_late_writes(channel, messages))
         await self._reap(channel, log, apply=True)
-        records = [r for r in log.view.records.values() if older(r.first)]
+        all_records = log.reassembler.records.values()
+        records = [record for record in all_records if is_older(record.first)]
         records.sort(key=lambda record: record.first, reverse=True)
-        shown = records[:limit]
         token = None
         if len(records) > limit:
-            told = {record.assembler.id for record in log.view.records.values()}
-            told -= {record.assembler.id for record in records[limit:]}
-            later = [m.created for m in read if m.headers.get("responseId") not in told]
-            token = encode_token(shown[-1].first, max(later, default=read[-1].created))
-        return HistoryPage(items=tuple(record.response for record in shown), next=token)
+            # The next page is read from the newest message of the responses that remain.
+            done = {record.assembler.id for record in all_records}
+            done -= {record.assembler.id for record in records[limit:]}
+            remaining = [m.created for m in messages if m.headers.get("responseId") not in done]
+            newest = max(remaining, default=messages[-1].created)
+            token = encode_page_token(records[limit - 1].first, newest)
+        items = tuple(record.response for record in records[:limit])
+        return HistoryPage(items=items, next=token)
 
-    async def state(self, channel: str, response_id: str) -> Any:
-        """Where a response stands; None where it has not begun."""
+    async def state(self, channel: str, response_id: str) -> State | None:
+        """The state of a response; None where it has not begun."""
         replay = await self.replay(channel, ReplayFrom(response_id=response_id))
-        response: Any = None
-        for event in replay.events:
-            response = getattr(event, "response", response)
-        return None if response is None else response.state
+        snapshots = [event for event in replay.events if isinstance(event, SnapshotEvent)]
+        return snapshots[-1].response.state if snapshots else None
 
-    # -- ends for the dead
+    # -- abandoned responses
 
     async def reap(self, channel: str) -> int:
-        """End what has lost its producer."""
-        log = self._log(channel)
+        """End abandoned responses (see `Backend.reap`)."""
+        log = self._live_log(channel)
         if log is None:
-            log = Log(channel)
+            log = EventLog(channel)
             log.hydrate(await self._history.read(channel, page=_LIVE_PAGE, enough=starts_known))
         return await self._reap(channel, log)
 
-    async def _reap(self, channel: str, log: Log, *, apply: bool = False) -> int:
+    async def _reap(self, channel: str, log: EventLog, *, apply: bool = False) -> int:
+        """End the responses of a log whose lease ran out; return how many this call ended.
+
+        :param apply: end them in the log as well, which gets no live messages.
+        """
         streaming = log.streaming
         if not streaming:
             return 0
@@ -217,74 +235,51 @@ class Watching:
                 ts=int(now),
             )
             try:
-                count += await self._abandon(channel, record, end)
-            except BackendError as error:  # a key that may not publish can watch all the same
-                logger.debug("tokenwire: cannot end a dead response: %s", error)
+                count += await self._end(channel, record, end)
+            except BackendError as error:  # a key without the right to publish can watch
+                logger.debug("tokenwire: cannot end an abandoned response: %s", error)
             if apply:
                 record.assembler.apply(end)
         return count
 
-    async def _abandon(self, channel: str, record: Record, end: EndEvent) -> int:
-        fresh = await self._rest.ask(
-            lambda client: client.channels.get(channel).get_message(record.head),
+    async def _end(self, channel: str, record: ResponseRecord, end: EndEvent) -> bool:
+        """Publish the end of an abandoned response, unless its producer has written meanwhile."""
+        fresh = await self._rest.request(
+            lambda client: client.channels.get(channel).get_message(record.first),
             f"reading a message of {channel!r}",
         )
-        at = getattr(fresh.version, "timestamp", None)
-        if isinstance(at, int) and at > record.seen_at:
-            record.seen_at = at
-            if await self._rest.now() - at <= record.lease * 1000:
-                return 0
-        # One request for all of it: whoever hears the end may leave, and end this process with it.
-        messages = _last_rites(record, end)
-        await self._rest.ask(
+        updated = getattr(fresh.version, "timestamp", None)
+        if isinstance(updated, int) and updated > record.seen_at:
+            record.seen_at = updated
+            if await self._rest.now() - updated <= record.lease * 1000:
+                return False
+        # All in one request: a watcher may leave as soon as it gets the end, and its process end.
+        messages = _end_messages(record, end)
+        await self._rest.request(
             lambda client: client.channels.get(channel).publish(messages),
-            f"ending a response of {channel!r} that its producer left",
+            f"ending an abandoned response of {channel!r}",
         )
-        return 1
+        return True
 
-    async def close(self) -> None:
-        """Let go of every channel."""
-        feeds, self._feeds = self._feeds, {}
-        for feed, _ in feeds.values():
-            feed.abandon()
+    def close(self) -> None:
+        """Stop all subscriptions; the connection is closed elsewhere."""
+        self._subscriptions.abandon()
 
 
-class _LastOneOut(Stand):
-    """A receiver whose leaving closes the feed, when it is the last."""
-
-    def __init__(self, feed: Feed, receiver: Receiver, drop: Any) -> None:
-        super().__init__(feed, receiver)
-        self._drop = drop
-
-    async def close(self) -> None:
-        await super().close()
-        if not self._feed.stands:
-            await self._drop(self._feed)
-
-
-def _last_rites(record: Record, end: EndEvent) -> list[Any]:
-    """The messages that end a response for its producer; Ably takes them once."""
-    assembler = record.assembler
-    extent = [assembler.part_length(part) for part in range(assembler.parts)]
-    headers = {MARK: 1, "responseId": assembler.id, "producer": record.fence}
-    headers |= end_headers(end, extent)
-    wires: list[tuple[str, dict[str, Any]]] = [("end", {"headers": headers})]
-    if record.ai:
-        told = {name: value for name, value in record.ai.items() if name != "parent"}
-        told |= {"run-reason": "error", "error-code": "50000", "error-message": end.error or ""}
-        wires.append(("ai-run-end", {"ai": {"transport": told}}))
+def _end_messages(record: ResponseRecord, end: EndEvent) -> list[Any]:
+    """The messages that end an abandoned response; Ably takes their ids once."""
+    headers = {FORMAT_HEADER: 1, "responseId": record.assembler.id, "producer": record.fence}
+    headers |= end_headers(end, record.part_lengths)
+    messages: list[tuple[str, dict[str, Any]]] = [("end", {"headers": headers})]
+    if record.run_headers:
+        run = {name: value for name, value in record.run_headers.items() if name != "parent"}
+        run |= {"run-reason": "error", "error-code": "50000", "error-message": end.error or ""}
+        messages.append(("ai-run-end", {"ai": {"transport": run}}))
     return [
         new_message(id=f"abandoned-{record.fence[:150]}:{index}", name=name, data="", extras=extras)
-        for index, (name, extras) in enumerate(wires)
+        for index, (name, extras) in enumerate(messages)
     ]
 
 
-def _starts(msg: Msg) -> bool:
-    return msg.ours and "start" in msg.headers and "type" not in msg.headers
-
-
-def _items(messages: Sequence[Msg], each: bool) -> int:
-    """How many items, as `ReplayFrom.count` counts, messages are at least."""
-    if each:
-        return len(messages)
-    return sum(1 for msg in messages if _starts(msg) or "type" in msg.headers)
+def _is_start(msg: ChannelMessage) -> bool:
+    return msg.is_native and "start" in msg.headers and "type" not in msg.headers

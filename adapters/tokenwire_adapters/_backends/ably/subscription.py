@@ -1,323 +1,390 @@
-"""Listening to a channel: attached, hydrated from history, healed after every interruption."""
+"""Subscriptions to channels that start from history, and catch up after every interruption."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
-from tokenwire_adapters._backends.ably.connections import Link
-from tokenwire_adapters._backends.ably.errors import may_listen, translate
+from tokenwire_adapters._backends.ably.connections import RealtimeConnection, subscribe_channel
+from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.history import History
-from tokenwire_adapters._backends.ably.wire import Msg, from_ably
+from tokenwire_adapters._backends.ably.quirks import attach_serial, state_of
+from tokenwire_adapters._backends.ably.wire import ChannelMessage, from_ably
 
-__all__ = ["Feed", "Keeper", "Stand", "starts_known"]
+__all__ = [
+    "ChannelSubscription",
+    "ChannelSubscriptions",
+    "MessageHandler",
+    "ReceiverSubscription",
+    "starts_known",
+]
 
 logger = logging.getLogger("tokenwire")
+_MAX_BUFFERED = 10_000  # messages
+_MAX_DELAY = 5.0  # seconds between reads of history
+_ATTACH_TIMEOUT = 10.0  # seconds
+_DETACH_TIMEOUT = 1.0  # seconds
+_LATE_APPENDS = 0.7  # seconds: longer than the longest rollup window
 
-_MAX_HELD = 10_000
-_LONGEST = 5.0  # seconds between tries to read
-_PATIENCE = 0.7  # seconds: longer than the longest rollup window
 
+class MessageHandler(Protocol):
+    """Turns the messages of a channel into events for receivers."""
 
-class Keeper(Protocol):
-    """What becomes of the messages of a feed."""
-
-    async def first(self, messages: list[Msg]) -> None:
-        """Take what history has when the feed begins."""
+    async def load(self, messages: list[ChannelMessage]) -> None:
+        """Begin with messages from history; their events are not delivered."""
         ...
 
-    async def again(self, messages: list[Msg]) -> Sequence[Event]:
-        """Take what history has after an interruption; return what is new."""
+    async def reload(self, messages: list[ChannelMessage]) -> Sequence[Event]:
+        """Handle messages from history after an interruption; return the new events."""
         ...
 
-    def live(self, msg: Msg) -> Sequence[Event]:
-        """Take a live message; return what is new."""
+    def handle(self, msg: ChannelMessage) -> Sequence[Event]:
+        """Handle a live message; return the new events."""
         ...
 
     @property
     def incomplete(self) -> bool:
-        """Whether history should be read again."""
+        """Whether messages are missing, so that history should be read again."""
         ...
 
     def cursor(self) -> str | None:
-        """The cursor of the last event; None where continuity is vouched for."""
+        """The cursor of the last event; None where receivers need none (see `Receiver`)."""
         ...
 
 
-class Stand:
-    """One receiver of a feed."""
+H = TypeVar("H", bound=MessageHandler)
 
-    def __init__(self, feed: Feed, receiver: Receiver) -> None:
-        self._feed = feed
+
+class ReceiverSubscription:
+    """One receiver of a channel; the channel is detached when its last receiver leaves."""
+
+    def __init__(
+        self,
+        owner: ChannelSubscriptions[Any],
+        subscription: ChannelSubscription[Any],
+        receiver: Receiver,
+    ) -> None:
         self.receiver = receiver
+        self._owner = owner
+        self._subscription = subscription
 
     async def close(self) -> None:
-        await self._feed.leave(self)
+        await self._owner.remove(self._subscription, self)
 
 
-class Feed:
-    """A channel on one link, for any number of receivers.
+class ChannelSubscriptions(Generic[H]):
+    """The subscriptions of one connection, one for each channel.
 
-    :param depth: how many messages of history a page has.
-    :param all_starts: read on until each response that is there has its beginning.
+    :param make_handler: makes a handler for the messages of a channel.
+    :param page: how many messages of history to read per request.
+    :param enough: whether messages from history are enough to start with.
     """
 
     def __init__(
         self,
-        link: Link,
+        connection: RealtimeConnection,
+        history: History,
+        make_handler: Callable[[str], H],
+        *,
+        page: int,
+        enough: Callable[[Sequence[ChannelMessage]], bool],
+    ) -> None:
+        self._connection = connection
+        self._history = history
+        self._make_handler = make_handler
+        self._page = page
+        self._enough = enough
+        self._by_channel: dict[str, ChannelSubscription[H]] = {}
+
+    def get(self, channel: str) -> ChannelSubscription[H] | None:
+        """The subscription to a channel, if there is one."""
+        return self._by_channel.get(channel)
+
+    def open(self, channel: str) -> ChannelSubscription[H]:
+        """The subscription to a channel, made where there is none."""
+        subscription = self._by_channel.get(channel)
+        if subscription is None or subscription.closed:
+            subscription = self._by_channel[channel] = ChannelSubscription(
+                self._connection,
+                channel,
+                self._history,
+                self._make_handler(channel),
+                page=self._page,
+                enough=self._enough,
+            )
+        return subscription
+
+    async def add(self, channel: str, receiver: Receiver) -> ReceiverSubscription:
+        """Deliver the events of a channel to a receiver from now on.
+
+        :raises BackendError: when the subscription cannot be made now.
+        """
+        subscription = self.open(channel)
+        receiving = ReceiverSubscription(self, subscription, receiver)
+        subscription.receivers.append(receiving)  # before waiting: it keeps the subscription open
+        try:
+            await subscription.ready()
+        except BaseException:
+            await receiving.close()
+            raise
+        return receiving
+
+    async def remove(
+        self, subscription: ChannelSubscription[H], receiving: ReceiverSubscription
+    ) -> None:
+        """Remove a receiver, and close the subscription if it was the last."""
+        if receiving in subscription.receivers:
+            subscription.receivers.remove(receiving)
+        if subscription.receivers:
+            return
+        if self._by_channel.get(subscription.channel) is subscription:
+            del self._by_channel[subscription.channel]
+        await subscription.close()
+
+    def abandon(self) -> None:
+        """Stop everything, without detaching from channels: the connection is closed as well."""
+        subscriptions, self._by_channel = self._by_channel, {}
+        for subscription in subscriptions.values():
+            subscription.abandon()
+
+
+class ChannelSubscription(Generic[H]):
+    """A channel attached on one connection, for any number of receivers.
+
+    :ivar handler: turns its messages into events.
+    :ivar is_ready: whether it is attached, and has loaded history.
+    """
+
+    def __init__(
+        self,
+        connection: RealtimeConnection,
         channel: str,
         history: History,
-        keeper: Keeper,
+        handler: H,
         *,
-        depth: int,
-        all_starts: bool = True,
+        page: int,
+        enough: Callable[[Sequence[ChannelMessage]], bool],
     ) -> None:
         self.channel = channel
-        self.keeper = keeper
-        self.stands: list[Stand] = []
+        self.handler = handler
+        self.receivers: list[ReceiverSubscription] = []
         self.closed = False
-        self._link = link
+        self.is_ready = False
+        self._connection = connection
         self._history = history
-        self._depth = depth
-        self._enough = starts_known if all_starts else _any
+        self._page = page
+        self._enough = enough
         self._attached: Any = None
-        self._held: list[Msg] | None = []
-        self._healing: asyncio.Task[None] | None = None
+        self._buffer: list[ChannelMessage] | None = []  # while history is read
         self._opening: asyncio.Task[None] | None = None
-        self._again = False
-        self._ready = False
-        self.problem: BackendError | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the feed stands."""
-        return self._ready
+        self._catching_up: asyncio.Task[None] | None = None
+        self._reload_again = False
 
     async def ready(self) -> None:
-        """Wait until the feed stands.
+        """Wait until it is attached, and has loaded history.
 
-        :raises BackendUnavailable: when it cannot be set up now; call again to try again.
+        :raises BackendError: when that fails now; call again to try again.
         """
-        if self._ready:
+        if self.is_ready:
             return
         if self._opening is None or self._opening.done():
-            self._opening = self._link.spawn(self._open())
-            self._opening.add_done_callback(_look_at)
+            self._opening = self._connection.spawn(self._open())
+            self._opening.add_done_callback(_retrieve_exception)
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._held = []
+        self._buffer = []
         await self._attach()
-        messages = await self._read(attached=True)
-        await self.keeper.first(messages)
-        self._ready = True
-        self._take_held()
-        self._link.on_renewed.append(self._renewed)
+        messages = await self._read(just_attached=True)
+        await self.handler.load(messages)
+        self.is_ready = True
+        self._handle_buffer()
+        if self.handler.incomplete:
+            self._catch_up()
+        self._connection.on_replaced.append(self._on_client_replaced)
 
     async def _attach(self) -> None:
-        what = f"attaching to {self.channel!r}"
-        channel = await self._link.channel(self.channel)
+        channel = await self._connection.channel(self.channel)
         if channel is not self._attached:
             self._attached = channel
 
-            def changed(change: Any, channel: Any = channel) -> None:
-                self._changed(channel, change)
+            def on_state(change: Any) -> None:
+                self._on_state(channel, change)
 
-            channel.on(changed)
+            channel.on(on_state)
             try:
-                async with asyncio.timeout(10):
-                    await channel.subscribe(self._heard)
-                may_listen(channel)
-            except Exception as error:
+                await subscribe_channel(channel, self._on_message, _ATTACH_TIMEOUT)
+            except Exception:
                 self._attached = None
-                raise translate(error, what) from error
-        elif str(getattr(channel.state, "value", channel.state)) != "attached":
+                raise
+        elif state_of(channel) != "attached":
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(_ATTACH_TIMEOUT):
                     await channel.attach()
             except Exception as error:
-                raise translate(error, what) from error
+                raise translate(error, f"attaching to {self.channel!r}") from error
 
-    def _changed(self, channel: Any, change: Any) -> None:
-        """See in a change of the channel's state whether anything was missed, or refused."""
-        if channel is not self._attached or not self._ready or self.closed:
+    def _on_state(self, channel: Any, change: Any) -> None:
+        """Catch up when the channel's state says that messages may have been missed."""
+        if channel is not self._attached or not self.is_ready or self.closed:
             return
-        state = str(getattr(change.current, "value", change.current))
+        state = state_of(change)
         if state == "attached" and not change.resumed:
-            self.heal()
+            self._catch_up()
         elif state in ("failed", "suspended", "detached"):
             if change.reason is not None:
-                self.problem = translate(change.reason, f"listening to {self.channel!r}")
-                logger.warning("tokenwire: %s", self.problem)
-            self.heal(attach=state != "suspended")
+                problem = translate(change.reason, f"listening to {self.channel!r}")
+                logger.warning("tokenwire: %s", problem)
+            self._catch_up(attach=state != "suspended")
 
-    def _renewed(self) -> None:
+    def _on_client_replaced(self) -> None:
         if not self.closed:
-            self.heal(attach=True)
+            self._catch_up(attach=True)
 
-    def _heard(self, message: Any) -> None:
+    # -- messages
+
+    def _on_message(self, message: Any) -> None:
         if self.closed:
             return
         msg = from_ably(message)
         if msg is None:
             return
-        if self._held is not None:
-            self._held.append(msg)
-            if len(self._held) > _MAX_HELD:
-                self._held.clear()
-                self._again = True
+        if self._buffer is not None:
+            self._buffer.append(msg)
+            if len(self._buffer) > _MAX_BUFFERED:
+                self._buffer.clear()
+                self._reload_again = True
             return
-        self._take(msg)
-        if self.keeper.incomplete:
-            self.heal(patience=_PATIENCE)
+        self._handle(msg)
+        if self.handler.incomplete:
+            self._catch_up(delay=_LATE_APPENDS)
 
-    def _take(self, msg: Msg) -> None:
-        before = self.keeper.cursor()
-        self._tell(self.keeper.live(msg), before)
+    def _handle(self, msg: ChannelMessage) -> None:
+        before = self.handler.cursor()
+        self.deliver(self.handler.handle(msg), before)
 
-    def _tell(self, events: Sequence[Event], before: str | None) -> None:
-        if events:
-            for stand in tuple(self.stands):
-                stand.receiver.deliver(events, before)
+    def _handle_buffer(self) -> None:
+        """Handle the buffered messages, and from now on each as it comes."""
+        buffer, self._buffer = self._buffer or [], None
+        for msg in buffer:
+            self._handle(msg)
 
-    def _take_held(self) -> None:
-        held, self._held = self._held or [], None
-        for msg in held:
-            self._take(msg)
-        if self.keeper.incomplete:
-            self.heal()
+    def deliver(self, events: Sequence[Event], before: str | None) -> None:
+        """Deliver events to all receivers.
 
-    # -- healing
-
-    def heal(self, *, attach: bool = False, patience: float = 0.0) -> None:
-        """Read history again for what may have been missed.
-
-        :param patience: seconds in which what is missing may still come by itself.
+        :param before: the cursor before them (see `Receiver.deliver`).
         """
-        if self.closed or not self._ready:
-            return
-        if self._healing is not None and not self._healing.done():
-            self._again = self._again or not patience
-            return
-        self._healing = self._link.spawn(self._heal(attach, patience))
+        if events:
+            for receiving in tuple(self.receivers):
+                receiving.receiver.deliver(events, before)
 
-    async def _heal(self, attach: bool, patience: float) -> None:
-        backoff = Backoff(0.1, _LONGEST)
-        if patience:
-            await asyncio.sleep(patience)
-            if not self._again and not self.keeper.incomplete:
+    # -- catching up
+
+    def _catch_up(self, *, attach: bool = False, delay: float = 0.0) -> None:
+        """Read history again, in the background, for messages that were missed.
+
+        :param attach: attach again first.
+        :param delay: seconds in which the missing messages may still arrive.
+        """
+        if self.closed or not self.is_ready:
+            return
+        if self._catching_up is not None and not self._catching_up.done():
+            self._reload_again = self._reload_again or not delay
+            return
+        self._catching_up = self._connection.spawn(self._reload(attach, delay))
+
+    @property
+    def _is_complete(self) -> bool:
+        return not self._reload_again and not self.handler.incomplete
+
+    async def _reload(self, attach: bool, initial_delay: float) -> None:
+        backoff = Backoff(0.1, _MAX_DELAY)
+        if initial_delay:
+            await asyncio.sleep(initial_delay)
+            if self._is_complete:
                 return
-        fresh = not patience
+        just_attached = not initial_delay
         while not self.closed:
-            self._again = False
+            self._reload_again = False
             try:
-                if attach or not self._is_attached:
+                if attach or self._attached is None or state_of(self._attached) != "attached":
                     await self._attach()
-                if self._held is None:
-                    self._held = []
-                messages = await self._read(attached=fresh)
-                before = self.keeper.cursor()
-                self._tell(await self.keeper.again(messages), before)
-                self.problem = None
+                if self._buffer is None:
+                    self._buffer = []
+                messages = await self._read(just_attached=just_attached)
+                before = self.handler.cursor()
+                self.deliver(await self.handler.reload(messages), before)
             except BackendError:
                 await asyncio.sleep(backoff.next())
                 continue
             except Exception:
                 logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
-                await asyncio.sleep(_LONGEST)
+                await asyncio.sleep(_MAX_DELAY)
                 continue
-            held, self._held = self._held or [], None
-            for msg in held:
-                self._take(msg)
-            if not self._again and not self.keeper.incomplete:
+            self._handle_buffer()
+            if self._is_complete:
                 return
-            attach = fresh = False
-            # What is missing may not have been published yet: look again, more and more slowly.
+            attach = just_attached = False
+            # The missing messages may not have been published yet.
             await asyncio.sleep(backoff.next())
-            if not self._again and not self.keeper.incomplete:
+            if self._is_complete:
                 return
 
-    @property
-    def _is_attached(self) -> bool:
-        channel = self._attached
-        state = None if channel is None else getattr(channel.state, "value", channel.state)
-        return str(state) == "attached"
-
-    async def _read(self, *, attached: bool) -> list[Msg]:
+    async def _read(self, *, just_attached: bool) -> list[ChannelMessage]:
         """Read history; up to where the channel was attached, if that was just now."""
-        serial = None
-        if attached:
-            serial = getattr(self._attached, "_RealtimeChannel__attach_serial", None)
         return await self._history.read(
             self.channel,
-            page=self._depth,
-            attached=serial if isinstance(serial, str) else None,
+            page=self._page,
+            attach_serial=attach_serial(self._attached) if just_attached else None,
             enough=self._enough,
         )
 
-    # -- receivers
-
-    def join(self, receiver: Receiver) -> Stand:
-        """Have `receiver` told of everything from now on."""
-        stand = Stand(self, receiver)
-        self.stands.append(stand)
-        return stand
-
-    async def leave(self, stand: Stand) -> None:
-        """Tell one receiver no more."""
-        if stand in self.stands:
-            self.stands.remove(stand)
+    # -- closing
 
     def abandon(self) -> None:
-        """Stop, where the connection is closed as well."""
+        """Stop, without detaching: the connection is closed as well."""
         self.closed = True
-        for task in (self._healing, self._opening):
+        for task in (self._catching_up, self._opening):
             if task is not None:
                 task.cancel()
 
     async def close(self) -> None:
-        """Let go of the channel."""
+        """Stop, and detach from the channel."""
         self.closed = True
-        if self._renewed in self._link.on_renewed:
-            self._link.on_renewed.remove(self._renewed)
-        if self._healing is not None:
-            self._healing.cancel()
+        if self._on_client_replaced in self._connection.on_replaced:
+            self._connection.on_replaced.remove(self._on_client_replaced)
+        if self._catching_up is not None:
+            self._catching_up.cancel()
         channel, self._attached = self._attached, None
         if channel is not None:
             try:
-                channel.unsubscribe(self._heard)
-                async with asyncio.timeout(1):
+                channel.unsubscribe(self._on_message)
+                async with asyncio.timeout(_DETACH_TIMEOUT):
                     await channel.detach()
-                client = await self._link.client()
+                client = await self._connection.client()
                 client.channels.release(self.channel)
             except Exception:
                 logger.debug("tokenwire: detaching from %r failed", self.channel, exc_info=True)
 
 
-def _look_at(task: asyncio.Task[None]) -> None:
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    """Mark a task's exception as retrieved: asyncio would log it."""
     if not task.cancelled():
         task.exception()
 
 
-def _any(messages: Sequence[Msg]) -> bool:  # noqa: ARG001 - one page will do
-    return True
-
-
-def starts_known(messages: Sequence[Msg]) -> bool:
-    """Whether every response that streams in these messages has its start among them."""
-    open_: set[Any] = set()
+def starts_known(messages: Sequence[ChannelMessage]) -> bool:
+    """Whether messages include the start of every response that they belong to."""
+    responses: set[Any] = set()
     started: set[Any] = set()
     for msg in messages:
-        if msg.ours and "type" not in msg.headers:
+        if msg.is_native and "type" not in msg.headers:
             response_id = msg.headers.get("responseId")
-            if "start" in msg.headers:
-                started.add(response_id)
-            else:
-                open_.add(response_id)
-    return open_ <= started
+            (started if "start" in msg.headers else responses).add(response_id)
+    return responses <= started

@@ -1,6 +1,7 @@
-"""Streams that others publish as Ably's documentation shows: a message a response, or a token.
+"""Reads responses, cancels and inputs that programs without tokenwire publish.
 
-They have no offsets, so a repeat or a hole in them cannot be told; what Ably delivers is taken.
+Responses follow Ably's documentation: one message per response, or per token. They have no
+offsets, so repeats and gaps in them are not noticed: what Ably delivers counts.
 """
 
 from __future__ import annotations
@@ -19,42 +20,46 @@ from tokenwire.events import (
     State,
 )
 from tokenwire.response import Assembler
-from tokenwire_adapters._backends.ably.wire import Msg
+from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
-__all__ = ["Foreign", "foreign_control", "transport_headers"]
+__all__ = ["ThirdPartyResponse", "third_party_request", "transport_headers"]
 
 _TOKENS = ("start", "token", "stop", "response-complete")
-_QUIET = 60_000  # milliseconds after which a response without an end of its own counts as complete
-_ENDS = {"complete": "complete", "cancelled": "cancelled", "failed": "failed", "error": "failed"}
+_SILENCE = 60_000  # milliseconds after which a response without an end counts as complete
+_STATES = {"complete": "complete", "cancelled": "cancelled", "failed": "failed", "error": "failed"}
 
 
-def foreign_control(msg: Msg, inputs: Mapping[str, str]) -> CancelEvent | InputEvent | None:
-    """A cancel or an input that somebody published without tokenwire.
+def third_party_request(
+    msg: ChannelMessage, answers: Mapping[str, str]
+) -> CancelEvent | InputEvent | None:
+    """Decode a cancel or an input that was published without tokenwire.
 
-    A message named ``cancel`` with ``responseId`` in its headers or data, or one named ``input``;
+    These are messages named ``cancel``, with ``responseId`` in headers or data, or ``input``; and
     ``ai-cancel`` and ``ai-input`` of AI Transport's clients.
 
-    :param inputs: for ``codec-message-id`` of inputs, the response that answers.
+    :param answers: by ``codec-message-id`` of an input: the response that answers it.
     """
     data = msg.data
     if msg.name == "ai-input":
-        return _ai_input(msg)
+        return _transport_input(msg)
     if msg.name == "ai-cancel":
-        told_by = transport_headers(msg)
-        run = told_by.get("run-id") or inputs.get(told_by.get("input-codec-message-id", ""))
+        transport = transport_headers(msg)
+        run = transport.get("run-id") or answers.get(transport.get("input-codec-message-id", ""))
         if not run:
             return None
-        return CancelEvent(response_id=run[:256], id=msg.serial, ts=msg.at)
+        return CancelEvent(response_id=run[:256], id=msg.serial, ts=msg.updated)
     if msg.name == "cancel":
         response_id = msg.headers.get("responseId")
         reason = None
         if isinstance(data, dict):
-            told = cast("dict[str, Any]", data)
-            response_id = response_id or told.get("responseId")
-            reason = told.get("reason")
+            fields = cast("dict[str, Any]", data)
+            response_id = response_id or fields.get("responseId")
+            reason = fields.get("reason")
         if isinstance(response_id, str) and 0 < len(response_id) <= 256:
             reason = reason[:500] if isinstance(reason, str) else None
-            return CancelEvent(response_id=response_id, reason=reason, id=msg.serial, ts=msg.at)
+            return CancelEvent(
+                response_id=response_id, reason=reason, id=msg.serial, ts=msg.updated
+            )
     if msg.name == "input":
         name = msg.headers.get("name")
         return InputEvent(
@@ -62,28 +67,28 @@ def foreign_control(msg: Msg, inputs: Mapping[str, str]) -> CancelEvent | InputE
             data=None if isinstance(data, bytes | bytearray) else data,
             id=msg.serial,
             sender=msg.client_id,
-            ts=msg.at,
+            ts=msg.updated,
         )
     return None
 
 
-def transport_headers(msg: Msg) -> dict[str, str]:
+def transport_headers(msg: ChannelMessage) -> dict[str, str]:
     """The headers that AI Transport puts in ``extras.ai.transport``."""
-    return _tier(msg, "transport")
+    return _ai_headers(msg, "transport")
 
 
-def _tier(msg: Msg, name: str) -> dict[str, str]:
+def _ai_headers(msg: ChannelMessage, name: str) -> dict[str, str]:
     extras = msg.extras
     ai = cast("dict[str, Any]", extras).get("ai") if isinstance(extras, dict) else None
-    tier = cast("dict[str, Any]", ai).get(name) if isinstance(ai, dict) else None
-    if not isinstance(tier, dict):
+    headers = cast("dict[str, Any]", ai).get(name) if isinstance(ai, dict) else None
+    if not isinstance(headers, dict):
         return {}
-    items = cast("dict[Any, Any]", tier).items()
+    items = cast("dict[Any, Any]", headers).items()
     return {str(key): value for key, value in items if isinstance(value, str)}
 
 
-def _ai_input(msg: Msg) -> InputEvent | None:
-    transport, codec = transport_headers(msg), _tier(msg, "codec")
+def _transport_input(msg: ChannelMessage) -> InputEvent | None:
+    transport, codec = transport_headers(msg), _ai_headers(msg, "codec")
     message_id = transport.get("codec-message-id")
     if not message_id or isinstance(msg.data, bytes | bytearray):
         return None
@@ -101,65 +106,65 @@ def _ai_input(msg: Msg) -> InputEvent | None:
         data=data,
         id=message_id[:256],
         sender=msg.client_id,
-        ts=msg.at,
+        ts=msg.updated,
     )
 
 
-class Foreign:
-    """What is known of one response of somebody else.
+class ThirdPartyResponse:
+    """Decodes the messages of one response that was published without tokenwire.
 
-    :param assembler: the response; this only reads it.
+    :param assembler: holds the response; it is only read here.
     """
 
     def __init__(self, assembler: Assembler) -> None:
         self._assembler = assembler
-        self._seen: set[str] = set()
+        self._decoded: set[str] = set()  # serials
 
     @staticmethod
-    def response_id(msg: Msg) -> str | None:
-        """The response that a message belongs to; None where it belongs to none."""
-        told = msg.headers.get("responseId")
-        named = isinstance(told, str) and 0 < len(told) <= 256
+    def response_id(msg: ChannelMessage) -> str | None:
+        """The id of the response that a message belongs to; None where it belongs to none."""
+        header = msg.headers.get("responseId")
+        named = isinstance(header, str) and 0 < len(header) <= 256
         if msg.name in _TOKENS:
-            return str(told) if named else None
+            return str(header) if named else None
         if msg.name == "response" and isinstance(msg.data, str | None):
-            return str(told) if named else msg.serial
+            return str(header) if named else msg.serial
         return None
 
-    def events(self, msg: Msg, channel: str, *, past: bool) -> list[Event]:
-        """What a message adds; `past` where it comes from history."""
+    def events(self, msg: ChannelMessage, channel: str, *, from_history: bool) -> list[Event]:
+        """The events that a message adds to the response."""
         response_id = self._assembler.id
-        found: list[Event] = []
+        events: list[Event] = []
         if self._assembler.state is None:
-            found.append(StartEvent(response_id=response_id, channel=channel, ts=msg.created))
+            events.append(StartEvent(response_id=response_id, channel=channel, ts=msg.created))
         elif self._assembler.ended:
             return []
-        have = self._assembler.part_length(0)
+        length = self._assembler.part_length(0)
         text = msg.data if isinstance(msg.data, str) else ""
-        ends: State | None = None
+        state: State | None = None
+        ts = msg.updated
         if msg.name in _TOKENS:
-            if msg.serial in self._seen:
+            if msg.serial in self._decoded:
                 return []
-            self._seen.add(msg.serial)
+            self._decoded.add(msg.serial)
             if msg.name == "response-complete":
-                text, ends = text[have:], "complete"
+                text, state = text[length:], "complete"
             elif msg.name == "stop":
-                text, ends = "", "complete"
+                text, state = "", "complete"
             elif msg.name == "start":
                 text = ""
         else:
             if msg.action != "append":
-                text = text[have:]
-            status = _ENDS.get(str(msg.headers.get("status")))
-            ends = cast("State | None", status)
-            if past and ends is None and now_ms() - msg.at > _QUIET:
-                ends = "complete"
+                text = text[length:]
+            state = cast("State | None", _STATES.get(str(msg.headers.get("status"))))
+            if from_history and state is None and now_ms() - ts > _SILENCE:
+                state = "complete"
         if text:
-            found.append(
+            events.append(
                 DeltaEvent(
-                    response_id=response_id, part=0, kind="text", offset=have, text=text, ts=msg.at
+                    response_id=response_id, part=0, kind="text", offset=length, text=text, ts=ts
                 )
             )
-        if ends is not None:
-            found.append(EndEvent(response_id=response_id, state=ends, ts=msg.at))
-        return found
+        if state is not None:
+            events.append(EndEvent(response_id=response_id, state=state, ts=ts))
+        return events

@@ -1,8 +1,8 @@
-"""What our messages look like on Ably, and how they are read.
+"""The format of tokenwire's messages on Ably: encoding and decoding.
 
-A response is told by messages with ``extras.headers.responseId``, as in Ably's token-streaming
-documentation. The other headers say where the text belongs, so that a reader can tell a repeat
-from a hole (docs/ably.md lists them).
+The messages of a response have ``extras.headers.responseId``, as in Ably's token-streaming
+documentation. The other headers say where the text belongs, so that a reader can distinguish a
+repeat from a gap (docs/ably.md lists them).
 """
 
 from __future__ import annotations
@@ -21,50 +21,53 @@ from tokenwire.events import (
     EndEvent,
     Event,
     InputEvent,
+    Part,
     StartEvent,
     ToolResultEvent,
 )
 
 __all__ = [
-    "MARK",
-    "Joiner",
-    "Msg",
+    "FORMAT_HEADER",
+    "ChannelMessage",
+    "PayloadJoiner",
+    "byte_size",
+    "decode_event",
+    "encode_event",
     "end_headers",
-    "end_of",
     "from_ably",
+    "int_header",
     "new_message",
-    "number",
+    "parse_end",
+    "parse_start",
     "part_headers",
-    "pieces_of",
-    "single_of",
-    "single_payload",
-    "size_of",
-    "split",
+    "split_payload",
+    "split_text",
     "start_headers",
-    "start_of",
     "text_crc",
 ]
 
-MARK = "tokenwire"
-"""The header that tells our messages from others'; its value is the version of this format."""
+FORMAT_HEADER = "tokenwire"
+"""The header that all messages of this format have; its value is the format's version."""
 
 _ACTIONS = {0: "create", 1: "update", 2: "delete", 4: "summary", 5: "append"}
 
 
-class Msg(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of a channel, in one of its versions.
+class ChannelMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a message of a channel.
 
-    :ivar action: ``create``, ``append``, ``update``, ``delete``; in history all but ``delete``
-        mean that the data is whole.
-    :ivar serial: names the message; `version` its version. Both sort as the channel does.
-    :ivar created: when the message was made; `at` when this version was (milliseconds since 1970).
+    :ivar action: ``create``, ``append``, ``update`` or ``delete``; data is complete except with
+        ``append``, which history does not have.
+    :ivar serial: identifies the message; `version` identifies the version. Both sort in the order
+        of the channel's log.
+    :ivar created: when the message was published, in milliseconds since 1970; `updated`: when
+        this version was.
     """
 
     action: str
     serial: str
     version: str
     created: int
-    at: int
+    updated: int
     name: str | None
     data: Any
     headers: dict[str, Any]
@@ -72,67 +75,66 @@ class Msg(msgspec.Struct, frozen=True, kw_only=True):
     extras: Any = None
 
     @property
-    def ours(self) -> bool:
-        """Whether it is written in the format of this module."""
-        return MARK in self.headers
+    def is_native(self) -> bool:
+        """Whether it is written in this module's format."""
+        return FORMAT_HEADER in self.headers
 
 
 def new_message(**fields: Any) -> Any:
-    """Make a message of Ably's client, which has no types of its own worth the name."""
+    """A message of ably-python, whose class has no types."""
     return Message(**fields)
 
 
-def from_ably(given: Any, *, whole: bool = False) -> Msg | None:
-    """Read what the client gives; None for what is not a message with a serial.
+def from_ably(message: Any, *, from_history: bool = False) -> ChannelMessage | None:
+    """Convert a message of ably-python; None for a summary, or one without a serial.
 
-    :param whole: it comes from history: its data is all there is.
+    :param from_history: its data is complete, even if its action is ``append``.
     """
-    serial = given.serial
+    serial = message.serial
     if not isinstance(serial, str) or not 0 < len(serial) <= 200:
         return None
-    action = _ACTIONS.get(int(given.action) if given.action is not None else 0)
+    action = _ACTIONS.get(int(message.action) if message.action is not None else 0)
     if action is None or action == "summary":
         return None
-    if whole and action == "append":
+    if from_history and action == "append":
         action = "update"
-    version = given.version
+    version = message.version
     version_serial = getattr(version, "serial", None) or serial
-    created = given.timestamp if isinstance(given.timestamp, int) else 0
-    at = getattr(version, "timestamp", None)
-    extras: Any = given.extras
-    told = cast("dict[str, Any]", extras) if isinstance(extras, dict) else {}
-    headers: Any = told.get("headers")
-    return Msg(
+    created = message.timestamp if isinstance(message.timestamp, int) else 0
+    updated = getattr(version, "timestamp", None)
+    extras: Any = message.extras
+    headers = cast("dict[str, Any]", extras).get("headers") if isinstance(extras, dict) else None
+    return ChannelMessage(
         action=action,
         serial=serial,
         version=version_serial,
         created=created,
-        at=at if isinstance(at, int) else created,
-        name=given.name,
-        data=given.data,
+        updated=updated if isinstance(updated, int) else created,
+        name=message.name,
+        data=message.data,
         headers=cast("dict[str, Any]", headers) if isinstance(headers, dict) else {},
-        client_id=given.client_id,
+        client_id=message.client_id,
         extras=extras,
     )
 
 
-def number(headers: Mapping[str, Any], name: str, *, most: int = 2**53) -> int | None:
-    """A header that is a number from 0 on; None where it is not there or is something else."""
+def int_header(headers: Mapping[str, Any], name: str, *, maximum: int = 2**53) -> int | None:
+    """A header's value as an integer from 0 to `maximum`; None where it is not one."""
     value = headers.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
         return None
     return value
 
 
 def text_crc(text: str, before: int = 0) -> int:
-    """The checksum of a text, or of a text that goes on."""
+    """The CRC-32 of a text, continuing from the checksum of the text before it."""
     return crc32(text.encode(errors="surrogatepass"), before)
 
 
-def size_of(*values: Any) -> int:
-    """Bytes that values take in a message, counted on the safe side."""
+def byte_size(*values: Any) -> int:
+    """An upper bound of the bytes that values take in a message."""
     total = 0
     for value in values:
         if isinstance(value, str):
@@ -142,40 +144,40 @@ def size_of(*values: Any) -> int:
     return total
 
 
-def split(text: str, first: int, rest: int) -> Iterator[str]:
-    """Cut a text into pieces of at most `first`, then `rest` bytes, never within a code point."""
-    room, begin = first, 0
+def split_text(text: str, first: int, rest: int) -> Iterator[str]:
+    """Split a text into pieces of at most `first`, then `rest` bytes of UTF-8."""
+    max_bytes, begin = first, 0
     while begin < len(text):
-        end = _fit(text, begin, max(room, 4))
+        end = _fit(text, begin, max(max_bytes, 4))  # a code point takes up to 4 bytes
         yield text[begin:end]
-        begin, room = end, rest
+        begin, max_bytes = end, rest
 
 
-def _fit(text: str, begin: int, room: int) -> int:
-    """How far from `begin` the text fits into `room` bytes of UTF-8."""
-    end = min(len(text), begin + room)
+def _fit(text: str, begin: int, max_bytes: int) -> int:
+    """The end of the longest piece from `begin` that takes at most `max_bytes` of UTF-8."""
+    end = min(len(text), begin + max_bytes)
     while True:
-        over = len(text[begin:end].encode(errors="surrogatepass")) - room
-        if over <= 0:
+        excess = len(text[begin:end].encode(errors="surrogatepass")) - max_bytes
+        if excess <= 0:
             return end
-        end -= max(1, (over + 3) // 4)
+        end -= max(1, (excess + 3) // 4)
 
 
 # -- starts and ends
 
 
 def start_headers(start: StartEvent) -> dict[str, Any]:
-    """What a start says, as one header."""
-    told = {"run": start.run, "metadata": start.metadata or None, "startedAt": start.ts}
-    return {"start": _dump(told)}
+    """Encode a start event as one header."""
+    fields = {"run": start.run, "metadata": start.metadata or None, "startedAt": start.ts}
+    return {"start": _dump(fields)}
 
 
-def start_of(headers: Mapping[str, Any], response_id: str, channel: str) -> StartEvent | None:
-    """The start that a message tells of, if any."""
-    told = _load(headers.get("start"))
-    if told is None:
+def parse_start(headers: Mapping[str, Any], response_id: str, channel: str) -> StartEvent | None:
+    """Decode the start event in a message's headers, if there is one."""
+    fields = _load(headers.get("start"))
+    if fields is None:
         return None
-    run, metadata, ts = told.get("run"), told.get("metadata"), told.get("startedAt")
+    run, metadata, ts = fields.get("run"), fields.get("metadata"), fields.get("startedAt")
     return StartEvent(
         response_id=response_id,
         channel=channel,
@@ -186,25 +188,28 @@ def start_of(headers: Mapping[str, Any], response_id: str, channel: str) -> Star
 
 
 def end_headers(end: EndEvent, extent: Iterable[int]) -> dict[str, Any]:
-    """What an end says; `extent` is the length of each part, so that no end comes too early."""
-    told = {
+    """Encode an end event as two headers.
+
+    :param extent: the length of each part, so that readers know when they have all the text.
+    """
+    fields = {
         "finishReason": end.finish_reason,
         "usage": end.usage,
         "error": None if end.error is None else end.error[:1000],
         "endedAt": end.ts,
         "extent": list(extent),
     }
-    return {"status": end.state, "end": _dump(told)}
+    return {"status": end.state, "end": _dump(fields)}
 
 
-def end_of(headers: Mapping[str, Any], response_id: str) -> tuple[EndEvent, list[int]] | None:
-    """The end that a message tells of, and the extent it has then."""
-    told = _load(headers.get("end"))
+def parse_end(headers: Mapping[str, Any], response_id: str) -> tuple[EndEvent, list[int]] | None:
+    """Decode the end event in a message's headers, if there is one, and the length of each part."""
+    fields = _load(headers.get("end"))
     state = headers.get("status")
-    if told is None or state not in ("complete", "cancelled", "failed", "abandoned"):
+    if fields is None or state not in ("complete", "cancelled", "failed", "abandoned"):
         return None
-    reason, usage, error = told.get("finishReason"), told.get("usage"), told.get("error")
-    ts, extent = told.get("endedAt"), told.get("extent")
+    reason, usage, error = fields.get("finishReason"), fields.get("usage"), fields.get("error")
+    ts, extent = fields.get("endedAt"), fields.get("extent")
     lengths = cast("list[Any]", extent) if isinstance(extent, list) else []
     end = EndEvent(
         response_id=response_id,
@@ -217,14 +222,14 @@ def end_of(headers: Mapping[str, Any], response_id: str) -> tuple[EndEvent, list
     return end, [n for n in lengths if isinstance(n, int)]
 
 
-def part_headers(part: int, kind: str, name: str | None, call_id: str | None) -> dict[str, Any]:
-    """What a message says of the part it belongs to."""
-    told: dict[str, Any] = {"part": part, "kind": kind}
-    if name is not None:
-        told["name"] = name
-    if call_id is not None:
-        told["callId"] = call_id
-    return told
+def part_headers(index: int, part: Part) -> dict[str, Any]:
+    """The headers of a message with text or data of a part."""
+    headers: dict[str, Any] = {"part": index, "kind": part.kind}
+    if part.name is not None:
+        headers["name"] = part.name
+    if part.call_id is not None:
+        headers["callId"] = part.call_id
+    return headers
 
 
 def _dump(value: dict[str, Any]) -> str:
@@ -245,63 +250,70 @@ def _load(text: Any) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-# -- events of their own
+# -- single events and payloads
+
+_SingleEvent = CancelEvent | DataEvent | InputEvent | ToolResultEvent
 
 
-def single_payload(event: Event) -> dict[str, Any]:
+def encode_event(event: Event) -> dict[str, Any]:
     """The data of a message that carries one event."""
-    told = cast("dict[str, Any]", msgspec.to_builtins(event))
-    return {name: value for name, value in told.items() if name not in ("cursor", "type")}
+    fields = cast("dict[str, Any]", msgspec.to_builtins(event))
+    return {name: value for name, value in fields.items() if name not in ("cursor", "type")}
 
 
-def single_of(kind: str, payload: Any, response_id: str | None) -> Event | None:
-    """The event that such a message carries; None where it is none of ours."""
+def decode_event(kind: str, payload: Any, response_id: str | None) -> Event | None:
+    """Decode the event that a message carries; None where it is not valid."""
     if not isinstance(payload, dict):
         return None
-    told = {**cast("dict[str, Any]", payload), "type": kind}
+    fields = {**cast("dict[str, Any]", payload), "type": kind}
     if response_id is not None:
-        told["response_id"] = response_id
+        fields["response_id"] = response_id
     try:
-        event: Event = msgspec.convert(told, _Single)
+        event: Event = msgspec.convert(fields, _SingleEvent)
     except msgspec.ValidationError:
         return None
     return event
 
 
-_Single = CancelEvent | DataEvent | InputEvent | ToolResultEvent
+def split_payload(
+    payload: dict[str, Any], key: str, max_bytes: int
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Split a payload into the data and headers of one message, or of several if it is large.
 
-
-def pieces_of(payload: dict[str, Any], key: str, room: int) -> list[tuple[Any, dict[str, Any]]]:
-    """A payload as the data and headers of one message, or of several where it is large."""
-    if size_of(payload) <= room:
+    :param key: identifies the payload, for `PayloadJoiner`.
+    """
+    if byte_size(payload) <= max_bytes:
         return [(payload, {})]
-    texts = list(split(_dump(payload), room, room))
+    texts = list(split_text(_dump(payload), max_bytes, max_bytes))
     return [
         (text, {"piece": index, "pieces": len(texts), "joined": key})
         for index, text in enumerate(texts)
     ]
 
 
-class Joiner:
-    """Puts payloads together again that came in pieces."""
+class PayloadJoiner:
+    """Joins payloads that were split over several messages.
 
-    def __init__(self, most: int = 64) -> None:
-        self._waiting: dict[str, dict[int, str]] = {}
-        self._most = most
+    :param max_incomplete: how many incomplete payloads are kept; the oldest are dropped.
+    """
 
-    def payload(self, msg: Msg) -> Any:
-        """The payload of a message, once it is whole; None until then."""
-        count = number(msg.headers, "pieces", most=10_000)
+    def __init__(self, max_incomplete: int = 64) -> None:
+        self._incomplete: dict[str, dict[int, str]] = {}
+        self._max_incomplete = max_incomplete
+
+    def payload(self, msg: ChannelMessage) -> Any:
+        """The payload that a message completes; None while pieces are missing."""
+        count = int_header(msg.headers, "pieces", maximum=10_000)
         if count is None:
             return msg.data
-        index, key = number(msg.headers, "piece"), msg.headers.get("joined")
+        index, key = int_header(msg.headers, "piece"), msg.headers.get("joined")
         if index is None or not isinstance(key, str) or not isinstance(msg.data, str):
             return None
-        held = self._waiting.setdefault(key, {})
-        held[index] = msg.data
-        if len(held) < count:
-            while len(self._waiting) > self._most:
-                del self._waiting[next(iter(self._waiting))]
+        pieces = self._incomplete.setdefault(key, {})
+        pieces[index] = msg.data
+        if len(pieces) < count:
+            while len(self._incomplete) > self._max_incomplete:
+                del self._incomplete[next(iter(self._incomplete))]
             return None
-        del self._waiting[key]
-        return _load("".join(held[i] for i in sorted(held)))
+        del self._incomplete[key]
+        return _load("".join(pieces[i] for i in sorted(pieces)))

@@ -1,4 +1,4 @@
-"""From entries to the jobs of ``write_jobs.lua``, and from what is stored back to events."""
+"""Encodes entries for the Lua scripts, and decodes stored data into events and responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
 
 from tokenwire.events import (
     CancelEvent,
@@ -26,20 +26,19 @@ from tokenwire.events import (
     encode_msgpack,
 )
 from tokenwire.response import Assembler
-from tokenwire_adapters._backends.redis.cursors import Place, parse, show
+from tokenwire_adapters._backends.redis.cursors import Position, format_cursor, parse_cursor
 
 __all__ = [
     "ENTRY",
     "REAP",
     "RENEW",
     "SINGLE",
-    "Stored",
+    "StoredResponse",
+    "concerns_producers",
     "decode_log",
     "decode_message",
     "encode_events",
-    "merge",
     "pack",
-    "reaches_producers",
 ]
 
 ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
@@ -49,42 +48,44 @@ pack = msgspec.msgpack.Encoder().encode
 
 
 def encode_events(events: Sequence[Event]) -> tuple[bytes, int, list[list[Any]]]:
-    """Encode events as one batch, and tell the script where each is and what it does.
+    """Encode events as one batch, with one operation of the write script for each event.
 
-    Positions are those of Lua: the first byte is 1, and the end is included. The batch ends at the
-    number that is returned; behind it are the results of tools that snapshots hold, each as an
-    event, since the script keeps them apart from the text.
+    Byte positions in the operations are those of Lua: the first byte is 1, and the end is
+    included. After the batch come the tool results of snapshots, each encoded as an event, since
+    the script stores them apart from the text.
+
+    :return: the bytes, the length of the batch in them, and the operations.
     """
-    pieces = [_array_header(len(events))]
+    chunks = [_array_header(len(events))]
     ops: list[list[Any]] = []
-    at = len(pieces[0])
+    end = len(chunks[0])
     for event in events:
         encoded = encode_msgpack(event)
-        first, last = at + 1, at + len(encoded)
+        first, last = end + 1, end + len(encoded)
         ops.append(_op(event, first, last))
-        pieces.append(encoded)
-        at = last
-    size = at
+        chunks.append(encoded)
+        end = last
+    size = end
     for event, op in zip(events, ops, strict=True):
         if isinstance(event, SnapshotEvent):
             for result in event.response.tool_results:
-                encoded = _result(event.response.id, result)
-                op[5].append([result.call_id, at + 1, at + len(encoded)])
-                pieces.append(encoded)
-                at += len(encoded)
-    return b"".join(pieces), size, ops
+                encoded = _encode_result(event.response.id, result)
+                op[5].append([result.call_id, end + 1, end + len(encoded)])
+                chunks.append(encoded)
+                end += len(encoded)
+    return b"".join(chunks), size, ops
 
 
 def _op(event: Event, first: int, last: int) -> list[Any]:
     if isinstance(event, DeltaEvent):
-        # The text comes last in an encoded delta, so what is before it can be used again as the
-        # beginning of a longer one.
+        # The text comes last in an encoded delta, so the script can reuse the bytes before it
+        # for a longer delta.
         text = event.text
         size = len(text) if text.isascii() else len(text.encode())
-        head = 1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5
+        header = 1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5
         begin = last - size + 1
-        where = [begin - head - 1, begin]
-        return [_DELTA, first, last, event.part, event.offset, len(text), *where]
+        positions = [begin - header - 1, begin]
+        return [_DELTA, first, last, event.part, event.offset, len(text), *positions]
     if isinstance(event, StartEvent):
         return [_START, first, last]
     if isinstance(event, PartEvent):
@@ -102,7 +103,7 @@ def _op(event: Event, first: int, last: int) -> list[Any]:
     return [_OTHER, first, last]
 
 
-def _result(response_id: str, result: ToolResult) -> bytes:
+def _encode_result(response_id: str, result: ToolResult) -> bytes:
     return encode_msgpack(
         ToolResultEvent(
             call_id=result.call_id,
@@ -120,17 +121,20 @@ def _array_header(count: int) -> bytes:
     return b"\xdd" + struct.pack(">I", count)
 
 
-def reaches_producers(events: Iterable[Event]) -> bool:
-    """Whether producers, who do not hear the rest, are to hear any of these."""
+def concerns_producers(events: Iterable[Event]) -> bool:
+    """Whether any event is a cancel or an input, which producers subscribe to."""
     return any(isinstance(event, CancelEvent | InputEvent) for event in events)
 
 
-def _numbered(events: list[Event], place: Place, *, one_each: bool) -> list[Event]:
-    """Give events the cursors they have, as the first of them is at `place`."""
-    ms, seq, index = place
+def _set_cursors(events: list[Event], first: Position, *, entry_each: bool) -> list[Event]:
+    """Set the cursors of consecutive events.
+
+    :param entry_each: each event is a stream entry of its own, rather than all in one.
+    """
+    ms, seq, index = first
     for event in events:
-        force_setattr(event, "cursor", show((ms, seq, index)))
-        if one_each:
+        force_setattr(event, "cursor", format_cursor((ms, seq, index)))
+        if entry_each:
             seq += 1
         else:
             index += 1
@@ -138,53 +142,59 @@ def _numbered(events: list[Event], place: Place, *, one_each: bool) -> list[Even
 
 
 def decode_message(message: bytes) -> tuple[list[Event] | None, str]:
-    """Decode what the script published: the events, and the cursor before them.
+    """Decode a pub/sub message into its events and the cursor before them.
 
-    The events are None where they are too large to be published, and must be read from the log.
+    The events are None where they are too large for a message, and must be read from the log.
     """
     first, before, kind, payload = message.split(b" ", 3)
     if not payload:
         return None, before.decode()
     events = decode_msgpack_batch(payload)
-    return _numbered(events, parse(first.decode()), one_each=kind == b"t"), before.decode()
+    position = parse_cursor(first.decode())
+    return _set_cursors(events, position, entry_each=kind == b"t"), before.decode()
 
 
-def decode_log(entries: Iterable[Any], after: Place) -> list[Event]:
-    """Decode what XRANGE gave, without what is up to `after`."""
-    found: list[Event] = []
+def decode_log(entries: Iterable[Any], after: Position) -> list[Event]:
+    """Decode entries of an XRANGE reply into events, without those up to `after`."""
+    decoded: list[Event] = []
     for entry_id, fields in entries:
         ms, _, seq = entry_id.partition(b"-")
-        place = (int(ms), int(seq), 0)
-        events = _numbered(decode_msgpack_batch(fields[1]), place, one_each=False)
-        if place[:2] == after[:2]:
+        position = (int(ms), int(seq), 0)
+        events = _set_cursors(decode_msgpack_batch(fields[1]), position, entry_each=False)
+        if position[:2] == after[:2]:
             events = events[after[2] + 1 :]
-        found += events
-    return found
+        decoded += events
+    return decoded
 
 
-class Stored:
-    """A response as Redis has it: a hash, and a text that is a batch of events."""
+class StoredResponse:
+    """A response as Redis stores it: a hash of fields, and a string with a batch of events.
 
-    def __init__(self, raw: Any) -> None:
-        response_id, flat, text = raw
+    :ivar first: the position of its first event, `last` of its last.
+    """
+
+    def __init__(self, reply: Any) -> None:
+        response_id, flat, text = reply
         self.id: str = response_id.decode()
         fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
         self._fields: Mapping[str, bytes] = fields
         self._text: bytes = text
         self.ended = fields.get("state") != b"streaming"
-        self.last = parse(fields["last"].decode()) if "last" in fields else (0, 0, 0)
-        self.first = parse(fields["first"].decode()) if "first" in fields else (0, 0, 0)
-        self.number = int(fields.get("number", 0))
+        self.last = parse_cursor(fields["last"].decode()) if "last" in fields else (0, 0, 0)
+        self.first = parse_cursor(fields["first"].decode()) if "first" in fields else (0, 0, 0)
 
     @property
-    def whole(self) -> bool:
-        """Whether hash and text belong together; not so when one of them was evicted."""
+    def is_intact(self) -> bool:
+        """Whether hash and string fit together; not so when one of them was evicted."""
         return "number" in self._fields and len(self._text) == int(self._fields.get("size", -1))
 
     def response(self, channel: str) -> Response:
-        """The response as it stands."""
+        """Fold the stored events into the response.
+
+        :raises DecodeError, GapError, LookupError, ValueError: when the data is damaged.
+        """
         fields, text = self._fields, self._text
-        if int(fields["run"]) >= 0:  # the last delta is still growing: close it
+        if int(fields["run"]) >= 0:  # the last delta still grows: write its length
             at = int(fields["run_at"])
             text = b"".join((text[:at], struct.pack(">I", len(text) - at - 4), text[at + 4 :]))
         header = b"\xdd" + struct.pack(">I", int(fields["records"]))
@@ -195,34 +205,3 @@ class Stored:
         for result in sorted(results, key=lambda value: value[:4]):
             assembler.apply(decode_msgpack(result[4:]))
         return assembler.response
-
-
-def merge(events: Iterable[Event]) -> list[Event]:
-    """Join deltas that follow one another in the same part."""
-    merged: list[Event] = []
-    group: list[DeltaEvent] = []
-
-    def flush() -> None:
-        if len(group) > 1:
-            text = "".join(delta.text for delta in group)
-            merged.append(replace(group[-1], offset=group[0].offset, text=text))
-        else:
-            merged.extend(group)
-        group.clear()
-
-    for event in events:
-        if not isinstance(event, DeltaEvent):
-            flush()
-            merged.append(event)
-            continue
-        if group:
-            last = group[-1]
-            if (last.response_id, last.part, last.offset + len(last.text)) != (
-                event.response_id,
-                event.part,
-                event.offset,
-            ):
-                flush()
-        group.append(event)
-    flush()
-    return merged

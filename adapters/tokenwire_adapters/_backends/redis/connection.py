@@ -1,45 +1,46 @@
-"""One connection to one server, used for one pipeline at a time."""
+"""A connection to one Redis server that runs one pipeline of commands at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-import redis.exceptions as theirs
+import redis.exceptions as redis_errors
 
 from tokenwire.errors import BackendUnavailable
+from tokenwire_adapters._backends.redis.quirks import close_now
 
-__all__ = ["Command", "Connect", "Wire", "drop"]
+__all__ = ["Command", "CommandConnection", "OpenConnection"]
 
 Command: TypeAlias = Sequence[str | bytes | int | float]
-Connect: TypeAlias = Callable[[], Awaitable[Any]]
-_PAUSES = (0.0, 0.05, None)  # seconds before a lost connection is tried again, and the last try
-_left_behind: list[Any] = []
+OpenConnection: TypeAlias = Callable[[], Awaitable[Any]]
+_RETRY_DELAYS = (0.0, 0.05, None)  # seconds before each reconnect; None: no further attempt
+_abandoned: list[Any] = []
 
 
-class Wire:
-    """Sends pipelines over a connection that it opens when it needs it, and opens again.
+class CommandConnection:
+    """Sends pipelines over a connection that is opened on first use, and reopened when lost.
 
-    :param connect: opens a connection (of redis-py), ready for use.
+    :param open_connection: opens a connection of redis-py, ready for use.
     :param timeout: seconds that one reply may take.
     """
 
-    def __init__(self, connect: Connect, timeout: float) -> None:
-        self._connect = connect
+    def __init__(self, open_connection: OpenConnection, timeout: float) -> None:
+        self._open_connection = open_connection
         self._timeout = timeout
         self._connection: Any = None
         self._closed = False
         self._lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send `commands` at once; return the replies, errors of the server among them.
+        """Send `commands` in one pipeline; return the replies, with server errors among them.
 
-        A connection that is lost is opened again, and the commands are sent again: nothing we
-        send does harm when it arrives twice.
+        When the connection is lost, all commands are sent again: every command that is used here
+        is idempotent.
 
-        :raises Exception: what redis-py raises when there is no connection.
+        :raises BackendUnavailable: when it is closed, or another pipeline takes too long.
+        :raises redis.exceptions.RedisError: when there is no connection.
         """
         try:
             async with asyncio.timeout(self._timeout * 2):
@@ -47,27 +48,27 @@ class Wire:
         except TimeoutError:
             raise BackendUnavailable("Redis does not answer in time") from None
         try:
-            for pause in _PAUSES:
+            for delay in _RETRY_DELAYS:
                 if self._closed:
                     raise BackendUnavailable("the backend is closed")
                 try:
                     if self._connection is None:
-                        self._connection = await self._connect()
+                        self._connection = await self._open_connection()
                     if self._closed:  # while we connected
-                        await self.renew()
+                        await self.reset()
                         raise BackendUnavailable("the backend is closed")
-                    return await self._once(self._connection, commands)
-                except (theirs.ConnectionError, OSError, asyncio.IncompleteReadError) as error:
-                    if pause is None or isinstance(error, theirs.AuthenticationError):
+                    return await self._run_once(self._connection, commands)
+                except (redis_errors.ConnectionError, OSError, asyncio.IncompleteReadError) as e:
+                    if delay is None or isinstance(e, redis_errors.AuthenticationError):
                         raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(delay)
             raise AssertionError
         finally:
             self._lock.release()
 
-    async def _once(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+    async def _run_once(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         try:
-            await connection.send_packed_command(_packed(commands), check_health=False)
+            await connection.send_packed_command(_pack(commands), check_health=False)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -76,49 +77,39 @@ class Wire:
                             disable_decoding=True, disconnect_on_error=False
                         )
                     )
-                except theirs.ResponseError as error:
+                except redis_errors.ResponseError as error:
                     replies.append(error)
         except BaseException:
             if self._connection is connection:
                 self._connection = None
-            await drop(connection)
+            await close_now(connection)
             raise
         return replies
 
-    async def renew(self) -> None:
-        """Let go of the connection; the next use opens another."""
+    async def reset(self) -> None:
+        """Close the connection; the next pipeline opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await drop(connection)
+            await close_now(connection)
 
     async def close(self) -> None:
-        """Let go of the connection for good."""
+        """Close the connection for good."""
         self._closed = True
-        await self.renew()
+        await self.reset()
 
     def abandon(self) -> None:
-        """Leave a connection to the parent process: neither use nor close it."""
-        _left_behind.append(self._connection)
+        """In a forked child: drop the parent's connection without closing it."""
+        _abandoned.append(self._connection)
         self._connection = None
 
 
-async def drop(connection: Any) -> None:
-    """Close a connection, whatever state it is in, without waiting for the other side."""
-    writer = getattr(connection, "_writer", None)
-    with contextlib.suppress(Exception):
-        await connection.disconnect(nowait=True)
-    if writer is not None:  # TLS would else wait for the server's farewell
-        writer.transport.abort()
-        await asyncio.sleep(0)
-
-
-def _packed(commands: Sequence[Command]) -> list[bytes]:
-    """Commands in the wire's format (RESP: arrays of bulk strings)."""
+def _pack(commands: Sequence[Command]) -> list[bytes]:
+    """Encode commands as RESP arrays of bulk strings."""
     chunks: list[bytes] = []
     for command in commands:
         chunks.append(b"*%d\r\n" % len(command))
-        for part in command:
-            data = part if isinstance(part, bytes) else str(part).encode()
+        for argument in command:
+            data = argument if isinstance(argument, bytes) else str(argument).encode()
             chunks.append(b"$%d\r\n" % len(data))
             chunks.append(data)
             chunks.append(b"\r\n")

@@ -1,4 +1,4 @@
-"""Names of keys, cursors and page tokens."""
+"""Key names, cursors and page tokens of the Redis backend."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import TypeAlias
 
 from tokenwire.errors import InvalidCursor
 
-__all__ = ["NOTHING", "Place", "base_key", "parse", "parse_page", "show"]
+__all__ = ["EMPTY", "Position", "base_key", "format_cursor", "parse_cursor", "parse_page_token"]
 
-Place: TypeAlias = tuple[int, int, int]
+Position: TypeAlias = tuple[int, int, int]
 """Milliseconds and sequence number of a stream entry, and the index of an event in it."""
 
-NOTHING = "0-0-0"
-"""The cursor of a channel that has nothing yet."""
+EMPTY = "0-0-0"
+"""The cursor of a channel without events."""
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,8})", re.ASCII)
 _ESCAPED = re.compile(r"[%{}]")
 
 
 def base_key(prefix: str, channel: str) -> str:
-    """The key of a channel; its other keys begin with it, and have the same hash tag.
+    """The main key of a channel; its other keys begin with it, and share its hash tag.
 
     Braces in a channel's name would end the tag (Redis Cluster specification, "Hash tags"), so
     they are escaped as in URLs.
     """
     if "{" in channel or "}" in channel or "%" in channel:
-        channel = _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", channel)
+        channel = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", channel)
     return f"{prefix}:{{{channel}}}"
 
 
-def parse(cursor: str) -> Place:
-    """Split a cursor.
+def parse_cursor(cursor: str) -> Position:
+    """Parse a cursor.
 
-    :raises InvalidCursor: when it is not one of ours.
+    :raises InvalidCursor: when it is malformed.
     """
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
         raise InvalidCursor(f"not a cursor: {cursor[:64]!a}")
-    return int(found[1]), int(found[2]), int(found[3])
+    return int(match[1]), int(match[2]), int(match[3])
 
 
-def show(place: Place) -> str:
-    """The cursor of a place."""
-    return f"{place[0]}-{place[1]}-{place[2]}"
+def format_cursor(position: Position) -> str:
+    """The cursor of a position."""
+    return f"{position[0]}-{position[1]}-{position[2]}"
 
 
-def parse_page(token: str) -> tuple[str, int]:
-    """Split a page token into the id of its channel's first entry and the number of a response.
+def parse_page_token(token: str) -> tuple[str, int]:
+    """Parse a page token into the id of the channel's first entry and a response's number.
 
-    :raises InvalidCursor: when it is not one of ours.
+    :raises InvalidCursor: when it is malformed.
     """
-    ms, seq, number = parse(token)
+    ms, seq, number = parse_cursor(token)
     return f"{ms}-{seq}", number

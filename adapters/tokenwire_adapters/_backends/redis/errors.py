@@ -1,22 +1,23 @@
-"""From the errors of redis-py and of the server to ours, in one place."""
+"""Translates errors of redis-py and of the server into tokenwire's."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 
-import redis.exceptions as theirs
+import redis.exceptions as redis_errors
 
 from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
+from tokenwire_adapters._backends.redis.quirks import ERROR_CODES
 
-__all__ = ["is_stale", "said", "translate"]
+__all__ = ["error_code", "is_stale", "translate"]
 
 _REFUSED = {
     "WRONGPASS": "Redis refuses the user name or password: correct them in the URL",
     "NOAUTH": "Redis wants a password: put it in the URL (redis://user:password@host)",
     "NOPERM": "the Redis user lacks a right: see docs/redis.md for the ACL rule it needs",
     "DENIED": "Redis is in protected mode: give it a password, or bind it to a private address",
-    "WRONGTYPE": "a Redis key of ours holds something else: choose another prefix",
+    "WRONGTYPE": "a key with tokenwire's prefix holds another type: choose another prefix",
     "CROSSSLOT": "this is a Redis Cluster: use redis+cluster://",
     "NOREPLICAS": "Redis has too few replicas in good health (min-replicas-to-write)",
 }
@@ -32,33 +33,19 @@ _BUSY = {
     "ASK": "a slot of the Redis Cluster is moving",
     "MOVED": "a slot of the Redis Cluster has moved",
     "UNKILLABLE": "Redis is busy running a script",
-    "NOSCRIPT": "Redis has forgotten our script",
+    "NOSCRIPT": "Redis no longer has tokenwire's script",
 }
 _STALE = {"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "MASTERDOWN"}
-_CLASSES = {
-    "AuthenticationError": "WRONGPASS",
-    "NoPermissionError": "NOPERM",
-    "BusyLoadingError": "LOADING",
-    "OutOfMemoryError": "OOM",
-    "ReadOnlyError": "READONLY",
-    "MovedError": "MOVED",
-    "AskError": "ASK",
-    "TryAgainError": "TRYAGAIN",
-    "ClusterDownError": "CLUSTERDOWN",
-    "ClusterCrossSlotError": "CROSSSLOT",
-    "MasterDownError": "MASTERDOWN",
-    "NoScriptError": "NOSCRIPT",
-}
 
 
-def said(error: BaseException | str) -> str:
-    """The word an error reply begins with, such as ``OOM``; versions of redis-py hide it."""
+def error_code(error: BaseException | str) -> str:
+    """The code that an error reply begins with, such as ``OOM``; empty where there is none."""
     if not isinstance(error, str):
-        known = _CLASSES.get(type(error).__name__)
-        if known == "WRONGPASS" and "required" in str(error).lower():
+        code = ERROR_CODES.get(type(error).__name__)
+        if code == "WRONGPASS" and "required" in str(error).lower():
             return "NOAUTH"
-        if known is not None:
-            return known
+        if code is not None:
+            return code
     word = str(error).lstrip("-").partition(" ")[0].rstrip(":")
     if word == "ERR" and "max number of clients" in str(error):
         return "MAXCLIENTS"
@@ -66,37 +53,37 @@ def said(error: BaseException | str) -> str:
 
 
 def is_stale(error: BaseException | str) -> bool:
-    """Whether an error says that we talk to the wrong server."""
-    return said(error) in _STALE
+    """Whether an error says that the wrong server was asked: a replica, or another slot's node."""
+    return error_code(error) in _STALE
 
 
 def translate(error: BaseException | str, where: str) -> BackendError:
-    """Say in our words what went wrong.
+    """Translate an error into tokenwire's, with advice.
 
-    :param error: an exception of redis-py, or an error that a script reported.
+    :param error: an exception of redis-py, or the text of an error that a script returned.
     :param where: which server, without secrets.
     """
     if isinstance(error, BackendError):
         return error
-    word = said(error)
-    if word in _REFUSED:
-        return BackendMisconfigured(f"{_REFUSED[word]} ({where})")
-    if word in _BUSY:
-        return BackendUnavailable(f"{_BUSY[word]} ({where})")
+    code = error_code(error)
+    if code in _REFUSED:
+        return BackendMisconfigured(f"{_REFUSED[code]} ({where})")
+    if code in _BUSY:
+        return BackendUnavailable(f"{_BUSY[code]} ({where})")
     if isinstance(error, str):
         return BackendUnavailable(f"Redis answers {error[:200]!r} ({where})")
     text = str(error)
-    if word == "MAXCLIENTS" or "max number of clients" in text:
-        return BackendUnavailable(f"Redis has as many clients as it may (maxclients) ({where})")
+    if code == "MAXCLIENTS" or "max number of clients" in text:
+        return BackendUnavailable(f"Redis takes no more clients (maxclients) ({where})")
     cause = error.__cause__ or error.__context__
     if isinstance(error, ssl.SSLError) or isinstance(cause, ssl.SSLError) or "SSL" in text:
         return BackendMisconfigured(
             f"TLS with Redis failed ({where}): check the certificates and the port: {text[:200]}"
         )
-    if isinstance(error, theirs.TimeoutError | asyncio.TimeoutError | TimeoutError):
+    if isinstance(error, redis_errors.TimeoutError | asyncio.TimeoutError | TimeoutError):
         return BackendUnavailable(f"Redis does not answer in time ({where})")
-    if isinstance(error, theirs.ConnectionError | OSError | asyncio.IncompleteReadError):
+    if isinstance(error, redis_errors.ConnectionError | OSError | asyncio.IncompleteReadError):
         return BackendUnavailable(f"no connection to Redis ({where}): {text[:200]}")
-    if isinstance(error, theirs.ResponseError) and "unknown command" in text.lower():
+    if isinstance(error, redis_errors.ResponseError) and "unknown command" in text.lower():
         return BackendMisconfigured(f"this Redis is too old, or lacks a command: {text[:200]}")
     return BackendUnavailable(f"Redis: {type(error).__name__}: {text[:200]} ({where})")

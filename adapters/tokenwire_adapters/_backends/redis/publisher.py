@@ -1,4 +1,4 @@
-"""Publishing, leases and reaping: one script call for each server and round trip."""
+"""Publishes entries, renews leases and ends abandoned responses, with one Lua script."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from tokenwire_adapters._backends.redis.codec import (
     REAP,
     RENEW,
     SINGLE,
+    concerns_producers,
     encode_events,
     pack,
-    reaches_producers,
 )
-from tokenwire_adapters._backends.redis.connection import Command, Wire
+from tokenwire_adapters._backends.redis.connection import Command, CommandConnection
 from tokenwire_adapters._backends.redis.cursors import base_key
-from tokenwire_adapters._backends.redis.errors import said, translate
+from tokenwire_adapters._backends.redis.errors import error_code, translate
 from tokenwire_adapters._backends.redis.options import Settings
-from tokenwire_adapters._backends.redis.topology import Node, Servers
+from tokenwire_adapters._backends.redis.topology import Node, Topology
 
-__all__ = ["ScriptText", "Writing", "run_script"]
+__all__ = ["Publisher", "Script", "run_script"]
 
 logger = logging.getLogger("tokenwire")
 _OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _FAILED = 0, 1, 2, 3, 4, 9
-_TOGETHER = 64  # jobs in one call of the script, so that Redis serves others in between
-_MAX_PENDING = 2048  # keys of retries, and cancels before the start, for each channel: twice that
-_MAX_MESSAGE = 2**20  # bytes; larger entries are announced, and read from the log
+_JOBS_PER_CALL = 64  # so that Redis serves other clients in between
+_MAX_PENDING = 2048  # retry keys, and cancels before the start; a channel has up to twice as many
+_MAX_MESSAGE = 2**20  # bytes; larger entries are announced by pub/sub, and read from the log
 _MAX_PAYLOAD = 128 * 2**20  # bytes; Redis itself takes 512 MiB
 _CHANNEL_KEYS = ("", ":log", ":open", ":starts", ":ends", ":sizes", ":singles")
 _PENDING_KEYS = (":cancels", ":cancels:old", ":keys", ":keys:old")
 
 
-class ScriptText:
-    """A Lua script of this package, of one or more files."""
+class Script:
+    """A Lua script of this package, joined from one or more files."""
 
     def __init__(self, *names: str) -> None:
         folder = files(__package__ or __name__)
@@ -54,18 +54,20 @@ class ScriptText:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_WRITE = ScriptText("write_channel.lua", "write_text.lua", "write_jobs.lua")
+_WRITE = Script("write_channel.lua", "write_text.lua", "write_jobs.lua")
 
 
 async def run_script(
-    wire: Wire, script: ScriptText, calls: Sequence[Command], extra: Sequence[Command] = ()
+    wire: CommandConnection, script: Script, calls: Sequence[Command], extra: Sequence[Command] = ()
 ) -> list[Any]:
-    """Call a script once for each of `calls` (keys and arguments), in one round trip.
+    """Call a script once for each of `calls` (keys and arguments), in one pipeline.
 
-    Where the server does not know the script yet, it is told, and the calls are made again.
+    Where the server does not have the script yet, it is loaded, and all calls are made again.
+
+    :param extra: commands to run after the calls.
     """
     replies = await wire.run([*(("EVALSHA", script.sha, *call) for call in calls), *extra])
-    if any(isinstance(reply, Exception) and said(reply) == "NOSCRIPT" for reply in replies):
+    if any(isinstance(reply, Exception) and error_code(reply) == "NOSCRIPT" for reply in replies):
         # None of them ran: they all came over one connection, one after the other.
         again = [("EVAL", script.text, *calls[0])]
         again += [("EVALSHA", script.sha, *call) for call in calls[1:]]
@@ -74,20 +76,20 @@ async def run_script(
 
 
 class _Job(NamedTuple):
-    """One job of the script, and the keys that it touches."""
+    """One job of the script: its arguments, the keys it uses, and its number in the request."""
 
-    place: int
+    number: int
     base: str
-    words: list[Any]
+    arguments: list[Any]
     payload: bytes | None
     keys: Sequence[str]
 
 
-class _Group:
-    """Jobs for one call of the script."""
+class _Call:
+    """The jobs of one call of the script."""
 
     def __init__(self) -> None:
-        self.places: list[int] = []
+        self.numbers: list[int] = []
         self.jobs: list[list[Any]] = []
         self.payloads: list[bytes] = []
         self.keys: dict[str, None] = {}
@@ -95,9 +97,9 @@ class _Group:
     def add(self, job: _Job, keys: Sequence[str]) -> None:
         if job.payload is not None:
             self.payloads.append(job.payload)
-            job.words[2] = len(self.payloads) + 2
-        self.places.append(job.place)
-        self.jobs.append(job.words)
+            job.arguments[2] = len(self.payloads) + 2
+        self.numbers.append(job.number)
+        self.jobs.append(job.arguments)
         self.keys.update(dict.fromkeys(keys))
 
     def command(self, settings: bytes) -> Command:
@@ -106,29 +108,28 @@ class _Group:
 
 
 class _Result:
-    """What the script says of one job."""
+    """The script's reply to one job."""
 
     __slots__ = ("cancel", "code", "cursor", "message", "state")
 
     def __init__(self, line: str, cancels: Sequence[bytes]) -> None:
-        code, cursor, state, place, self.message = line.split(" ", 4)
+        code, cursor, state, number, self.message = line.split(" ", 4)
         self.code = int(code)
         self.cursor = None if cursor == "-" else cursor
         self.state = state if state != "-" else None
         self.cancel: CancelEvent | None = None
-        if place != "0":
-            event = decode_msgpack(cancels[int(place) - 1])
+        if number != "0":
+            event = decode_msgpack(cancels[int(number) - 1])
             self.cancel = event if isinstance(event, CancelEvent) else None
 
 
-class Writing:
-    """What changes channels."""
+class Publisher:
+    """Runs the write script: for entries, leases and abandoned responses."""
 
-    def __init__(self, servers: Servers, settings: Settings) -> None:
-        self._servers = servers
-        self._prefix = settings.prefix
+    def __init__(self, topology: Topology, settings: Settings) -> None:
+        self._topology = topology
         self._settings = settings
-        self._troubled: set[str] = set()
+        self._failing_nodes: set[str] = set()
         keep = settings.retention
         self._arguments: list[Any] = [
             keep.events,
@@ -143,44 +144,48 @@ class Writing:
         ]
 
     def base(self, channel: str) -> str:
-        """The key of a channel."""
-        return base_key(self._prefix, channel)
+        """The main key of a channel."""
+        return base_key(self._settings.prefix, channel)
 
     # -- publishing
 
     async def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Publish entries (see `Backend.publish`).
 
-        :raises BackendUnavailable: when all of them met the same trouble.
+        :raises BackendUnavailable: when none of them was published.
         """
         outcomes: list[Outcome | None] = [None] * len(entries)
-        made: list[_Job] = []
-        for place, entry in enumerate(entries):
+        jobs: list[_Job] = []
+        for number, entry in enumerate(entries):
             try:
-                made.append(self._job(place, entry))
+                jobs.append(self._job(number, entry))
             except PublishRejected as error:
-                outcomes[place] = Outcome(error=error)
-        results = await self._run(made)
-        problems = [one for one in results.values() if isinstance(one, BackendUnavailable)]
-        if problems and len(problems) == len(entries):
-            raise problems[0]
-        for place, result in results.items():
-            outcomes[place] = _outcome(entries[place], result)
-        # Every place has one: each was refused above, or ran, or failed with its server.
+                outcomes[number] = Outcome(error=error)
+        results = await self._run(jobs)
+        errors = [error for error in results.values() if isinstance(error, BackendUnavailable)]
+        if errors and len(errors) == len(entries):
+            raise errors[0]
+        for number, result in results.items():
+            outcomes[number] = _outcome(entries[number], result)
+        # Each entry has an outcome: it was rejected above, or ran, or failed with its server.
         return [outcome or Outcome(error=BackendUnavailable("no answer")) for outcome in outcomes]
 
-    def _tell(self, node: Node, problem: BackendError | None) -> None:
-        """Log when a node of a Cluster is in trouble, once; the outbox tells of a single server."""
-        if not self._servers.cluster or (node.shown in self._troubled) == (problem is not None):
+    def _log_node_state(self, node: Node, problem: BackendError | None) -> None:
+        """On a Cluster: log once when a node fails, and once when it works again.
+
+        With a single server, the sink's outbox logs it.
+        """
+        failing = node.label in self._failing_nodes
+        if not self._topology.cluster or failing == (problem is not None):
             return
         if problem is not None:
-            self._troubled.add(node.shown)
+            self._failing_nodes.add(node.label)
             logger.warning("tokenwire: a node takes no tokens, retrying: %s", problem)
         else:
-            self._troubled.discard(node.shown)
-            logger.warning("tokenwire: node %s takes tokens again", node.shown)
+            self._failing_nodes.discard(node.label)
+            logger.warning("tokenwire: node %s takes tokens again", node.label)
 
-    def _job(self, place: int, entry: Entry) -> _Job:
+    def _job(self, number: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
         try:
             payload, size, ops = encode_events(entry.events)
@@ -188,141 +193,138 @@ class Writing:
             raise PublishRejected(f"cannot be encoded: {error}") from error
         if len(payload) > _MAX_PAYLOAD:
             raise PublishRejected(f"{len(payload)} bytes at once are more than Redis takes")
-        keys = [base + part for part in _CHANNEL_KEYS]
-        if entry.response_id is None:
-            keys += [base + part for part in _PENDING_KEYS]
-            keys += [f"{base}:r:{one}" for event in entry.events if (one := event.response_id)]
-            aside = reaches_producers(entry.events)
-            words = [SINGLE, base, 0, entry.key or "", ops, aside]
-            return _Job(place, base, words, payload, keys)
         response_id = entry.response_id
-        keys += [base + part for part in _PENDING_KEYS[:2]]
-        keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
+        if response_id is None:
+            keys = [base + suffix for suffix in (*_CHANNEL_KEYS, *_PENDING_KEYS)]
+            keys += [f"{base}:r:{id_}" for event in entry.events if (id_ := event.response_id)]
+            control = concerns_producers(entry.events)
+            arguments = [SINGLE, base, 0, entry.key or "", ops, control]
+            return _Job(number, base, arguments, payload, keys)
+        keys = [*_response_keys(base, response_id), *(base + key for key in _PENDING_KEYS[:2])]
         lease = max(1, int(entry.lease * 1000))
-        words = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops, size]
-        return _Job(place, base, words, payload, keys)
+        arguments = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops, size]
+        return _Job(number, base, arguments, payload, keys)
 
     # -- leases
 
     async def renew(self, leases: Sequence[Lease]) -> list[LeaseState]:
         """Renew leases (see `Backend.renew`)."""
-        made: list[_Job] = []
-        for place, lease in enumerate(leases):
+        jobs: list[_Job] = []
+        for number, lease in enumerate(leases):
             base = self.base(lease.channel)
-            keys = [base + part for part in _CHANNEL_KEYS]
-            keys += [f"{base}:r:{lease.response_id}", f"{base}:t:{lease.response_id}"]
             ttl = max(1, int(lease.ttl * 1000))
-            words = [RENEW, base, lease.response_id, lease.fence, ttl]
-            made.append(_Job(place, base, words, None, keys))
-        states: list[LeaseState] = []
-        results = await self._run(made)
-        for place in range(len(leases)):
-            result = results[place]
-            if isinstance(result, BackendError):
-                raise result
-            if result.code == _FAILED:
-                raise translate(result.message, self._servers.target.shown)
-            unknown = result.code == _UNKNOWN
-            lost = result.code != _OK and not unknown
-            states.append(LeaseState(lost=lost, unknown=unknown, cancel=result.cancel))
-        return states
+            arguments = [RENEW, base, lease.response_id, lease.fence, ttl]
+            keys = _response_keys(base, lease.response_id)
+            jobs.append(_Job(number, base, arguments, None, keys))
+        return [
+            LeaseState(
+                lost=result.code not in (_OK, _UNKNOWN),
+                unknown=result.code == _UNKNOWN,
+                cancel=result.cancel,
+            )
+            for result in await self._run_all(jobs)
+        ]
 
     async def reap(self, base: str, response_ids: Sequence[str]) -> int:
-        """End those of these responses whose lease ran out; say how many this call ended."""
-        made: list[_Job] = []
-        for place, response_id in enumerate(response_ids):
-            keys = [base + part for part in _CHANNEL_KEYS]
-            keys += [f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
-            made.append(_Job(place, base, [REAP, base, response_id], None, keys))
-        results = await self._run(made)
-        for result in results.values():
+        """End those of these responses whose lease ran out; return how many this call ended."""
+        jobs = [
+            _Job(number, base, [REAP, base, response_id], None, _response_keys(base, response_id))
+            for number, response_id in enumerate(response_ids)
+        ]
+        return sum(result.code == _OK for result in await self._run_all(jobs))
+
+    # -- running the script
+
+    async def _run_all(self, jobs: Sequence[_Job]) -> list[_Result]:
+        """Run jobs; return their results in order, or raise the first error."""
+        results = await self._run(jobs)
+        succeeded: list[_Result] = []
+        for job in jobs:
+            result = results[job.number]
             if isinstance(result, BackendError):
                 raise result
-            if result.code == _FAILED:
-                raise translate(result.message, self._servers.target.shown)
-        return sum(
-            isinstance(result, _Result) and result.code == _OK for result in results.values()
-        )
+            succeeded.append(result)
+        return succeeded
 
-    # -- running
-
-    async def _run(self, made: Sequence[_Job]) -> dict[int, _Result | BackendError]:
+    async def _run(self, jobs: Sequence[_Job]) -> dict[int, _Result | BackendError]:
         """Run jobs, grouped by server; the order within a channel is kept."""
         results: dict[int, _Result | BackendError] = {}
-        by_node: dict[Node, list[_Group]] = {}
-        by_channel: dict[str, _Group] = {}
-        for job in made:
+        by_node: dict[Node, list[_Call]] = {}
+        by_channel: dict[str, _Call] = {}
+        for job in jobs:
             try:
-                node = await self._servers.node(job.base)
+                node = await self._topology.node(job.base)
             except BackendError as error:
-                results[job.place] = error
+                results[job.number] = error
                 continue
-            groups = by_node.setdefault(node, [])
-            if self._servers.cluster:  # the keys of one call share a slot
-                group = by_channel.get(job.base)
-                if group is None or len(group.jobs) >= _TOGETHER:
-                    group = by_channel[job.base] = _Group()
-                    groups.append(group)
-                group.add(job, job.keys)
+            calls = by_node.setdefault(node, [])
+            if self._topology.cluster:  # the keys of one call share a slot
+                call = by_channel.get(job.base)
+                if call is None or len(call.jobs) >= _JOBS_PER_CALL:
+                    call = by_channel[job.base] = _Call()
+                    calls.append(call)
+                call.add(job, job.keys)
             else:
-                if not groups or len(groups[-1].jobs) >= _TOGETHER:
-                    groups.append(_Group())
-                groups[-1].add(job, (job.base,))
+                if not calls or len(calls[-1].jobs) >= _JOBS_PER_CALL:
+                    calls.append(_Call())
+                calls[-1].add(job, (job.base,))
         if len(by_node) == 1:
-            ((node, groups),) = by_node.items()
-            await self._call(node, groups, results)
+            ((node, calls),) = by_node.items()
+            await self._run_on(node, calls, results)
         elif by_node:
             await asyncio.gather(
-                *(self._call(node, groups, results) for node, groups in by_node.items())
+                *(self._run_on(node, calls, results) for node, calls in by_node.items())
             )
         return results
 
-    async def _call(
-        self, node: Node, groups: Sequence[_Group], results: dict[int, _Result | BackendError]
+    async def _run_on(
+        self, node: Node, calls: Sequence[_Call], results: dict[int, _Result | BackendError]
     ) -> None:
-        self._arguments[5] = "SPUBLISH" if self._servers.sharded else "PUBLISH"
+        self._arguments[5] = "SPUBLISH" if self._topology.sharded else "PUBLISH"
         settings = pack(self._arguments)
-        wanted = self._settings.replicas
-        extra = [("WAIT", wanted, int(self._settings.timeout * 500))] if wanted else []
-        calls = [group.command(settings) for group in groups]
+        replicas = self._settings.replicas
+        extra = [("WAIT", replicas, int(self._settings.timeout * 500))] if replicas else []
+        commands = [call.command(settings) for call in calls]
         try:
-            replies = await run_script(node.write, _WRITE, calls, extra)
+            replies = await run_script(node.write, _WRITE, commands, extra)
         except Exception as error:
-            replies = [error] * (len(calls) + len(extra))
-        if wanted and not (isinstance(replies[-1], int) and replies[-1] >= wanted):
-            lag = BackendUnavailable(f"fewer than {wanted} replicas have it ({node.shown})")
-            replies = [one if isinstance(one, Exception) else lag for one in replies]
+            replies = [error] * (len(commands) + len(extra))
+        if replicas and not (isinstance(replies[-1], int) and replies[-1] >= replicas):
+            lag = BackendUnavailable(f"fewer than {replicas} replicas have it ({node.label})")
+            replies = [reply if isinstance(reply, Exception) else lag for reply in replies]
         problem: BackendError | None = None
-        for group, reply in zip(groups, replies, strict=False):
+        for call, reply in zip(calls, replies, strict=False):
             if isinstance(reply, Exception):
-                await self._servers.failed(reply, node)
-                problem = translate(reply, node.shown)
-                results.update(dict.fromkeys(group.places, problem))
+                await self._topology.on_error(reply, node)
+                problem = translate(reply, node.label)
+                results.update(dict.fromkeys(call.numbers, problem))
                 continue
-            told, *cancels = cast("list[bytes]", reply)
-            for place, line in zip(group.places, told.decode().split("\n"), strict=True):
-                results[place] = result = _Result(line, cancels)
+            lines, *cancels = cast("list[bytes]", reply)
+            for number, line in zip(call.numbers, lines.decode().split("\n"), strict=True):
+                results[number] = result = _Result(line, cancels)
                 if result.code == _FAILED:
-                    await self._servers.failed(result.message, node)
-                    results[place] = problem = translate(result.message, node.shown)
-        self._tell(node, problem)
+                    await self._topology.on_error(result.message, node)
+                    results[number] = problem = translate(result.message, node.label)
+        self._log_node_state(node, problem)
+
+
+def _response_keys(base: str, response_id: str) -> list[str]:
+    """The keys that a write to a response may use."""
+    keys = [base + suffix for suffix in _CHANNEL_KEYS]
+    return [*keys, f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
 
 
 def _outcome(entry: Entry, result: _Result | BackendError) -> Outcome:
     if isinstance(result, BackendError):
         return Outcome(error=result)
-    name = entry.response_id
-    error: BackendError | None = None
+    response = f"response {entry.response_id!r}"
     if result.code == _FENCED:
-        error = Fenced(f"response {name!r} belongs to another producer")
-    elif result.code == _ENDED:
-        error = Fenced(f"response {name!r} has ended")
-    elif result.code == _UNKNOWN:
-        error = ResponseUnknown(f"no response {name!r} here")
-    elif result.code == _GAP:
-        error = PublishRejected(f"response {name!r} lacks what precedes {result.message}")
-    if error is not None:
-        return Outcome(error=error)
-    state: Any = result.state
-    known: State | None = state
-    return Outcome(cursor=result.cursor, cancel=result.cancel, state=known)
+        return Outcome(error=Fenced(f"{response} belongs to another producer"))
+    if result.code == _ENDED:
+        return Outcome(error=Fenced(f"{response} has ended"))
+    if result.code == _UNKNOWN:
+        return Outcome(error=ResponseUnknown(f"no {response} here"))
+    if result.code == _GAP:
+        return Outcome(error=PublishRejected(f"{response} lacks what precedes {result.message}"))
+    state = cast("State | None", result.state)
+    return Outcome(cursor=result.cursor, cancel=result.cancel, state=state)

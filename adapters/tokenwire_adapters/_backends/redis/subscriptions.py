@@ -1,4 +1,4 @@
-"""Subscriptions: which server each belongs to, also after slots have moved."""
+"""Subscriptions to channels, each on the server that has the channel, also after slots move."""
 
 from __future__ import annotations
 
@@ -12,132 +12,142 @@ from tokenwire.events import CancelEvent, InputEvent
 from tokenwire_adapters._backends.redis.codec import decode_message
 from tokenwire_adapters._backends.redis.cursors import base_key
 from tokenwire_adapters._backends.redis.options import Settings
-from tokenwire_adapters._backends.redis.topology import Node, Servers
+from tokenwire_adapters._backends.redis.topology import Node, Topology
 
-__all__ = ["Listening", "Stand"]
+__all__ = ["ChannelSubscription", "Subscriptions"]
 
 logger = logging.getLogger("tokenwire")
 
 
-class Stand:
-    """A subscription: hands what is heard to its receiver."""
+class ChannelSubscription:
+    """One subscription: decodes messages of a channel and delivers the events to its receiver.
+
+    :param base: the channel's main key; `name` the pub/sub name.
+    :param control: deliver cancels and inputs only.
+    """
 
     def __init__(
-        self, listening: Listening, base: str, name: str, receiver: Receiver, *, control: bool
+        self, owner: Subscriptions, base: str, name: str, receiver: Receiver, *, control: bool
     ) -> None:
         self.base = base
         self.name = name
         self.node: Node | None = None
         self.closed = False
-        self._listening = listening
+        self._owner = owner
         self._receiver = receiver
         self._control = control
 
-    def heard(self, message: bytes) -> None:
-        """Take a message from the server."""
+    def on_message(self, message: bytes) -> None:
+        """Deliver the events of a message."""
         if self.closed:
             return
         try:
             events, before = decode_message(message)
         except (DecodeError, ValueError):
-            logger.warning("tokenwire: passed over a message that is not ours in %r", self.name)
+            logger.warning("tokenwire: ignored a message of another program in %r", self.name)
             return
         if events is None:
             self._receiver.resync()
         elif self._control:
-            heard = [event for event in events if isinstance(event, CancelEvent | InputEvent)]
-            self._receiver.deliver(heard, None)
+            requests = [event for event in events if isinstance(event, CancelEvent | InputEvent)]
+            self._receiver.deliver(requests, None)
         else:
             self._receiver.deliver(events, before)
 
-    def missed(self) -> None:
-        """Learn that messages may have been missed."""
+    def on_gap(self) -> None:
+        """Have the receiver read what may have been missed."""
         if not self.closed:
             self._receiver.resync()
 
     async def close(self) -> None:
         """Stop. Nothing is delivered afterwards."""
         self.closed = True
-        await self._listening.forget(self)
+        await self._owner.remove(self)
 
 
-class Listening:
+class Subscriptions:
     """All subscriptions of a backend."""
 
-    def __init__(self, servers: Servers, settings: Settings) -> None:
-        self._servers = servers
+    def __init__(self, topology: Topology, settings: Settings) -> None:
+        topology.on_change = self.follow_slots
+        self._topology = topology
         self._settings = settings
-        self._stands: set[Stand] = set()
+        self._active: set[ChannelSubscription] = set()
         self._moving: asyncio.Task[None] | None = None
-        self._again = False
+        self._move_again = False
 
-    async def listen(self, channel: str, receiver: Receiver, *, control: bool) -> Stand:
+    async def subscribe(
+        self, channel: str, receiver: Receiver, *, control: bool
+    ) -> ChannelSubscription:
         """Deliver what is published in `channel` from now on.
 
         :raises BackendUnavailable: when the server does not take the subscription.
         """
         base = base_key(self._settings.prefix, channel)
         name = f"{base}:{'control' if control else 'live'}"
-        stand = Stand(self, base, name, receiver, control=control)
-        await self._settle(stand)
-        self._stands.add(stand)
-        return stand
+        subscription = ChannelSubscription(self, base, name, receiver, control=control)
+        await self._attach(subscription)
+        self._active.add(subscription)
+        return subscription
 
-    async def _settle(self, stand: Stand) -> None:
-        node = await self._servers.node(stand.base)
-        node.live.sharded = self._servers.sharded
-        await node.live.add(stand.name, stand)
-        stand.node = node
+    async def _attach(self, subscription: ChannelSubscription) -> None:
+        node = await self._topology.node(subscription.base)
+        node.pubsub.sharded = self._topology.sharded
+        await node.pubsub.add(subscription.name, subscription)
+        subscription.node = node
 
-    async def forget(self, stand: Stand) -> None:
+    async def remove(self, subscription: ChannelSubscription) -> None:
         """End a subscription."""
-        self._stands.discard(stand)
-        if stand.node is not None:
-            await stand.node.live.remove(stand.name, stand)
+        self._active.discard(subscription)
+        if subscription.node is not None:
+            await subscription.node.pubsub.remove(subscription.name, subscription)
 
-    def moved(self) -> None:
-        """Have subscriptions follow their slots (on a Cluster)."""
-        if not self._servers.cluster or not self._stands:
+    def follow_slots(self) -> None:
+        """On a Cluster: move subscriptions to the nodes that have their slots now."""
+        if not self._topology.cluster or not self._active:
             return
-        self._again = True
+        self._move_again = True
         if self._moving is None or self._moving.done():
-            self._moving = asyncio.ensure_future(self._follow())
+            self._moving = asyncio.ensure_future(self._move_all())
 
-    async def _follow(self) -> None:
+    async def _move_all(self) -> None:
         backoff = Backoff(0.05, 2.0)
-        while self._again:
-            self._again = False
-            for stand in list(self._stands):
+        while self._move_again:
+            self._move_again = False
+            for subscription in list(self._active):
                 try:
-                    await self._follow_one(stand)
+                    await self._move(subscription)
                 except BackendUnavailable:
-                    self._again = True
+                    self._move_again = True
                 except Exception:
-                    self._again = True
-                    logger.warning("tokenwire: cannot listen to %r", stand.name, exc_info=True)
-            if self._again:
+                    self._move_again = True
+                    logger.warning(
+                        "tokenwire: cannot subscribe to %r", subscription.name, exc_info=True
+                    )
+            if self._move_again:
                 await asyncio.sleep(backoff.next())
 
-    async def _follow_one(self, stand: Stand) -> None:
-        node = await self._servers.node(stand.base)
-        if stand.closed or (node is stand.node and node.live.stands(stand.name)):
+    async def _move(self, subscription: ChannelSubscription) -> None:
+        node = await self._topology.node(subscription.base)
+        confirmed = node is subscription.node and node.pubsub.is_confirmed(subscription.name)
+        if subscription.closed or confirmed:
             return
-        if stand.node is not None:
-            await stand.node.live.remove(stand.name, stand)
-            stand.node = None
-        await self._settle(stand)
-        if stand.closed:
-            await self.forget(stand)
+        if subscription.node is not None:
+            await subscription.node.pubsub.remove(subscription.name, subscription)
+            subscription.node = None
+        await self._attach(subscription)
+        if subscription.closed:
+            await self.remove(subscription)
         else:
-            stand.missed()
+            subscription.on_gap()
 
     async def close(self) -> None:
-        """Stop following."""
-        self._stands.clear()
+        """Stop moving subscriptions; the connections are closed by the topology."""
+        self._active.clear()
         if self._moving is not None:
             self._moving.cancel()
 
     def abandon(self) -> None:
-        """Forget all, in a forked child."""
-        self._stands.clear()
+        """In a forked child: forget the parent's subscriptions."""
+        self._active.clear()
         self._moving = None

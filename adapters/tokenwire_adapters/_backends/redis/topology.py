@@ -1,73 +1,80 @@
-"""Where the data are: one server, the master that Sentinels name, or the nodes of a Cluster."""
+"""Finds the server of each key: a single one, a Sentinel's master, or a node of a Cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-import redis.exceptions as theirs
+import redis.exceptions as redis_errors
+from redis.asyncio import Connection, SSLConnection
 from redis.crc import key_slot
 
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
-from tokenwire_adapters._backends.redis.connection import Wire, drop
-from tokenwire_adapters._backends.redis.errors import is_stale, said, translate
+from tokenwire_adapters._backends.redis.connection import CommandConnection
+from tokenwire_adapters._backends.redis.errors import error_code, is_stale, translate
 from tokenwire_adapters._backends.redis.options import Settings, Target
-from tokenwire_adapters._backends.redis.pubsub import Live
+from tokenwire_adapters._backends.redis.pubsub import PubSub
+from tokenwire_adapters._backends.redis.quirks import close_now
 
-__all__ = ["Node", "Servers"]
+__all__ = ["Node", "Topology"]
 
-logger = logging.getLogger("tokenwire")
-_OLDEST = (6, 2)
+_OLDEST_VERSION = (6, 2)
 
 
 class Node:
-    """One server: a connection to write, one to read, and one to listen."""
+    """One server, with a connection for writes, one for reads, and one for pub/sub.
 
-    def __init__(self, servers: Servers, address: tuple[str, int] | None) -> None:
-        self.address = address
-        self.shown = f"{address[0]}:{address[1]}" if address else servers.target.shown
-        timeout = servers.settings.timeout
-        self.write = Wire(lambda: servers.connect(address, timeout), timeout)
-        self.read = Wire(lambda: servers.connect(address, timeout), timeout)
-        self.live = Live(
-            lambda: servers.connect(address, None),
-            health=servers.settings.health,
+    :ivar label: its address for logs and errors, without secrets.
+    """
+
+    def __init__(self, topology: Topology, address: tuple[str, int] | None) -> None:
+        self.label = f"{address[0]}:{address[1]}" if address else topology.target.label
+        timeout = topology.settings.timeout
+        self.write = CommandConnection(lambda: topology.connect(address, timeout), timeout)
+        self.read = CommandConnection(lambda: topology.connect(address, timeout), timeout)
+        self.pubsub = PubSub(
+            lambda: topology.connect(address, None),
+            health=topology.settings.health,
             timeout=timeout,
-            moved=servers.moved,
-            where=self.shown,
+            on_moved=topology.refresh,
+            where=self.label,
         )
 
     async def close(self) -> None:
-        """Close all three."""
-        await self.live.close()
+        """Close its connections."""
+        await self.pubsub.close()
         await self.write.close()
         await self.read.close()
 
     def abandon(self) -> None:
-        """Leave all three to the parent process."""
-        self.live.abandon()
+        """In a forked child: drop the parent's connections without closing them."""
+        self.pubsub.abandon()
         self.write.abandon()
         self.read.abandon()
 
 
-class Servers:
-    """Finds the server for a key, connects to it, and notices when the answer changes."""
+class Topology:
+    """Finds the server for a key, connects to it, and notices when slots or masters move.
 
-    def __init__(self, target: Target, settings: Settings, on_moved: Callable[[], None]) -> None:
+    :ivar on_change: called when keys may be on another server now.
+    :ivar version: the server's version; empty when it may not be asked. `flavour`: its name.
+    :ivar sharded: whether pub/sub is sharded: Redis 7 and newer, on a Cluster.
+    """
+
+    def __init__(self, target: Target, settings: Settings) -> None:
         self.target = target
         self.settings = settings
+        self.on_change: Callable[[], None] = lambda: None
         self.version: tuple[int, ...] = ()
         self.flavour = ""
-        self.sharded = False  # whether pub/sub is sharded: decided once, on a Cluster
+        self.sharded = False
         self.closed = False
-        self._on_moved = on_moved
         self._nodes: dict[tuple[str, int] | None, Node] = {}
         self._slots: list[tuple[int, int, tuple[str, int]]] = []
         self._lock = asyncio.Lock()
-        self._greeted = False
+        self._server_checked = False
 
     @property
     def cluster(self) -> bool:
@@ -76,20 +83,20 @@ class Servers:
 
     @property
     def nodes(self) -> Iterable[Node]:
-        """The servers that we have talked to."""
+        """The servers that were used so far."""
         return list(self._nodes.values())
 
     async def node(self, key: str) -> Node:
         """The server that has `key`.
 
-        :raises BackendUnavailable: when nobody tells.
+        :raises BackendUnavailable: when no node of the Cluster answers, or none serves the slot.
         """
         if not self.cluster:
             return self._node(None)
         slot = key_slot(key.encode())
-        for fresh in (False, True):
-            if fresh or not self._slots:
-                await self._learn()
+        for reload in (False, True):
+            if reload or not self._slots:
+                await self._load_slots()
             for low, high, address in self._slots:
                 if low <= slot <= high:
                     return self._node(address)
@@ -103,14 +110,14 @@ class Servers:
             node = self._nodes[address] = Node(self, address)
         return node
 
-    def moved(self) -> None:
-        """Look again for who serves what: an answer told that it is another."""
+    def refresh(self) -> None:
+        """Forget which node has which slots, after a reply that says that it changed."""
         if self.cluster:
             self._slots = []
-        self._on_moved()
+        self.on_change()
 
-    async def _learn(self) -> None:
-        """Ask any node which slots are where."""
+    async def _load_slots(self) -> None:
+        """Ask any node which node has which slots."""
         async with self._lock:
             if self._slots:
                 return
@@ -118,39 +125,40 @@ class Servers:
             known = [address for address in self._nodes if address is not None]
             for address in dict.fromkeys([*known, *self.target.addresses]):
                 try:
-                    self._slots = await self._ask(address)
+                    self._slots = await self._fetch_slots(address)
                 except Exception as error:
                     problem = translate(error, f"{address[0]}:{address[1]}")
                 else:
-                    gone = set(known) - {served for _, _, served in self._slots}
-                    for left in gone:
-                        await self._nodes.pop(left).close()
+                    for removed in set(known) - {node for _, _, node in self._slots}:
+                        await self._nodes.pop(removed).close()
                     return
             raise problem
 
-    async def _ask(self, address: tuple[str, int]) -> list[tuple[int, int, tuple[str, int]]]:
+    async def _fetch_slots(
+        self, address: tuple[str, int]
+    ) -> list[tuple[int, int, tuple[str, int]]]:
         connection = await self.connect(address, self.settings.timeout)
         try:
             reply = await _call(connection, "CLUSTER", "SLOTS")
-            with contextlib.suppress(theirs.ResponseError):
-                told = cast("list[Any]", await _call(connection, "COMMAND", "INFO", "SSUBSCRIBE"))
-                self.sharded = bool(told and told[0])
+            with contextlib.suppress(redis_errors.ResponseError):
+                info = cast("list[Any]", await _call(connection, "COMMAND", "INFO", "SSUBSCRIBE"))
+                self.sharded = bool(info and info[0])
         finally:
-            await drop(connection)
-        found: list[tuple[int, int, tuple[str, int]]] = []
+            await close_now(connection)
+        slots: list[tuple[int, int, tuple[str, int]]] = []
         for low, high, master, *_ in reply:
             host = (master[0] or b"").decode() or address[0]
-            found.append((int(low), int(high), (host, int(master[1]))))
-        if not found:
+            slots.append((int(low), int(high), (host, int(master[1]))))
+        if not slots:
             raise BackendUnavailable("the Redis Cluster has no slots")
-        return found
+        return slots
 
     # -- connecting
 
     async def connect(self, address: tuple[str, int] | None, timeout: float | None) -> Any:
         """Open a connection to a node; to the master where `address` is None.
 
-        :param timeout: seconds that each reply may take; None for one that only listens.
+        :param timeout: seconds that each reply may take; None for pub/sub.
         """
         target = self.target
         arguments = dict(target.arguments)
@@ -165,50 +173,48 @@ class Servers:
         try:
             async with asyncio.timeout(self.settings.timeout * 2):
                 await connection.connect()
-                if not self._greeted:
-                    await self._greet(connection)
+                if not self._server_checked:
+                    await self._check_server(connection)
                 if target.kind == "sentinel" and timeout is None:
                     await self._check_role(connection)
         except BaseException:
-            await drop(connection)
+            await close_now(connection)
             raise
         return connection
 
     async def _check_role(self, connection: Any) -> None:
-        """Refuse to listen to a master that was deposed a moment ago."""
+        """Refuse to subscribe on a master that was just demoted to a replica."""
         role = await _call(connection, "ROLE")
         if role[0] != b"master":
             raise BackendUnavailable("this Redis is a replica; waiting for Sentinel")
 
-    async def _greet(self, connection: Any) -> None:
-        """Learn what kind of server this is, once."""
+    async def _check_server(self, connection: Any) -> None:
+        """Check, once, that the server's version and mode fit."""
         try:
             flat = await _call(connection, "HELLO")
-        except theirs.ResponseError as error:
-            if said(error) == "NOPERM":
-                self._greeted = True
+        except redis_errors.ResponseError as error:
+            if error_code(error) == "NOPERM":
+                self._server_checked = True
                 return
             if "unknown command" in str(error).lower():
                 raise BackendMisconfigured("Redis 6.2 or newer, or Valkey, is needed") from None
             raise
-        told = dict(zip(flat[::2], flat[1::2], strict=False))
-        self.flavour = told.get(b"server", b"").decode()
-        version = told.get(b"version", b"0").decode()
+        info = dict(zip(flat[::2], flat[1::2], strict=False))
+        self.flavour = info.get(b"server", b"").decode()
+        version = info.get(b"version", b"0").decode()
         self.version = tuple(int(part) for part in version.split(".") if part.isdigit())
-        if self.version < _OLDEST:
+        if self.version < _OLDEST_VERSION:
             raise BackendMisconfigured(f"Redis {version} is too old: 6.2 or newer is needed")
-        if told.get(b"mode") == b"cluster" and not self.cluster:
+        if info.get(b"mode") == b"cluster" and not self.cluster:
             raise BackendMisconfigured("this is a Redis Cluster: use redis+cluster://")
-        if told.get(b"mode") == b"sentinel":
+        if info.get(b"mode") == b"sentinel":
             raise BackendMisconfigured("this is a Sentinel: use redis+sentinel://host:port/MASTER")
-        self._greeted = True
+        self._server_checked = True
 
     async def _master(self) -> tuple[str, int]:
-        """Ask the Sentinels, one after the other, who is master."""
+        """Ask the Sentinels, one after the other, for the master's address."""
         target = self.target
         problem: Exception = BackendUnavailable("no Sentinel is known")
-        from redis.asyncio import Connection, SSLConnection
-
         tls = issubclass(target.connection_class, SSLConnection)
         for host, port in target.addresses:
             connection: Any = (SSLConnection if tls else Connection)(
@@ -227,21 +233,21 @@ class Servers:
                 problem = translate(error, f"Sentinel {host}:{port}")
                 continue
             finally:
-                await drop(connection)
+                await close_now(connection)
             if reply:
                 return reply[0].decode(), int(reply[1])
             problem = BackendMisconfigured(f"Sentinel {host}:{port} knows no {target.service!r}")
         raise problem
 
-    async def failed(self, error: BaseException | str, node: Node) -> None:
-        """Note an error of a node: it may be the wrong one to ask."""
+    async def on_error(self, error: BaseException | str, node: Node) -> None:
+        """Look for another server when an error says that this is the wrong one."""
         if not is_stale(error):
             return
         if self.cluster:
-            self.moved()
+            self.refresh()
         elif self.target.kind == "sentinel":
-            await node.write.renew()
-            await node.read.renew()
+            await node.write.reset()
+            await node.read.reset()
 
     async def close(self) -> None:
         """Close all connections, for good."""
@@ -251,7 +257,7 @@ class Servers:
         self._nodes.clear()
 
     def abandon(self) -> None:
-        """Leave all connections to the parent process."""
+        """In a forked child: drop the parent's connections without closing them."""
         for node in self.nodes:
             node.abandon()
         self._nodes.clear()

@@ -1,4 +1,4 @@
-"""Which backend a command line names."""
+"""URLs of backends and gateways on the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_gateway(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """A URL without what is secret in it: no user, no password, no query."""
+    """A URL without its secrets: no user, no password, no query."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from tokenwire_adapters._tools.cli.errors import Failure, missing
+from tokenwire_adapters._tools.cli.parsing import check_port, command_parser
 
 __all__ = ["main"]
 
@@ -14,9 +15,8 @@ _PROMPT = "Tell me a brief story about a lighthouse."
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire demo",
-        allow_abbrev=False,
+    parser = command_parser(
+        "demo",
         description="Open a page where an ordinary agent's tokens arrive live: open a second tab,"
         " reload in the middle, press stop. Needs no key and no network.",
     )
@@ -44,14 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the demo; return an exit status."""
-    told = _parser().parse_args(arguments)
-    if not 0 <= told.port <= 65535:
-        raise Failure("--port must be from 0 to 65535", status=2)
-    if not told.pace >= 0:
+    args = _parser().parse_args(argv)
+    check_port(args.port)
+    if not args.pace >= 0:
         raise Failure("--pace must be 0 (as fast as possible) or more", status=2)
-    if told.model is not None and not os.environ.get("OPENAI_API_KEY"):
+    if args.model is not None and not os.environ.get("OPENAI_API_KEY"):
         raise Failure("--model talks to OpenAI's API: set $OPENAI_API_KEY, too", status=2)
     try:
         import openai
@@ -61,10 +60,10 @@ def main(arguments: Sequence[str]) -> int:
         raise missing(error) from error
     _ = openai
     options = demo_server.Options(
-        url=told.to,
-        port=told.port,
-        model=told.model,
-        pace=told.pace,
-        browser=not told.no_browser,
+        url=args.to,
+        port=args.port,
+        model=args.model,
+        pace=args.pace,
+        browser=not args.no_browser,
     )
-    return demo_server.serve(options) if told.once is None else demo_server.once(options, told.once)
+    return demo_server.serve(options) if args.once is None else demo_server.once(options, args.once)

@@ -1,4 +1,4 @@
-"""Starts the demo: the local provider, the agent's app and a browser; or one exchange."""
+"""Runs the demo: the local provider, the agent's app and a browser; or one exchange."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Options", "once", "serve"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """Options of ``tokenwire demo``.
 
     :ivar url: the backend; by default a memory of this process.
     :ivar model: talk to OpenAI's API, with this model; None for the local provider.
@@ -50,7 +50,7 @@ def _provider(options: Options) -> Generator[Provider | None]:
 
 
 def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
-    """An ordinary client, and the one line that is new."""
+    """An ordinary client of OpenAI's SDK, and the one line that publishes its streams."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     from tokenwire_adapters.openai import wrap
@@ -58,7 +58,7 @@ def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
     if provider is None:
         client = AsyncOpenAI()
     else:
-        # No proxy stands between this process and itself.
+        # This process reaches itself without a proxy.
         http = DefaultAsyncHttpxClient(trust_env=False)
         client = AsyncOpenAI(base_url=provider.base_url, api_key="not-needed", http_client=http)
     return wrap(client, sink)
@@ -71,8 +71,8 @@ def serve(options: Options) -> int:
     from tokenwire_adapters._tools.cli.server import bound_socket, config
     from tokenwire_adapters._tools.demo.app import Demo
 
-    with bound_socket(options.host, options.port, fall_back=True) as listening:
-        address = f"http://{options.host}:{listening.getsockname()[1]}/"
+    with bound_socket(options.host, options.port, fall_back=True) as listener:
+        address = f"http://{options.host}:{listener.getsockname()[1]}/"
         with _provider(options) as provider, tokenwire.open_sink(options.url) as sink:
             models = MODELS if options.model is None else (options.model,)
             demo = Demo(sink, _client(sink, provider), models=models, provider=provider)
@@ -81,13 +81,13 @@ def serve(options: Options) -> int:
             if options.browser:
                 _open_browser(address)
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(_run(server, demo, listening))
+                asyncio.run(_run(server, demo, listener))
     return 0
 
 
-async def _run(server: Any, demo: Any, listening: Any) -> None:
+async def _run(server: Any, demo: Any, listener: Any) -> None:
     try:
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=[listener])
     finally:
         await demo.aclose()
 
@@ -121,22 +121,22 @@ async def _once(options: Options, prompt: str) -> int:
             async with sink.watch(channel) as watch:
                 with tokenwire.channel(channel):
                     model = options.model or MODELS[0]
-                    work = asyncio.create_task(agent.answer(prompt, model=model))
-                seen = await _print_response(watch)
-            answer = await work
+                    task = asyncio.create_task(agent.answer(prompt, model=model))
+                text = await _print_response(watch)
+            answer = await task
             await client.close()
-    return 0 if seen == answer.text and answer.text else 1
+    return 0 if text == answer.text and answer.text else 1
 
 
 async def _print_response(watch: tokenwire.Watch) -> str:
-    seen = ""
+    text = ""
     async for event in watch:
         if isinstance(event, tokenwire.DeltaEvent) and event.kind == "text":
-            seen += event.text
+            text += event.text
             print(event.text, end="", flush=True)
         elif isinstance(event, tokenwire.EndEvent):
             print()
             if event.error:
                 print(event.error, file=sys.stderr)
             break
-    return seen
+    return text

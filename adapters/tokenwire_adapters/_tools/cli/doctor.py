@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import platform
+import re
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    requires,
+    version,
+)
 from typing import Any
 
 from tokenwire._version import __version__
@@ -15,28 +23,16 @@ from tokenwire.errors import BackendMisconfigured, BackendUnavailable, Tokenwire
 from tokenwire.registry import open_backend
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
+from tokenwire_adapters._tools.cli.parsing import command_parser
 
 __all__ = ["main"]
 
-_EXTRAS: dict[str, tuple[str, ...]] = {
-    "redis": ("redis",),
-    "ably": ("ably",),
-    "openai": ("openai",),
-    "anthropic": ("anthropic",),
-    "langchain": ("langchain-core",),
-    "llama-index": ("llama-index-core",),
-    "gateway": ("starlette", "joserfc"),
-    "metrics": ("prometheus-client", "opentelemetry-api"),
-    "cli": ("uvicorn", "websockets"),
-    "pytest": ("pytest",),
-}
+_REQUIREMENT = re.compile(r"""(?P<package>[\w.-]+).*\bextra == ['"](?P<extra>[\w-]+)['"]""")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire doctor",
-        allow_abbrev=False,
-        description="Check this installation and a backend, and say what to do.",
+    parser = command_parser(
+        "doctor", description="Check this installation and a backend, and say what to do."
     )
     parser.add_argument(
         "url",
@@ -54,18 +50,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Check; return 0 when the backend answers, else 1."""
-    told = _parser().parse_args(arguments)
+def main(argv: Sequence[str]) -> int:
+    """Check the installation and a backend; return 0 when the backend answers, else 1."""
+    args = _parser().parse_args(argv)
     print(f"tokenwire {__version__}, Python {platform.python_version()}, {platform.system()}")
     print(f"msgspec {version('msgspec')}")
     print("\nextras")
-    for extra, packages in _EXTRAS.items():
+    for extra, packages in _extras().items():
         print(f"  {extra:<12} {_installed(extra, packages)}")
-    url = named_url(told.url)
+    print("\ninstrumentors")
+    for point in entry_points(group="tokenwire.instrumentors"):
+        print(f"  {point.name:<16} {_provided_by(point)}")
+    url = named_url(args.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
-    facts = _gateway(url) if is_gateway(url) else _backend(url, told.timeout)
+    facts = _gateway(url) if is_gateway(url) else _backend(url, args.timeout)
     print(f"  answers within {1000 * (time.monotonic() - began):.0f} ms")
     for name, value in facts.items():
         print(f"  {name}: {value}")
@@ -74,21 +73,38 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _installed(extra: str, packages: tuple[str, ...]) -> str:
-    found: list[str] = []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            return f'-  pip install "tokenwire[{extra}]"'
-    return ", ".join(found)
+def _extras() -> dict[str, list[str]]:
+    """The packages that each extra installs, as this installation's metadata has them."""
+    extras: dict[str, list[str]] = {}
+    for requirement in requires("tokenwire") or ():
+        if match := _REQUIREMENT.match(requirement):
+            extras.setdefault(match["extra"], []).append(match["package"])
+    extras.pop("all", None)
+    return extras
+
+
+def _provided_by(point: EntryPoint) -> str:
+    try:
+        missing = importlib.util.find_spec(point.name) is None
+    except ImportError:  # of a package above it
+        missing = True
+    package = "?" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return f"{package}, {'not installed' if missing else 'ready'}"
+
+
+def _installed(extra: str, packages: Sequence[str]) -> str:
+    """The versions of an extra's packages, or how to install it where one is missing."""
+    try:
+        return ", ".join(f"{package} {version(package)}" for package in packages)
+    except PackageNotFoundError:
+        return f'-  pip install "tokenwire[{extra}]"'
 
 
 def _gateway(url: str) -> dict[str, Any]:
-    from tokenwire_adapters._tools.cli.gateway_client import ask
+    from tokenwire_adapters._tools.cli.gateway_client import get_json
 
-    _, health = ask(url, "/healthz")
-    status, ready = ask(url, "/readyz")
+    _, health = get_json(url, "/healthz")
+    status, ready = get_json(url, "/readyz")
     if status != 200:
         raise Failure(f"the gateway is there, but not ready: {ready.get('detail', status)}")
     return health
@@ -104,7 +120,7 @@ def _backend(url: str, timeout: float) -> dict[str, Any]:
     except BackendUnavailable as error:
         raise Failure(
             f"{shown(url)} cannot be reached: {error}\n"
-            "  Is it running, are host and port right, does a firewall stand between?"
+            "  Is it running, are host and port right, is a firewall in the way?"
         ) from error
     except (TokenwireError, ValueError) as error:
         raise Failure(str(error)) from error

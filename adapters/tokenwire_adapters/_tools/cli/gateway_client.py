@@ -1,34 +1,43 @@
-"""Reads a gateway's event stream with the standard library; see docs/gateway.md."""
+"""Reads a gateway's event stream over HTTP; see docs/gateway.md."""
 
 from __future__ import annotations
 
-import http.client
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
+import httpx
 import msgspec
+from httpx_sse import EventSource, ServerSentEvent
 
 from tokenwire._clock import Backoff
 from tokenwire.events import Event, decode_json
 from tokenwire_adapters._tools.cli.errors import Failure
 
-__all__ = ["ask", "events"]
+__all__ = ["events", "get_json"]
 
-_SILENCE = 60.0
+_READ_TIMEOUT = 60.0
 _MAX_LINE = 64 * 2**20
 _RETRY = Backoff(0.5, 10.0)
+_MAX_JSON = 2**20
+_MAX_ERROR = 2**16
+_RETRIED_STATUSES = (429, 500, 502, 503, 504)
+_FATAL_STATUSES = (400, 401, 403, 404)
+_CONNECTION_ERRORS = (httpx.RequestError, httpx.InvalidURL)
 
 
-class _Again(Exception):
-    """Come back, after so many seconds where the gateway says so."""
+class _Reconnect(Exception):
+    """The stream is to be requested again.
 
-    def __init__(self, wait: float | None = None) -> None:
-        super().__init__(wait)
-        self.wait = wait
+    :ivar delay: seconds to wait before that, where the gateway says so.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__(delay)
+        self.delay = delay
 
 
 def events(
@@ -43,113 +52,130 @@ def events(
 
     :raises Failure: when the gateway refuses for good.
     """
+    url = _url(base, f"/channels/{quote(channel, safe='')}/events")
+    query = {"rewind": rewind, "response": response}
+    params = {name: value for name, value in query.items() if value is not None}
+    headers = httpx.Headers({"accept": "text/event-stream"})
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
     cursor: str | None = None
-    tries = 0
-    while True:
-        query = {"rewind": rewind, "response": response}
-        path = f"/channels/{quote(channel, safe='')}/events?" + urlencode(
-            {name: value for name, value in query.items() if value is not None}
-        )
-        headers = {"accept": "text/event-stream"}
-        if cursor is not None:
-            headers["last-event-id"] = cursor.encode().decode("latin-1")
-        wait: float | None = None
-        try:
-            with closing(_connect(base)) as connection:
-                answer = _get(connection, base, path, headers, token)
-                if answer.status == 204:
-                    return
-                for name, data, mark in _messages(answer):
-                    cursor, tries = mark or cursor, 0
-                    if name == "message":
-                        yield decode_json(data)
-                    elif name in ("bye", "error"):
-                        _farewell(name, data)
+    attempts = 0
+    with _client(_READ_TIMEOUT) as client:
+        while True:
+            if cursor is not None:
+                headers["last-event-id"] = cursor
+            delay: float | None = None
+            try:
+                with client.stream("GET", url, params=params, headers=headers) as answer:
+                    if answer.status_code == 204:
+                        return
+                    _check_status(answer)
+                    for message in _messages(answer):
+                        cursor, attempts = message.id or cursor, 0
+                        if message.event == "message":
+                            yield decode_json(message.data)
+                        elif message.event in ("bye", "error"):
+                            _raise_end(message)
                 if response is not None:
                     return
-        except _Again as again:
-            wait = again.wait
-        except (OSError, http.client.HTTPException) as error:
-            if cursor is None and tries == 0:
-                raise Failure(f"cannot reach {base}: {error}") from error
-        tries += 1
-        time.sleep(_RETRY.after(tries) if wait is None else wait)
+            except _Reconnect as reconnect:
+                delay = reconnect.delay
+            except _CONNECTION_ERRORS as error:
+                if cursor is None and attempts == 0:
+                    raise Failure(f"cannot reach {base}: {error}") from error
+            attempts += 1
+            time.sleep(_RETRY.after(attempts) if delay is None else delay)
 
 
-def ask(base: str, path: str, *, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:
-    """One request; the status and the JSON object of the answer.
+def get_json(base: str, path: str, *, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:
+    """Send one request; return the status and the JSON object of the answer.
 
+    :param timeout: seconds to connect, and seconds without an answer.
     :raises Failure: when the gateway cannot be reached, or answers something else.
     """
     try:
-        with closing(_connect(base, timeout)) as connection:
-            connection.request("GET", urlsplit(base).path.rstrip("/") + path)
-            answer = connection.getresponse()
-            value: Any = msgspec.json.decode(answer.read(2**20))
-    except (OSError, http.client.HTTPException) as error:
+        with _client(timeout) as client, client.stream("GET", _url(base, path)) as answer:
+            value: Any = msgspec.json.decode(_read(answer, _MAX_JSON))
+    except _CONNECTION_ERRORS as error:
         raise Failure(f"cannot reach {base}: {error}") from error
     except msgspec.DecodeError as error:
         raise Failure(f"what answers at {base} is not a tokenwire gateway") from error
-    return answer.status, cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return answer.status_code, cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _connect(base: str, timeout: float = _SILENCE) -> http.client.HTTPConnection:
+def _url(base: str, path: str) -> str:
     parts = urlsplit(base)
     if not parts.hostname:
         raise Failure(f"{base} names no host", status=2)
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=timeout, context=context
-        )
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}{path}"
 
 
-def _get(
-    connection: http.client.HTTPConnection,
-    base: str,
-    path: str,
-    headers: dict[str, str],
-    token: str | None,
-) -> http.client.HTTPResponse:
-    if token is not None:
-        headers["authorization"] = f"Bearer {token}"
-    connection.request("GET", urlsplit(base).path.rstrip("/") + path, headers=headers)
-    answer = connection.getresponse()
-    if answer.status in (200, 204):
-        return answer
-    body = answer.read(65536)
-    if answer.status in (429, 500, 502, 503, 504):
-        after = answer.headers.get("retry-after", "")
-        raise _Again(float(after) if after.isdecimal() else None)
-    detail = f"HTTP {answer.status}"
+def _client(timeout: float) -> httpx.Client:
+    """A client that uses the system's certificates, no proxy, and a new connection each time."""
+    return httpx.Client(
+        timeout=timeout,
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        headers={"accept-encoding": "identity"},
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
+
+
+def _check_status(answer: httpx.Response) -> None:
+    status = answer.status_code
+    if status == 200:
+        return
+    if status in _RETRIED_STATUSES:
+        retry_after = answer.headers.get("retry-after", "")
+        raise _Reconnect(float(retry_after) if retry_after.isdecimal() else None)
+    detail = f"HTTP {status}"
     with suppress(msgspec.DecodeError, AttributeError):
-        detail = str(msgspec.json.decode(body).get("detail") or detail)
+        detail = str(msgspec.json.decode(_read(answer, _MAX_ERROR)).get("detail") or detail)
     raise Failure(f"the gateway refused: {detail}")
 
 
-def _farewell(name: str, data: bytes) -> None:
-    told: Any = msgspec.json.decode(data)
-    if name == "error" and told.get("status") in (400, 401, 403, 404):
-        raise Failure(f"the gateway ended the stream: {told.get('detail')}")
-    retry = told.get("retry")
-    raise _Again(retry / 1000 if isinstance(retry, int) else None)
+def _raise_end(message: ServerSentEvent) -> None:
+    """Handle the last event of a stream, by which the gateway says why it ends."""
+    notice: Any = msgspec.json.decode(message.data)
+    if message.event == "error" and notice.get("status") in _FATAL_STATUSES:
+        raise Failure(f"the gateway ended the stream: {notice.get('detail')}")
+    retry_ms = notice.get("retry")
+    raise _Reconnect(retry_ms / 1000 if isinstance(retry_ms, int) else None)
 
 
-def _messages(answer: http.client.HTTPResponse) -> Iterator[tuple[str, bytes, str | None]]:
-    """Server-sent events as name, data and id (WHATWG HTML, section 9.2)."""
-    name, data, mark = b"message", b"", None
-    while line := answer.readline(_MAX_LINE):
-        line = line.rstrip(b"\r\n")
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            data = data + b"\n" + value if data else value
-        elif field == b"event":
-            name = value
-        elif field == b"id":
-            mark = value.decode()
-        elif not line:
-            if data:
-                yield name.decode(), data, mark
-            name, data, mark = b"message", b"", None
+def _messages(answer: httpx.Response) -> Iterator[ServerSentEvent]:
+    """The server-sent events that carry data."""
+    answer.stream = _BoundedLines(cast("httpx.SyncByteStream", answer.stream))
+    # httpx-sse also yields blocks without data, such as one that only sets `retry`.
+    return (message for message in EventSource(answer).iter_sse() if message.data)
+
+
+def _read(answer: httpx.Response, limit: int) -> bytes:
+    """The body of an answer, or its first `limit` bytes."""
+    body = b""
+    for chunk in answer.iter_bytes():
+        body += chunk
+        if len(body) >= limit:
+            break
+    return body[:limit]
+
+
+class _BoundedLines(httpx.SyncByteStream):
+    """Refuses a line that would not fit into memory; httpx-sse has no limit of its own."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        pending = 0
+        for chunk in self._stream:
+            newline = chunk.rfind(b"\n")
+            pending = pending + len(chunk) if newline < 0 else len(chunk) - newline - 1
+            if pending > _MAX_LINE:
+                raise httpx.ReadError(f"a line of more than {_MAX_LINE} bytes")
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()

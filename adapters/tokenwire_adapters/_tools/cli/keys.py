@@ -1,4 +1,4 @@
-"""Where keys come from: a file or the environment, never the command line, which others can see."""
+"""Reads keys from a file or the environment, never the command line, which others can see."""
 
 from __future__ import annotations
 

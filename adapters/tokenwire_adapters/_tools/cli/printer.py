@@ -20,6 +20,7 @@ from tokenwire.events import (
     StartEvent,
     ToolResultEvent,
 )
+from tokenwire.response import overlap
 
 __all__ = ["Printer", "harmless"]
 
@@ -100,8 +101,8 @@ class Printer:
     def _text(self, response_id: str, number: int, kind: str, offset: int, text: str) -> None:
         key = (response_id, number)
         have = self._printed.get(key, 0)
-        new = text[max(0, have - offset) :]
-        if not new or offset > have:
+        new = overlap(have, offset, text)
+        if not new:
             return
         self._printed[key] = have + len(new)
         self._switch(key, kind)

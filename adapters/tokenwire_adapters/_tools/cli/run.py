@@ -11,23 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tokenwire import open_sink
+from tokenwire_adapters._tools.cli.parsing import command_parser
 
 __all__ = ["environment", "main", "resolve"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "inject"
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line, without the program's name: ``["--to", URL, "--", "python", "a.py"]``.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start a program under ``tokenwire run``.
 
     On POSIX the program takes the place of this process, so signals and the exit status are its
     own, and this returns only when it cannot be started.
 
+    :param argv: without the command's name: ``["--to", URL, "--", "python", "a.py"]``.
     :return: an exit status: 2 for a wrong command line, 126 and 127 as a shell gives them.
     """
-    parser = argparse.ArgumentParser(
-        prog="tokenwire run",
-        allow_abbrev=False,
+    parser = command_parser(
+        "run",
         description="Run a Python program and publish every token its models stream.",
         usage="tokenwire run [--to URL] [--channel NAME] [--children] -- COMMAND [ARGUMENT ...]",
     )
@@ -38,37 +39,37 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the program and its arguments")
     try:
-        told = parser.parse_args(args)
+        args = parser.parse_args(argv)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 2
-    command: list[str] = told.command
+    command: list[str] = args.command
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
         return _complain("name the program to run, after --", 2)
-    url: str | None = told.to or os.environ.get("TOKENWIRE_URL")
+    url: str | None = args.to or os.environ.get("TOKENWIRE_URL")
     try:
-        open_sink(url).close()  # a wrong URL is told now, not by silence later
+        open_sink(url).close()  # reports a wrong URL now
     except (ValueError, ImportError) as error:
         return _complain(str(error), 2)
     if not url:
         _complain("no --to and no $TOKENWIRE_URL: tokens will stay inside the program", 0)
-    found = resolve(command)
-    if found is None:
+    program = resolve(command)
+    if program is None:
         return _complain(f"{command[0]}: command not found", 127)
-    env = environment(os.environ, to=told.to, channel=told.channel, children=told.children)
+    env = environment(os.environ, to=args.to, channel=args.channel, children=args.children)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         if os.name == "posix":
-            os.execve(found[0], found, env)  # noqa: S606  (what the user asked for)
-        return subprocess.run(found, env=env, check=False).returncode  # noqa: S603
+            os.execve(program[0], program, env)  # noqa: S606  (what the user asked for)
+        return subprocess.run(program, env=env, check=False).returncode  # noqa: S603
     except OSError as error:
         return _complain(f"{command[0]}: {error.strerror or error}", 126)
 
 
 def resolve(command: Sequence[str]) -> list[str] | None:
-    """Find what to execute: a program on the path, or a script or ``-m`` for this Python.
+    """The command line to execute: a program on the path, or this Python with a script or ``-m``.
 
     :return: None when there is no such program.
     """
@@ -88,7 +89,7 @@ def environment(
     channel: str | None = None,
     children: bool = False,
 ) -> dict[str, str]:
-    """The environment in which a Python program listens to its own models."""
+    """The environment in which a Python program publishes what its own models say."""
     env = dict(base)
     path = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
     env["PYTHONPATH"] = os.pathsep.join([str(_FOLDER), *path])

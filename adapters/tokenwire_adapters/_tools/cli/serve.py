@@ -17,14 +17,14 @@ from tokenwire_adapters._tools.cli.keys import KEY_HELP, VARIABLE, read_key
 
 if TYPE_CHECKING:
     from tokenwire_adapters.asgi import Gateway, Tokens
+from tokenwire_adapters._tools.cli.parsing import check_port, command_parser
 
 __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire serve",
-        allow_abbrev=False,
+    parser = command_parser(
+        "serve",
         description="Run the gateway alone: the channels of a backend over HTTP and WebSocket.",
     )
     parser.add_argument(
@@ -72,12 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until interrupted."""
-    told = _parser().parse_args(arguments)
-    if not 0 <= told.port <= 65535:
-        raise Failure("--port must be from 0 to 65535", status=2)
-    if bool(told.tls_cert) != bool(told.tls_key):
+def main(argv: Sequence[str]) -> int:
+    """Serve until interrupted; return an exit status."""
+    args = _parser().parse_args(argv)
+    check_port(args.port)
+    if bool(args.tls_cert) != bool(args.tls_key):
         raise Failure("--tls-cert and --tls-key go together", status=2)
     try:
         import uvicorn
@@ -86,75 +85,75 @@ def main(arguments: Sequence[str]) -> int:
         from tokenwire_adapters.asgi import Tokens
     except ImportError as error:
         raise missing(error) from error
-    tokens = _tokens(told, Tokens)
-    authorize = _function(told.authorize)
-    if not _is_loopback(told.host) and tokens is None and authorize is None:
+    tokens = _tokens(args, Tokens)
+    authorize = _load_function(args.authorize)
+    if not _is_loopback(args.host) and tokens is None and authorize is None:
         raise Failure(
-            f"{told.host} can be reached from other machines, and anybody could read every channel:"
+            f"{args.host} can be reached from other machines, and anybody could read every channel:"
             f" give --key-file (or ${VARIABLE}) or --authorize, or stay at 127.0.0.1",
             status=2,
         )
-    url = named_url(told.url)
+    url = named_url(args.url)
     if url.startswith("memory:"):
         _warn("memory:// lives in this process alone: agents elsewhere cannot write to it")
-    logging.basicConfig(level=told.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s")
-    with server.bound_socket(told.host, told.port) as listening:
-        gateway = _gateway(told, url, tokens, authorize)
-        scheme = "https" if told.tls_cert else "http"
-        host = f"[{told.host}]" if ":" in told.host else told.host
-        address = f"{scheme}://{host}:{listening.getsockname()[1]}{told.root_path}"
+    logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s")
+    with server.bound_socket(args.host, args.port) as listener:
+        gateway = _gateway(args, url, tokens, authorize)
+        scheme = "https" if args.tls_cert else "http"
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"{scheme}://{host}:{listener.getsockname()[1]}{args.root_path}"
         print(f"tokenwire gateway: {address} ({shown(url)})", flush=True)
-        settings = _settings(told)
-        configuration = server.config(gateway, connections=told.connections, **settings)
+        settings = _settings(args)
+        configuration = server.config(gateway, connections=args.connections, **settings)
         try:
-            uvicorn.Server(configuration).run(sockets=[listening])
+            uvicorn.Server(configuration).run(sockets=[listener])
         except KeyboardInterrupt:
             return 0
     return 0
 
 
-def _gateway(told: argparse.Namespace, url: str, tokens: Tokens | None, authorize: Any) -> Gateway:
+def _gateway(args: argparse.Namespace, url: str, tokens: Tokens | None, authorize: Any) -> Gateway:
     from tokenwire_adapters.asgi import Gateway, Limits, MaskTokens
 
-    # Tokens of any kind may stand in a query: uvicorn's own log must not keep them.
+    # A query may hold a token: uvicorn's own log must not keep it.
     for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).addFilter(MaskTokens())
     return Gateway(
         url,
         authorize=authorize,
         tokens=tokens,
-        allow_origins=told.allow_origin,
-        limits=Limits(connections=told.connections),
-        owner=told.owner,
-        metrics_for=told.metrics,
+        allow_origins=args.allow_origin,
+        limits=Limits(connections=args.connections),
+        owner=args.owner,
+        metrics_for=args.metrics,
     )
 
 
-def _settings(told: argparse.Namespace) -> dict[str, Any]:
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "log_level": told.log_level,
-        "access_log": not told.no_access_log,
-        "root_path": told.root_path,
+        "log_level": args.log_level,
+        "access_log": not args.no_access_log,
+        "root_path": args.root_path,
     }
-    if told.tls_cert:
-        settings.update(ssl_certfile=told.tls_cert, ssl_keyfile=told.tls_key)
-    if told.forwarded_allow_ips:
-        settings.update(proxy_headers=True, forwarded_allow_ips=told.forwarded_allow_ips)
+    if args.tls_cert:
+        settings.update(ssl_certfile=args.tls_cert, ssl_keyfile=args.tls_key)
+    if args.forwarded_allow_ips:
+        settings.update(proxy_headers=True, forwarded_allow_ips=args.forwarded_allow_ips)
     return settings
 
 
-def _tokens(told: argparse.Namespace, make: type[Tokens]) -> Tokens | None:
-    key = read_key(told.key_file)
+def _tokens(args: argparse.Namespace, tokens_class: type[Tokens]) -> Tokens | None:
+    key = read_key(args.key_file)
     if key is None:
-        if told.key_file or told.issuer or told.audience:
+        if args.key_file or args.issuer or args.audience:
             raise Failure("there is no key to check tokens with", status=2)
         return None
-    # A file is read again now and then: that is how keys rotate.
-    source: Any = key if told.key_file in (None, "-") else lambda: read_key(told.key_file)
-    return make(source, issuer=told.issuer, audience=told.audience)
+    # A file is read again from time to time, so that keys can rotate.
+    source: Any = key if args.key_file in (None, "-") else lambda: read_key(args.key_file)
+    return tokens_class(source, issuer=args.issuer, audience=args.audience)
 
 
-def _function(name: str | None) -> Any:
+def _load_function(name: str | None) -> Any:
     if name is None:
         return None
     module_name, colon, attribute = name.partition(":")

@@ -1,4 +1,4 @@
-"""How the command line runs uvicorn: bounded, masked, on a socket that is bound beforehand."""
+"""Runs uvicorn for the command line: with limits, on a socket that is bound beforehand."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ from tokenwire_adapters._tools.cli.errors import Failure
 __all__ = ["bound_socket", "config"]
 
 HEADER_TIMEOUT = 15.0
-"""Seconds that the head of a request may take."""
+"""Seconds within which the head of a request must arrive."""
 
 
-class _Patient(H11Protocol):
+class _TimedHeadProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, which drops clients that send the head of a request too slowly.
 
-    uvicorn's own `timeout_keep_alive` ends with the first byte of a request, and begins after a
-    first response.
+    uvicorn's own `timeout_keep_alive` counts from a first response to the first byte of the next
+    request.
     """
 
-    _waiting: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE or not self.conn.trailing_data[0]:
-            self._stop_waiting()
-        elif self._waiting is None:
-            self._wait()
+            self._stop_timer()
+        elif self._head_timer is None:
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._waiting = self.loop.call_later(HEADER_TIMEOUT, self._give_up)
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, self._drop)
 
-    def _give_up(self) -> None:
+    def _drop(self) -> None:
         self.transport.abort()
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 def config(app: Any, *, connections: int = 10_000, **options: Any) -> uvicorn.Config:
-    """Settings for a server that faces clients it does not know.
+    """Settings for a server whose clients are not trusted.
 
-    :param connections: how many the app admits; a few more are taken, so that it can say no.
-    :param options: what `uvicorn.Config` takes, in place of what is set here.
+    :param connections: how many the app admits; a few more are accepted, for it to refuse.
+    :param options: what `uvicorn.Config` takes; they override what is set here.
     """
     settings: dict[str, Any] = {
-        "http": _Patient,
+        "http": _TimedHeadProtocol,
         "ws": "websockets-sansio",
         "h11_max_incomplete_event_size": 40 * 1024,  # a request's head, as the gateway bounds it
         "ws_max_size": 128 * 1024,
@@ -86,7 +86,7 @@ def config(app: Any, *, connections: int = 10_000, **options: Any) -> uvicorn.Co
 
 @contextmanager
 def bound_socket(host: str, port: int, *, fall_back: bool = False) -> Generator[socket.socket]:
-    """Bind before anything else starts, so that a port in use is told at once.
+    """Bind a socket before anything else starts, so that a port in use is reported at once.
 
     :param fall_back: take a free port where this one is in use.
     :raises Failure: when it cannot be bound.
@@ -95,20 +95,20 @@ def bound_socket(host: str, port: int, *, fall_back: bool = False) -> Generator[
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise Failure(f"{host} is not an address of this machine: {error}") from error
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind(address)
+            listener.bind(address)
         except OSError as error:
             if not (fall_back and error.errno == errno.EADDRINUSE):
-                raise Failure(_why(host, port, error)) from error
-            listening.bind((address[0], 0))
-        listening.set_inheritable(True)
-        listening.listen(2048)  # who is told the address may come before the server runs
-        yield listening
+                raise Failure(_bind_failure(host, port, error)) from error
+            listener.bind((address[0], 0))
+        listener.set_inheritable(True)
+        listener.listen(2048)  # clients may come before the server runs
+        yield listener
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def _bind_failure(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} of {host} is in use; give another with --port (0 takes a free one)"
     if error.errno == errno.EACCES:

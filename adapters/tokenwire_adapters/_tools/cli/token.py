@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.keys import KEY_HELP, VARIABLE, read_key
+from tokenwire_adapters._tools.cli.parsing import command_parser
 
 __all__ = ["main"]
 
@@ -17,9 +18,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire token",
-        allow_abbrev=False,
+    parser = command_parser(
+        "token",
         description="Make a signed token for a gateway's client, and print it.",
         epilog="Example: tokenwire token --subject u1 --allow 'chat-u1-*=subscribe,history,cancel'",
     )
@@ -46,18 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print a token."""
-    told = _parser().parse_args(arguments)
-    if told.new_secret:
+def main(argv: Sequence[str]) -> int:
+    """Print a token; return an exit status."""
+    args = _parser().parse_args(argv)
+    if args.new_secret:
         print(secrets.token_urlsafe(48))
         return 0
     try:
         from tokenwire_adapters.asgi import mint_token
     except ImportError as error:
         raise missing(error, "gateway") from error
-    capability = _capability(told.allow)
-    key = read_key(told.key_file)
+    capability = _capability(args.allow)
+    key = read_key(args.key_file)
     if key is None:
         raise Failure(
             f"no key: set ${VARIABLE} or give --key-file "
@@ -67,13 +67,13 @@ def main(arguments: Sequence[str]) -> int:
     print(
         mint_token(
             key,
-            subject=told.subject,
+            subject=args.subject,
             capability=capability,
-            lifetime=_seconds(told.lifetime),
-            issuer=told.issuer,
-            audience=told.audience,
-            algorithm=told.algorithm,
-            key_id=told.key_id,
+            lifetime=_seconds(args.lifetime),
+            issuer=args.issuer,
+            audience=args.audience,
+            algorithm=args.algorithm,
+            key_id=args.key_id,
         )
     )
     return 0

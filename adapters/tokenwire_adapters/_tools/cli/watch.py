@@ -11,18 +11,17 @@ from contextlib import contextmanager
 import tokenwire
 from tokenwire.events import EndEvent, Event, SnapshotEvent, encode_json
 from tokenwire.watch import parse_rewind
-from tokenwire_adapters._tools.cli import gateway_client
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url
 from tokenwire_adapters._tools.cli.errors import Failure
+from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.printer import Printer
 
 __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenwire watch",
-        allow_abbrev=False,
+    parser = command_parser(
+        "watch",
         description="Print the tokens of a channel as they come.",
         usage="tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]",
     )
@@ -49,56 +48,58 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Watch; return 0, or 1 when the response asked for did not complete."""
-    told = _parser().parse_args(arguments)
-    where: list[str] = told.where
+def main(argv: Sequence[str]) -> int:
+    """Print a channel; return 0, or 1 when the response asked for did not complete."""
+    args = _parser().parse_args(argv)
+    where: list[str] = args.where
     if len(where) > 2:
         raise Failure("give at most a URL and a channel", status=2)
     url, channel = named_url(where[0] if len(where) == 2 else None), where[-1]
     if len(where) == 1 and "://" in channel:
         raise Failure(f"name the channel, too: tokenwire watch {channel} CHANNEL", status=2)
-    if told.rewind is not None:
-        parse_rewind(told.rewind)
+    if args.rewind is not None:
+        parse_rewind(args.rewind)
     if url.startswith("memory:"):
         raise Failure(
             "memory:// lives inside the process that writes it: give the URL of a gateway of that"
             " process (http://…/stream), or of a backend that processes share (redis://…)",
             status=2,
         )
-    with _events(url, channel, told) as events:
-        return _print(events, told)
+    with _events(url, channel, args) as events:
+        return _print(events, args)
 
 
 @contextmanager
-def _events(url: str, channel: str, told: argparse.Namespace) -> Generator[Iterator[Event]]:
+def _events(url: str, channel: str, args: argparse.Namespace) -> Generator[Iterator[Event]]:
     if is_gateway(url):
+        from tokenwire_adapters._tools.cli import gateway_client
+
         yield gateway_client.events(
-            url, channel, token=_token(told), rewind=told.rewind, response=told.response
+            url, channel, token=_token(args), rewind=args.rewind, response=args.response
         )
         return
     with (
         tokenwire.open_sink(url) as sink,
-        sink.watch(channel, rewind=told.rewind, response=told.response) as watch,
+        sink.watch(channel, rewind=args.rewind, response=args.response) as watch,
     ):
         yield iter(watch)
 
 
-def _token(told: argparse.Namespace) -> str | None:
-    if told.token_file:
-        with open(told.token_file, encoding="ascii") as file:
+def _token(args: argparse.Namespace) -> str | None:
+    if args.token_file:
+        with open(args.token_file, encoding="ascii") as file:
             return file.read().strip()
     return os.environ.get("TOKENWIRE_TOKEN") or None
 
 
-def _print(events: Iterator[Event], told: argparse.Namespace) -> int:
+def _print(events: Iterator[Event], args: argparse.Namespace) -> int:
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     printer = Printer(sys.stdout, colours=colours)
     open_ids: set[str] = set()
     last_state = "complete"
     try:
         for event in events:
-            if told.json:
+            if args.json:
                 sys.stdout.write(encode_json(event).decode() + "\n")
                 sys.stdout.flush()
             else:
@@ -111,7 +112,7 @@ def _print(events: Iterator[Event], told: argparse.Namespace) -> int:
                 continue
             open_ids.discard(event.response_id)
             last_state = state
-            if told.once and not open_ids:
+            if args.once and not open_ids:
                 break
     finally:
         printer.close()
@@ -119,7 +120,7 @@ def _print(events: Iterator[Event], told: argparse.Namespace) -> int:
 
 
 def _state_of(event: Event) -> str | None:
-    """How an event's response stands after it; None where the event does not tell."""
+    """The state of an event's response after it; None where the event does not say."""
     if isinstance(event, SnapshotEvent):
         return event.response.state
     if isinstance(event, EndEvent):

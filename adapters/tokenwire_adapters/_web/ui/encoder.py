@@ -22,6 +22,7 @@ from tokenwire.events import (
     ToolResult,
     ToolResultEvent,
 )
+from tokenwire.response import overlap
 from tokenwire_adapters._web.ui.json import is_json
 from tokenwire_adapters._web.ui.state import Piece, Told
 
@@ -256,11 +257,8 @@ class RunEncoder(Encoder):
             piece = self._piece(told, event.kind, None, None, None)
         else:
             piece = told.pieces[event.part]
-        have = piece.length
-        if event.offset > have:
-            return  # a hole: the snapshot that heals it is still to come
-        text = event.text[have - event.offset :] if event.offset < have else event.text
-        if text:
+        text = overlap(piece.length, event.offset, event.text)
+        if text:  # None is a hole: the snapshot that heals it is still to come
             self._more(told, piece, text)
 
     def _piece(
@@ -300,7 +298,7 @@ class RunEncoder(Encoder):
             piece = self._piece(told, part.kind, part.name, part.call_id, part.data)
         else:
             piece = told.pieces[index]
-        text = part.text[piece.length :]
+        text = overlap(piece.length, 0, part.text)
         if text:
             self._more(told, piece, text)
 

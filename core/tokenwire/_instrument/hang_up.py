@@ -18,9 +18,9 @@ def hang_up(response: Any, loop: asyncio.AbstractEventLoop | None) -> None:
     """Stop the provider from sending `response`. Quick; from any thread.
 
     Closing a socket does not wake a thread that waits to read from it; shutting it down does, on
-    any event loop, and tells the provider at once. The consumer's own thread or task then closes
-    it. Where there is no socket of its own (HTTP/2 shares one, tests have none), the response is
-    closed instead, on its loop or on a thread, since that may wait.
+    any event loop, and the provider notices at once. The consumer's own thread or task then closes
+    it. Where there is no socket of its own (HTTP/2 shares one, mocked transports have none), the
+    response is closed instead, on its loop or on a thread, since that may wait.
 
     :param response: an ``httpx`` or ``httpx2`` response.
     :param loop: the loop that reads it, where that is an asyncio loop.
@@ -42,18 +42,21 @@ def hang_up(response: Any, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def _shut_down(response: Any) -> bool:
-    """Shut the response's socket down; False where it has none of its own."""
-    extensions = response.extensions
+    """Shut the response's socket down; False where it has none of its own.
+
+    httpx documents the extensions: https://www.python-httpx.org/advanced/extensions/
+    """
+    extensions = getattr(response, "extensions", None) or {}
     if extensions.get("http_version", b"").startswith(b"HTTP/2"):
         return False
     stream = extensions.get("network_stream")
-    found = stream.get_extra_info("socket") if stream is not None else None
-    if found is None:
+    sock = stream.get_extra_info("socket") if stream is not None else None
+    if sock is None:
         return False
     # A duplicate, since event loops hand out stand-ins that cannot be shut down, and since a TLS
     # socket would let go of its state under the reader.
-    with socket.socket(fileno=os.dup(found.fileno())) as twin:
-        twin.shutdown(socket.SHUT_RDWR)
+    with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
     return True
 
 

@@ -1,0 +1,224 @@
+"""`StainlessInstrumentor`: patches an SDK's classes once, for the clients that are recorded.
+
+A patch of the classes leaves every object what it is: identity, type, attributes and context
+managers. A client that nobody wrapped costs a look into a table for each request, and nothing for
+each token.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import weakref
+from typing import Any
+
+from tokenwire._instrument.generators import record_found
+from tokenwire.instrument import Options, SdkInstrumentor
+from tokenwire_adapters._agents.stainless.quirks import client_of, own_stream, replace_iterator
+from tokenwire_adapters._agents.stainless.requests import RequestRecorders
+from tokenwire_adapters._agents.stainless.stream_helpers import helper_items
+from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
+
+__all__ = ["StainlessInstrumentor"]
+
+
+class StainlessInstrumentor(SdkInstrumentor):
+    """Patches one SDK's classes once, and tracks which clients are recorded. Thread-safe."""
+
+    def __init__(self, module: str, targets: PatchTargets, classifier: Classifier) -> None:
+        super().__init__()
+        self.module = module
+        self._targets = targets
+        self._recorders = RequestRecorders(targets.streams, classifier)
+        self._managers: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
+
+    def wrap(self, target: Any, options: Options) -> None:
+        """Record a client, a stream, a helper or its manager.
+
+        :raises TypeError: when it is none of them.
+        """
+        if isinstance(target, self._targets.clients):
+            self.add_client(target, options)
+        elif isinstance(stream := own_stream(target), self._targets.streams):
+            self._record_stream(stream, options)
+        elif isinstance(target, self._targets.managers):
+            with self._lock:
+                self._managers[target] = options
+                self._ensure_patched()
+        else:
+            raise TypeError(f"not a client or stream of {self.module}: {type(target).__name__}")
+
+    def add_client(self, client: Any, options: Options) -> None:
+        """Record one client, and the copies that are made of it."""
+        with self._lock:
+            super().add_client(client, options)
+            for owner in type(client).__mro__:
+                for name in ("copy", "with_options"):
+                    self.patches.replace(owner, name, self._copying)
+
+    def _record_stream(self, stream: Any, options: Options) -> None:
+        """Record one stream; a stream that is recorded already stays as it is."""
+        with self._lock:
+            self._ensure_patched()
+        response = stream.response
+        if self._recorders.get(response) is None:
+            find = functools.partial(self._recorders.of_stream, response, options)
+            replace_iterator(stream, lambda inner: record_found(inner, find))
+
+    def _in_use(self) -> bool:
+        return super()._in_use() or bool(self._managers)
+
+    # -- the patches
+
+    def patch(self) -> None:
+        targets, replace = self._targets, self.patches.replace
+        for client, wrapper in zip(
+            targets.clients, (self._requesting, self._arequesting), strict=True
+        ):
+            replace(client, "request", wrapper)
+        for stream, iterate, closing in zip(
+            targets.streams, ("__iter__", "__aiter__"), (self._closing, self._aclosing), strict=True
+        ):
+            replace(stream, "__stream__", self._streaming)
+            replace(stream, iterate, self._iterating)
+            replace(stream, "close", functools.partial(closing, "response"))
+        for owner, attribute, is_async in targets.closers:
+            closing = self._aclosing if is_async else self._closing
+            replace(owner, "close", functools.partial(closing, attribute))
+        for owner in targets.helpers:
+            replace(owner, "__stream__", self._helping)
+        for owner in targets.managers:
+            replace(owner, "__enter__", self._entering)
+            replace(owner, "__aenter__", self._aentering)
+        for owner, is_async in targets.parsers:
+            replace(owner, "parse", self._aparsing if is_async else self._parsing)
+
+    def _requesting(self, original: Any) -> Any:
+        def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            options = self.options_for(client)
+            recorder = None if options is None else self._recorders.open(options, args, kwargs)
+            if recorder is None:
+                return original(client, *args, **kwargs)
+            with recorder:
+                result = original(client, *args, **kwargs)
+            self._recorders.answered(recorder, result)
+            return result
+
+        return request
+
+    def _arequesting(self, original: Any) -> Any:
+        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            options = self.options_for(client)
+            recorder = None if options is None else self._recorders.open(options, args, kwargs)
+            if recorder is None:
+                return await original(client, *args, **kwargs)
+            recorder.use_running_loop()
+            with recorder:
+                result = await original(client, *args, **kwargs)
+            self._recorders.answered(recorder, result)
+            return result
+
+        return request
+
+    def _streaming(self, original: Any) -> Any:
+        def wrapped(stream: Any) -> Any:
+            options = self.options_for(client_of(stream))
+            response = stream.response
+            if options is None and self._recorders.get(response) is None:
+                return original(stream)
+            # A stream that holds a generator that holds the stream is a cycle: dropped by its
+            # consumer, it would go on costing until the garbage collector runs. So the generator
+            # holds a copy, where that is safe.
+            holds = copy.copy(stream) if type(stream) in self._targets.streams else stream
+            find = functools.partial(self._recorders.of_stream, response, options)
+            return record_found(original(holds), find)
+
+        return wrapped
+
+    def _iterating(self, original: Any) -> Any:
+        """Notice that a ``for`` loop was left, by when its generator is dropped.
+
+        The stream itself may live on in a variable, and no method of it is called.
+        """
+
+        def iterate(stream: Any) -> Any:
+            generator = original(stream)
+            if self._recorders:
+                recorder = self._recorders.get(getattr(stream, "response", None))
+                if recorder is not None and not recorder.ended:
+                    weakref.finalize(generator, recorder.close_later).atexit = False
+            return generator
+
+        return iterate
+
+    def _helping(self, original: Any) -> Any:
+        """Notice that a helper could not make of the chunks what its caller asked for."""
+
+        def failed(helper: Any, error: Exception) -> None:
+            recorder = self._recorders.get(getattr(own_stream(helper), "response", None))
+            if recorder is not None and not recorder.cancelled:
+                recorder.fail(error)
+
+        return lambda helper: helper_items(helper, original(helper), failed)
+
+    def _entering(self, original: Any) -> Any:
+        def enter(manager: Any) -> Any:
+            return self._entered(manager, original(manager))
+
+        return enter
+
+    def _aentering(self, original: Any) -> Any:
+        async def enter(manager: Any) -> Any:
+            return self._entered(manager, await original(manager))
+
+        return enter
+
+    def _entered(self, manager: Any, helper: Any) -> Any:
+        options = self._managers.get(manager)
+        if options is not None:
+            self._record_stream(own_stream(helper), options)
+        return helper
+
+    def _closing(self, attribute: str, original: Any) -> Any:
+        def close(owner: Any) -> Any:
+            try:
+                return original(owner)
+            finally:
+                self._recorders.closed(getattr(owner, attribute, None))
+
+        return close
+
+    def _aclosing(self, attribute: str, original: Any) -> Any:
+        async def close(owner: Any) -> Any:
+            try:
+                return await original(owner)
+            finally:
+                self._recorders.closed(getattr(owner, attribute, None))
+
+        return close
+
+    def _parsing(self, original: Any) -> Any:
+        def parse(raw: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(raw, *args, **kwargs)
+            self._recorders.parsed(raw, result)
+            return result
+
+        return parse
+
+    def _aparsing(self, original: Any) -> Any:
+        async def parse(raw: Any, *args: Any, **kwargs: Any) -> Any:
+            result = await original(raw, *args, **kwargs)
+            self._recorders.parsed(raw, result)
+            return result
+
+        return parse
+
+    def _copying(self, original: Any) -> Any:
+        def copied(client: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(client, *args, **kwargs)
+            options = self.client_options(client)
+            if options is not None and result is not client:
+                self._clients[result] = options
+            return result
+
+        return copied

@@ -1,0 +1,53 @@
+"""What relies on private parts of the SDKs that Stainless generates.
+
+Read against openai 2.54 and 3.52, and anthropic 2.11 and 2.14; ``_streaming.py`` of each, and
+https://github.com/openai/openai-python/blob/main/src/openai/_streaming.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+__all__ = ["client_of", "error_usage", "own_stream", "replace_iterator", "request_of"]
+
+
+def own_stream(helper: Any) -> Any:
+    """The SDK's stream under the helper that ``.stream()`` gives; other things as they are."""
+    return getattr(helper, "_raw_stream", helper)
+
+
+def client_of(stream: Any) -> Any:
+    """The client that made a stream."""
+    return stream._client
+
+
+def replace_iterator(stream: Any, wrapper: Any) -> None:
+    """Replace the iterator that a stream reads by what `wrapper` makes of it."""
+    stream._iterator = wrapper(stream._iterator)
+
+
+def request_of(response: Any) -> Any:
+    """The request of an HTTP response; None where there is none.
+
+    httpx's property raises then (``Response.request``, httpx 0.28).
+    """
+    return getattr(response, "_request", None)
+
+
+def error_usage(error: BaseException) -> dict[str, Any] | None:
+    """Token counts in the event that carried a provider's error.
+
+    `APIError.body` has only the ``error`` of that event, and the SDK raises before it hands the
+    event over. So it is read from the frame of ``Stream.__stream__`` that raised.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "__stream__":
+            data = frame.f_locals.get("data")
+            if isinstance(data, Mapping):
+                usage = cast("Mapping[str, Any]", data).get("usage")
+                return cast("dict[str, Any]", usage) if isinstance(usage, dict) else None
+        trace = trace.tb_next
+    return None

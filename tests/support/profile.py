@@ -1,0 +1,87 @@
+"""How much a run of the tests looks at: ``TOKENWIRE_TEST_PROFILE``.
+
+``quick``
+    The default, for a developer who waits: few examples, combinations by pairs.
+``ci``
+    What `tox` runs: more examples, the same ones each time.
+``everything``
+    Every combination, and many examples: `tox -e everything`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from hypothesis import HealthCheck, settings
+
+__all__ = ["EVERYTHING", "PROFILE", "chosen", "load_hypothesis", "scaled"]
+
+T = TypeVar("T")
+
+Profile = Literal["quick", "ci", "everything"]
+
+_EXAMPLES: dict[str, int] = {"quick": 25, "ci": 100, "everything": 500}
+
+
+def _profile() -> Profile:
+    name = os.environ.get("TOKENWIRE_TEST_PROFILE") or ("ci" if os.environ.get("CI") else "quick")
+    if name not in ("quick", "ci", "everything"):
+        raise ValueError(f"TOKENWIRE_TEST_PROFILE is quick, ci or everything, not {name!r}")
+    return name
+
+
+PROFILE: Profile = _profile()
+EVERYTHING = PROFILE == "everything"
+
+
+def load_hypothesis() -> None:
+    """Set what tests of hypothesis draw by default."""
+    for name, examples in _EXAMPLES.items():
+        settings.register_profile(
+            name,
+            deadline=None,  # it would measure the machine, not the code
+            derandomize=name == "ci",  # CI says the same twice
+            max_examples=examples,
+            print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
+    settings.load_profile(PROFILE)
+
+
+def scaled(examples: int) -> int:
+    """How many examples a test draws that asks for `examples` of the 100 of ``ci``."""
+    return max(1, examples * _EXAMPLES[PROFILE] // _EXAMPLES["ci"])
+
+
+def chosen(
+    combinations: Iterable[T],
+    *,
+    each: Callable[[T], Sequence[Hashable]],
+    pairs: Callable[[T], Sequence[Hashable]],
+) -> list[T]:
+    """Choose combinations that cover what matters; with ``everything``, take all.
+
+    :param each: values of a combination that are to be met once, whatever with.
+    :param pairs: values of which every two that can meet are to be met together.
+    :return: in the order given; the same in every run and process.
+    """
+    rows = list(combinations)
+    if EVERYTHING:
+        return rows
+
+    def covers(row: T) -> set[Hashable]:
+        singles = {("each", place, value) for place, value in enumerate(each(row))}
+        both = set(itertools.combinations(enumerate(pairs(row)), 2))
+        return singles | both
+
+    covered = [covers(row) for row in rows]
+    open_ = set().union(*covered)
+    taken: set[int] = set()
+    while open_:
+        best = max(range(len(rows)), key=lambda at: (len(covered[at] & open_), -at))
+        taken.add(best)
+        open_ -= covered[best]
+    return [rows[at] for at in sorted(taken)]
