@@ -18,9 +18,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import tokenwire
+from tokenwire._options import choose_on_cancel
 from tokenwire.claims import Claim, set_claim
 from tokenwire.context import resolve_channel
-from tokenwire.instrument import Instrumentor, Options, call_soon, record_claimed_calls
+from tokenwire.instrument import Instrumentor, OnCancel, Options, call_soon, record_claimed_calls
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
@@ -55,7 +56,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     """Writes the tokens, tool calls and tool results of LangChain and LangGraph into channels.
 
     One handler serves any number of calls at the same time, sync and async. It never changes or
-    breaks a call, but for a cancel: see `raise_on_cancel`. Where two handlers see the same call,
+    breaks a call, but for a cancel: see `on_cancel`. Where two handlers see the same call,
     the first one has it.
 
     :param sink: where to write; by default `tokenwire.default_sink`, opened at the first call.
@@ -63,12 +64,14 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         the ``thread_id`` (or ``session_id``) of the call's config.
     :param metadata: told to watchers with each response: a mapping, or a function from the call's
         LangChain metadata to one.
-    :param raise_on_cancel: once a watcher has cancelled a response, raise `ResponseCancelled` out
-        of the model's call, which closes the provider's stream and ends the agent. With False
-        the agent goes on (unseen, and without a provider's stream that a tap below closed).
+    :param on_cancel: once a watcher has cancelled a response: ``"raise"`` (the default):
+        `ResponseCancelled` leaves the model's call, which closes the provider's stream and ends
+        the agent; ``"end"``: the agent goes on, and nothing more is published of the response.
     :param stop_provider: patch the streams of the SDKs of OpenAI and Anthropic, for the calls of
         LangChain alone. They tell what LangChain drops, and a watcher's cancel closes the
-        provider's response at once. Not where `raise_on_cancel` is False.
+        provider's response at once. Not with ``on_cancel="end"``.
+    :param raise_on_cancel: the older spelling: False is ``on_cancel="end"``.
+    :raises ValueError: for another `on_cancel`.
     """
 
     raise_error = True
@@ -80,15 +83,16 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         *,
         channel: str | Callable[[], str | None] | None = None,
         metadata: Metadata | None = None,
-        raise_on_cancel: bool = True,
+        on_cancel: OnCancel | None = None,
         stop_provider: bool = True,
+        raise_on_cancel: bool | None = None,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._channel = channel
         self._metadata = metadata
-        self._raise_on_cancel = raise_on_cancel
-        self._stop_provider = stop_provider and raise_on_cancel
+        self._on_cancel: OnCancel = choose_on_cancel(on_cancel, raise_on_cancel, "raise")
+        self._stop_provider = stop_provider and self._on_cancel == "raise"
         self._automatic = False
 
     def __copy__(self) -> TokenwireCallbackHandler:
@@ -191,7 +195,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         node = self._quietly(_runs.enter, run_id, parent_run_id)
         if node is None:
             return
-        if node.root.cancelled is not None and self._raise_on_cancel:
+        if node.root.cancelled is not None and self._on_cancel == "raise":
             _runs.remove(run_id.int)
             raise node.root.cancelled  # a retry, a fallback or the next step of what was stopped
         batch = max(batch, extra.get("batch_size") or 1)
@@ -220,7 +224,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 response_id=str(run_id),
                 run=node.root.id,
                 metadata=self._describe(metadata),
-                raise_on_cancel=self._raise_on_cancel,
+                on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
             )
             call.model.cover()
@@ -355,7 +359,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         :raises ResponseCancelled: where the handler was asked to.
         """
         where = call.model.where if call.model is not None else None
-        if where is None or not self._raise_on_cancel:
+        if where is None or self._on_cancel == "end":
             return
         stopped = tokenwire.ResponseCancelled(where.id, where.cancel_reason)
         call.node.root.cancelled = stopped
@@ -450,7 +454,9 @@ class _LangChainInstrumentor(Instrumentor):
 
     def start(self, options: Options) -> None:
         self.stop()
-        handler = TokenwireCallbackHandler(options.sink, channel=options.channel)
+        handler = TokenwireCallbackHandler(
+            options.sink, channel=options.channel, on_cancel=options.on_cancel
+        )
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
         # A default is seen by threads that were started with an empty context, too.
         self._variable = ContextVar("tokenwire_langchain", default=handler)

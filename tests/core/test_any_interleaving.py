@@ -163,7 +163,7 @@ class Interleaving(RuleBasedStateMachine):
         self.marks += 1
         mark = self.marks
         background.run(self.reader, self.reading.heal())
-        self.calm.data(_CHANNEL, "mark", mark)
+        self.calm.send_event(_CHANNEL, "mark", mark)
         events = read_until(
             watcher.watch,
             lambda event: isinstance(event, DataEvent) and event.data == mark,

@@ -235,7 +235,7 @@ def test_a_response_that_was_flushed_is_made_again() -> None:
             response.write("before ")
             assert sink.flush(_PATIENCE)
             store._channels.clear()  # pyright: ignore[reportPrivateUsage]
-            watch = sink.watch("c", response="r").open()
+            watch = sink.watch("c", response_id="r").open()
             if quiet:  # the next renewal of the lease notices
                 assert next(watch).type in ("start", "snapshot")
             response.write("after")
@@ -268,7 +268,7 @@ def test_a_part_may_stay_empty(sink: Sink) -> None:
     with sink.respond("c") as response:
         never, later = response.part("text"), response.part("text")
         response.tool_call("tool", "call-1")
-        response.data("chart", [1])
+        response.data_part("chart", [1])
         later.write("later")
         never.write("")
     (kept,) = sink.history("c").items
@@ -437,14 +437,14 @@ def test_cancel_callbacks_that_raise_are_logged(
         raise RuntimeError("in a callback")
 
     response = sink.respond("c", response_id="r")
-    response.on_cancel(broken)
-    undo = response.on_cancel(lambda: pytest.fail("it was taken back"))
+    response.add_cancel_callback(broken)
+    undo = response.add_cancel_callback(lambda: pytest.fail("it was taken back"))
     undo()
-    response.on_cancel(called.set)
+    response.add_cancel_callback(called.set)
     assert sink.cancel("c", "r").state == "cancelled"
     assert called.wait(_PATIENCE)
     late: list[int] = []
-    response.on_cancel(lambda: late.append(1))
+    response.add_cancel_callback(lambda: late.append(1))
     assert late == [1]
     assert "a cancel callback failed" in caplog.text
     sink.close()

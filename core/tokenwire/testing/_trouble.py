@@ -66,7 +66,7 @@ class TroubleContract(ContractBase):
             thread.start()
         for thread in threads:
             thread.join()
-        others[0].data(self.channel, "done")
+        others[0].send_event(self.channel, "done")
         events = self.read(watch, lambda event: isinstance(event, DataEvent))
         assert sum(ended("r")(event) for event in events) == 1
 
@@ -83,7 +83,7 @@ class TroubleContract(ContractBase):
         response.write(", and more")
         response.finish("stop")
         assert response.wait(self.patience).status == "refused"
-        reader.data(self.channel, "done")
+        reader.send_event(self.channel, "done")
         spectator = Spectator()
         spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)
         assert (spectator["r"].state, spectator["r"].text) == ("abandoned", "last words")
@@ -210,7 +210,7 @@ class TroubleContract(ContractBase):
                 played.pop(writer.id)
         background.run(sink, writing.heal())
         background.run(reader, reading.heal())
-        self.sink().data(channel, "done")
+        self.sink().send_event(channel, "done")
         for watch in watches:
             spectator = Spectator()
             spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)

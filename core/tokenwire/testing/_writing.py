@@ -31,7 +31,7 @@ class WritingContract(ContractBase):
             call.write(': "Oslo"}')
             response.tool_result("call-1", {"degrees": 7})
             response.write(" World")
-            response.data("chart", {"points": [1, 2.5, None]})
+            response.data_part("chart", {"points": [1, 2.5, None]})
             response.finish("stop", usage={"input_tokens": 3, "output_tokens": 9})
         assert response.wait(self.patience).status in ("delivered", "recovered")
         (kept,) = self.sink().history(self.channel).items

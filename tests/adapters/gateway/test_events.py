@@ -90,7 +90,7 @@ async def test_a_reader_gets_on_that_is_cut_off_after_each_event(
                     ticks.append(event.data)
                 if reads == 3:
                     for n in range(40):
-                        sink.data("c", "tick", n)
+                        sink.send_event("c", "tick", n)
                     assert await sink.aflush(PATIENCE)
     assert ticks == list(range(40))
     assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}

@@ -42,7 +42,7 @@ def _works(make, **options):
         spectator = Spectator()
         spectator.watch(watch, _ended, timeout=PATIENCE)
         assert spectator["r"].text == "hello world"
-        list(other.watch("c", rewind=2, response="r"))
+        list(other.watch("c", rewind=2, response_id="r"))
         slow = sink.respond("c", response_id="slow")
         assert sink.flush(PATIENCE)
         assert other.cancel("c", "slow", timeout=PATIENCE).state == "cancelled"
@@ -51,7 +51,7 @@ def _works(make, **options):
         assert other.flush(PATIENCE)
         assert other.history("c").items[0].id == "slow"
         background.run(other, other.backend.reap("c"))
-        assert _ended(list(other.watch("c", response="slow"))[-1])
+        assert _ended(list(other.watch("c", response_id="slow"))[-1])
         return background.run(other, other.backend.check())
 
 

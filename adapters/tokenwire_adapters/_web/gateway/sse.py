@@ -131,7 +131,7 @@ async def _open(core: Core, plan: Plan, encoder: Encoder) -> Watch | None:
     if await _nothing_to_tell(core, plan):
         return None
     watch = core.sink.watch(
-        plan.channel, after=plan.after, rewind=plan.rewind, response=plan.response
+        plan.channel, after=plan.after, rewind=plan.rewind, response_id=plan.response
     )
     try:
         await core.within(watch.aopen())

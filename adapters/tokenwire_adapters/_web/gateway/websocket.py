@@ -310,7 +310,7 @@ class Socket(Line):
                 channel,
                 after=after,
                 rewind=None if after else rewind,
-                response=start["response"],
+                response_id=start["response"],
             )
             await core.within(watch.aopen())
         except BaseException:
