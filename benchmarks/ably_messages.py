@@ -9,8 +9,7 @@ import sys
 import time
 
 from tests.adapters.ably.places import sink
-from tokenwire_adapters.testing.ably._settings import Settings
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 RATE = 200  # tokens a second
 TOKENS = 1000

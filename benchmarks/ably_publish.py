@@ -15,9 +15,7 @@ import time
 from ably.types.message import Message
 
 from tests.adapters.ably.places import sink
-from tokenwire_adapters.testing.ably._clients import realtime
-from tokenwire_adapters.testing.ably._settings import Settings
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, Settings, realtime
 
 TOKENS = [f" token{i % 100}" for i in range(2000)]
 

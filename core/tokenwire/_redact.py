@@ -1,4 +1,4 @@
-"""What is told of errors to those who watch: nothing that looks like a credential."""
+"""Sanitises error text shown to watchers: masks credentials and bounds the length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def redact(text: str) -> str:
 
 
 def describe(error: BaseException | str | None) -> str | None:
-    """What watchers are told of an error."""
+    """The text of an error that watchers may see; None for None."""
     if error is None:
         return None
     if isinstance(error, str):

@@ -13,13 +13,13 @@ from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._producer import Producer
-from tokenwire._reading.hub import HubRegistry
+from tokenwire._reading.registry import HubRegistry
 from tokenwire._redact import redact
 from tokenwire._results import CancelOutcome
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import CancelEvent, EndEvent, InputEvent, SnapshotEvent, State, plain
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader, Watch
 
 __all__ = ["Inputs", "Requests"]
 
@@ -45,7 +45,8 @@ class Requests:
         reason = None if reason is None else redact(str(reason))[:500]
         event = CancelEvent(response_id=response_id, reason=reason, id=key, ts=now_ms())
         deadline = time.monotonic() + timeout
-        watch = Watch(self._io, self._hubs, channel, ReplayFrom(response_id=response_id))
+        start = ReplayFrom(response_id=response_id)
+        watch = Watch(ChannelReader(self._io, self._hubs, channel, start))
         try:
             try:
                 await _within(deadline, watch.aopen())

@@ -9,7 +9,7 @@ from tokenwire._io import IoThread
 from tokenwire._lifetime import open_sinks
 from tokenwire._problems import Problems
 from tokenwire._producer import Producer
-from tokenwire._reading.hub import HubRegistry
+from tokenwire._reading.registry import HubRegistry
 from tokenwire._requests import Requests
 from tokenwire._results import SinkStats
 from tokenwire.backend import Backend

@@ -1,7 +1,7 @@
-"""From events to what a client on the other side of a wire understands.
+"""Formats of event streams: encoders from events to the frames that clients receive.
 
-An `Encoder` turns events into frames: the data of a server-sent event, or a WebSocket message.
-The native one is here; others come through the entry-point group ``tokenwire.formats``.
+A frame is the data of a server-sent event or a WebSocket message. The native format is here; others
+come through the entry-point group ``tokenwire.formats``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _line(text: str) -> bytes:
 
 
 class Encoder(ABC):
-    """Encodes the events that one watcher sees, in order. Made anew for each watcher.
+    """Encodes the events that one watcher sees, in order; each watcher has an encoder of its own.
 
     :cvar name: the format's name, as in ``?format=``.
     :cvar shared: frames depend on nothing but the event, so one encoding serves all watchers.

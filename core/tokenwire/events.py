@@ -1,6 +1,6 @@
-"""The vocabulary: what travels in a channel.
+"""The vocabulary: the events of a channel, and the responses that they add up to.
 
-Every event is a small frozen `msgspec.Struct` of one tagged union, told apart by its `type`.
+Every event is a small frozen `msgspec.Struct` of one union, tagged by its `type`.
 Offsets and lengths are in code points, times in milliseconds since 1970 (UTC).
 Unknown fields are ignored and unknown types arrive as `UnknownEvent`, so that older readers
 survive newer writers.
@@ -47,14 +47,14 @@ VERSION = 1
 """The version of this vocabulary; it rises when an old reader would misread a new event."""
 
 State: TypeAlias = Literal["streaming", "complete", "cancelled", "failed", "abandoned"]
-"""Where a response stands."""
+"""The state of a response: under way, or how it ended."""
 
 ENDED: frozenset[str] = frozenset({"complete", "cancelled", "failed", "abandoned"})
 """The states that a response never leaves."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A typed piece of a response.
+    """A typed part of a response.
 
     :ivar kind: ``text``, ``reasoning``, ``refusal``, ``tool_call``, ``tool_result``, ``source``,
         ``file``, ``data`` or a kind of the producer's own.
@@ -86,7 +86,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One reply of a model, as it stands.
+    """One reply of a model, as far as it has come.
 
     :ivar id: chosen by its producer, unique in its channel.
     :ivar run: the agent run it belongs to.
@@ -188,7 +188,7 @@ class DeltaEvent(_Base, frozen=True, kw_only=True, tag="delta"):
 
 
 class SnapshotEvent(_Base, frozen=True, kw_only=True, tag="snapshot"):
-    """A whole response as it stands at this cursor; it replaces what a watcher has of it."""
+    """A whole response, as it is at this cursor; it replaces what a watcher has of it."""
 
     type: ClassVar[Literal["snapshot"]] = "snapshot"
     response: Response

@@ -9,7 +9,7 @@ handlers. See docs/extending.md.
 from __future__ import annotations
 
 from tokenwire._instrument.deferred import call_later
-from tokenwire._instrument.generators import record
+from tokenwire._instrument.generators import record, record_found
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.instrumentor import (
     GROUP,
@@ -37,5 +37,6 @@ __all__ = [
     "hang_up",
     "record",
     "record_claimed_calls",
+    "record_found",
     "recorder_of",
 ]

@@ -100,8 +100,11 @@ def extent(response: Response) -> tuple[int, int]:
     return len(response.parts), sum(len(part.text) for part in response.parts)
 
 
-class _Piece:
-    """A part that grows."""
+class _GrowingPart:
+    """A part to which text is added.
+
+    :ivar frozen: the part as it is now, None where it is yet to be built.
+    """
 
     __slots__ = ("call_id", "data", "frozen", "kind", "name", "text")
 
@@ -129,18 +132,18 @@ class Assembler:
     """Folds the events of one response into a state of its own.
 
     :ivar id: the response's id.
-    :ivar state: where it stands; None before its first event.
+    :ivar state: its state so far; None before its first event.
     :ivar length: code points in all its parts together.
     """
 
-    __slots__ = ("_frozen", "_head", "_pieces", "_results", "id", "length", "state")
+    __slots__ = ("_frozen", "_head", "_parts", "_results", "id", "length", "state")
 
     def __init__(self, response_id: str, response: Response | None = None) -> None:
         self.id = response_id
         self.state: State | None = None
         self.length = 0
         self._head: dict[str, Any] = {}
-        self._pieces: list[_Piece] = []
+        self._parts: list[_GrowingPart] = []
         self._results: dict[str, ToolResult] = {}
         self._frozen: Response | None = None
         if response is not None:
@@ -154,25 +157,25 @@ class Assembler:
     @property
     def parts(self) -> int:
         """How many parts there are."""
-        return len(self._pieces)
+        return len(self._parts)
 
     def part_length(self, part: int) -> int:
         """Code points in part number `part`; 0 where there is none yet."""
-        return self._pieces[part].text.length if part < len(self._pieces) else 0
+        return self._parts[part].text.length if part < len(self._parts) else 0
 
     @property
     def response(self) -> Response:
-        """The response as it stands.
+        """The response so far.
 
         :raises GapError: before its first event.
         """
         if self._frozen is None:
             if self.state is None:
-                raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+                raise self._gap("has not started")
             self._frozen = Response(
                 id=self.id,
                 state=self.state,
-                parts=tuple(piece.freeze() for piece in self._pieces),
+                parts=tuple(part.freeze() for part in self._parts),
                 tool_results=tuple(self._results.values()),
                 **self._head,
             )
@@ -208,7 +211,7 @@ class Assembler:
         :raises GapError: where one would not.
         """
         trial: dict[int, int] = {}
-        parts, state = len(self._pieces), self.state
+        parts, state = len(self._parts), self.state
         for event in events:
             if isinstance(event, SnapshotEvent):
                 lengths = [len(part.text) for part in event.response.parts]
@@ -220,26 +223,25 @@ class Assembler:
             elif isinstance(event, StartEvent):
                 state = state or "streaming"
             elif isinstance(event, PartEvent | DeltaEvent | EndEvent) and state is None:
-                raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+                raise self._gap("has not started")
             elif isinstance(event, PartEvent | DeltaEvent):
                 have = trial.get(event.part, self.part_length(event.part))
                 offset = event.offset if isinstance(event, DeltaEvent) else 0
                 if event.part > parts or offset > have:
-                    raise GapError(
-                        f"response {self.id!r} lacks what precedes part {event.part},"
-                        f" offset {offset}",
-                        response_id=self.id,
-                    )
+                    raise self._gap(f"lacks what precedes part {event.part}, offset {offset}")
                 parts = max(parts, event.part + 1)
                 if isinstance(event, DeltaEvent):
                     trial[event.part] = max(have, offset + len(event.text))
 
+    def _gap(self, problem: str) -> GapError:
+        return GapError(f"response {self.id!r} {problem}", response_id=self.id)
+
     def _load(self, response: Response) -> None:
         self.state = response.state
         self._head = {name: getattr(response, name) for name in _HEAD}
-        self._pieces = [_Piece(part) for part in response.parts]
+        self._parts = [_GrowingPart(part) for part in response.parts]
         self._results = {result.call_id: result for result in response.tool_results}
-        self.length = sum(piece.text.length for piece in self._pieces)
+        self.length = sum(part.text.length for part in self._parts)
         self._frozen = response
 
     def _start(self, event: StartEvent, channel: str) -> bool:
@@ -254,45 +256,40 @@ class Assembler:
         }
         return True
 
-    def _grow(self, part: int) -> bool:
-        """Check that part number `part` is there or may be made; False once the response ended."""
+    def _accepts(self, part: int) -> bool:
+        """Check that part number `part` is there or is the next; False once the response ended."""
         if self.state is None:
-            raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+            raise self._gap("has not started")
         if self.ended:
             return False
-        if part > len(self._pieces):
-            raise GapError(
-                f"response {self.id!r} has {len(self._pieces)} parts, part {part} came",
-                response_id=self.id,
-            )
+        if part > len(self._parts):
+            raise self._gap(f"has {len(self._parts)} parts, part {part} came")
         return True
 
     def _part(self, event: PartEvent) -> bool:
-        if not self._grow(event.part) or event.part < len(self._pieces):
+        if not self._accepts(event.part) or event.part < len(self._parts):
             return False
         part = Part(kind=event.kind, name=event.name, call_id=event.call_id, data=event.data)
-        self._pieces.append(_Piece(part))
+        self._parts.append(_GrowingPart(part))
         return True
 
     def _delta(self, event: DeltaEvent) -> bool:
-        if not self._grow(event.part):
+        if not self._accepts(event.part):
             return False
-        new = event.part == len(self._pieces)
-        have = 0 if new else self._pieces[event.part].text.length
+        new = event.part == len(self._parts)
+        have = 0 if new else self._parts[event.part].text.length
         text = overlap(have, event.offset, event.text)
         if text is None:
-            raise GapError(
-                f"response {self.id!r}, part {event.part}: text at {event.offset} came,"
-                f" {have} code points are there",
-                response_id=self.id,
+            raise self._gap(
+                f"has {have} code points of part {event.part}, text at {event.offset} came"
             )
         if new:
-            self._pieces.append(_Piece(Part(kind=event.kind)))
+            self._parts.append(_GrowingPart(Part(kind=event.kind)))
         elif not text:
             return False
-        piece = self._pieces[event.part]
-        piece.text.append(text)
-        piece.frozen = None
+        part = self._parts[event.part]
+        part.text.append(text)
+        part.frozen = None
         self.length += len(text)
         return True
 
@@ -300,7 +297,7 @@ class Assembler:
         """Take `response` if it is ahead: both are prefixes of what one producer wrote."""
         if self.state is not None:
             ahead = (response.ended, *extent(response))
-            here = (self.ended, len(self._pieces), self.length)
+            here = (self.ended, len(self._parts), self.length)
             if ahead <= here:
                 new = [r for r in response.tool_results if r.call_id not in self._results]
                 self._results.update((result.call_id, result) for result in new)
@@ -312,7 +309,7 @@ class Assembler:
 
     def _end(self, event: EndEvent) -> bool:
         if self.state is None:
-            raise GapError(f"response {self.id!r} has not started", response_id=self.id)
+            raise self._gap("has not started")
         if self.ended:
             return False
         self.state = event.state
@@ -362,7 +359,7 @@ class Transcript:
             self.apply(event)
 
     def apply(self, event: Event) -> Response | None:
-        """Fold `event` in; return its response as it stands now, None where it has none.
+        """Fold `event` in; return its response so far, None where it has none.
 
         :raises GapError: when something before this event is missing.
         """

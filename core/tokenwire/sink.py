@@ -6,16 +6,14 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from tokenwire._ids import check_name, checked_id
 from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
 from tokenwire._requests import Inputs
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._runtime import Runtime
-from tokenwire.backend import Backend, ReplayFrom
+from tokenwire.backend import Backend
 from tokenwire.errors import InvalidCursor
-from tokenwire.watch import MIDWAY, Watch, parse_rewind
+from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter
 
 __all__ = ["CancelOutcome", "Inputs", "Page", "Sink", "SinkStats"]
@@ -172,25 +170,45 @@ class Sink:
             that is well-formed but unknown to the channel is found when iteration begins.
         :raises SinkClosed: when the sink is closed.
         """
-        check_name(channel, "channel")
         if response is not None:
             if response_id is not None:
                 raise ValueError("give response_id= only: response= is its older name")
             response_id = response
+        return Watch(
+            self.reader(
+                channel,
+                after=after,
+                rewind=rewind,
+                response_id=response_id,
+                known=known,
+                types=types,
+            )
+        )
+
+    def reader(
+        self,
+        channel: str,
+        *,
+        after: str | None = None,
+        rewind: str | int | None = None,
+        response_id: str | None = None,
+        known: Collection[str] = (),
+        types: Collection[str] | None = None,
+    ) -> ChannelReader:
+        """Read a channel in batches, for a gateway; arguments and errors are those of `watch`."""
+        check_name(channel, "channel")
         checked_id(response_id, "response id")
-        if after is not None and rewind is not None:
-            raise ValueError("give after= or rewind=, not both")
-        if after is not None:
-            if not isinstance(after, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidCursor(f"a cursor is a string, not {type(after).__name__}")
-            self.backend.order(after.removeprefix(MIDWAY))  # raises InvalidCursor if malformed
-            start = ReplayFrom(after=after)
-        else:
-            start = ReplayFrom() if rewind is None else parse_rewind(rewind)
-        if response_id is not None:
-            start = msgspec.structs.replace(start, response_id=response_id)
+        start, midway = parse_start(self.backend, after, rewind, response_id)
         self._runtime.producer.check_open()
-        return Watch(self._runtime.io, self._runtime.hubs, channel, start, known=known, types=types)
+        return ChannelReader(
+            self._runtime.io,
+            self._runtime.hubs,
+            channel,
+            start,
+            midway=midway,
+            known=known,
+            types=types,
+        )
 
     def inputs(
         self, channel: str, *, after: str | None = None, rewind: str | int | None = None

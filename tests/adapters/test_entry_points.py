@@ -15,3 +15,12 @@ def test_entry_point_loads(entry: EntryPoint) -> None:
 def test_the_groups_are_there() -> None:
     groups = {entry.group for entry in ENTRY_POINTS}
     assert groups >= {"console_scripts", "pytest11", "tokenwire.backends", "tokenwire.formats"}
+    assert "tokenwire.instrumentors" in groups
+
+
+INSTRUMENTORS = [entry for entry in ENTRY_POINTS if entry.group == "tokenwire.instrumentors"]
+
+
+@pytest.mark.parametrize("entry", INSTRUMENTORS, ids=lambda entry: entry.name)
+def test_an_instrumentor_has_the_name_of_its_module(entry: EntryPoint) -> None:
+    assert entry.load().module == entry.name

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 import tokenwire
-from tokenwire._reading.hub import MIDWAY, Item
+from tokenwire.errors import InvalidCursor
 from tokenwire.response import Transcript
+from tokenwire.watch import ChannelReader, Item, ResumePoint
 
 
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[tokenwire.Sink]:
-    monkeypatch.setattr("tokenwire._reading.hub._REPLAY_FRESH", 600.0)
+    monkeypatch.setattr("tokenwire._reading.joining._REPLAY_FRESH", 600.0)
     with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
         for number in range(3):
             with sink.respond("c", response_id=f"r{number}") as response:
@@ -21,14 +23,15 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[tokenwire.Sink]:
         yield sink
 
 
-async def joined(watch: tokenwire.Watch) -> list[Item]:
-    async with watch:
-        return await watch.abatch()
+async def joined(reader: ChannelReader) -> list[Item]:
+    items = await reader.abatch()
+    reader.close()
+    return items
 
 
 async def test_watchers_that_join_alike_are_given_the_same_items(sink: tokenwire.Sink) -> None:
-    first, second = [await joined(sink.watch("c", rewind="all")) for _ in range(2)]
-    other = await joined(sink.watch("c", rewind=1))
+    first, second = [await joined(sink.reader("c", rewind="all")) for _ in range(2)]
+    other = await joined(sink.reader("c", rewind=1))
     assert len(first) == 3
     assert [id(item) for item in first] == [id(item) for item in second]
     assert not {id(item) for item in first} & {id(item) for item in other}
@@ -36,20 +39,20 @@ async def test_watchers_that_join_alike_are_given_the_same_items(sink: tokenwire
 
 
 async def test_each_event_of_a_join_tells_where_to_go_on(sink: tokenwire.Sink) -> None:
-    items = await joined(sink.watch("c", rewind="all"))
+    items = await joined(sink.reader("c", rewind="all"))
     cursors = [str(item.event.cursor) for item in items]
-    assert [cursor.startswith(MIDWAY) for cursor in cursors] == [True, True, False]
+    assert [ResumePoint.parse(cursor).midway for cursor in cursors] == [True, True, False]
     async with sink.watch("c", rewind="all") as watch:
         one_by_one = [await anext(watch) for _ in items]
     assert [event.cursor for event in one_by_one] == cursors
     for n, cursor in enumerate(cursors[:-1]):
-        rest = await joined(sink.watch("c", after=cursor))
+        rest = await joined(sink.reader("c", after=cursor))
         transcript = Transcript([item.event for item in (*items[: n + 1], *rest)])
         assert {each.text for each in transcript} == {"text 0", "text 1", "text 2"}
 
 
 async def test_a_watch_tells_when_its_cursor_is_no_longer_there(sink: tokenwire.Sink) -> None:
-    cursor = [str(item.event.cursor) for item in await joined(sink.watch("c", rewind="all"))][-1]
+    cursor = [str(item.event.cursor) for item in await joined(sink.reader("c", rewind="all"))][-1]
     async with sink.watch("c", after=cursor) as watch:
         assert not watch.reset
     async with sink.watch("c", rewind="all") as watch:
@@ -59,4 +62,44 @@ async def test_a_watch_tells_when_its_cursor_is_no_longer_there(sink: tokenwire.
             response.write("new")
         async with other.watch("c", after=cursor) as watch:
             assert watch.reset
-            assert [item.event.response_id for item in await watch.abatch()] == ["new"]
+        items = await joined(other.reader("c", after=cursor))
+        assert [item.event.response_id for item in items] == ["new"]
+
+
+async def test_a_reader_hydrates_up_to_its_position_and_then_reads_batches(
+    sink: tokenwire.Sink,
+) -> None:
+    reader = sink.reader("c", rewind="all")
+    hydrated = await reader.ahydrate()
+    assert [item.event.response_id for item in hydrated] == ["r0", "r1", "r2"]
+    assert not reader.hydrating
+    assert await reader.ahydrate() == []
+    assert reader.position == reader.cursor == hydrated[-1].event.cursor
+    with sink.respond("c", response_id="live") as response:
+        response.write("text")
+    live: list[Item] = []
+    while not any(item.event.type == "end" for item in live):
+        live += await reader.abatch()
+        assert reader.position == reader.cursor == live[-1].event.cursor
+    assert {item.event.response_id for item in live} == {"live"}
+    reader.close()
+    assert await reader.abatch() == []
+
+
+async def test_a_reader_of_one_response_reads_on_a_thread_until_its_end(
+    sink: tokenwire.Sink,
+) -> None:
+    reader = sink.reader("c", response_id="r1")
+    events = [item.event for item in await asyncio.to_thread(reader.batch)]
+    assert Transcript(events)["r1"].text == "text 1"
+    assert await asyncio.to_thread(reader.batch) == []
+    reader.close()
+
+
+def test_a_resume_point_reads_what_it_writes() -> None:
+    for point in (ResumePoint("5-0"), ResumePoint("5-0", midway=True)):
+        assert ResumePoint.parse(str(point)) == point
+    assert str(ResumePoint("5-0")) == "5-0"
+    for wrong in ("", "x" * 513, 5, None):
+        with pytest.raises(InvalidCursor):
+            ResumePoint.parse(wrong)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

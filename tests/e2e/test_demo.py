@@ -12,7 +12,7 @@ from tests.e2e.demo_server import PATIENCE, DemoServer
 from tests.e2e.screens import Screen
 from tests.redis_support import FaultyProxy
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 Open = Callable[..., Screen]
 

@@ -55,7 +55,7 @@ PAGE = """<!doctype html>
   CODE
 </script>"""
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.slow, pytest.mark.redis]
 
 
 def block(language: str, *, containing: str) -> str:

@@ -13,7 +13,7 @@ from tests.e2e.screens import Screen
 from tests.redis_support import FaultyProxy, RedisServer, find_binaries
 from tests.support.needs import missing
 
-pytestmark = [pytest.mark.browser, pytest.mark.redis]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.redis]
 
 
 @pytest.fixture

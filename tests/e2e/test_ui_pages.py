@@ -30,7 +30,7 @@ from tokenwire_adapters.ag_ui import AgentRoutes
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 from tokenwire_adapters.vercel import ChatRoutes
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 Open = Callable[[str], Page]
 SLOW = 40.0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.plugins.installing import install
+from tests.support.pages import code_blocks
 
 TEXT = "Hello from the toy."
 CHUNKS = [{"text": "Hello "}, {"text": "from "}, {"text": "the toy."}]
@@ -327,6 +328,13 @@ watcher.join()
     assert provider.hung_up.wait(60)
 
 
-def test_it_is_small() -> None:
-    source = Path(__file__).parent / "instrumentor" / "tokenwire_toysdk.py"
-    assert len(source.read_text().splitlines()) <= 150
+def test_the_page_shows_the_file_as_it_is() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    source = (Path(__file__).parent / "instrumentor" / "tokenwire_toysdk.py").read_text()
+    assert len(source.splitlines()) <= 150
+    pages = "".join(page.read_text("utf-8") for page in docs.glob("extending*.md"))
+    section = pages.partition("## A provider SDK\n")[2].partition("\n## ")[0]
+    blocks = code_blocks(section, "python")
+    assert len(blocks) == 6
+    for block in blocks:
+        assert block.strip() in source or textwrap.indent(block, "    ").strip() in source

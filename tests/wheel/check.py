@@ -71,7 +71,7 @@ def check_core() -> int:
 def check_adapters() -> tuple[int, int]:
     adapters = importlib.import_module("tokenwire_adapters")
     imported = missing = 0
-    for name in filter(is_public, modules_of(adapters)):
+    for name in filter(is_public, modules_of(adapters, "tokenwire_adapters.testing")):
         if name in LOADED_BY_ITS_OWN:
             continue
         try:
@@ -85,10 +85,16 @@ def check_adapters() -> tuple[int, int]:
     return imported, missing
 
 
-def modules_of(package: ModuleType) -> list[str]:
-    """Name the modules directly in `package`, without importing any of them."""
+def modules_of(package: ModuleType, *subpackages: str) -> list[str]:
+    """Name the modules directly in a package and in subpackages of it, without importing them."""
+    paths = {package.__name__: list(package.__path__)}
+    for name in subpackages:
+        spec = importlib.util.find_spec(name)
+        paths[name] = list(spec.submodule_search_locations or ()) if spec else []
     return [
-        f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)
+        f"{name}.{module.name}"
+        for name, path in paths.items()
+        for module in pkgutil.iter_modules(path)
     ]
 
 

@@ -1,1 +1,8 @@
-"""Servers for tests: a scripted model provider, and a local Ably."""
+"""Servers for tests: `provider`, a scripted model provider, and `ably`, a local Ably.
+
+They are for tests, demos and measurements; nothing that runs in production imports them.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

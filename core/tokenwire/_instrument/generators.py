@@ -48,7 +48,11 @@ def record(stream: Any, recorder: Recorder) -> Any:
 
 
 def record_found(stream: Any, find: FindRecorder) -> Any:
-    """Do what `record` does, for a stream whose recorder is found once it is read."""
+    """Do what `record` does, for a stream whose recorder is found once it is read.
+
+    :param find: called with None when the stream is first read, and if it returns None, with the
+        first item.
+    """
     reading = _Reading(find)
     is_async = hasattr(stream, "__anext__")
     generator = _arecorded(stream, reading) if is_async else _recorded(stream, reading)

@@ -46,7 +46,7 @@ def _shut_down(response: Any) -> bool:
 
     httpx documents the extensions: https://www.python-httpx.org/advanced/extensions/
     """
-    extensions = getattr(response, "extensions", None) or {}
+    extensions: Any = getattr(response, "extensions", None) or {}
     if extensions.get("http_version", b"").startswith(b"HTTP/2"):
         return False
     stream = extensions.get("network_stream")

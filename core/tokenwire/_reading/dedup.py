@@ -1,4 +1,4 @@
-"""What lets each event of a log through exactly once, and nothing beyond a hole."""
+"""Removes repeats from a log, and withholds what comes after a hole in a response."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _MAX_ENDED = 1024  # ended responses whose late writes are still known as such
 
 
 class _Extent:
-    """How far a response has got."""
+    """How much of a response was let through.
+
+    :ivar parts: the length of each part in code points, -1 where it is not known.
+    :ivar damaged: there is a hole: nothing is let through but a snapshot or the end.
+    """
 
     __slots__ = ("damaged", "parts")
 
@@ -30,12 +34,19 @@ class _Extent:
         self.parts = parts
         self.damaged = False
 
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Parts, then code points, to compare with `tokenwire.response.extent`."""
+        return len(self.parts), sum(max(0, length) for length in self.parts)
+
 
 class Deduplicator:
     """Lets each event of a log through exactly once, and nothing beyond a hole.
 
     :param lenient: take a response whose beginning was not seen as whole up to its first event
         (for a reader that continues after a cursor).
+    :ivar streaming: the responses that have not ended, by id.
+    :ivar missed_start: there was an event of a response whose start did not come.
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
@@ -45,7 +56,7 @@ class Deduplicator:
         self.missed_start = False
 
     def admit(self, event: Event) -> Event | None:
-        """Return the event, or what is new in it; None where there is nothing new to tell."""
+        """Return the event, or what is new in it; None where nothing is."""
         if isinstance(event, DeltaEvent):
             return self._delta(event)
         if isinstance(event, StartEvent):
@@ -120,10 +131,8 @@ class Deduplicator:
             self.streaming.pop(response.id, None)
             self._remember(response.id, reached)
             return event
-        if known is not None and not known.damaged:
-            here = (len(known.parts), sum(max(0, length) for length in known.parts))
-            if reached <= here:
-                return None
+        if known is not None and not known.damaged and reached <= known.reached:
+            return None
         self.streaming[response.id] = _Extent([len(part.text) for part in response.parts])
         return event
 
@@ -133,8 +142,7 @@ class Deduplicator:
         known = self.streaming.pop(event.response_id, None)
         if known is None and not self._lenient:
             self.missed_start = True
-        parts = known.parts if known else []
-        self._remember(event.response_id, (len(parts), sum(max(0, n) for n in parts)))
+        self._remember(event.response_id, known.reached if known else (0, 0))
         return event
 
     def _remember(self, response_id: str, reached: tuple[int, int]) -> None:

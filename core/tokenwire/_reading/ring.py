@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from tokenwire.events import DeltaEvent, Event, SnapshotEvent
 from tokenwire.response import extent
 
-__all__ = ["Item", "Ring"]
+__all__ = ["Item", "Ring", "RingLimits"]
+
+
+class RingLimits(msgspec.Struct, frozen=True):
+    """How much a ring keeps at least; at most it keeps twice as much.
+
+    :ivar events: how many events.
+    :ivar bytes: their size in memory, about.
+    """
+
+    events: int = 2048
+    bytes: int = 2**20
 
 
 class Item:
-    """An event in the ring, with what encoders made of it, so that each encodes it once."""
+    """An event in the ring, and its frames in formats that were asked for, each encoded once."""
 
     __slots__ = ("event", "frames")
 
@@ -25,19 +40,34 @@ class Ring:
 
     A reader takes `state` in one go; the writer only appends to the list in it, or puts a new
     pair in its place. Positions are absolute and never reused.
+
+    :param order: sorts cursors (see `Backend.order`).
+    :ivar state: the position of the first item that is kept, and the items.
+    :ivar head: the cursor up to which everything of the channel has been put in.
     """
 
-    def __init__(self, max_events: int, max_bytes: int) -> None:
+    def __init__(self, limits: RingLimits, order: Callable[[str], Any]) -> None:
         self.state: tuple[int, list[Item]] = (0, [])
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        self.head = ""
+        self._max_events = limits.events
+        self._max_bytes = limits.bytes
         self._bytes = 0
+        self._order = order
+        self._floor = ""  # the cursor before the first event that the ring has from ...
+        self._floor_at = 0  # ... this position on
 
     @property
     def end(self) -> int:
         """The position after the last event."""
         base, items = self.state
         return base + len(items)
+
+    def begin(self, cursor: str) -> None:
+        """Drop everything, and go on after `cursor`: whoever reads has fallen behind."""
+        self._bytes = 0
+        self.state = (self.end + 1, [])
+        self.head = self._floor = cursor
+        self._floor_at = self.end
 
     def append(self, event: Event) -> None:
         base, items = self.state
@@ -58,11 +88,6 @@ class Ring:
         self._bytes = size
         self.state = (base + len(items) - keep, items[-keep:])
 
-    def skip(self) -> None:
-        """Drop everything: whoever reads, wherever it is, has fallen behind."""
-        self._bytes = 0
-        self.state = (self.end + 1, [])
-
     def read(self, position: int, limit: int = 1024) -> list[Item] | None:
         """Read from `position` on; None when that was dropped already."""
         base, items = self.state
@@ -70,6 +95,18 @@ class Ring:
         if start < 0:
             return None
         return items[start : start + limit]
+
+    def position_after(self, order: Any, *, ahead: bool = False) -> int | None:
+        """The position right after a cursor, given by its order; None where the ring lacks it.
+
+        :param ahead: whether the cursor may be beyond `head`.
+        """
+        base, items = self.state
+        key = self._order
+        floor = key(self._floor) if base == self._floor_at else key(items[0].event.cursor or "")
+        if order < floor or (not ahead and order > key(self.head)):
+            return None
+        return base + bisect_right(items, order, key=lambda item: key(item.event.cursor or ""))
 
 
 def size_of(event: Event) -> int:

@@ -1,6 +1,6 @@
-"""What tests need: the suite every backend passes, scripted producers, and faults on demand.
+"""For tests: the suite that every backend passes, scripted producers, and faults on demand.
 
-A backend of your own is held to the same promises as ours in a few lines::
+To test a backend of your own::
 
     from tokenwire.testing import BackendContract
 

@@ -1,4 +1,4 @@
-"""What the parts of the contract share."""
+"""What the parts of the contract share: sinks on a store of each test's own."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def ended(response_id: str) -> Callable[[Event], bool]:
 
 
 class ContractBase:
-    """Opens sinks on a place that the subclass makes, and closes them at the end.
+    """Opens sinks on backends that the subclass connects, and closes them after the test.
 
-    :cvar patience: how long to wait for what must come, in seconds.
+    :cvar patience: the timeout of everything that must happen, in seconds.
     :cvar lease: the lease of producers that die, in seconds; raise it for slow backends.
     """
 
@@ -42,15 +42,15 @@ class ContractBase:
     lease: float = 1.0
 
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
-        """Make a place for channels, and return how to connect to it.
+        """Prepare a store of channels, and return a function that connects a backend to it.
 
-        Each call of the returned function is another connection, as if from another process.
-        What must be undone later goes to `at_end`.
+        Each call of that function is another connection, as if from another process. Register
+        clean-up with `at_end`.
         """
-        raise NotImplementedError("say where the backend under test keeps its channels")
+        raise NotImplementedError("return a function that connects the backend under test")
 
     def at_end(self, undo: Callable[[], Any]) -> None:
-        """Have `undo` called after the test, last come first."""
+        """Have `undo` called after the test; the last one registered comes first."""
         self._undo.append(undo)
 
     def setup_method(self) -> None:
@@ -65,7 +65,7 @@ class ContractBase:
             self._undo.pop()()
 
     def connect(self, granularity: Granularity = "response") -> Backend:
-        """Another connection to this test's place."""
+        """Another connection to this test's store."""
         if granularity not in self._connects:
             self._connects[granularity] = self.place(granularity)
         return self._connects[granularity]()
@@ -79,9 +79,9 @@ class ContractBase:
     ) -> Sink:
         """A sink on a connection of its own, closed after the test."""
         options.setdefault("lease", 60.0)
-        made = Sink(backend or self.connect(granularity), **options)
-        self.at_end(made.close)
-        return made
+        sink = Sink(backend or self.connect(granularity), **options)
+        self.at_end(sink.close)
+        return sink
 
     def read(self, watch: Watch, stop: Callable[[Event], bool]) -> list[Event]:
         """Read up to and with the event for which `stop` says so."""
@@ -91,7 +91,7 @@ class ContractBase:
             watch.close()
 
     async def publish(self, backend: Backend, *entries: Entry) -> Sequence[Outcome]:
-        """Publish past the sink, as it would: again, when nothing is known of what became of it."""
+        """Publish without a sink, and again as a sink would while the outcome is unknown."""
         deadline = time.monotonic() + self.patience
         while True:
             try:
@@ -103,9 +103,9 @@ class ContractBase:
                     return outcomes
             await asyncio.sleep(0.05)
 
-    def eventually(self, what: Callable[[], bool]) -> None:
-        """Wait for something that has no event of its own."""
+    def eventually(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds that has no event of its own."""
         deadline = time.monotonic() + self.patience
-        while not what():
-            assert time.monotonic() < deadline, "it did not come about"
+        while not condition():
+            assert time.monotonic() < deadline, "the condition does not hold in time"
             threading.Event().wait(0.005)

@@ -9,13 +9,13 @@ from tokenwire.events import DeltaEvent, Event, SnapshotEvent
 from tokenwire.sink import Page, Sink
 from tokenwire.testing._base import ContractBase, ended
 from tokenwire.testing.producers import Script, Spectator, scripts
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader, Watch
 
 __all__ = ["ReadingContract"]
 
 
 class ReadingContract(ContractBase):
-    """Promises 2 and 5."""
+    """Promises 2 and 5: what watchers see is exact, and what is over can be read."""
 
     def _produce(self, sink: Sink, response_id: str, script: Script) -> None:
         with sink.respond(self.channel, response_id=response_id) as response:
@@ -148,11 +148,8 @@ class ReadingContract(ContractBase):
         assert sink.flush(self.patience)
         hydrated: list[list[Event]] = []
         for rewind in (None, "all", 1, "1h"):
-            with self.sink().watch(self.channel, rewind=rewind) as watch:
-                events: list[Event] = []
-                while watch.waiting or watch.hydrating:
-                    events.append(next(watch))
-                hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
+            events = asyncio.run(_hydrated(self.sink().reader(self.channel, rewind=rewind)))
+            hydrated += [events[:cut] for cut in range(1, len(events) + 1)]
         for name in ("a", "b"):
             for kind, text in played[name].tokens[5:]:
                 writers[name].write(text, kind=kind)
@@ -204,7 +201,7 @@ class ReadingContract(ContractBase):
         events = self.read(self.sink().watch(self.channel, rewind="2m"), ended("r"))
         assert {event.response_id for event in events} == {"r"}
 
-    def test_live_does_not_tell_of_what_is_over(self) -> None:
+    def test_a_live_watcher_is_not_given_responses_that_have_ended(self) -> None:
         sink = self.sink()
         self._produce(sink, "old", next(scripts(11)))
         watch = self.sink().watch(self.channel).open()
@@ -270,12 +267,12 @@ class ReadingContract(ContractBase):
             self._produce(sink, name, Script((("text", name),)))
         page: Page | None = self.sink().history(self.channel, limit=3)
         sizes: list[int] = []
-        found: list[str] = []
+        ids: list[str] = []
         while page is not None:
             sizes.append(len(page.items))
-            found += [response.id for response in page.items]
+            ids += [response.id for response in page.items]
             page = page.next()
-        assert found == names[::-1]
+        assert ids == names[::-1]
         assert max(sizes) <= 3
         assert sizes[-1] > 0
         assert [r.text for r in sink.history(self.channel, limit=1).items] == ["r6"]
@@ -324,3 +321,12 @@ class ReadingContract(ContractBase):
                 sink.flush(self.patience)
         events = self.read(self.sink().watch(self.channel, rewind="all"), ended("r"))
         assert sum(isinstance(event, DeltaEvent) for event in events) < 10
+
+
+async def _hydrated(reader: ChannelReader) -> list[Event]:
+    """All events that a reader is given before any other."""
+    events: list[Event] = []
+    while items := await reader.ahydrate():
+        events += [item.event for item in items]
+    reader.close()
+    return events

@@ -32,8 +32,8 @@ class Publish(Enum):
     """What becomes of one call of `publish`."""
 
     OK = "ok"
-    FAIL = "fail"  # nothing is published, and the caller is told to try again
-    LOSE_REPLY = "lose reply"  # it is published, but the caller is told to try again
+    FAIL = "fail"  # nothing is published, and the caller is asked to try again
+    LOSE_REPLY = "lose reply"  # it is published, but the caller is asked to try again
     REJECT = "reject"  # every entry is refused for good
     REJECT_FIRST = "reject first"  # the first entry is refused for good, the others are taken
     LIMIT = "limit"  # rate limited
@@ -51,8 +51,8 @@ class Deliver(Enum):
     RESYNC = "resync"  # the connection was lost and is back
 
 
-class _Ear:
-    """Passes deliveries on, with faults."""
+class _FaultyReceiver:
+    """Passes deliveries on to `receiver`, with faults."""
 
     def __init__(self, backend: FaultyBackend, receiver: Receiver) -> None:
         self._backend = backend
@@ -115,7 +115,7 @@ class FaultyBackend(Backend):
         self.killed = False
         self._stalled = asyncio.Event()
         self._stalled.set()
-        self._ears: list[_Ear] = []
+        self._receivers: list[_FaultyReceiver] = []
 
     def use_rollup(self, window: float) -> None:
         self.inner.use_rollup(window)
@@ -139,11 +139,11 @@ class FaultyBackend(Backend):
         self._stalled.set()
 
     async def heal(self) -> None:
-        """Use up no more faults, and tell subscribers to look for what they missed."""
+        """Inject no more faults, and have subscribers read again what they may have missed."""
         self.publish_faults.clear()
         self.deliver_faults.clear()
-        for ear in self._ears:
-            ear.release()
+        for receiver in self._receivers:
+            receiver.release()
 
     def next_deliver(self) -> Deliver:
         """The next fault of a delivery."""
@@ -185,9 +185,9 @@ class FaultyBackend(Backend):
 
     async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
         await self._gate()
-        ear = _Ear(self, receiver)
-        self._ears.append(ear)
-        return await self.inner.subscribe(channel, ear)
+        faulty = _FaultyReceiver(self, receiver)
+        self._receivers.append(faulty)
+        return await self.inner.subscribe(channel, faulty)
 
     async def control(self, channel: str, receiver: Receiver) -> Subscription:
         await self._gate()

@@ -74,9 +74,12 @@ def read_until(
 
 
 class Spectator:
-    """Folds what one watcher sees, and checks at each event that nothing is lost or repeated.
+    """Folds the events of one watcher, and checks at each that nothing is lost or repeated.
 
-    :ivar transcript: what it has seen so far; `cursor`: of the last event.
+    :ivar transcript: the responses so far.
+    :ivar cursor: of the last event.
+    :ivar seen: all events.
+    :ivar ends: how often each response ended.
     """
 
     def __init__(self) -> None:

@@ -22,9 +22,7 @@ from tests.adapters.ably.places import sink
 from tokenwire import Sink
 from tokenwire.testing import Spectator
 from tokenwire.testing.producers import read_until
-from tokenwire_adapters.testing.ably._certificate import make_certificate
-from tokenwire_adapters.testing.ably._settings import Settings
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, Settings, make_certificate
 
 __all__ = ["SCENARIOS", "Stage", "Told", "play", "words"]
 

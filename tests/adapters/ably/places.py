@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenwire import Sink
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread
 
 __all__ = ["backend", "sink"]
 

@@ -24,8 +24,7 @@ from tokenwire import Sink, background
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._certificate import make_certificate
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, make_certificate
 
 PATIENCE = 60
 
@@ -305,6 +304,7 @@ print("closed")
 """
 
 
+@pytest.mark.slow
 def test_a_callback_that_never_returns_holds_nobody() -> None:
     with ServerThread() as thread:
         done = subprocess.run(
@@ -317,6 +317,7 @@ def test_a_callback_that_never_returns_holds_nobody() -> None:
     assert (done.stdout, done.returncode) == ("closed\n", 0), done.stderr
 
 
+@pytest.mark.slow
 def test_a_callback_that_raises_is_told() -> None:
     def callback(params: Any) -> str:
         raise LookupError("s3cret")
@@ -335,6 +336,7 @@ def test_a_token_expires_again_and_again_while_text_flows() -> None:
         assert len(known["threads"]) >= 10  # for each of five times, publishing and watching
 
 
+@pytest.mark.slow
 def test_tokens_of_a_short_life() -> None:
     """By itself ably-python 3.1.4 renews a token once, and then tries the old one for ever."""
     with ServerThread() as thread, called(thread, "coroutine details", ttl=1.5) as known:
@@ -368,6 +370,7 @@ def test_a_token_that_cannot_be_renewed_is_told(caplog: pytest.LogCaptureFixture
 # -- hosts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["refuses", "is silent"])
 def test_fallback_hosts(first: str) -> None:
     with ServerThread() as thread:

@@ -14,8 +14,7 @@ from tests.support.forking import forked
 from tokenwire import Sink, Transcript, background
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._settings import Settings
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 # Clients that are cut off leave tasks and sockets behind, which Python warns of when it finds them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -34,6 +33,7 @@ CASES += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_text_is_exact(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

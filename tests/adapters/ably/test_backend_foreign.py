@@ -10,8 +10,7 @@ from ably.types.message import Message
 
 from tests.adapters.ably.places import sink
 from tokenwire.testing import Spectator, read_until
-from tokenwire_adapters.testing.ably._clients import realtime
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, realtime
 
 TOKENS = [f" tök{i}" for i in range(40)]
 

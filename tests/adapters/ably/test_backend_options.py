@@ -12,7 +12,7 @@ import tokenwire
 from tests.adapters.ably.places import sink
 from tokenwire import Sink
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:

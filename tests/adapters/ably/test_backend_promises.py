@@ -15,8 +15,7 @@ from ably.types.message import Message
 
 from tests.adapters.ably.places import sink
 from tokenwire.testing import read_until
-from tokenwire_adapters.testing.ably import ServerThread, Settings
-from tokenwire_adapters.testing.ably._clients import Subscriber, realtime
+from tokenwire_adapters.testing.ably import ServerThread, Settings, Subscriber, realtime
 
 UNLIMITED = Settings(inbound_rate=None)
 
@@ -132,6 +131,7 @@ def test_a_deleted_message_takes_its_response_from_history() -> None:
             assert "end" not in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [True, False])
 def test_the_doctor(right: bool) -> None:
     """`tokenwire doctor`, as an operator runs it."""

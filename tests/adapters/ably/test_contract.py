@@ -9,8 +9,7 @@ import pytest
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.ably import AblyBackend
-from tokenwire_adapters.testing.ably._settings import Settings
-from tokenwire_adapters.testing.ably._thread import ServerThread
+from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 
 class TestAbly(BackendContract):

@@ -163,6 +163,7 @@ def test_a_failure(thread: ServerThread, page: Page, agent: Sink) -> None:
     page.do("text", "user", "so far")
 
 
+@pytest.mark.slow
 def test_a_producer_that_dies(thread: ServerThread, page: Page, agent: Sink) -> None:
     page.do("open", "user", "now")
     page.do("ask", "user", "Are you there?")

@@ -16,8 +16,15 @@ from ably import AblyException, AblyRest
 from ably.types.channeloptions import ChannelOptions
 from ably.types.message import Message
 
-from tokenwire_adapters.testing.ably import AblyServer, Key, Settings
-from tokenwire_adapters.testing.ably._clients import Subscriber, eventually, realtime, rest
+from tests.redis_support import eventually_async
+from tokenwire_adapters.testing.ably import (
+    AblyServer,
+    Key,
+    Settings,
+    Subscriber,
+    realtime,
+    rest,
+)
 
 pytestmark = [
     pytest.mark.anyio,
@@ -30,6 +37,10 @@ pytestmark = [
 async def server() -> AsyncIterator[AblyServer]:
     async with AblyServer(settings=Settings(inbound_rate=None)) as running:
         yield running
+
+
+async def eventually(condition) -> None:
+    await eventually_async(condition, "a state of the server, for which there is no event")
 
 
 async def next_connected(client) -> None:

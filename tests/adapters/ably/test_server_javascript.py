@@ -11,6 +11,8 @@ import pytest
 from tests.support.nodejs import node_with
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "js"
 SCENARIOS = (
     "stream",

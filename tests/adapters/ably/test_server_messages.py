@@ -11,8 +11,7 @@ from ably.types.channeloptions import ChannelOptions
 from ably.types.message import Message, MessageAction
 from ably.types.operations import MessageOperation
 
-from tokenwire_adapters.testing.ably import AblyServer, Settings
-from tokenwire_adapters.testing.ably._clients import Subscriber, realtime, rest
+from tokenwire_adapters.testing.ably import AblyServer, Settings, Subscriber, realtime, rest
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenwire_adapters.testing.ably import AblyServer, ServerThread
-from tokenwire_adapters.testing.ably._clients import Subscriber, realtime
+from tokenwire_adapters.testing.ably import AblyServer, ServerThread, Subscriber, realtime
 
 ROOT = Path(__file__).parents[3]
 

@@ -69,6 +69,7 @@ def test_a_stream_that_stops_short(sink: Sink) -> None:
     assert ended(sink, "c").state == "failed"
 
 
+@pytest.mark.slow
 def test_process_exit() -> None:
     program = """
         from anthropic import Anthropic

@@ -31,7 +31,7 @@ def message(replay: Replay) -> None:
         list(on.messages.create(model="m", max_tokens=9, messages=[], stream=True))
 
 
-def test_every_client_is_heard(sink: Sink) -> None:
+def test_every_client_is_recorded(sink: Sink) -> None:
     undo = auto.install(sink, channel="c")
     with Replay(CHAT.body) as replay:
         chat(replay)
@@ -98,6 +98,7 @@ def test_disabled(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     assert responses(sink, "c") == []
 
 
+@pytest.mark.slow
 def test_uninstalling_puts_the_sdks_back() -> None:
     _python(
         """
@@ -112,8 +113,9 @@ assert not any(hasattr(place.__stream__, "__wrapped__") for place in streams)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["openai", "anthropic", "langchain_core", "llama_index.core"])
-def test_frameworks_are_not_imported_but_heard_once_they_are(framework: str) -> None:
+def test_frameworks_are_not_imported_but_instrumented_once_they_are(framework: str) -> None:
     adapter = {"langchain_core": "langchain", "llama_index.core": "llama_index"}.get(
         framework, framework
     )
@@ -130,13 +132,47 @@ assert importlib.util.find_spec("{framework}").loader is {framework}.__loader__
 assert type({framework}.__loader__).__module__.startswith("importlib") or "frozen" in type(
     {framework}.__loader__
 ).__module__, type({framework}.__loader__)
-assert not [finder for finder in sys.meta_path if getattr(finder, "_name", "") == "{framework}"]
+from tokenwire_adapters._agents.imports import _ImportWatcher
+(watcher,) = [finder for finder in sys.meta_path if isinstance(finder, _ImportWatcher)]
+assert "{framework}" not in watcher._callbacks
 auto.uninstall()
 assert not [finder for finder in sys.meta_path if "tokenwire" in type(finder).__module__]
 """
     _python(program)
 
 
+def test_entry_points_are_read_with_the_first_package() -> None:
+    """Reading them takes longer than the start of a program that needs no package at all."""
+    _python(
+        """
+import sys
+from tokenwire_adapters import auto
+auto.install()
+import json, concurrent.futures
+(watcher,) = [finder for finder in sys.meta_path if type(finder).__name__ == "_ImportWatcher"]
+assert watcher._callbacks is None
+import msgspec
+assert {"openai", "anthropic", "langchain_core", "llama_index.core"} <= set(watcher._callbacks)
+"""
+    )
+
+
+def test_an_instrumentor_that_cannot_stop_keeps_no_other_from_it() -> None:
+    program = """
+import openai, anthropic
+from tokenwire_adapters import auto
+from tokenwire_adapters.openai import instrumentor
+auto.install()
+def stop():
+    raise RuntimeError("broken")
+instrumentor.stop = stop
+auto.uninstall()
+assert not hasattr(anthropic.Stream.__stream__, "__wrapped__")
+"""
+    assert "cannot stop openai" in _python(program)
+
+
+@pytest.mark.slow
 def test_missing_frameworks_are_fine() -> None:
     program = """
 import sys
@@ -158,6 +194,7 @@ undo()
     _python(program)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_fails_leaves_the_import_alone() -> None:
     program = """
 import sys

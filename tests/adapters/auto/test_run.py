@@ -22,6 +22,8 @@ AGENT = """
 import os, sys
 from openai import OpenAI
 
+pytestmark = pytest.mark.slow
+
 def main():
     with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:
         for chunk in client.chat.completions.create(model="m", messages=[], stream=True):

@@ -95,6 +95,7 @@ def test_a_missing_extra_names_its_command(
     assert 'pip install "tokenwire[cli]"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_demo_once() -> None:
     done = tokenwire("demo", "--once", "a brief story of the sea", "--pace", "0")
     assert done.returncode == 0, done.stderr
@@ -102,6 +103,7 @@ def test_demo_once() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_demo_serves_its_page_and_its_agent() -> None:
     with Running("demo", "--no-browser", "--port", "0", "--pace", "300") as demo:
         url = demo.line(r"http://127.0.0.1:\d+/")[0]
@@ -198,6 +200,7 @@ def _minted(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.redis
 def test_serve_watch_and_doctor_on_redis() -> None:
     if not find_binaries():
@@ -259,6 +262,7 @@ def _closed(client: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("serve",), ("demo", "--no-browser")])
 def test_ctrl_c_tells_clients_to_come_back(arguments: tuple[str, ...]) -> None:
     with Running(*arguments, "--port", "0") as running:

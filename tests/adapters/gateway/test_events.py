@@ -272,7 +272,7 @@ async def test_a_herd_that_joins_has_what_it_is_given_encoded_once(
     sink: tokenwire.Sink,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tokenwire._reading.hub._REPLAY_FRESH", 600.0)
+    monkeypatch.setattr("tokenwire._reading.joining._REPLAY_FRESH", 600.0)
     for n in range(5):
         with sink.respond("c", response_id=f"r{n}") as response:
             response.write(f"text {n}")

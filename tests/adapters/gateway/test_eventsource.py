@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import tokenwire
 from tests.adapters.gateway.support import Server
 from tests.support.needs import needs
@@ -18,6 +20,7 @@ _JS = Path(__file__).parent / "js"
 _TOKENS = [" a", "b ", "\n", "茶", "🙂", "e\u0301", '"', " <b>", "data: x", "\r\n"] * 6
 
 
+@pytest.mark.slow
 def test_it_resumes_exactly_over_lost_connections(sink: tokenwire.Sink, server: Server) -> None:
     from tests.redis_support import FaultyProxy
 

@@ -178,6 +178,7 @@ uvicorn.run(app, port=0, log_level="info", timeout_graceful_shutdown=30)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("how", ["mounted", "alone"])
 async def test_a_server_told_to_stop_lets_its_clients_know(how: str, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ async def test_a_watcher_goes_on_at_another_gateway_and_may_cancel_there(
         assert transcript["r1"].text == "one 0 1 2 3 4 5 "
 
 
+@pytest.mark.slow
 async def test_a_gateway_without_its_redis_says_so_and_recovers(
     redis_server: RedisServer,
 ) -> None:

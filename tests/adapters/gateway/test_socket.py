@@ -285,6 +285,7 @@ async def test_a_slow_socket_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
     assert chat.transcript["r1"].text == text * 8000
 
 
+@pytest.mark.slow
 async def test_a_socket_that_never_reads_is_dropped(sink: tokenwire.Sink) -> None:
     gateway = Gateway(sink, limits=Limits(send_timeout=0.5))
     with serving(gateway, ws_per_message_deflate=False, ws_ping_interval=None) as server:
@@ -311,6 +312,7 @@ async def test_watches_are_let_go_with_their_socket(
             await anyio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_peer_that_answers_no_ping_is_dropped_quietly(
     sink: tokenwire.Sink, caplog: pytest.LogCaptureFixture
 ) -> None:

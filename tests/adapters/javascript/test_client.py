@@ -22,6 +22,8 @@ from tests.adapters.javascript.conftest import Script
 from tests.redis_support import FaultyProxy
 from tokenwire_adapters.asgi import Gateway, Tokens, mint_token
 
+pytestmark = pytest.mark.slow
+
 ALL = {"*": ["*"]}
 
 

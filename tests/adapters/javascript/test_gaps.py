@@ -23,6 +23,8 @@ from starlette.websockets import WebSocket
 from tests.adapters.gateway.support import serving
 from tests.adapters.javascript.conftest import Script
 
+pytestmark = pytest.mark.slow
+
 START = {"type": "start", "response_id": "r1"}
 SNAPSHOT = {
     "type": "snapshot",

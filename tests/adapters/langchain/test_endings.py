@@ -259,6 +259,7 @@ def test_a_sync_chain_closed_early_is_told_as_it_is(config: Any, responses: Resp
     assert TEXT.expected.text.startswith(response.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise SystemExit", "sys.exit()", "pass"])
 def test_process_exit(how: str) -> None:
     program = f"""

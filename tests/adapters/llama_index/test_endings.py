@@ -287,6 +287,7 @@ def test_collected_anywhere(responses: Responses, monkeypatch: pytest.MonkeyPatc
     assert threading.current_thread() not in ending
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "how"), [(True, "sys.exit()"), (False, "pass")])
 def test_process_exit(stop: bool, how: str) -> None:
     program = f"""

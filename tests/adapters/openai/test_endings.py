@@ -115,6 +115,7 @@ def test_a_loop_that_is_left_and_taken_up_again(
     assert ended(sink, "c").text == CHAT.text
 
 
+@pytest.mark.slow
 @talks
 def test_process_exit(talk: Talk) -> None:
     call = "chat.completions.create(model='m', messages=[], stream=True)"

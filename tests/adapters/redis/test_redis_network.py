@@ -88,6 +88,7 @@ def _all(watch):
     return spectator.seen
 
 
+@pytest.mark.slow
 @settings(
     max_examples=scaled(10),
     deadline=None,

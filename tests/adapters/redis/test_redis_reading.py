@@ -193,12 +193,12 @@ def test_a_watcher_of_a_long_past_holds_a_page_of_it(shared_redis):
             assert sink.flush(PATIENCE)
 
         async def read():
-            watch = sink.watch("c", rewind="all")
+            reader = sink.reader("c", rewind="all")
             found, most = [], 0
-            while items := await watch.ahydrate():
+            while items := await reader.ahydrate():
                 most = max(most, sum(len(item.event.response.text) for item in items))
                 found += [(item.event.response_id, len(item.event.response.text)) for item in items]
-            await watch.aclose()
+            reader.close()
             return found, most
 
         found, most = asyncio.run(read())

@@ -19,7 +19,7 @@ from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire.testing import Spectator
 from tokenwire_adapters.redis import RedisBackend
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.slow, pytest.mark.redis]
 PATIENCE = 60.0
 DOCS = Path(__file__).parents[3] / "docs" / "redis.md"
 # Long leases: what is out of reach for a while on a busy machine is not to be abandoned.

@@ -69,6 +69,7 @@ def _told(caplog, text):
     return [record.getMessage() for record in caplog.records if text in record.getMessage()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_each_trouble_is_told_once_and_counted(redis_server, caplog, trouble):
     begin, end, hint = TROUBLES[trouble]
@@ -168,6 +169,7 @@ print(*(response.wait(60).status for response in responses), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_producer_that_is_killed_or_sleeps_past_its_lease(redis_server, how):
     command = [sys.executable, "-c", PRODUCER, redis_server.url]

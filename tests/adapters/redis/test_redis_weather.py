@@ -21,7 +21,7 @@ from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.redis import RedisBackend
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.slow, pytest.mark.redis]
 
 EXAMPLES = int(os.environ.get("TOKENWIRE_TEST_WEATHER", "2"))
 TOGETHER = 4

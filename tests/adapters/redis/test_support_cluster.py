@@ -11,7 +11,7 @@ from redis.sentinel import Sentinel
 
 from tests.redis_support import RedisCluster, RedisSentinel, eventually
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.slow, pytest.mark.redis]
 NEVER = Retry(NoBackoff(), 0)
 
 

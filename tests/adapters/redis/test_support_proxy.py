@@ -290,6 +290,7 @@ def test_a_script_plays_in_order(client, proxy, shared_redis):
     assert shared_redis.cli("GET", "n") == "1"
 
 
+@pytest.mark.slow
 @given(script=scripts(longest=0.05))
 @settings(max_examples=25)
 def test_whatever_was_played_the_proxy_heals(healing, script):

@@ -198,6 +198,7 @@ def test_versions_compare_across_flavours():
     assert not old.at_least(redis=(7, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ci", ["1", ""])
 def test_a_missing_server_fails_in_ci_and_skips_elsewhere(ci, redis_binary):
     pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

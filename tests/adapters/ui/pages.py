@@ -54,22 +54,60 @@ class Reader:
             env={**os.environ, **environment},
         )
 
-    def read(self, streams: list[str], **fields: Any) -> list[dict[str, Any]]:
-        """What the client makes of streams."""
+    def do(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Send a command and return its answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        told = {"command": "read", "streams": streams, **fields}
-        stdin.write(json.dumps(told).encode() + b"\n")
+        stdin.write(json.dumps({"command": command, **fields}).encode() + b"\n")
         stdin.flush()
-        answer = json.loads(stdout.readline())
+        line = stdout.readline()
+        assert line, f"Node has ended: {self._process.wait(PATIENCE)}"
+        answer = json.loads(line)
         assert "ok" in answer, answer.get("failed")
-        results: list[dict[str, Any]] = answer["ok"]["results"]
+        found: dict[str, Any] = answer["ok"]
+        return found
+
+    def read(self, streams: list[str], **fields: Any) -> list[dict[str, Any]]:
+        """What the client makes of streams."""
+        results: list[dict[str, Any]] = self.do("read", streams=streams, **fields)["results"]
         return results
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+class SharedPages:
+    """A Node process that several tests use, one after the other; it is asked from a thread."""
+
+    def __init__(self, script: str, **environment: str) -> None:
+        self._script = script
+        self._environment = environment
+        self._reader: Reader | None = None
+
+    async def do(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Send a command and return its answer."""
+        assert self._reader is not None
+        with anyio.fail_after(PATIENCE):
+            return await asyncio.to_thread(self._reader.do, command, **fields)
+
+    @contextlib.asynccontextmanager
+    async def used(self) -> AsyncIterator[SharedPages]:
+        """Use it for a test; what fails or never answers is replaced by another process."""
+        if self._reader is None:
+            self._reader = await asyncio.to_thread(Reader, self._script, **self._environment)
+        try:
+            yield self
+            await self.do("reset")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,8 @@ from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.testing.provider import Provider
 
+pytestmark = pytest.mark.slow
+
 LONG = "tell me a long story"
 SLOW = 30.0
 

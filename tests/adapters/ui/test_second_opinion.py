@@ -19,6 +19,8 @@ from tokenwire_adapters._web.vercel.messages import read_chunks
 from tokenwire_adapters.ag_ui import AgUiEncoder
 from tokenwire_adapters.vercel import VercelEncoder
 
+pytestmark = pytest.mark.slow
+
 FEW = settings(max_examples=scaled(40), suppress_health_check=[*HealthCheck])
 USER = {"id": "u1", "role": "user", "content": "hm?"}
 

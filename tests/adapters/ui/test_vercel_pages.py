@@ -13,18 +13,27 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent, Gate
-from tests.adapters.ui.pages import PATIENCE, Pages, pages
+from tests.adapters.ui.pages import PATIENCE, SharedPages
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
+
+pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
 SLOW = 30.0
 
 
-@pytest.fixture(params=["ai", "ai-6"])
-async def page(request: Any) -> AsyncIterator[Pages]:
-    async with pages("vercel.mjs", AI_PACKAGE=request.param) as node:
+@pytest.fixture(scope="module", params=["ai", "ai-6"])
+def node(request: Any) -> Iterator[SharedPages]:
+    shared = SharedPages("vercel.mjs", AI_PACKAGE=request.param)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+async def page(node: SharedPages) -> AsyncIterator[SharedPages]:
+    async with node.used():
         yield node
 
 

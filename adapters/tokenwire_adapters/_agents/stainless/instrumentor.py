@@ -12,8 +12,7 @@ import functools
 import weakref
 from typing import Any
 
-from tokenwire._instrument.generators import record_found
-from tokenwire.instrument import Options, SdkInstrumentor
+from tokenwire.instrument import Options, SdkInstrumentor, record_found
 from tokenwire_adapters._agents.stainless.quirks import client_of, own_stream, replace_iterator
 from tokenwire_adapters._agents.stainless.requests import RequestRecorders
 from tokenwire_adapters._agents.stainless.stream_helpers import helper_items
@@ -63,7 +62,7 @@ class StainlessInstrumentor(SdkInstrumentor):
         response = stream.response
         if self._recorders.get(response) is None:
             find = functools.partial(self._recorders.of_stream, response, options)
-            replace_iterator(stream, lambda inner: record_found(inner, find))
+            replace_iterator(stream, functools.partial(record_found, find=find))
 
     def _in_use(self) -> bool:
         return super()._in_use() or bool(self._managers)
@@ -72,17 +71,15 @@ class StainlessInstrumentor(SdkInstrumentor):
 
     def patch(self) -> None:
         targets, replace = self._targets, self.patches.replace
-        for client, wrapper in zip(
-            targets.clients, (self._requesting, self._arequesting), strict=True
-        ):
-            replace(client, "request", wrapper)
-        for stream, iterate, closing in zip(
-            targets.streams, ("__iter__", "__aiter__"), (self._closing, self._aclosing), strict=True
-        ):
-            replace(stream, "__stream__", self._streaming)
-            replace(stream, iterate, self._iterating)
-            replace(stream, "close", functools.partial(closing, "response"))
-        for owner, attribute, is_async in targets.closers:
+        replace(targets.clients[0], "request", self._requesting)
+        replace(targets.clients[1], "request", self._arequesting)
+        for owner in targets.streams:
+            replace(owner, "__stream__", self._streaming)
+            replace(owner, "__iter__", self._iterating)
+            replace(owner, "__aiter__", self._iterating)
+        sync, asynchronous = targets.streams
+        closers = ((sync, "response", False), (asynchronous, "response", True), *targets.closers)
+        for owner, attribute, is_async in closers:
             closing = self._aclosing if is_async else self._closing
             replace(owner, "close", functools.partial(closing, attribute))
         for owner in targets.helpers:
@@ -159,7 +156,10 @@ class StainlessInstrumentor(SdkInstrumentor):
             if recorder is not None and not recorder.cancelled:
                 recorder.fail(error)
 
-        return lambda helper: helper_items(helper, original(helper), failed)
+        def wrapped(helper: Any) -> Any:
+            return helper_items(helper, original(helper), failed)
+
+        return wrapped
 
     def _entering(self, original: Any) -> Any:
         def enter(manager: Any) -> Any:

@@ -214,7 +214,7 @@ class AgentRoutes(Routes):
                 await self._nothing(exchange)
             else:
                 nothing = _Nothing(told, history)
-                watch = await core.within(self.sink.watch(channel).aopen())
+                watch = await core.within(self.sink.reader(channel).aopen())
                 await self._stream(exchange, channel, nothing, watch)
 
     async def _stop_thread(self, exchange: Exchange) -> None:

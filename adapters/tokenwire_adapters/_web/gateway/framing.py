@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tokenwire._reading.hub import Item
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import encode_json
+from tokenwire.watch import Item
 
 __all__ = ["SocketFramer", "StreamFramer", "chunks", "named"]
 

@@ -116,7 +116,7 @@ class Gateway:
         :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
         """
         check_name(channel, "channel")
-        self.sink.watch(channel, after=after, rewind=rewind, response_id=response)  # checks them
+        self.sink.reader(channel, after=after, rewind=rewind, response_id=response)  # checks them
         find_encoder(format)
         plan = Plan(
             channel=channel,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tokenwire.encoding import Encoder, find_encoder
-from tokenwire.watch import MIDWAY, Watch
+from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.connections import Gone, Line, retry_hint
@@ -109,7 +109,7 @@ async def serve_watch(
     caller: Caller,
     plan: Plan,
     encoder: Encoder,
-    watch: Watch,
+    watch: ChannelReader,
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
@@ -123,14 +123,14 @@ async def serve_watch(
         watch.close()
 
 
-async def _open(core: Core, plan: Plan, encoder: Encoder) -> Watch | None:
+async def _open(core: Core, plan: Plan, encoder: Encoder) -> ChannelReader | None:
     """Begin to watch; None when there is nothing to tell."""
     if isinstance(encoder, RunEncoder) and plan.response is None:
         # Its clients know no cursors: they are told one message, always from its beginning.
         return await core.within(open_run(core.sink, plan.channel, encoder, wait=plan.wait))
     if await _nothing_to_tell(core, plan):
         return None
-    watch = core.sink.watch(
+    watch = core.sink.reader(
         plan.channel, after=plan.after, rewind=plan.rewind, response_id=plan.response
     )
     try:
@@ -145,7 +145,7 @@ async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
     """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
     if not plan.wait and plan.response is None and not await core.anything_streams(plan.channel):
         return True
-    if plan.response is None or plan.after is None or plan.after.startswith(MIDWAY):
+    if plan.response is None or plan.after is None or ResumePoint.parse(plan.after).midway:
         return False
     response, cursor = await core.look_up(plan.channel, plan.response)
     if response is None or not response.ended or cursor is None:
@@ -166,7 +166,7 @@ class _Stream(Line):
         caller: Caller,
         send: Send,
         framer: StreamFramer,
-        watch: Watch,
+        watch: ChannelReader,
         plan: Plan,
     ) -> None:
         super().__init__(caller, send, "sse")

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from tokenwire._reading.hub import Item
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader, Item
 from tokenwire_adapters._web.gateway.framing import SocketFramer
 
 __all__ = ["Subscription"]
@@ -26,7 +25,9 @@ class Subscription:
 
     __slots__ = ("_framer", "channel", "name", "response", "task", "watch")
 
-    def __init__(self, channel: str, name: str | None, response: str | None, watch: Watch) -> None:
+    def __init__(
+        self, channel: str, name: str | None, response: str | None, watch: ChannelReader
+    ) -> None:
         self.channel = channel
         self.name = name
         self.response = response

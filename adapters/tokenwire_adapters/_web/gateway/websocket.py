@@ -14,7 +14,7 @@ import msgspec
 
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.connections import Gone, Line, Reason, retry_hint
@@ -301,12 +301,12 @@ class Socket(Line):
                 f"a socket has at most {core.limits.channels_per_socket} subscriptions",
             )
         self._subscriptions[key] = None  # taken, while we find out whether it may be
-        watch: Watch | None = None
+        watch: ChannelReader | None = None
         try:
             await core.guard.require(self.caller, channel, "subscribe")
             self._count()  # `authorize` has named the principal
             after = start["after"]
-            watch = core.sink.watch(
+            watch = core.sink.reader(
                 channel,
                 after=after,
                 rewind=None if after else rewind,

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from tokenwire import default_sink
 from tokenwire.encoding import Encoder
 from tokenwire.sink import Sink
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import (
     Message,
     Receive,
@@ -212,9 +212,11 @@ class Routes:
             raise Problem("invalid", "the body must be an object")
         return cast("dict[str, Any]", body or {})
 
-    async def _watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> Watch:
+    async def _watch_from(
+        self, channel: str, begin: Callable[[], Awaitable[None]]
+    ) -> ChannelReader:
         """Watch a channel, and only then begin what is to be seen there."""
-        watch = self.sink.watch(channel)
+        watch = self.sink.reader(channel)
         try:
             await self._core.within(watch.aopen())
             await begin()
@@ -224,7 +226,7 @@ class Routes:
         return watch
 
     async def _stream(
-        self, exchange: Exchange, channel: str, encoder: Encoder, watch: Watch
+        self, exchange: Exchange, channel: str, encoder: Encoder, watch: ChannelReader
     ) -> None:
         plan = Plan(channel=channel, format=encoder.name)
         await serve_watch(

@@ -21,7 +21,7 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.sink import Sink
-from tokenwire.watch import Watch
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.state import is_envelope
 
@@ -131,7 +131,7 @@ async def open_run(
     *,
     run: str | None = None,
     wait: bool = True,
-) -> Watch | None:
+) -> ChannelReader | None:
     """Watch a channel for a client that is to be told of one run, from its beginning.
 
     What has happened of the run so far is given to the encoder, whose `begin` tells it. Where
@@ -139,17 +139,17 @@ async def open_run(
 
     :param run: which; by default the one that is under way.
     :param wait: whether to wait for a run where none is there; else None is returned.
-    :raises InvalidName, BackendUnavailable: as `Sink.watch` and `Watch.aopen` do.
+    :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
     """
     found = await find_run(sink, channel, run)
     if found is None or (run is None and not found.streaming):
         if not wait or run is not None:
             return None
-        return await sink.watch(channel).aopen()
+        return await sink.reader(channel).aopen()
     began = found.started_at
     age = time.time() - began / 1000 if began else 0.0
     rewind = f"{math.ceil(max(0.0, age) + _SLACK)}s"
-    watch = sink.watch(channel, rewind=rewind)
+    watch = sink.reader(channel, rewind=rewind)
     try:
         await watch.aopen()
         events: list[Event] = []

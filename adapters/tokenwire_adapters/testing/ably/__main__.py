@@ -1,4 +1,4 @@
-"""Serve until interrupted, after one line of JSON that says where."""
+"""``python -m tokenwire_adapters.testing.ably``: run the local Ably until interrupted."""
 
 from __future__ import annotations
 
@@ -6,31 +6,47 @@ import argparse
 import asyncio
 import contextlib
 import json
+import sys
 
-from tokenwire_adapters.testing.ably._auth import Key
-from tokenwire_adapters.testing.ably._server import AblyServer
-from tokenwire_adapters.testing.ably._settings import Settings
-
-
-def main() -> None:
-    """Start a server and print where it is."""
-    parser = argparse.ArgumentParser(prog="python -m tokenwire_adapters.testing.ably")
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
-    parser.add_argument("--key", default=Key().full, help="APP.KEY:SECRET")
-    parser.add_argument("--rate", type=float, default=50, help="messages a second; 0 for no limit")
-    arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(arguments))
+from tokenwire_adapters.testing.ably import AblyServer, Key, Settings
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
-    name, _, secret = arguments.key.partition(":")
-    server = AblyServer(Key(name, secret), settings=Settings(inbound_rate=arguments.rate or None))
-    server.port = arguments.port
-    async with server:
-        where = {"port": server.port, "control": server.control_port, "key": server.key.full}
-        print(json.dumps(where), flush=True)
+def main() -> int:
+    """Start a server, print where it is as one line of JSON, and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tokenwire_adapters.testing.ably",
+        description="A local Ably for tests. Prints its port, its control port and its key.",
+    )
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
+    parser.add_argument(
+        "--key", default=Key().full, metavar="APP.ID:SECRET", help="the API key (%(default)s)"
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=Settings.inbound_rate,
+        help="messages per second of one connection, 0 for no limit (%(default)s)",
+    )
+    args = parser.parse_args()
+    try:
+        asyncio.run(_serve(args.port, args.key, args.rate))
+    except OSError as error:
+        print(f"The local Ably cannot start: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+async def _serve(port: int, key: str, rate: float) -> None:
+    name, _, secret = key.partition(":")
+    settings = Settings(inbound_rate=rate or None)
+    async with AblyServer(Key(name, secret), settings=settings, port=port) as server:
+        address = {"port": server.port, "control": server.control_port, "key": server.key.full}
+        print(json.dumps(address), flush=True)
         await asyncio.Event().wait()
 
 
-main()
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

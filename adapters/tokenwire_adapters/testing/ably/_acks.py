@@ -26,7 +26,7 @@ class Outcome:
     msg_serial: int
     serials: list[str | None] | None = None
     error: ErrorInfo | None = None
-    waiters: list[Callable[[], None]] = field(default_factory=list)
+    waiters: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     @property
     def done(self) -> bool:
@@ -90,7 +90,7 @@ class Acks:
 
     def poke(self) -> None:
         """Send what can be sent, after the delay that is set."""
-        if self._timer is None and not self.closed:
+        if self._waiting and self._timer is None and not self.closed:
             loop = asyncio.get_running_loop()
             # Even without a delay, frames of one read share one answer.
             self._timer = (

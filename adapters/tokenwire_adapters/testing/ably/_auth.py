@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenwire_adapters.testing._json import as_object
 from tokenwire_adapters.testing.ably._errors import AblyError
 from tokenwire_adapters.testing.ably._serials import now_ms
 from tokenwire_adapters.testing.ably._settings import Settings
@@ -202,10 +203,10 @@ class Auth:
                 raise AblyError(40144, 401, "invalid JWT: wrong signature")
             if payload["iat"] * 1000 < self._expired_before:
                 raise AblyError(40142, 401, "token expired")
-            asked = payload.get("x-ably-capability")
+            requested = payload.get("x-ably-capability")
             capability = key.capability
-            if asked is not None:
-                capability = _intersection(capability, json.loads(asked))
+            if requested is not None:
+                capability = _intersection(capability, json.loads(requested))
             expires = int(payload["exp"]) * 1000
             return Principal(capability, payload.get("x-ably-clientId"), token, expires)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -217,22 +218,22 @@ class Auth:
         :raises AblyError: 40101 for a wrong signature, 40104 for a stale timestamp, 40105 for a
             nonce seen before, 40160 if nothing of the capability is left
         """
-        if not isinstance(body, dict) or body.get("keyName", key_name) != key_name:
+        request = as_object(body)
+        if not isinstance(body, dict) or request.get("keyName", key_name) != key_name:
             raise AblyError(40000, 400, "invalid token request")
         key = self._key(key_name)
         if signed:
-            self._check_signature(key, body)
+            self._check_signature(key, request)
         capability = key.capability
-        if body.get("capability"):
+        if request.get("capability"):
             try:
-                asked = json.loads(body["capability"])
-                capability = _intersection(capability, asked)
+                capability = _intersection(capability, json.loads(request["capability"]))
             except (ValueError, TypeError, AttributeError) as error:
                 raise AblyError(40003, 400, "invalid capability") from error
             if not capability:
                 raise AblyError(40160, 401, "none of the capability asked for is the key's")
-        ttl = int(body.get("ttl") or self._settings.token_ttl * 1000)
-        return self.issue(key_name, capability, body.get("clientId"), ttl)
+        ttl = int(request.get("ttl") or self._settings.token_ttl * 1000)
+        return self.issue(key_name, capability, request.get("clientId"), ttl)
 
     def _check_signature(self, key: Key, body: dict[str, Any]) -> None:
         # RSA9: the fields in this order, each with a line feed, missing ones empty.

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, made anew: clients send a key over TLS only (RSA1)."""
+"""A certificate for 127.0.0.1: clients send a key over TLS only (RSA1)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import ipaddress
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 __all__ = ["make_certificate"]
 
 
 def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a certificate that signs itself.
+    """Make a self-signed certificate for 127.0.0.1, valid for two days.
 
-    :returns: a context for the server, and the file that clients are to trust, for instance by
-        the environment variable ``SSL_CERT_FILE``
+    :param folder: where the certificate and its key are written.
+    :return: a context for the server, and the file that clients are to trust, for instance by
+        the environment variable ``SSL_CERT_FILE``.
+    :raises ImportError: without the package cryptography.
     """
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError as error:
+        raise ImportError('a certificate needs: pip install "tokenwire[testing]"') from error
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tokenwire tests")])
     now = datetime.datetime.now(datetime.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -42,7 +46,7 @@ def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         serialization.NoEncryption(),
     )
     certificate, secret = folder / "own.crt", folder / "own.key"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     secret.touch(mode=0o600)
     secret.write_bytes(private)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

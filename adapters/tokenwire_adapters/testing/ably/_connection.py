@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
+from tokenwire_adapters.testing._json import as_object
 from tokenwire_adapters.testing.ably._acks import Acks, Outcomes
 from tokenwire_adapters.testing.ably._attachment import Attachment
 from tokenwire_adapters.testing.ably._auth import Principal
@@ -210,9 +211,10 @@ class Session:
         try:
             if len(raw) > self.server.settings.max_frame_size:
                 raise AblyError(40009, 413, "frame too large")
-            frame = decode(raw, self.binary)
-            if not isinstance(frame, dict):
+            value = decode(raw, self.binary)
+            if not isinstance(value, dict):
                 raise AblyError(40000, 400, "a frame must be an object")
+            frame = as_object(value)
             handler = self._handlers.get(frame.get("action", -1))
         except AblyError as error:
             self.fail(error.info)
@@ -257,11 +259,11 @@ class Session:
                 raise AblyError(
                     40160, 401, f"Channel denied access based on given capability; {name}"
                 )
-            params = frame.get("params") or {}
-            attachment = Attachment(self, self.server.channel(name), modes, dict(params))
-            before = self.attachments.pop(name, None)
-            if before is not None:
-                before.end()
+            params = as_object(frame.get("params"))
+            attachment = Attachment(self, self.server.channel(name), modes, params)
+            previous = self.attachments.pop(name, None)
+            if previous is not None:
+                previous.end()
             attachment.start(frame.get("channelSerial"))
         except AblyError as error:
             self.channel_error(name, error.info)
@@ -288,7 +290,7 @@ class Session:
     def _on_auth(self, frame: Wire) -> None:
         """Take a new token for the running connection (RTC8a)."""
         try:
-            token = (frame.get("auth") or {}).get("accessToken")
+            token = as_object(frame.get("auth")).get("accessToken")
             principal = self.server.auth.from_params({"accessToken": str(token)})
             if principal.client_id != self.state.principal.client_id:
                 raise AblyError(40102, 401, "incompatible credentials: another clientId")

@@ -96,14 +96,15 @@ class Control:
             case "GET", ["stats"]:
                 return dict(self._server.stats)
             case "GET" | "POST", ["auth"]:
-                form = dict(parse_qsl(request.body.decode()))
-                asked = {**request.query, **form}
-                capability = asked.get("capability")
+                params = {**request.query, **dict(parse_qsl(request.body.decode()))}
+                capability = params.get("capability")
                 return self._server.auth.issue(
-                    client_id=asked.get("clientId") or asked.get("client_id"),
+                    client_id=params.get("clientId") or params.get("client_id"),
                     capability=json.loads(capability) if capability else None,
-                    ttl_ms=int(asked["ttl"]) if "ttl" in asked else None,
+                    ttl_ms=int(params["ttl"]) if "ttl" in params else None,
                 )
             case "OPTIONS", _:
                 return {}
+            case _:
+                pass
         raise KeyError(f"no such command: {request.method} {request.path}")

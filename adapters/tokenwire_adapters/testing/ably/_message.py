@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tokenwire_adapters.testing._json import as_object
 from tokenwire_adapters.testing.ably._errors import AblyError
 from tokenwire_adapters.testing.ably._protocol import (
     Data,
@@ -64,13 +65,14 @@ class Operation:
     version_client_id: str | None = None
 
     @classmethod
-    def from_wire(cls, wire: Wire) -> Operation:
+    def from_wire(cls, value: Any) -> Operation:
         """Read a message of a MESSAGE frame or of a REST body.
 
         :raises AblyError: 40000, 40003 or 40013 if it is not one
         """
-        if not isinstance(wire, dict):
+        if not isinstance(value, dict):
             raise AblyError(40000, 400, "a message must be an object")
+        wire = as_object(value)
         try:
             action = MessageAction(wire.get("action") or 0)
         except ValueError as error:
@@ -81,7 +83,7 @@ class Operation:
         if action is not MessageAction.CREATE and not isinstance(serial, str):
             raise AblyError(40003, 400, "an update, delete or append needs the message's serial")
         data, encoding = data_from_wire(wire)
-        version = wire.get("version") or {}
+        version = as_object(wire.get("version"))
         return cls(
             action=action,
             data=data,
@@ -145,7 +147,7 @@ class StoredMessage:
     client_id: str | None
     connection_id: str | None
     latest: Version
-    versions: list[Version] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list[Version])
 
     def size_with(self, operation: Operation) -> int:
         """Return the size that the whole message would have after an append."""

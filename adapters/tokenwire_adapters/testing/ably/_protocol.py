@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import Any, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec.msgpack
 
 from tokenwire_adapters.testing.ably._errors import AblyError
 
@@ -101,7 +101,7 @@ class Flag(IntFlag):
 def encode(message: Any, binary: bool) -> str | bytes:
     """Encode a protocol message, or a REST body, for one client."""
     if binary:
-        return cast("bytes", msgpack.packb(message, use_bin_type=True))
+        return msgspec.msgpack.encode(message)
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -112,7 +112,7 @@ def decode(raw: str | bytes, binary: bool) -> Any:
     """
     try:
         if binary:
-            return msgpack.unpackb(raw, raw=False, strict_map_key=False)
+            return msgspec.msgpack.decode(cast("bytes", raw))
         return json.loads(raw)
     except Exception as error:
         raise AblyError(40000, 400, f"unreadable body or frame: {error}") from error

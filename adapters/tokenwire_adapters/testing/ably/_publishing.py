@@ -6,8 +6,9 @@ messages/updates-deletes ("Capabilities"), errors 40160, 40165, 40166.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tokenwire_adapters.testing._json import as_list
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel
 from tokenwire_adapters.testing.ably._errors import AblyError
@@ -93,8 +94,7 @@ class Publishing:
         name = str(frame.get("channel") or "")
         try:
             self._server.faults.before_publish()
-            wires = frame.get("messages") or []
-            operations = [Operation.from_wire(wire) for wire in wires]
+            operations = [Operation.from_wire(wire) for wire in as_list(frame.get("messages"))]
             self._server.stats["messages_in"] += len(operations)
             self._check_mode(name, Flag.PUBLISH, "publish a message")
             channel = self._server.channel(name)
@@ -134,7 +134,7 @@ class Publishing:
                 raise AblyError(90001, 404, f"Unable to perform operation on channel: {name}")
             changes = [
                 self._member(wire, f"{state.id}:{outcome.msg_serial}:{index}")
-                for index, wire in enumerate(frame.get("presence") or [])
+                for index, wire in enumerate(as_list(frame.get("presence")))
             ]
             state.rate.spend(len(changes))
             self._server.channel(name).change_presence(changes, state.publisher)
@@ -184,7 +184,7 @@ class Publishing:
             raise AblyError(91000, 400, "cannot enter presence without a clientId")
         if not state.principal.may_be(client_id):
             raise AblyError(40012, 400, f"invalid clientId: {client_id!r}")
-        action = wire.get("action")
+        action: Any = wire.get("action")
         if action not in {PresenceAction.ENTER, PresenceAction.UPDATE, PresenceAction.LEAVE}:
             raise AblyError(40000, 400, "unknown presence action")
         data, encoding = data_from_wire(wire)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
+from tokenwire_adapters.testing._json import as_list, as_object
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel, Publisher
 from tokenwire_adapters.testing.ably._errors import AblyError
@@ -67,11 +68,13 @@ class Rest:
                 principal = self._server.auth.from_headers(request.headers, request.query)
                 channel = self._server.channel(name)
                 return self._channel(request, principal, channel, rest, binary)
+            case _:
+                pass
         raise AblyError(40400, 404, f"could not find path: {request.path}")
 
     def _token(self, key_name: str, request: Request) -> Any:
         body = _body(request)
-        if isinstance(body, dict) and body.get("mac"):
+        if as_object(body).get("mac"):
             return self._server.auth.request_token(key_name, body)
         self._server.auth.from_headers(request.headers, request.query)
         return self._server.auth.request_token(key_name, body, signed=False)
@@ -115,14 +118,16 @@ class Rest:
             case "GET", ["presence", "history"]:
                 principal.require("history", channel.name)
                 return self._presence_history(request, channel, binary)
+            case _:
+                pass
         raise AblyError(40400, 404, f"could not find path: {request.path}")
 
     # -- publishing ---------------------------------------------------------------------------
 
     def _publish(self, request: Request, principal: Principal, channel: Channel) -> Wire:
         body = _body(request)
-        wires = body if isinstance(body, list) else [body]
-        operations = [Operation.from_wire(wire) for wire in wires]
+        messages = as_list(body) if isinstance(body, list) else [body]
+        operations = [Operation.from_wire(message) for message in messages]
         if any(op.action is not MessageAction.CREATE for op in operations):
             raise AblyError(40030, 400, "updates, deletes and appends are sent with PATCH")
         check_operations(operations, principal, channel, self._server.settings)

@@ -37,7 +37,7 @@ def read_window(value: str | None, default: float, maximum: float) -> float:
 class _Window:
     timer: asyncio.TimerHandle
     merged: Operation | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
     bytes: int = 0
 
 

@@ -26,11 +26,20 @@ __all__ = ["AblyServer"]
 
 
 class AblyServer:
-    """An Ably of one's own, on 127.0.0.1. Use it as an asynchronous context manager.
+    """A local Ably on 127.0.0.1, as an asynchronous context manager.
 
-    :param keys: API keys; one with every capability unless given
-    :param settings: limits and choices
-    :param ssl_context: serve TLS, which clients demand where they send a key (RSA1)
+    :param keys: API keys; by default one with every capability.
+    :param settings: limits and choices.
+    :param ssl_context: serve TLS, which clients demand where they send a key (RSA1); see
+        `make_certificate`.
+    :param port: the port to listen on; 0 takes a free one.
+    :raises OSError: on entry, when the port cannot be listened on.
+
+    :ivar port: the port of realtime and REST.
+    :ivar control_port: the port of the control interface, for other processes.
+    :ivar faults: faults on command.
+    :ivar stats: counters, such as ``published``, ``resumes`` and ``frames_in``.
+    :ivar channels: the channels by name, with what they hold.
     """
 
     def __init__(
@@ -38,6 +47,7 @@ class AblyServer:
         *keys: Key,
         settings: Settings | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.settings = settings or Settings()
         self.keys = list(keys) or [Key()]
@@ -46,7 +56,7 @@ class AblyServer:
         self.sessions: set[Session] = set()
         self.connections: dict[str, ConnectionState] = {}
         self.stats: Counter[str] = Counter()
-        self.port = 0
+        self.port = port
         self.control_port = 0
         self.faults = Faults(self)
         self._ssl = ssl_context
@@ -150,7 +160,7 @@ class AblyServer:
                 await asyncio.sleep(self.faults.rest_delay)
             writer.write(answer.dump())
             await writer.drain()
-            if request.headers.get("connection", "").lower() == "close":
+            if not request.keep_alive:
                 return
         writer.transport.abort()
 

@@ -1,14 +1,15 @@
-"""The server in a thread, for tests that are synchronous or must not share its loop."""
+"""The server on a thread of its own, for code that is synchronous or must not share its loop."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tokenwire_adapters.testing._thread import running_in_thread
 from tokenwire_adapters.testing.ably._auth import Key
 from tokenwire_adapters.testing.ably._server import AblyServer
 from tokenwire_adapters.testing.ably._settings import Settings
@@ -16,11 +17,17 @@ from tokenwire_adapters.testing.ably._settings import Settings
 __all__ = ["ServerThread"]
 
 _T = TypeVar("_T")
-_PATIENCE = 60.0  # seconds; machines that run tests are slow
+_TIMEOUT = 60.0  # seconds; machines that run tests are slow
 
 
 class ServerThread:
-    """An :class:`AblyServer` on an event loop in a thread of its own. A context manager."""
+    """An `AblyServer` on an event loop in a thread of its own, as a context manager.
+
+    :param keys: as for `AblyServer`; so are ``settings`` and ``ssl_context``.
+    :ivar server: the server. Call it through `call`, since it is not thread-safe; its attributes
+        (``port``, ``key``, ``stats`` …) may be read from any thread.
+    :raises OSError: on entry, when no port can be listened on.
+    """
 
     def __init__(
         self,
@@ -28,46 +35,21 @@ class ServerThread:
         settings: Settings | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._keys = keys
-        self._settings = settings
-        self._ssl_context = ssl_context
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="ably-server", daemon=True)
-        self._failure: BaseException | None = None
+        self.server = AblyServer(*keys, settings=settings, ssl_context=ssl_context)
+        self._stack = ExitStack()
         self._loop: asyncio.AbstractEventLoop
-        self._done: asyncio.Event
-        self.server: AblyServer
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        if not self._ready.wait(_PATIENCE) or self._failure is not None:
-            raise RuntimeError("the server did not start") from self._failure
+        self._loop = self._stack.enter_context(running_in_thread(self.server, "ably-server"))
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(_PATIENCE)
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as failure:
-            self._failure = failure
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._done = asyncio.Event()
-        async with AblyServer(
-            *self._keys, settings=self._settings, ssl_context=self._ssl_context
-        ) as self.server:
-            self._ready.set()
-            await self._done.wait()
+        self._stack.close()
 
     def call(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Call a function of the server in its thread: ``thread.call(server.faults.stall)``."""
@@ -75,16 +57,19 @@ class ServerThread:
         async def run() -> _T:
             return function(*args, **kwargs)
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(_PATIENCE)
+        return self._run(run())
 
     def fault(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of ``Faults`` by name."""
+        """Call a method of `Faults` by name."""
         return self.call(getattr(self.server.faults, name), *args, **kwargs)
 
     def vanish(self) -> None:
-        """Take the server away; :meth:`listen` brings it back on the same port."""
-        asyncio.run_coroutine_threadsafe(self.server.vanish(), self._loop).result(_PATIENCE)
+        """Stop listening and end every connection; `listen` starts again on the same port."""
+        self._run(self.server.vanish())
 
     def listen(self) -> None:
-        """Bring the server back."""
-        asyncio.run_coroutine_threadsafe(self.server.listen(), self._loop).result(_PATIENCE)
+        """Listen again after `vanish`, with all state kept."""
+        self._run(self.server.listen())
+
+    def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_TIMEOUT)

@@ -1,18 +1,31 @@
-"""A model provider to run offline: the APIs of OpenAI and Anthropic on loopback, canned prose.
+"""A scripted model provider: the APIs of OpenAI and Anthropic on loopback.
 
-Demos, examples and tests point a real SDK at it, so that everything but the model is real::
+Tests, demos and examples point a real SDK at it, so that everything but the model is real::
 
-    async with Provider(pace=40) as provider:
-        client = AsyncOpenAI(base_url=provider.base_url, api_key="unused")
+    with serve_in_thread(pace=0) as provider:
+        provider.script("Hello, world")
+        client = OpenAI(base_url=provider.base_url, api_key="unused")
 
-It needs the standard library alone.
+Without a script it answers with texts of its own, at a model's pace. It needs the standard
+library alone; ``python -m tokenwire_adapters.testing.provider`` runs it as a program.
 """
 
 from __future__ import annotations
 
 from tokenwire_adapters.testing.provider._http import Limits
-from tokenwire_adapters.testing.provider._record import Counters, RequestRecord
-from tokenwire_adapters.testing.provider._server import MODELS, Provider
-from tokenwire_adapters.testing.provider._thread import serve_in_thread
+from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
+from tokenwire_adapters.testing.provider._script import Finish, ScriptedError, ScriptedReply
+from tokenwire_adapters.testing.provider._server import MODELS, Provider, serve_in_thread
 
-__all__ = ["MODELS", "Counters", "Limits", "Provider", "RequestRecord", "serve_in_thread"]
+__all__ = [
+    "MODELS",
+    "Counters",
+    "Finish",
+    "Limits",
+    "Outcome",
+    "Provider",
+    "RequestRecord",
+    "ScriptedError",
+    "ScriptedReply",
+    "serve_in_thread",
+]

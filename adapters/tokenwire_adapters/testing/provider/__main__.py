@@ -1,4 +1,4 @@
-"""``python -m tokenwire_adapters.testing.provider``: run the local provider until interrupted."""
+"""``python -m tokenwire_adapters.testing.provider``: run the provider until interrupted."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(
         prog="python -m tokenwire_adapters.testing.provider",
-        description="An offline model provider: the APIs of OpenAI and Anthropic, canned prose.",
-        epilog=f"Models: {', '.join(MODELS)}; any other name works too.",
+        description="An offline model provider: the APIs of OpenAI and Anthropic, canned texts.",
+        epilog=f"Models: {', '.join(MODELS)}; any other name works, too.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
     parser.add_argument(
         "--pace", type=float, default=40.0, help="tokens per second, 0 for no limit (%(default)s)"
     )
-    options = parser.parse_args()
+    args = parser.parse_args()
     try:
-        asyncio.run(_run(options.pace, options.host, options.port))
+        asyncio.run(_run(args.pace, args.host, args.port))
     except (OSError, ValueError) as error:
         print(f"The provider cannot start: {error}", file=sys.stderr)
         return 1

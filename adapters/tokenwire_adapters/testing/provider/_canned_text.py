@@ -1,6 +1,6 @@
-"""What the local provider has to say: a few long pieces of Markdown, written for it.
+"""The texts of the local provider: a few long pieces of Markdown, written for it.
 
-``[[name]]`` marks a slot that `_prose` fills from `SLOTS`. The pieces hold what breaks careless
+``[[name]]`` marks a slot that `_text` fills from `SLOTS`. The pieces hold what breaks careless
 streaming code: headings, nested lists, tables, fenced code with leading spaces, emoji made of
 several code points, right-to-left text, CJK, accents both composed and combining, and long words.
 """
@@ -13,7 +13,7 @@ __all__ = ["SLOTS", "TOPICS", "Topic"]
 
 
 class Topic(NamedTuple):
-    """One piece of prose and the words in a prompt that ask for it."""
+    """One text, and the words in a prompt that select it."""
 
     name: str
     keywords: frozenset[str]

@@ -11,7 +11,8 @@ from itertools import zip_longest
 from typing import Any
 
 from tokenwire_adapters.testing.provider._frames import Frame, event
-from tokenwire_adapters.testing.provider._replies import Ask, Call, Finish, Piece, Reply
+from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token, ToolCall
+from tokenwire_adapters.testing.provider._script import Finish
 
 __all__ = ["body", "frames"]
 
@@ -23,52 +24,52 @@ _FINISH: dict[Finish, str] = {
 }
 
 
-def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
+def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
     """Write the stream: choices take turns, token by token."""
     created = int(time.time())
 
-    def chunk(choices: list[dict[str, Any]], token_of: int | None = None, **extra: Any) -> Frame:
+    def chunk(choices: list[dict[str, Any]], paced: int | None = None, **extra: Any) -> Frame:
         payload: dict[str, Any] = {
             "id": response_id,
             "object": "chat.completion.chunk",
             "created": created,
-            "model": ask.model,
+            "model": request.model,
             "system_fingerprint": "fp_tokenwire",
             "choices": choices,
         }
-        if ask.include_usage:
+        if request.include_usage:
             payload["usage"] = None
-        return event(payload | extra, token_of)
+        return event(payload | extra, paced)
 
     def choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
     for index in range(len(replies)):
         yield chunk([choice(index, {"role": "assistant", "content": "", "refusal": None})])
-    begun: set[tuple[int, int]] = set()
-    for turn in zip_longest(*(reply.pieces for reply in replies)):
-        for index, piece in enumerate(turn):
-            if piece is None:
+    started: set[tuple[int, int]] = set()
+    for turn in zip_longest(*(reply.tokens for reply in replies)):
+        for index, token in enumerate(turn):
+            if token is None:
                 continue
-            if piece.kind == "tool" and (index, piece.call) not in begun:
-                begun.add((index, piece.call))
-                opened = _call(replies[index].calls[piece.call]._replace(arguments=""))
-                yield chunk([choice(index, {"tool_calls": [{"index": piece.call} | opened]})])
-            yield chunk([choice(index, _delta(piece))], index)
+            if token.kind == "tool" and (index, token.call) not in started:
+                started.add((index, token.call))
+                call = _call(replies[index].calls[token.call]._replace(arguments=""))
+                yield chunk([choice(index, {"tool_calls": [{"index": token.call} | call]})])
+            yield chunk([choice(index, _delta(token))], index)
     for index, reply in enumerate(replies):
         yield chunk([choice(index, {}, _FINISH[reply.finish])])
-    if ask.include_usage:
-        yield chunk([], usage=_usage(ask, replies))
+    if request.include_usage:
+        yield chunk([], usage=_usage(request, replies))
     yield Frame(b"data: [DONE]\n\n")
 
 
-def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
+def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
     """Write the whole completion, for a request that does not stream."""
     return {
         "id": response_id,
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": ask.model,
+        "model": request.model,
         "system_fingerprint": "fp_tokenwire",
         "choices": [
             {
@@ -79,16 +80,16 @@ def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, An
             }
             for index, reply in enumerate(replies)
         ],
-        "usage": _usage(ask, replies),
+        "usage": _usage(request, replies),
     }
 
 
-def _delta(piece: Piece) -> dict[str, Any]:
-    if piece.kind == "text":
-        return {"content": piece.token}
-    if piece.kind == "reasoning":
-        return {"reasoning_content": piece.token}
-    return {"tool_calls": [{"index": piece.call, "function": {"arguments": piece.token}}]}
+def _delta(token: Token) -> dict[str, Any]:
+    if token.kind == "text":
+        return {"content": token.text}
+    if token.kind == "reasoning":
+        return {"reasoning_content": token.text}
+    return {"tool_calls": [{"index": token.call, "function": {"arguments": token.text}}]}
 
 
 def _message(reply: Reply) -> dict[str, Any]:
@@ -104,17 +105,17 @@ def _message(reply: Reply) -> dict[str, Any]:
     return message
 
 
-def _call(call: Call) -> dict[str, Any]:
+def _call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": f"call_{call.id}", "type": "function", "function": function}
 
 
-def _usage(ask: Ask, replies: tuple[Reply, ...]) -> dict[str, Any]:
-    written = sum(len(reply.pieces) for reply in replies)
+def _usage(request: ModelRequest, replies: tuple[Reply, ...]) -> dict[str, Any]:
+    output_tokens = sum(len(reply.tokens) for reply in replies)
     return {
-        "prompt_tokens": ask.input_tokens,
-        "completion_tokens": written,
-        "total_tokens": ask.input_tokens + written,
+        "prompt_tokens": request.input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": request.input_tokens + output_tokens,
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": sum(reply.reasoning_tokens for reply in replies),

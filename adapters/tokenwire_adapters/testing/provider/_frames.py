@@ -1,4 +1,4 @@
-"""What the three wire formats share: a `Frame` on the wire, and ids."""
+"""A server-sent event of any of the three APIs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Frame", "event", "named_event"]
 class Frame(NamedTuple):
     """One server-sent event.
 
-    ``choice`` names the choice whose next token it carries; None, and the event costs no time.
+    ``choice`` is the choice whose next token it carries; an event without one is not paced.
     """
 
     data: bytes

@@ -1,14 +1,13 @@
-"""As much of HTTP/1.1 (RFC 9112) as a provider needs: read a bounded request, answer, stream.
-
-It is for loopback: no TLS, no proxies, no request bodies in chunks.
-"""
+"""One client's connection: read a bounded request, answer with JSON, or stream events."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from tokenwire_adapters.testing._http import BadHttp, read_body, read_head, response_head
 
 __all__ = ["BadHttp", "ClientGone", "Connection", "Limits", "Request"]
 
@@ -22,15 +21,6 @@ class Limits(NamedTuple):
     """Bytes of the body."""
     seconds: float = 60.0
     """Seconds for a whole request to arrive, or for the next one on an idle connection."""
-
-
-class BadHttp(Exception):
-    """The bytes are no request that this server takes. The connection ends after the answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
 
 
 class ClientGone(Exception):
@@ -50,19 +40,19 @@ class Request(NamedTuple):
 
 
 class _Reader(asyncio.StreamReader):
-    """A reader that says at once when the client closes, though nobody is reading."""
+    """A reader that notices at once when the client closes, even while nobody reads."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit=limit)
-        self.gone = asyncio.Event()
+        self.closed = asyncio.Event()
 
     def feed_eof(self) -> None:
         super().feed_eof()
-        self.gone.set()
+        self.closed.set()
 
     def set_exception(self, exc: Exception) -> None:
         super().set_exception(exc)
-        self.gone.set()
+        self.closed.set()
 
 
 class Connection:
@@ -79,74 +69,46 @@ class Connection:
         return _Reader(limits.head)
 
     async def read(self) -> Request | None:
-        """Read the next request; None when the client has closed or says nothing more.
+        """Read the next request; None when the client has closed or sends nothing more.
 
         :raises BadHttp: it is malformed, or larger than the limits.
         """
         try:
             async with asyncio.timeout(self._limits.seconds):
-                return await self._read()
+                head = await read_head(self._reader)
+                if head.headers.get("expect", "").lower() == "100-continue":
+                    self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                body = await read_body(self._reader, head.headers, self._limits.body, chunked=False)
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             return None
-
-    async def _read(self) -> Request:
-        try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            raise BadHttp(431, "The request's headers are too large.") from None
-        first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-        match first.split(" "):
-            case [method, target, "HTTP/1.1" | "HTTP/1.0" as version]:
-                pass
-            case _:
-                raise BadHttp(400, "This is not an HTTP/1.1 request.")
-        headers: dict[str, str] = {}
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon or not name or name != name.strip():
-                raise BadHttp(400, "A header of the request is malformed.")
-            headers[name.lower()] = value.strip()
-        body = await self._read_body(headers)
-        wish = headers.get("connection", "").lower()
-        chunked = version == "HTTP/1.1"
-        return Request(
-            method, target.partition("?")[0], headers, body, chunked and wish != "close", chunked
-        )
-
-    async def _read_body(self, headers: dict[str, str]) -> bytes:
-        if "transfer-encoding" in headers:
-            raise BadHttp(411, "Send the body with a Content-Length.")
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            raise BadHttp(400, "The Content-Length is not a number.")
-        if len(length) > 12 or int(length) > self._limits.body:
-            raise BadHttp(413, f"The body is larger than {self._limits.body} bytes.")
-        if headers.get("expect", "").lower() == "100-continue":
-            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await self._reader.readexactly(int(length))
+        path = head.target.partition("?")[0]
+        chunked = head.version == "HTTP/1.1"
+        return Request(head.method, path, head.headers, body, head.keep_alive, chunked)
 
     async def answer(
-        self, status: int, body: bytes, request_id: str, *, keep_alive: bool = False
+        self,
+        status: int,
+        body: bytes,
+        request_id: str,
+        *,
+        keep_alive: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Answer with a JSON body."""
-        head = _head(
-            status,
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            *_common(request_id, keep_alive),
+        content = {"content-type": "application/json", "content-length": str(len(body))}
+        await self._send(
+            _head(status, {**content, **(headers or {})}, request_id, keep_alive) + body
         )
-        await self._send(head + body)
 
     async def start_stream(self, request: Request, request_id: str) -> None:
         """Begin a reply of server-sent events."""
-        head = _head(
-            200,
-            "content-type: text/event-stream; charset=utf-8",
-            "cache-control: no-cache",
-            *(["transfer-encoding: chunked"] if request.chunked else []),
-            *_common(request_id, request.keep_alive),
-        )
-        await self._send(head)
+        headers = {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-cache",
+        }
+        if request.chunked:
+            headers["transfer-encoding"] = "chunked"
+        await self._send(_head(200, headers, request_id, request.keep_alive))
 
     async def send(self, request: Request, data: bytes) -> None:
         """Send bytes of a stream. An empty ``data`` ends it."""
@@ -161,17 +123,17 @@ class Connection:
         """
         if seconds <= 0:
             await asyncio.sleep(0)  # a stream without pace must not keep the loop to itself
-        elif not self._reader.gone.is_set():
+        elif not self._reader.closed.is_set():
             try:
                 async with asyncio.timeout(seconds):
-                    await self._reader.gone.wait()
+                    await self._reader.closed.wait()
             except TimeoutError:
                 return
-        if self._reader.gone.is_set():
+        if self._reader.closed.is_set():
             raise ClientGone
 
     async def _send(self, data: bytes) -> None:
-        if self._reader.gone.is_set():
+        if self._reader.closed.is_set():
             raise ClientGone
         try:
             self._writer.write(data)
@@ -195,14 +157,11 @@ class Connection:
             await self.abort()
 
 
-def _common(request_id: str, keep_alive: bool) -> tuple[str, ...]:
-    return (
-        f"x-request-id: {request_id}",
-        f"request-id: {request_id}",
-        f"connection: {'keep-alive' if keep_alive else 'close'}",
-    )
-
-
-def _head(status: int, *lines: str) -> bytes:
-    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
-    return "\r\n".join((first, "server: tokenwire-local-provider", *lines, "", "")).encode()
+def _head(status: int, headers: Mapping[str, str], request_id: str, keep_alive: bool) -> bytes:
+    common = {
+        "server": "tokenwire-local-provider",
+        "x-request-id": request_id,
+        "request-id": request_id,
+        "connection": "keep-alive" if keep_alive else "close",
+    }
+    return response_head(status, {**common, **headers})

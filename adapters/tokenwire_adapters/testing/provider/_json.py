@@ -1,37 +1,36 @@
-"""Typed access to JSON that a stranger sent, and the one way this package writes JSON."""
+"""Typed access to untrusted JSON, and the one way this package writes JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any, cast
+from typing import Any
 
-__all__ = ["BadRequest", "as_list", "as_object", "as_text", "clean", "dumps", "loads"]
+__all__ = ["BadRequest", "as_text", "clean", "dumps", "loads"]
 
 
 class BadRequest(Exception):
-    """The request is well-formed HTTP but not a request of its API.
+    """The request is well-formed HTTP, and answered with an error of its API.
 
-    :param message: what is wrong, in words for the developer who sent it.
+    :param message: what is wrong, for the developer who sent it.
     :param param: the field that is wrong, where it is one field.
     :param status: the HTTP status to answer with.
+    :param retry: seconds after which the client may try again.
     """
 
-    def __init__(self, message: str, *, param: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        status: int = 400,
+        retry: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.retry = retry
         self.message = message
         self.param = param
         self.status = status
-
-
-def as_object(value: Any) -> dict[str, Any]:
-    """Return the value when it is a JSON object, else an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return the value when it is a JSON array, else an empty one."""
-    return list(cast("list[Any] | tuple[Any, ...]", value)) if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str:
@@ -53,7 +52,7 @@ def dumps(value: Any) -> str:
 def loads(data: bytes) -> Any:
     """Parse strict JSON.
 
-    :raises BadRequest: it is none, or it holds a number that JSON cannot write back.
+    :raises BadRequest: the bytes are no JSON, or hold a number that JSON cannot represent.
     """
     try:
         return json.loads(data, parse_float=_finite, parse_constant=_finite)

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
-from tokenwire_adapters.testing.provider._replies import Ask, Finish, Kind, Piece, Reply
+from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token
+from tokenwire_adapters.testing.provider._script import Finish
 
 __all__ = ["body", "frames"]
 
@@ -27,53 +27,49 @@ _DELTA: dict[Kind, tuple[str, str]] = {
 }
 
 
-def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
+def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
     """Write the stream: every content block starts, is filled, and stops; then the message ends."""
     (reply,) = replies
-    message = _message(ask, response_id, content=[], written=1)
+    message = _message(request, response_id, content=[], written=1)
     yield named_event({"type": "message_start", "message": message})
-    for index, group in enumerate(_groups(reply)):
+    for index, group in enumerate(reply.groups()):
         kind = group[0].kind
-        opened = _block(group, reply, empty=True)
-        yield named_event({"type": "content_block_start", "index": index, "content_block": opened})
+        block = _block(group, reply, empty=True)
+        yield named_event({"type": "content_block_start", "index": index, "content_block": block})
         if index == 0:
             yield named_event({"type": "ping"})
         name, field = _DELTA[kind]
-        for piece in group:
-            yield _delta(index, {"type": name, field: piece.token}, 0)
+        for token in group:
+            yield _delta(index, {"type": name, field: token.text}, 0)
         if kind == "reasoning":
-            signed = {"type": "signature_delta", "signature": _signature(reply.reasoning)}
-            yield _delta(index, signed)
+            delta = {"type": "signature_delta", "signature": _signature(reply.reasoning)}
+            yield _delta(index, delta)
         yield named_event({"type": "content_block_stop", "index": index})
     yield named_event(
         {
             "type": "message_delta",
             "delta": {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by},
-            "usage": {"output_tokens": len(reply.pieces)},
+            "usage": {"output_tokens": len(reply.tokens)},
         }
     )
     yield named_event({"type": "message_stop"})
 
 
-def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
+def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
     """Write the whole message, for a request that does not stream."""
     (reply,) = replies
-    content = [_block(group, reply, empty=False) for group in _groups(reply)]
-    message = _message(ask, response_id, content=content, written=len(reply.pieces))
+    content = [_block(group, reply, empty=False) for group in reply.groups()]
+    message = _message(request, response_id, content=content, written=len(reply.tokens))
     return message | {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by}
-
-
-def _groups(reply: Reply) -> list[list[Piece]]:
-    return [list(group) for _, group in groupby(reply.pieces, lambda piece: piece[:2])]
 
 
 def _delta(index: int, delta: dict[str, Any], choice: int | None = None) -> Frame:
     return named_event({"type": "content_block_delta", "index": index, "delta": delta}, choice)
 
 
-def _block(group: list[Piece], reply: Reply, *, empty: bool) -> dict[str, Any]:
+def _block(group: list[Token], reply: Reply, *, empty: bool) -> dict[str, Any]:
     kind, number, _ = group[0]
-    text = "" if empty else "".join(piece.token for piece in group)
+    text = "" if empty else "".join(token.text for token in group)
     if kind == "text":
         return {"type": "text", "text": text}
     if kind == "reasoning":
@@ -95,18 +91,18 @@ def _signature(thinking: str) -> str:
 
 
 def _message(
-    ask: Ask, response_id: str, *, content: list[dict[str, Any]], written: int
+    request: ModelRequest, response_id: str, *, content: list[dict[str, Any]], written: int
 ) -> dict[str, Any]:
     return {
         "id": response_id,
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
+        "model": request.model,
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
         "usage": {
-            "input_tokens": ask.input_tokens,
+            "input_tokens": request.input_tokens,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": written,

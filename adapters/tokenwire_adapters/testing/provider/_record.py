@@ -1,4 +1,4 @@
-"""What the provider remembers of each request, for tests and demos to compare with."""
+"""Records of the requests that were answered, for tests and demos to compare with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tokenwire_adapters.testing.provider._replies import Api, Ask, Call, Kind, Reply
+from tokenwire_adapters.testing.provider._replies import Api, Kind, ModelRequest, Reply, ToolCall
 
 __all__ = ["Counters", "Outcome", "RequestRecord"]
 
-Outcome = Literal["running", "complete", "closed_early", "stopped"]
+Outcome = Literal["running", "complete", "closed_early", "disconnected", "stopped"]
 
 
 @dataclass
@@ -26,21 +26,23 @@ class Counters:
     running: int = 0
     """Replies being sent now."""
     closed_early: int = 0
-    """Replies that the client did not wait for."""
+    """Replies during which the client closed the connection."""
     tokens_sent: int = 0
+    """Tokens of all replies that have ended."""
 
 
 class RequestRecord:
-    """One request that was answered with a reply. Read it from any thread."""
+    """One request that was answered with a reply. It may be read from any thread."""
 
-    def __init__(self, record_id: str, ask: Ask, replies: tuple[Reply, ...]) -> None:
+    def __init__(self, record_id: str, request: ModelRequest, replies: tuple[Reply, ...]) -> None:
         self.id = record_id
         """The id in the reply, ``chatcmpl-…``, ``resp_…`` or ``msg_…``."""
-        self.api: Api = ask.api
-        self.model = ask.model
-        self.stream = ask.stream
+        self.api: Api = request.api
+        self.model = request.model
+        self.stream = request.stream
         self.outcome: Outcome = "running"
-        """``stopped``: the provider was closed while it was still sending."""
+        """``running``, then ``complete``, ``closed_early`` (the client closed the connection),
+        ``disconnected`` (the script did) or ``stopped`` (the provider was closed)."""
         self._replies = replies
         self._sent = [0] * len(replies)
         self._ended = threading.Event()
@@ -61,11 +63,12 @@ class RequestRecord:
 
     @property
     def tokens_planned(self) -> int:
-        return sum(len(reply.pieces) for reply in self._replies)
+        """Tokens of the whole reply, all choices together."""
+        return sum(len(reply.tokens) for reply in self._replies)
 
     @property
     def tokens_sent(self) -> int:
-        """Tokens handed to the socket; the client may not have read the last of them."""
+        """Tokens written to the socket; the client may not have read the last of them."""
         return sum(self._sent)
 
     @property
@@ -84,23 +87,23 @@ class RequestRecord:
         return self.planned("reasoning")
 
     @property
-    def tool_calls(self) -> tuple[Call, ...]:
-        """The tool calls of the first choice, with whole arguments; ids without their prefix."""
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls of the first choice: ``id`` (without prefix), ``name``, ``arguments``."""
         return self._replies[0].calls
 
     def planned(self, kind: Kind = "text", *, choice: int = 0, call: int = 0) -> str:
-        """Return everything that a choice has of one kind."""
+        """Return the whole text of one kind: ``text``, ``reasoning`` or ``tool``."""
         return self._replies[choice].joined(kind, call=call)
 
     def sent(self, kind: Kind = "text", *, choice: int = 0, call: int = 0) -> str:
-        """Return what was sent so far of one kind."""
+        """Return the text of one kind that was sent so far."""
         return self._replies[choice].joined(kind, call=call, upto=self._sent[choice])
 
     def wait(self, timeout: float = 60.0) -> Outcome:
-        """Wait until the reply has ended one way or another.
+        """Wait until the reply has ended.
 
         :param timeout: seconds.
-        :raises TimeoutError: it has not.
+        :raises TimeoutError: the reply has not ended.
         """
         if not self._ended.wait(timeout):
             raise TimeoutError(f"{self!r} did not end within {timeout} s")
@@ -111,12 +114,15 @@ class RequestRecord:
         return await asyncio.to_thread(self.wait, timeout)
 
     def mark_sent(self, choices: Sequence[int]) -> None:
+        """Called by the provider: the next token of each of these choices was sent."""
         for choice in choices:
             self._sent[choice] += 1
 
     def mark_all_sent(self) -> None:
-        self._sent = [len(reply.pieces) for reply in self._replies]
+        """Called by the provider: the whole reply was sent."""
+        self._sent = [len(reply.tokens) for reply in self._replies]
 
     def mark_ended(self, outcome: Outcome) -> None:
+        """Called by the provider: the reply has ended."""
         self.outcome = outcome
         self._ended.set()

@@ -1,17 +1,20 @@
-"""From what was asked to what will be sent: an `Ask` becomes one `Reply` per choice.
+"""Plans replies: a `ModelRequest` becomes one `Reply` for each choice.
 
-Both are free of any API's shapes. `_ask` reads them out of requests; `_chat`, `_responses` and
-`_messages` write them onto the wire.
+Both are independent of the three APIs: `_requests` reads requests, and `_chat`, `_responses` and
+`_messages` write replies.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from tokenwire_adapters.testing.provider import _text as _prose
 from tokenwire_adapters.testing.provider._json import dumps
+from tokenwire_adapters.testing.provider._script import Finish, ScriptedReply
+from tokenwire_adapters.testing.provider._text import answer, compose, preface, reason, tokenize
 from tokenwire_adapters.testing.provider._tools import (
     Tool,
     arguments_for,
@@ -19,16 +22,15 @@ from tokenwire_adapters.testing.provider._tools import (
     example_for,
 )
 
-__all__ = ["Api", "Ask", "Call", "Finish", "Kind", "Piece", "Reply", "plan"]
+__all__ = ["Api", "Kind", "ModelRequest", "Reply", "Token", "ToolCall", "plan_replies"]
 
 Api = Literal["chat", "responses", "messages"]
 Kind = Literal["reasoning", "text", "tool"]
-Finish = Literal["stop", "length", "sequence", "tool"]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a request asks for."""
+class ModelRequest:
+    """A request for a reply, from any of the APIs."""
 
     api: Api
     model: str
@@ -40,12 +42,12 @@ class Ask:
     """The reply must be a tool call (``tool_choice``)."""
     parallel: bool = True
     called: tuple[str, ...] = ()
-    """Names of the tools called since the user spoke."""
+    """Names of the tools called since the last message of the user."""
     results: tuple[str, ...] = ()
-    """What those tools returned."""
+    """Results of those tools."""
     reasoning: bool = False
     preface: bool = False
-    """Say a sentence before a tool call, as Claude does."""
+    """Write a sentence before a tool call, as Claude does."""
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None
@@ -56,16 +58,16 @@ class Ask:
     """Fields of the request that the reply repeats (Responses API)."""
 
 
-class Piece(NamedTuple):
-    """One token: what it belongs to, and for a tool call which one."""
+class Token(NamedTuple):
+    """One token: its kind, its tool call (an index into `Reply.calls`), and its text."""
 
     kind: Kind
     call: int
-    token: str
+    text: str
 
 
-class Call(NamedTuple):
-    """A tool call of a reply."""
+class ToolCall(NamedTuple):
+    """A tool call of a reply. Its arguments are JSON; its id has no prefix of an API."""
 
     id: str
     name: str
@@ -76,18 +78,25 @@ class Call(NamedTuple):
 class Reply:
     """One choice: its tokens in the order they are sent."""
 
-    pieces: tuple[Piece, ...]
-    calls: tuple[Call, ...]
+    tokens: tuple[Token, ...]
+    calls: tuple[ToolCall, ...]
     finish: Finish
     stopped_by: str | None = None
+    """The stop sequence that ended it."""
+    disconnect_after: int | None = None
+    """Cut the client's connection after this many tokens."""
 
     def joined(self, kind: Kind, *, call: int = 0, upto: int | None = None) -> str:
         """Join the text of one kind, of the first ``upto`` tokens or of all."""
         return "".join(
-            piece.token
-            for piece in self.pieces[:upto]
-            if piece.kind == kind and (kind != "tool" or piece.call == call)
+            token.text
+            for token in self.tokens[:upto]
+            if token.kind == kind and (kind != "tool" or token.call == call)
         )
+
+    def groups(self) -> list[list[Token]]:
+        """The tokens in groups: one of reasoning, one of text, one for each tool call."""
+        return [list(group) for _, group in groupby(self.tokens, lambda token: token[:2])]
 
     @property
     def text(self) -> str:
@@ -99,67 +108,94 @@ class Reply:
 
     @property
     def reasoning_tokens(self) -> int:
-        return sum(piece.kind == "reasoning" for piece in self.pieces)
+        return sum(token.kind == "reasoning" for token in self.tokens)
 
 
-def plan(ask: Ask, *, length: int | None = None) -> tuple[Reply, ...]:
-    """Decide on every reply to ``ask`` before the first token goes out.
+def plan_replies(
+    request: ModelRequest, script: ScriptedReply | None = None, *, length: int | None = None
+) -> tuple[Reply, ...]:
+    """Decide on every reply to a request before the first token is sent.
 
-    :param length: cut or stretch the prose to exactly this many tokens.
+    :param script: reply with this, whatever the request asks for.
+    :param length: shorten or extend the text to exactly this many tokens.
     """
-    return tuple(_reply(ask, choice, length) for choice in range(ask.n))
+    if script is not None:
+        return (_scripted(script),) * request.n
+    return tuple(_reply(request, choice, length) for choice in range(request.n))
 
 
-def _reply(ask: Ask, choice: int, length: int | None) -> Reply:
-    pieces: list[Piece] = []
-    if ask.reasoning:
-        thoughts = _prose.reason(ask.prompt, choice=choice)
-        pieces += [Piece("reasoning", 0, token) for token in _prose.tokenize(thoughts)]
-    tools = _tools_to_call(ask)
+def _scripted(script: ScriptedReply) -> Reply:
     calls = tuple(
-        Call(secrets.token_hex(12), tool.name, arguments_for(tool, ask.prompt)) for tool in tools
+        ToolCall(secrets.token_hex(12), name, value if isinstance(value, str) else dumps(value))
+        for name, value in script.tool_calls
+    )
+    tokens = [
+        *_tokens("reasoning", script.reasoning),
+        *_tokens("text", script.text),
+        *(token for index, call in enumerate(calls) for token in _tokens("tool", call[2], index)),
+    ]
+    finish = script.finish or ("tool" if calls else "stop")
+    limit = script.disconnect_after
+    limit = None if limit is None else min(limit, len(tokens))
+    return Reply(tuple(tokens), calls, finish, disconnect_after=limit)
+
+
+def _tokens(kind: Kind, text: str | Sequence[str], call: int = 0) -> list[Token]:
+    pieces = tokenize(text) if isinstance(text, str) else text
+    return [Token(kind, call, piece) for piece in pieces]
+
+
+def _reply(request: ModelRequest, choice: int, length: int | None) -> Reply:
+    tokens: list[Token] = []
+    if request.reasoning:
+        tokens += _tokens("reasoning", reason(request.prompt, choice=choice))
+    calls = tuple(
+        ToolCall(secrets.token_hex(12), tool.name, arguments_for(tool, request.prompt))
+        for tool in _tools_to_call(request)
     )
     finish: Finish = "tool" if calls else "stop"
     stopped_by: str | None = None
     if not calls:
-        text, stopped_by = _stop_at(_text(ask, choice, length), ask.stop)
+        text, stopped_by = _stop_at(_text(request, choice, length), request.stop)
         finish = "sequence" if stopped_by is not None else "stop"
-        pieces += [Piece("text", 0, token) for token in _prose.tokenize(text)[:length]]
-    elif ask.preface:
-        pieces += [Piece("text", 0, token) for token in _prose.tokenize(_prose.preface(ask.prompt))]
+        tokens += _tokens("text", text)[:length]
+    elif request.preface:
+        tokens += _tokens("text", preface(request.prompt))
     for index, call in enumerate(calls):
-        pieces += [Piece("tool", index, token) for token in _prose.tokenize(call.arguments)]
-    if ask.max_tokens is not None and len(pieces) > ask.max_tokens:
-        del pieces[ask.max_tokens :]
+        tokens += _tokens("tool", call.arguments, index)
+    if request.max_tokens is not None and len(tokens) > request.max_tokens:
+        del tokens[request.max_tokens :]
         finish, stopped_by = "length", None
-        begun = {piece.call for piece in pieces if piece.kind == "tool"}
+        started = {token.call for token in tokens if token.kind == "tool"}
         calls = tuple(
-            call._replace(arguments="".join(p.token for p in pieces if p[:2] == ("tool", index)))
+            call._replace(arguments="".join(t.text for t in tokens if t[:2] == ("tool", index)))
             for index, call in enumerate(calls)
-            if index in begun
+            if index in started
         )
-    return Reply(tuple(pieces), calls, finish, stopped_by)
+    return Reply(tuple(tokens), calls, finish, stopped_by)
 
 
-def _tools_to_call(ask: Ask) -> tuple[Tool, ...]:
-    """Call tools once after the user spoke; where a call is required, each tool in its turn."""
-    left = tuple(tool for tool in ask.tools if tool.name not in ask.called)
-    if ask.called or ask.results:
-        return left[:1] if ask.required else ()
-    return choose_tools(left, ask.prompt, parallel=ask.parallel)
+def _tools_to_call(request: ModelRequest) -> tuple[Tool, ...]:
+    """Call tools once after a message of the user; required ones each in its turn."""
+    uncalled = tuple(tool for tool in request.tools if tool.name not in request.called)
+    if request.called or request.results:
+        return uncalled[:1] if request.required else ()
+    return choose_tools(uncalled, request.prompt, parallel=request.parallel)
 
 
-def _text(ask: Ask, choice: int, length: int | None) -> str:
-    if ask.output_schema is not None:
-        return dumps(example_for(ask.output_schema, ask.prompt))
-    if ask.results and length is None:
-        return _prose.answer(ask.prompt, ask.results, choice=choice)
-    return _prose.compose(ask.prompt, choice=choice, length=length)
+def _text(request: ModelRequest, choice: int, length: int | None) -> str:
+    if request.output_schema is not None:
+        return dumps(example_for(request.output_schema, request.prompt))
+    if request.results and length is None:
+        return answer(request.prompt, request.results, choice=choice)
+    return compose(request.prompt, choice=choice, length=length)
 
 
-def _stop_at(text: str, stops: tuple[str, ...]) -> tuple[str, str | None]:
-    found = [(text.find(stop), stop) for stop in stops if stop and stop in text]
-    if not found:
+def _stop_at(text: str, sequences: tuple[str, ...]) -> tuple[str, str | None]:
+    positions = [
+        (text.find(sequence), sequence) for sequence in sequences if sequence and sequence in text
+    ]
+    if not positions:
         return text, None
-    position, stop = min(found)
-    return text[:position], stop
+    position, sequence = min(positions)
+    return text[:position], sequence

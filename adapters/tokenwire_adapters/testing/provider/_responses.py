@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Any, ClassVar
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
-from tokenwire_adapters.testing.provider._replies import Ask, Kind, Piece, Reply
+from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token
 
 __all__ = ["body", "frames"]
 
 
-def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
-    """Write the stream: every output item is added, filled, and done; then the response ends."""
+def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
+    """Write the stream: every output item is added, filled and done; then the response ends."""
     (reply,) = replies
     created = int(time.time())
-    numbered = 0
+    sequence_number = 0
 
     def send(kind: str, choice: int | None = None, /, **fields: Any) -> Frame:
-        nonlocal numbered
-        frame = named_event({"type": kind, "sequence_number": numbered} | fields, choice)
-        numbered += 1
+        nonlocal sequence_number
+        frame = named_event({"type": kind, "sequence_number": sequence_number} | fields, choice)
+        sequence_number += 1
         return frame
 
-    opening = _response(ask, response_id, created, status="in_progress", output=[])
+    opening = _response(request, response_id, created, status="in_progress", output=[])
     yield send("response.created", response=opening)
     yield send("response.in_progress", response=opening)
-    groups = [list(group) for _, group in groupby(reply.pieces, lambda piece: piece[:2])]
+    groups = reply.groups()
     output: list[dict[str, Any]] = []
     for index, group in enumerate(groups):
         item = _Item(response_id, index, group, reply)
@@ -38,23 +37,23 @@ def frames(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> Iterator[F
         where: dict[str, Any] = {"item_id": item.id, "output_index": index} | item.place
         if item.part_event:
             yield send(f"response.{item.part_event}.added", **where, part=item.part(""))
-        for piece in group:
-            yield send(f"response.{item.event}.delta", 0, **where, delta=piece.token, **item.extra)
-        done = {item.field: item.text}
-        yield send(f"response.{item.event}.done", **where, **done, **item.extra, **item.named)
+        for token in group:
+            yield send(f"response.{item.event}.delta", 0, **where, delta=token.text, **item.extra)
+        value = {item.field: item.text}
+        yield send(f"response.{item.event}.done", **where, **value, **item.extra, **item.named)
         if item.part_event:
             yield send(f"response.{item.part_event}.done", **where, part=item.part(item.text))
         output.append(item.whole(status))
         yield send("response.output_item.done", output_index=index, item=output[-1])
     end = "incomplete" if reply.finish == "length" else "completed"
-    closing = _response(ask, response_id, created, status=end, output=output, reply=reply)
+    closing = _response(request, response_id, created, status=end, output=output, reply=reply)
     yield send(f"response.{end}", response=closing)
 
 
-def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
+def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
     """Write the whole response, for a request that does not stream."""
     (reply,) = replies
-    groups = [list(group) for _, group in groupby(reply.pieces, lambda piece: piece[:2])]
+    groups = reply.groups()
     status = "incomplete" if reply.finish == "length" else "completed"
     output = [
         _Item(response_id, index, group, reply).whole(
@@ -63,7 +62,7 @@ def body(ask: Ask, replies: tuple[Reply, ...], response_id: str) -> dict[str, An
         for index, group in enumerate(groups)
     ]
     created = int(time.time())
-    return _response(ask, response_id, created, status=status, output=output, reply=reply)
+    return _response(request, response_id, created, status=status, output=output, reply=reply)
 
 
 class _Item:
@@ -76,12 +75,12 @@ class _Item:
         "tool": ("fc", "function_call_arguments", "", "arguments"),
     }
 
-    def __init__(self, response_id: str, index: int, group: list[Piece], reply: Reply) -> None:
+    def __init__(self, response_id: str, index: int, group: list[Token], reply: Reply) -> None:
         self._kind = group[0].kind
         self._call = reply.calls[group[0].call] if self._kind == "tool" else None
         prefix, self.event, self.part_event, self.field = self._EVENTS[self._kind]
         self.id = f"{prefix}_{response_id.removeprefix('resp_')}{index:02d}"
-        self.text = "".join(piece.token for piece in group)
+        self.text = "".join(token.text for token in group)
         places = {"text": {"content_index": 0}, "reasoning": {"summary_index": 0}, "tool": {}}
         self.place: dict[str, int] = places[self._kind]
         self.extra: dict[str, Any] = {"logprobs": []} if self._kind == "text" else {}
@@ -116,7 +115,7 @@ class _Item:
 
 
 def _response(
-    ask: Ask,
+    request: ModelRequest,
     response_id: str,
     created: int,
     *,
@@ -134,7 +133,7 @@ def _response(
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "instructions": None,
         "max_output_tokens": None,
-        "model": ask.model,
+        "model": request.model,
         "output": output,
         "parallel_tool_calls": True,
         "previous_response_id": None,
@@ -146,18 +145,18 @@ def _response(
         "tools": [],
         "top_p": 1.0,
         "truncation": "disabled",
-        "usage": None if reply is None else _usage(ask, reply),
+        "usage": None if reply is None else _usage(request, reply),
         "user": None,
         "metadata": {},
     }
-    return response | ask.echo
+    return response | request.echo
 
 
-def _usage(ask: Ask, reply: Reply) -> dict[str, Any]:
+def _usage(request: ModelRequest, reply: Reply) -> dict[str, Any]:
     return {
-        "input_tokens": ask.input_tokens,
+        "input_tokens": request.input_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": len(reply.pieces),
+        "output_tokens": len(reply.tokens),
         "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
-        "total_tokens": ask.input_tokens + len(reply.pieces),
+        "total_tokens": request.input_tokens + len(reply.tokens),
     }

@@ -8,12 +8,12 @@ import re
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from tokenwire_adapters.testing.provider import _chat, _messages, _responses
-from tokenwire_adapters.testing.provider._frames import Frame
+from tokenwire_adapters.testing._thread import running_in_thread
 from tokenwire_adapters.testing.provider._http import (
     BadHttp,
     ClientGone,
@@ -23,15 +23,16 @@ from tokenwire_adapters.testing.provider._http import (
 )
 from tokenwire_adapters.testing.provider._json import BadRequest, dumps, loads
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
-from tokenwire_adapters.testing.provider._replies import Api, Ask, Reply, plan
-from tokenwire_adapters.testing.provider._requests import read_ask
+from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, plan_replies
+from tokenwire_adapters.testing.provider._requests import read_request
+from tokenwire_adapters.testing.provider._script import ScriptedError, ScriptedReply
+from tokenwire_adapters.testing.provider._sending import ReplySender, ScriptedDisconnect
 
-__all__ = ["MODELS", "Provider"]
+__all__ = ["MODELS", "Provider", "serve_in_thread"]
 
 MODELS = ("local-writer", "local-reasoner")
-"""Models that ``GET /v1/models`` names. Any name is taken; one with "reason" or "think" reasons."""
+"""Models that ``GET /v1/models`` lists. Any name works; with "reason" or "think", it reasons."""
 
-_APIS: dict[Api, Any] = {"chat": _chat, "responses": _responses, "messages": _messages}
 _PREFIXES: dict[Api, str] = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 # Any number of /v1, so that one base URL serves SDKs that add it and SDKs that do not; and the
 # path that Azure's client uses.
@@ -44,12 +45,21 @@ _ROUTES: dict[str, Api] = {
     "responses": "responses",
     "messages": "messages",
 }
-_BURST = 16
-_ERROR_TYPES = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large"}
+_OPENAI_ERRORS = {401: "authentication_error", 429: "rate_limit_error"}
+_ANTHROPIC_ERRORS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
 
 
 class Provider:
     """A model provider on loopback. Use it with ``async with``, or see `serve_in_thread`.
+
+    A reply is one that `script` prescribed, else a text that the words of the prompt choose.
 
     :param pace: tokens per second of each choice's stream; 0 is as fast as the client reads.
         May be changed while it runs.
@@ -86,7 +96,8 @@ class Provider:
         self._limits = limits or Limits()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked = threading.Condition()
+        self._script: deque[ScriptedReply | ScriptedError] = deque()
+        self._reply_started = threading.Condition()
         self._replies = 0
 
     @property
@@ -98,6 +109,22 @@ class Provider:
     def port(self) -> int:
         """The port it listens on."""
         return self._port
+
+    def script(self, *replies: str | ScriptedReply | ScriptedError) -> None:
+        """Prescribe the next replies, in the order in which requests will come. Thread-safe.
+
+        Once they are used up, the provider answers with texts of its own again.
+
+        :param replies: each a text, a whole reply or an error.
+        """
+        self._script.extend(
+            ScriptedReply(text=reply) if isinstance(reply, str) else reply for reply in replies
+        )
+
+    @property
+    def scripted(self) -> int:
+        """How many prescribed replies have not been used."""
+        return len(self._script)
 
     def record(self, record_id: str) -> RequestRecord:
         """Return the record of the reply with this id.
@@ -116,8 +143,8 @@ class Provider:
         :param timeout: seconds.
         :raises TimeoutError: fewer have begun.
         """
-        with self._asked:
-            if not self._asked.wait_for(lambda: self._replies >= count, timeout):
+        with self._reply_started:
+            if not self._reply_started.wait_for(lambda: self._replies >= count, timeout):
                 raise TimeoutError(f"{self._replies} of {count} replies began within {timeout} s")
             return self.records[-1]
 
@@ -173,7 +200,7 @@ class Provider:
 
     async def _serve(self, connection: Connection) -> None:
         try:
-            with contextlib.suppress(ClientGone):
+            with contextlib.suppress(ClientGone, ScriptedDisconnect):
                 await self._serve_requests(connection)
                 await connection.close()
         finally:
@@ -195,20 +222,28 @@ class Provider:
         request_id = _request_id()
         try:
             result = self._handle(request)
+            script = self._next_scripted() if isinstance(result, ModelRequest) else None
+            if isinstance(script, ScriptedError):
+                raise BadRequest(script.message, status=script.status, retry=script.retry_after)
         except BadRequest as error:
             self.counters.refused += 1
             anthropic = "anthropic-version" in request.headers or request.path.endswith("/messages")
-            body = _error_body(error.status, error.message, error.param, anthropic=anthropic)
-            await connection.answer(error.status, body, request_id, keep_alive=request.keep_alive)
+            await connection.answer(
+                error.status,
+                _error_body(error.status, error.message, error.param, anthropic=anthropic),
+                request_id,
+                keep_alive=request.keep_alive,
+                headers={} if error.retry is None else {"retry-after": f"{error.retry:g}"},
+            )
             return
-        if isinstance(result, Ask):
-            await self._reply(connection, request, request_id, result)
+        if isinstance(result, ModelRequest):
+            await self._reply(connection, request, request_id, result, script)
         else:
             body = dumps(result).encode()
             await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
 
-    def _handle(self, request: Request) -> Ask | dict[str, Any]:
-        """Return what was asked for, or the body of an answer that needs no model."""
+    def _handle(self, request: Request) -> ModelRequest | dict[str, Any]:
+        """Return the request for a reply, or the body of an answer that needs no model."""
         route = _ROUTE.fullmatch(request.path)
         if route is None or (route["id"] and route["name"] != "models"):
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
@@ -218,37 +253,44 @@ class Provider:
             return _models(request, route["id"])
         if request.method != "POST":
             raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
-        return read_ask(_ROUTES[route["name"]], loads(request.body))
+        return read_request(_ROUTES[route["name"]], loads(request.body))
+
+    def _next_scripted(self) -> ScriptedReply | ScriptedError | None:
+        return self._script.popleft() if self._script else None
 
     async def _reply(
-        self, connection: Connection, request: Request, request_id: str, ask: Ask
+        self,
+        connection: Connection,
+        http_request: Request,
+        request_id: str,
+        request: ModelRequest,
+        script: ScriptedReply | None,
     ) -> None:
-        replies = plan(ask, length=self._length)
-        record = RequestRecord(_PREFIXES[ask.api] + secrets.token_hex(12), ask, replies)
-        with self._asked:
+        replies = plan_replies(request, script, length=self._length)
+        record = RequestRecord(_PREFIXES[request.api] + secrets.token_hex(12), request, replies)
+        with self._reply_started:
             self.records.append(record)
             self._replies += 1
             self.counters.running += 1
-            self._asked.notify_all()
+            self._reply_started.notify_all()
+        sender = ReplySender(
+            connection, http_request, request_id, request, replies, record, lambda: self.pace
+        )
         try:
-            if ask.stream:
-                await self._stream(connection, request, request_id, ask, replies, record)
-            else:
-                await self._think(connection, replies)
-                body = dumps(_APIS[ask.api].body(ask, replies, record.id)).encode()
-                keep_alive = request.keep_alive
-                await connection.answer(200, body, request_id, keep_alive=keep_alive)
-                record.mark_all_sent()
+            await (sender.stream() if request.stream else sender.send_body())
         except ClientGone:
             self._end(record, "closed_early")
+            raise
+        except ScriptedDisconnect:
+            self._end(record, "disconnected")
             raise
         except BaseException:
             self._end(record, "stopped")
             raise
         self._end(record, "complete")
-        if ask.stream and request.chunked:
+        if request.stream and http_request.chunked:
             # Not part of the reply: clients that saw the last event may close before this.
-            await connection.send(request, b"")
+            await connection.send(http_request, b"")
 
     def _end(self, record: RequestRecord, outcome: Outcome) -> None:
         self.counters.running -= 1
@@ -256,59 +298,17 @@ class Provider:
         self.counters.tokens_sent += record.tokens_sent
         record.mark_ended(outcome)
 
-    async def _think(self, connection: Connection, replies: tuple[Reply, ...]) -> None:
-        """Take the time that a stream would take: choices are written side by side."""
-        if self.pace:
-            await connection.pause(max(len(reply.pieces) for reply in replies) / self.pace)
 
-    async def _stream(
-        self,
-        connection: Connection,
-        request: Request,
-        request_id: str,
-        ask: Ask,
-        replies: tuple[Reply, ...],
-        record: RequestRecord,
-    ) -> None:
-        """Send every frame; a token waits for its turn, other events leave at once.
+@contextmanager
+def serve_in_thread(**options: Any) -> Generator[Provider]:
+    """Run a `Provider` on a thread of its own while the block runs.
 
-        Without a pace, several tokens share one write, and the loop gets a turn between writes.
-        """
-        frames: Iterator[Frame] = _APIS[ask.api].frames(ask, replies, record.id)
-        await connection.start_stream(request, request_id)
-        clock = _Clock()
-        data = b""
-        tokens: list[int] = []
-        for frame in frames:
-            if frame.choice is not None:
-                if self.pace:
-                    await connection.pause(clock.until_next(self.pace * ask.n))
-                tokens.append(frame.choice)
-            data += frame.data
-            if self.pace or len(tokens) >= _BURST:
-                await connection.send(request, data)
-                record.mark_sent(tokens)
-                data = b""
-                tokens.clear()
-                await connection.pause(0)
-        if data:
-            await connection.send(request, data)
-            record.mark_sent(tokens)
-
-
-class _Clock:
-    """Says when the next token is due."""
-
-    def __init__(self) -> None:
-        self._due = asyncio.get_running_loop().time()
-
-    def until_next(self, pace: float) -> float:
-        """Seconds until the next token, at ``pace`` tokens a second."""
-        now = asyncio.get_running_loop().time()
-        # A sleep that took too long is made up for, but a stall is not.
-        due = max(self._due, now - 1.0)
-        self._due = due + 1 / pace
-        return due - now
+    :param options: what `Provider` takes.
+    :raises OSError: the address cannot be listened on.
+    """
+    provider = Provider(**options)
+    with running_in_thread(provider, "tokenwire-provider"):
+        yield provider
 
 
 def _request_id() -> str:
@@ -318,30 +318,22 @@ def _request_id() -> str:
 def _models(request: Request, model_id: str | None) -> dict[str, Any]:
     if request.method != "GET":
         raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
+    models: list[dict[str, Any]]
     if "anthropic-version" in request.headers:
-        models: list[dict[str, Any]] = [
-            {
-                "type": "model",
-                "id": name,
-                "display_name": name,
-                "created_at": "2026-01-01T00:00:00Z",
-            }
+        created = "2026-01-01T00:00:00Z"
+        models = [
+            {"type": "model", "id": name, "display_name": name, "created_at": created}
             for name in MODELS
         ]
-        whole: dict[str, Any] = {
-            "data": models,
-            "has_more": False,
-            "first_id": MODELS[0],
-            "last_id": MODELS[-1],
-        }
+        page = {"data": models, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
     else:
         models = [
             {"id": name, "object": "model", "created": 1767225600, "owned_by": "tokenwire"}
             for name in MODELS
         ]
-        whole = {"object": "list", "data": models}
+        page = {"object": "list", "data": models}
     if model_id is None:
-        return whole
+        return page
     for model in models:
         if model["id"] == model_id:
             return model
@@ -349,11 +341,12 @@ def _models(request: Request, model_id: str | None) -> dict[str, Any]:
 
 
 def _error_body(status: int, message: str, param: str | None, *, anthropic: bool) -> bytes:
-    kind = _ERROR_TYPES.get(status, "invalid_request_error")
     if anthropic:
-        error = {"type": kind, "message": message}
+        default = "api_error" if status >= 500 else "invalid_request_error"
+        error = {"type": _ANTHROPIC_ERRORS.get(status, default), "message": message}
         return dumps({"type": "error", "error": error}).encode()
-    kind = kind if status == 401 else "invalid_request_error"
+    default = "server_error" if status >= 500 else "invalid_request_error"
+    kind = _OPENAI_ERRORS.get(status, default)
     return dumps(
         {"error": {"message": message, "type": kind, "param": param, "code": None}}
     ).encode()

@@ -1,4 +1,4 @@
-"""Prose for a prompt, and its tokens. The same prompt always gives the same text."""
+"""Text for a prompt, and its tokens. The same prompt always gives the same text."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def compose(prompt: str, *, choice: int = 0, length: int | None = None) -> str:
 
 
 def answer(prompt: str, results: tuple[str, ...], *, choice: int = 0) -> str:
-    """Write the reply that follows the results of tools."""
+    """Write the reply after the results of tools."""
     quotes = "\n\n".join(f"> {_clip(result)}" for result in results)
     plural = "tools" if len(results) > 1 else "tool"
     brief = compose(f"brief {prompt}", choice=choice)
@@ -86,23 +86,23 @@ def answer(prompt: str, results: tuple[str, ...], *, choice: int = 0) -> str:
 
 
 def reason(prompt: str, *, choice: int = 0) -> str:
-    """Write the thoughts in front of a reply, for models that show them."""
+    """Write the reasoning before a reply."""
     digest = hashlib.sha256(f"reason:{choice}:{prompt}".encode()).digest()
-    wish = _clip(" ".join(prompt.split()), 120) or "(nothing)"
-    weigh = (
+    request = _clip(" ".join(prompt.split()), 120) or "(nothing)"
+    consideration = (
         "A list would be tidy, but a story is easier to remember.",
         "They may be in a hurry — I will put the important part first.",
         "I should be concrete: names, numbers, an example. 🤔",
     )[digest[0] % 3]
     return (
-        f"The user says: “{wish}”.\n\nWhat would help most here? {weigh} "
+        f"The user says: “{request}”.\n\nWhat would help most here? {consideration} "
         "I will keep the headings short, check the accents (naïve, not naive; 茶, not 荼) "
         "and end on something warm.\n\nGood. Writing it now."
     )
 
 
 def preface(prompt: str) -> str:
-    """Write a sentence in front of a tool call."""
+    """Write the sentence before a tool call."""
     return _PREFACES[len(prompt) % len(_PREFACES)]
 
 

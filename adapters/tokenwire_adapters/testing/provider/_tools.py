@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenwire_adapters.testing.provider._json import as_list, as_object, as_text, clean, dumps
+from tokenwire_adapters.testing._json import as_list, as_object
+from tokenwire_adapters.testing.provider._json import as_text, clean, dumps
 
 __all__ = ["Tool", "arguments_for", "choose_tools", "example_for"]
 
@@ -32,8 +33,8 @@ class Tool(NamedTuple):
 def choose_tools(tools: tuple[Tool, ...], prompt: str, *, parallel: bool) -> tuple[Tool, ...]:
     """Pick the tools whose names share a word with the prompt, else the first one."""
     words = frozenset(_WORD.findall(prompt.lower()))
-    fitting = [tool for tool in tools if words & _name_words(tool.name)]
-    chosen = fitting or list(tools[:1])
+    matching = [tool for tool in tools if words & _name_words(tool.name)]
+    chosen = matching or list(tools[:1])
     return tuple(chosen if parallel else chosen[:1])
 
 
@@ -43,9 +44,9 @@ def arguments_for(tool: Tool, prompt: str) -> str:
 
 
 def example_for(schema: dict[str, Any], prompt: str) -> Any:
-    """Make a value that fits ``schema``: its own example, or one from the words of ``prompt``."""
+    """Make a value that fits ``schema``: its own example, or one from words of ``prompt``."""
     numbers = iter([float(number) for number in _NUMBER.findall(prompt)[:_MAX_FIELDS]])
-    return _Maker(schema, prompt, numbers).make(schema, "", 0)
+    return _ExampleMaker(schema, prompt, numbers).make(schema, "", 0)
 
 
 def _name_words(name: str) -> frozenset[str]:
@@ -53,8 +54,8 @@ def _name_words(name: str) -> frozenset[str]:
     return frozenset(_WORD.findall(spaced.lower())) - _SMALL_WORDS
 
 
-class _Maker:
-    """Makes one value; holds what is the same at every depth."""
+class _ExampleMaker:
+    """Makes a value for one schema and one prompt."""
 
     def __init__(self, root: dict[str, Any], prompt: str, numbers: Iterator[float]) -> None:
         self._root = root
@@ -65,11 +66,11 @@ class _Maker:
         if depth > _MAX_DEPTH:  # a schema may refer to itself
             return None
         schema = self._resolve(schema)
-        for given in ("const", "default"):
-            if given in schema:
-                return schema[given]
-        for several in ("enum", "examples"):
-            if values := as_list(schema.get(several)):
+        for keyword in ("const", "default"):
+            if keyword in schema:
+                return schema[keyword]
+        for keyword in ("enum", "examples"):
+            if values := as_list(schema.get(keyword)):
                 return values[0]
         for union in ("anyOf", "oneOf"):
             options = [as_object(option) for option in as_list(schema.get(union))]
@@ -94,7 +95,7 @@ class _Maker:
     def _typed(self, schema: dict[str, Any], name: str, depth: int) -> Any:
         kind = schema.get("type")
         if types := as_list(kind):
-            kind = next((each for each in types if each != "null"), "null")
+            kind = next((name for name in types if name != "null"), "null")
         if kind == "object" or "properties" in schema:
             return self._object(schema, depth)
         if kind == "array":
@@ -110,11 +111,11 @@ class _Maker:
 
     def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         properties = as_object(schema.get("properties"))
-        required = [as_text(each) for each in as_list(schema.get("required"))]
-        names = [each for each in required if each in properties] or list(properties)
+        required = [as_text(field) for field in as_list(schema.get("required"))]
+        names = [field for field in required if field in properties] or list(properties)
         return {
-            clean(each): self.make(as_object(properties[each]), each, depth + 1)
-            for each in names[:_MAX_FIELDS]
+            clean(field): self.make(as_object(properties[field]), field, depth + 1)
+            for field in names[:_MAX_FIELDS]
         }
 
     def _number(self, schema: dict[str, Any]) -> float:
@@ -129,12 +130,12 @@ class _Maker:
         return number
 
     def _string(self, schema: dict[str, Any], name: str) -> str:
-        known = {
+        examples = {
             "date": "2026-03-14",
             "date-time": "2026-03-14T15:09:26Z",
             "email": "zoe@example.org",
         }
-        if fixed := known.get(as_text(schema.get("format"))):
+        if fixed := examples.get(as_text(schema.get("format"))):
             return fixed
         place = _PLACE.search(self._prompt)
         wants_place = any(word in name.lower() for word in ("city", "location", "place", "country"))

@@ -117,6 +117,13 @@ const commands = {
   },
   // What a page that was closed leaves behind.
   drop: ({ tab }) => { tabs.get(tab).chat.stop(); tabs.delete(tab); return {}; },
+  // Between tests: as if all pages had been closed.
+  reset: () => {
+    for (const { chat } of tabs.values()) chat.stop();
+    tabs.clear();
+    joined = undefined;
+    return {};
+  },
   // The low level: one stream; answers when it has begun, and `rest` once it is read to its end.
   join: async ({ api, id }) => {
     const stream = await new DefaultChatTransport({ api }).reconnectToStream({ chatId: id });

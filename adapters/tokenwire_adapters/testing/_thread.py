@@ -1,4 +1,4 @@
-"""The provider on a thread of its own, for code without an event loop."""
+"""Runs a test server on an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import asyncio
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from tokenwire_adapters.testing.provider._server import Provider
-
-__all__ = ["serve_in_thread"]
+__all__ = ["running_in_thread"]
 
 
 @contextmanager
-def serve_in_thread(**options: Any) -> Generator[Provider, None, None]:
-    """Run a `Provider` on a thread while the block runs.
+def running_in_thread(
+    server: AbstractAsyncContextManager[Any], name: str
+) -> Generator[asyncio.AbstractEventLoop]:
+    """Enter a server in a new thread, and leave it there at the end of the block.
 
-    :param options: what `Provider` takes.
-    :raises OSError: the address cannot be listened on.
+    :param name: of the thread.
+    :return: the thread's event loop.
+    :raises: what entering the server raises, such as `OSError`.
     """
-    provider = Provider(**options)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
         try:
-            async with provider:
+            async with server:
                 started.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()
         except BaseException as error:
@@ -35,13 +35,11 @@ def serve_in_thread(**options: Any) -> Generator[Provider, None, None]:
                 raise
             started.set_exception(error)
 
-    thread = threading.Thread(
-        target=asyncio.run, args=(serve(),), name="tokenwire-provider", daemon=True
-    )
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name=name, daemon=True)
     thread.start()
     loop, stop = started.result()
     try:
-        yield provider
+        yield loop
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()

@@ -1,4 +1,4 @@
-"""The contract under trouble: dead producers, late writes, lost and repeated messages."""
+"""The contract under faults: dead producers, late writes, lost and repeated messages."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tokenwire.testing.faulty import Deliver, FaultyBackend, Publish
 from tokenwire.testing.producers import Spectator, scripts
 from tokenwire.watch import Watch
 
-__all__ = ["TroubleContract"]
+__all__ = ["FaultsContract"]
 
 
-class TroubleContract(ContractBase):
-    """Promises 1, 2 and 3 when things break."""
+class FaultsContract(ContractBase):
+    """Promises 1, 2 and 3 when producers die and the backend fails."""
 
-    def _dying(self) -> tuple[Sink, FaultyBackend]:
+    def _killable(self) -> tuple[Sink, FaultyBackend]:
         backend = FaultyBackend(self.connect())
         return self.sink(backend, lease=self.lease, close_timeout=0.1), backend
 
     def test_a_dead_producer_is_noticed_by_watchers(self) -> None:
-        sink, backend = self._dying()
+        sink, backend = self._killable()
         watch = self.sink(lease=self.lease).watch(self.channel).open()
         response = sink.respond(self.channel, response_id="r")
         response.write("last words")
@@ -37,7 +37,7 @@ class TroubleContract(ContractBase):
         assert (spectator["r"].state, spectator["r"].text) == ("abandoned", "last words")
 
     def test_a_dead_producer_is_noticed_in_history(self) -> None:
-        sink, backend = self._dying()
+        sink, backend = self._killable()
         sink.respond(self.channel, response_id="r").write("last words")
         assert sink.flush(self.patience)
         backend.kill()
@@ -45,7 +45,7 @@ class TroubleContract(ContractBase):
         self.eventually(lambda: reader.history(self.channel).items[0].state == "abandoned")
 
     def test_a_response_is_abandoned_once_whoever_notices(self) -> None:
-        sink, backend = self._dying()
+        sink, backend = self._killable()
         watch = self.sink(lease=60.0).watch(self.channel).open()
         sink.respond(self.channel, response_id="r").write("last words")
         assert sink.flush(self.patience)
@@ -71,7 +71,7 @@ class TroubleContract(ContractBase):
         assert sum(ended("r")(event) for event in events) == 1
 
     def test_late_writes_of_a_dead_producer_change_nothing(self) -> None:
-        sink, backend = self._dying()
+        sink, backend = self._killable()
         reader = self.sink()
         watch = self.sink().watch(self.channel).open()
         response = sink.respond(self.channel, response_id="r")
@@ -116,11 +116,11 @@ class TroubleContract(ContractBase):
             return DeltaEvent(response_id="r", part=0, kind="text", offset=offset, text=text)
 
         async def publish() -> None:
-            for made in (
+            for first in (
                 entry("a", 0, StartEvent(response_id="r")),
                 entry("a", 1, delta(0, "right")),
             ):
-                (outcome,) = await self.publish(backend, made)
+                (outcome,) = await self.publish(backend, first)
                 assert outcome.error is None
             (outcome,) = await self.publish(backend, entry("b", 2, delta(5, "wrong")))
             if backend.capabilities.fencing == "backend":
@@ -165,7 +165,7 @@ class TroubleContract(ContractBase):
         assert spectator["r"].text == "one two three"
         assert self.sink().history(self.channel).items[0].text == "one two three"
 
-    def test_text_that_is_never_taken_is_told(self) -> None:
+    def test_text_that_is_refused_for_good_is_reported_as_lost(self) -> None:
         backend = FaultyBackend(self.connect(), publish=[Publish.OK])
         sink = self.sink(backend)
         with sink.respond(self.channel, response_id="r") as response:
@@ -179,9 +179,9 @@ class TroubleContract(ContractBase):
 
     def test_any_faults_leave_every_watcher_with_the_exact_text(self) -> None:
         for seed in range(6):
-            self._storm(seed)
+            self._run_with_random_faults(seed)
 
-    def _storm(self, seed: int) -> None:
+    def _run_with_random_faults(self, seed: int) -> None:
         rng = random.Random(seed)
         channel = f"{self.channel}-{seed}"
         calm_publish = [Publish.OK, Publish.YIELD] * 4
@@ -206,7 +206,7 @@ class TroubleContract(ContractBase):
         for writer in writers.values():
             writer.finish("stop")
             receipt = writer.wait(self.patience)
-            if receipt.status == "lost":  # two refusals in a row: the text is told to be lost
+            if receipt.status == "lost":  # two refusals in a row lose the text
                 played.pop(writer.id)
         background.run(sink, writing.heal())
         background.run(reader, reading.heal())

@@ -1,4 +1,4 @@
-"""The contract of talking back: cancels, inputs, tool results, data."""
+"""The contract of cancels, inputs, tool results and data events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tokenwire.errors import ResponseCancelled
 from tokenwire.events import CancelEvent, DataEvent, InputEvent, ToolResultEvent
 from tokenwire.testing._base import ContractBase, ended
 
-__all__ = ["TalkingContract"]
+__all__ = ["RequestsContract"]
 
 
-class TalkingContract(ContractBase):
-    """Promise 4, and what else goes the other way."""
+class RequestsContract(ContractBase):
+    """Promise 4: a cancel stops the producer; and what else travels beside the text."""
 
     def test_a_cancel_stops_the_producer(self) -> None:
         sink, viewer = self.sink(), self.sink()
@@ -47,7 +47,7 @@ class TalkingContract(ContractBase):
         assert raised
         assert response.state == "cancelled"
 
-    def test_a_cancel_of_what_is_over_tells_how_it_ended(self) -> None:
+    def test_a_cancel_after_the_end_returns_the_final_state(self) -> None:
         sink = self.sink()
         with sink.respond(self.channel, response_id="r") as response:
             response.write("all")
@@ -102,19 +102,19 @@ class TalkingContract(ContractBase):
             await viewer.ainput(self.channel, "message", {"text": "there"}, id="i2")
             await viewer.ainput(self.channel, "message", {"text": "there"}, id="i2")
             await viewer.ainput(self.channel, "done")
-            found: list[InputEvent] = []
+            inputs: list[InputEvent] = []
             async with asyncio.timeout(self.patience):
                 async for event in watch:
                     assert isinstance(event, InputEvent)
-                    found.append(event)
+                    inputs.append(event)
                     if event.name == "done":
-                        return found
+                        return inputs
             raise AssertionError("the watch ended")
 
-        found = asyncio.run(main())
-        assert [event.name for event in found] == ["message", "message", "done"]
-        assert found[0].data == {"text": "Hi"}
-        assert (found[0].sender, found[1].id) == ("u1", "i2")
+        inputs = asyncio.run(main())
+        assert [event.name for event in inputs] == ["message", "message", "done"]
+        assert inputs[0].data == {"text": "Hi"}
+        assert (inputs[0].sender, inputs[1].id) == ("u1", "i2")
 
     def test_inputs_reach_an_agent_that_starts_later(self) -> None:
         self.sink().input(self.channel, "message", "early")
@@ -146,11 +146,11 @@ class TalkingContract(ContractBase):
         assert results[0].output == {"degrees": 7}
         assert (results[0].run, results[0].name) == ("run-1", "weather")
         kept = self.sink().history(self.channel).items[0]
-        told = [(result.call_id, result.output, result.error) for result in kept.tool_results]
-        assert told == [("call-1", {"degrees": 7}, None), ("call-2", None, "no such tool")]
+        answers = [(result.call_id, result.output, result.error) for result in kept.tool_results]
+        assert answers == [("call-1", {"degrees": 7}, None), ("call-2", None, "no such tool")]
 
     def test_tool_results_of_a_response_that_streams(self) -> None:
-        """The sink may be told of them, too."""
+        """They may be written to the sink, too, not only to the response."""
         sink = self.sink()
         with sink.respond(self.channel, response_id="r", run="run-1") as response:
             response.tool_call("weather", "call-1", "{}")
@@ -158,7 +158,7 @@ class TalkingContract(ContractBase):
             response.write("It is 7 degrees.")
         assert sink.flush(self.patience)
         kept = self.sink().history(self.channel).items[0]
-        assert [(told.call_id, told.output) for told in kept.tool_results] == [("call-1", 7)]
+        assert [(r.call_id, r.output) for r in kept.tool_results] == [("call-1", 7)]
         assert kept.text == "It is 7 degrees."
 
     def test_data_events_travel_in_the_log(self) -> None:

@@ -1,0 +1,37 @@
+"""docs/testing.md, word for word: its tests are a user's, in a folder of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.needs import needs
+from tests.support.pages import code_blocks
+
+needs("openai", "ably", "websockets")
+
+PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
+BLOCKS = {
+    name: block
+    for name in ("provider", "ably")
+    for block in code_blocks(PAGE, "python")
+    if f"from tokenwire_adapters.testing.{name} import" in block
+}
+
+
+@pytest.mark.parametrize(("name", "tests"), [("provider", 2), ("ably", 2)])
+def test_the_tests_of_the_page_pass(name: str, tests: int, tmp_path: Path) -> None:
+    (tmp_path / f"test_{name}.py").write_text(BLOCKS[name], "utf-8")
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{tests} passed" in result.stdout
