@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from starlette.requests import HTTPConnection
 
-from tokenwire._ids import new_id
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.auth import Authorize
@@ -183,7 +182,7 @@ class ChatRoutes(ProtocolRoutes):
         with service.admitted(exchange.caller):
             if await self._same_again(exchange, channel, messages, body):
                 return
-            run = new_id("run-")
+            run = self.tasks.new_run()
 
             async def begin() -> None:
                 await service.within(self._page_tools(channel, messages[-1]))
