@@ -186,7 +186,7 @@ def disconnected() -> Report:
         return play(
             stage,
             [words(300)],
-            midway=lambda: stage.fault("disconnect", told=True),
+            midway=lambda: stage.fault("disconnect", announced=True),
         )
     finally:
         stage.close()

@@ -18,6 +18,7 @@ from tests.adapters.redis.support import (
 )
 from tokenwire.backend import Entry, Lease
 from tokenwire.errors import (
+    BackendUnavailable,
     Fenced,
     PublishRejected,
     ResponseUnknown,
@@ -144,6 +145,22 @@ async def test_a_batch_has_an_outcome_for_each_entry(backend):
     outcomes = await backend.publish(entries)
     assert [n for n, outcome in enumerate(outcomes) if outcome.error] == [7]
     assert all(outcome.cursor for n, outcome in enumerate(outcomes) if n != 7)
+
+
+async def test_a_write_is_a_sign_of_life(backend, shared_redis):
+    """A producer that writes keeps its lease, though it never renews."""
+    await publish(backend, make_entry(0, make_start(), lease=1.6))
+    begun = float(shared_redis.cli("ZSCORE", "tokenwire:{c}:open", "r"))
+    await asyncio.sleep(0.2)  # what is tested here is time itself: more than a 16th of the lease
+    await publish(backend, make_entry(1, make_delta(0, "x"), lease=1.6))
+    assert float(shared_redis.cli("ZSCORE", "tokenwire:{c}:open", "r")) >= begun + 200
+
+
+async def test_what_too_few_replicas_have_is_to_be_tried_again(shared_redis):
+    backend = await another(shared_redis, replicas=1, timeout=0.2)
+    with pytest.raises(BackendUnavailable, match="replicas"):
+        await publish(backend, make_entry(0, make_start()))
+    await backend.close()
 
 
 async def test_leases_are_kept_by_the_servers_clock(backend, shared_redis):
