@@ -35,6 +35,7 @@ SMOKE = frozenset(
         "test_a_dead_producer_is_noticed_by_watchers",
         "test_another_fence_is_refused",
         "test_lost_deltas_are_healed_by_a_snapshot",
+        "test_any_faults_leave_every_watcher_with_the_exact_text",
     }
 )
 

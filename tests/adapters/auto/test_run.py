@@ -16,13 +16,13 @@ from tests.support.recordings import named
 from tests.support.replay import Replay
 from tokenwire_adapters._tools.cli import run as _run
 
+pytestmark = pytest.mark.slow
+
 CHAT = named("chat-text")
 
 AGENT = """
 import os, sys
 from openai import OpenAI
-
-pytestmark = pytest.mark.slow
 
 def main():
     with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:

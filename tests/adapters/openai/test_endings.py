@@ -13,7 +13,7 @@ from tests.support.endings import ASYNC, SYNC, Talk
 from tests.support.recordings import named
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
-from tokenwire import Sink
+from tokenwire import Sink, background
 from tokenwire._instrument import recorder as _recorder
 from tokenwire_adapters.openai import wrap
 
@@ -97,6 +97,20 @@ def test_a_finished_reply_that_is_not_read_on(sink: Sink) -> None:
         for chunk in stream:
             if chunk.choices and chunk.choices[0].finish_reason:
                 break
+        response = ended(sink, "c")
+        assert (response.state, response.finish_reason) == ("complete", "stop")
+        assert response.text == CHAT.text
+        stream.close()
+
+
+@pytest.mark.slow
+def test_a_finished_reply_of_which_nothing_more_is_asked(sink: Sink) -> None:
+    """No loop was left: the consumer asks for chunks itself, and for no more."""
+    with Replay(CHAT.good) as replay, client(replay) as on:
+        wrap(on, sink, channel="c")
+        stream = _chat(on)
+        while not ((chunk := next(stream)).choices and chunk.choices[0].finish_reason):
+            pass
         response = ended(sink, "c")
         assert (response.state, response.finish_reason) == ("complete", "stop")
         assert response.text == CHAT.text
@@ -195,5 +209,5 @@ def test_cancel_both_choices(sink: Sink) -> None:
             if read == 6:
                 for response in responses(sink, "c"):
                     assert sink.cancel("c", response.id).state == "cancelled"
-                sink.run_blocking(asyncio.sleep(0))
+                background.run(sink, asyncio.sleep(0))
         assert read == 6

@@ -236,6 +236,19 @@ def test_a_whole_reply(sink: Sink) -> None:
         assert response.usage == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 
+async def test_a_whole_reply_of_an_async_client(sink: Sink) -> None:
+    with Replay(_whole(content="Hi")) as replay:
+        async with aclient(replay) as on:
+            wrap(on, sink, channel="c")
+            assert (await on.chat.completions.create(**CHAT)).choices[0].message.content == "Hi"
+            raw = await on.chat.completions.with_raw_response.create(**CHAT)
+            assert raw.parse().choices[0].message.content == "Hi"
+            async with on.chat.completions.with_streaming_response.create(**CHAT) as got:
+                assert len(responses(sink, "c")) == 2  # nobody may ever look into it
+                assert (await got.parse()).choices[0].message.content == "Hi"
+    assert [(one.text, one.state) for one in responses(sink, "c")] == [("Hi", "complete")] * 3
+
+
 class Answer(BaseModel):
     """What `parse` is asked for."""
 
@@ -352,8 +365,11 @@ class BrokenLater(Broken):
 
 
 def _broken() -> list[Any]:
-    made: list[Any] = [Broken("respond"), Broken("call_soon"), Broken("strict")]
-    made += [BrokenLater(at) for at in ("write", "part", "finish", "on_cancel", "fail", "cancel")]
+    made: list[Any] = [Broken("respond"), Broken("_runtime"), Broken("strict")]
+    made += [
+        BrokenLater(at)
+        for at in ("write", "part", "finish", "add_cancel_callback", "fail", "cancel")
+    ]
     closed = fresh_sink(strict=False)
     closed.close()
     return [*made, closed]

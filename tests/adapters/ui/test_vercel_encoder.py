@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.adapters.ui.logs import Log, loaded, logs, without
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import find_encoder
-from tokenwire.events import Response
+from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent
 from tokenwire_adapters.vercel import VercelEncoder
 
 
@@ -123,3 +124,19 @@ def one(message: VercelMessage, **wanted: Any) -> dict[str, Any]:
     found = [p for p in message.parts if all(p.get(k) == v for k, v in wanted.items())]
     assert len(found) == 1
     return found[0]
+
+
+def test_half_a_tool_call_is_nothing_to_act_on():
+    """The producer fails within the arguments: no client may call the tool."""
+    frames = frames_of(
+        VercelEncoder(run="r1"),
+        [
+            StartEvent(response_id="r1", run="r1"),
+            PartEvent(response_id="r1", part=0, kind="tool_call", name="pay", call_id="c1"),
+            DeltaEvent(response_id="r1", part=0, kind="tool_call", offset=0, text='{"sum": 1'),
+            EndEvent(response_id="r1", state="failed", error="gone"),
+        ],
+    )
+    kinds = [json.loads(f.data)["type"] for f in frames if f.data.startswith(b"{")]
+    assert "tool-input-start" in kinds
+    assert "tool-input-available" not in kinds
