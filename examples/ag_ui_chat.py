@@ -3,7 +3,7 @@
     pip install "tokenwire[ag-ui,openai]" uvicorn
     python examples/ag_ui_chat.py
 
-Without $OPENAI_API_KEY a model on this machine answers, with canned prose. A client (npm install
+Without $OPENAI_API_KEY a model on this machine answers, with canned texts. A client (npm install
 @ag-ui/client) is examples/ag_ui_client.mjs; CopilotKit takes the same URL.
 """
 
@@ -25,7 +25,7 @@ from tokenwire_adapters.testing.provider import Provider
 
 
 async def agent(turn: AgentTurn) -> None:
-    """Answer one message. Nothing in here is about streaming: the wrapped client does that."""
+    """Answer one message. It need not care about streaming: the wrapped client does that."""
     messages: Any = turn.chat_messages()
     turn.state({"messages": len(messages)})
     async with client.chat.completions.stream(

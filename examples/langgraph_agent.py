@@ -31,7 +31,7 @@ QUESTION = "What is the weather in Paris?"
 
 @contextlib.contextmanager
 def provider() -> Generator[dict[str, Any], None, None]:
-    """What the model is made with: nothing, where there is a key; else the bundled provider."""
+    """Arguments of the model: none where there is a key, else the bundled provider's."""
     if os.environ.get("OPENAI_API_KEY"):
         yield {}
         return
@@ -62,7 +62,7 @@ def graph(model: ChatOpenAI) -> Any:
 
 
 async def screen(sink: tokenwire.Sink) -> None:
-    """Print what happens in the thread until the model has given its answer."""
+    """Print what happens in the thread until the model has answered."""
     async with sink.watch(THREAD, rewind="all") as watch:
         async for event in watch:
             if isinstance(event, tokenwire.PartEvent):

@@ -26,7 +26,7 @@ QUESTION = "Why do people stream tokens?"
 
 @contextlib.contextmanager
 def provider() -> Generator[dict[str, Any], None, None]:
-    """What the client is made with: nothing, where there is a key; else the bundled provider."""
+    """Arguments of the client: none where there is a key, else the bundled provider's."""
     if os.environ.get("OPENAI_API_KEY"):
         yield {}
         return

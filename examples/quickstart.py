@@ -1,4 +1,4 @@
-"""The smallest program: an agent writes into a channel, somebody else watches it.
+"""The smallest program: an agent writes into a channel, others watch it.
 
     pip install tokenwire
     python examples/quickstart.py
@@ -16,7 +16,7 @@ CHANNEL = "chat-42"
 
 
 async def agent(sink: tokenwire.Sink) -> None:
-    """Produce one reply, a token at a time. Writing never waits for anybody."""
+    """Produce one reply, a token at a time. Writing never blocks."""
     async with sink.respond(CHANNEL, metadata={"user": "u1"}) as response:
         for token in ("Every", " token,", " on", " every", " screen."):
             response.write(token)
@@ -25,7 +25,7 @@ async def agent(sink: tokenwire.Sink) -> None:
 
 
 async def screen(sink: tokenwire.Sink, name: str) -> None:
-    """Show the channel from its beginning, however late we came, until the reply ends."""
+    """Show the channel from its beginning, however late it begins, until the reply ends."""
     async for event in sink.watch(CHANNEL, rewind="all"):
         if isinstance(event, tokenwire.DeltaEvent):
             print(f"{name}: {event.text!r}")

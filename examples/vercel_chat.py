@@ -1,10 +1,10 @@
-"""A page made with the AI SDK, on an agent in Python: send, reload, stop, a second tab.
+"""A page with the AI SDK, and an agent in Python: send, reload, stop, a second tab.
 
     pip install "tokenwire[gateway,openai]" fastapi uvicorn
     python examples/vercel_chat.py
 
 Then open http://127.0.0.1:8000 in two tabs. Without $OPENAI_API_KEY a model on this machine
-answers, with canned prose. The page is examples/vercel_chat.html; any page with ``useChat`` works
+answers, with canned texts. The page is examples/vercel_chat.html; any page with ``useChat`` works
 alike.
 """
 
@@ -47,13 +47,13 @@ TOOLS: Any = [
 
 
 async def get_weather(city: str) -> dict[str, Any]:
-    """Ask nobody."""
+    """Invented weather."""
     await asyncio.sleep(0.5)
     return {"city": city, "sky": "clear", "celsius": 21}
 
 
 async def agent(turn: ChatTurn) -> None:
-    """Answer one message. Nothing in here is about streaming: the wrapped client does that."""
+    """Answer one message. It need not care about streaming: the wrapped client does that."""
     messages: Any = turn.chat_messages()
     weather = "weather" in turn.text.lower()
     for _ in range(5):

@@ -70,9 +70,7 @@ class AblyBackend(Backend):
     def __init__(self, url: str | None = None, *, client: Any = None, **settings: Any) -> None:
         self.settings: Settings = make_settings(url, client, settings)
         self.granularity = self.settings.granularity
-        self.capabilities = Capabilities(
-            window=self.settings.window, fencing="reader", dedupe=False, resume="snapshots"
-        )
+        self.capabilities = Capabilities(window=self.settings.window, fencing="reader")
         self._opened: _Parts | None = None
 
     @classmethod
@@ -82,7 +80,7 @@ class AblyBackend(Backend):
 
     def use_rollup(self, window: float) -> None:
         if self.settings.rollup_window is None and self._opened is None:
-            self.settings = replace(self.settings, rollup_window=round(window))
+            self.settings = replace(self.settings, rollup_window=window)
 
     def __repr__(self) -> str:
         return f"AblyBackend({self.settings.label})"
@@ -95,7 +93,7 @@ class AblyBackend(Backend):
             watch_params = {"heartbeats": "true"}
             publish_params = {"echo": "false", **watch_params}
             if settings.rollup_window is not None:
-                publish_params["appendRollupWindow"] = str(settings.rollup_window)
+                publish_params["appendRollupWindow"] = str(round(1000 * settings.rollup_window))
             publishing = RealtimeConnection(settings, publish_params, "publishing")
             watching = RealtimeConnection(settings, watch_params, "watching")
             rest = RestClient(settings)

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenwire",
         description="Every token your agent produces, on every screen that is watching.",
-        epilog="`tokenwire COMMAND --help` tells the options of a command.",
+        epilog="`tokenwire COMMAND --help` lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"tokenwire {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")

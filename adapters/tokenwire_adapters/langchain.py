@@ -11,23 +11,24 @@ and then ``agent.stream(..., config={"callbacks": [handler]})``; see docs/langch
 
 from __future__ import annotations
 
-import sys
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any
 
 import tokenwire
+from tokenwire._options import choose_on_cancel
 from tokenwire.claims import Claim, set_claim
 from tokenwire.context import resolve_channel
-from tokenwire.instrument import Instrumentor, Options, call_soon, record_claimed_calls
-from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls
+from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls
+from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
+from tokenwire_adapters._agents.langchain.tools import ToolOutcome, ToolRuns
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
-    from langchain_core.tracers import context
+
+    from tokenwire_adapters._agents.langchain import quirks
 except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
     raise tokenwire.MissingExtra(
         'TokenwireCallbackHandler needs langchain-core: pip install "tokenwire[langchain]"'
@@ -38,37 +39,35 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenwireCallbackHandler", "instrumentor"]
 
-Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
-
-_SILENT = frozenset({"nostream", "langsmith:nostream"})
+_HIDDEN = frozenset({"nostream", "langsmith:nostream"})
 """Tags of calls that are not for users to see (LangGraph's `TAG_NOSTREAM`)."""
 
-_TOLD = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns", "lc_agent_name")
-"""Metadata that watchers are told as it is; of the rest they see nothing."""
-
-_runs = Runs()
-_tool_calls = ToolCalls()
 _reporter = Reporter("the LangChain handler")
+_runs = Runs(_reporter)
+_tool_runs = ToolRuns()
+_tool_calls = ToolCalls()
 
 
 class TokenwireCallbackHandler(BaseCallbackHandler):
     """Writes the tokens, tool calls and tool results of LangChain and LangGraph into channels.
 
     One handler serves any number of calls at the same time, sync and async. It never changes or
-    breaks a call, but for a cancel: see `raise_on_cancel`. Where two handlers see the same call,
-    the first one has it.
+    breaks a call, but for a cancel: see `on_cancel`. Where two handlers see the same call,
+    the first one publishes it.
 
     :param sink: where to write; by default `tokenwire.default_sink`, opened at the first call.
-    :param channel: its name, or a function that gives it; by default the context's channel, else
+    :param channel: its name, or a function that returns it; by default the context's channel, else
         the ``thread_id`` (or ``session_id``) of the call's config.
-    :param metadata: told to watchers with each response: a mapping, or a function from the call's
+    :param metadata: published with each response: a mapping, or a function from the call's
         LangChain metadata to one.
-    :param raise_on_cancel: once a watcher has cancelled a response, raise `ResponseCancelled` out
-        of the model's call, which closes the provider's stream and ends the agent. With False
-        the agent goes on (unseen, and without a provider's stream that a tap below closed).
-    :param stop_provider: patch the streams of the SDKs of OpenAI and Anthropic, for the calls of
-        LangChain alone. They tell what LangChain drops, and a watcher's cancel closes the
-        provider's response at once. Not where `raise_on_cancel` is False.
+    :param on_cancel: once a watcher has cancelled a response: ``"raise"`` (the default):
+        `ResponseCancelled` leaves the model's call, which closes the provider's stream and ends
+        the agent; ``"end"``: the agent goes on, and nothing more is published of the response.
+    :param stop_provider: record the calls of LangChain in the provider's SDK below, where there is
+        an instrumentor for it. The SDK has what LangChain drops, and a watcher's cancel closes the
+        provider's response at once. Not with ``on_cancel="end"``.
+    :param raise_on_cancel: the older spelling: False is ``on_cancel="end"``.
+    :raises ValueError: for another `on_cancel`.
     """
 
     raise_error = True
@@ -79,16 +78,17 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         sink: tokenwire.Sink | None = None,
         *,
         channel: str | Callable[[], str | None] | None = None,
-        metadata: Metadata | None = None,
-        raise_on_cancel: bool = True,
+        metadata: content.Metadata | None = None,
+        on_cancel: OnCancel | None = None,
         stop_provider: bool = True,
+        raise_on_cancel: bool | None = None,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._channel = channel
         self._metadata = metadata
-        self._raise_on_cancel = raise_on_cancel
-        self._stop_provider = stop_provider and raise_on_cancel
+        self._on_cancel: OnCancel = choose_on_cancel(on_cancel, raise_on_cancel, "raise")
+        self._stop_provider = stop_provider and self._on_cancel == "raise"
         self._automatic = False
 
     def __copy__(self) -> TokenwireCallbackHandler:
@@ -101,13 +101,9 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     def run_inline(self) -> bool:  # type: ignore[override]
         """Called on the thread and in the context of the model's call, also under async code.
 
-        But for the start of an async completion model (not a chat model): there, LangChain leaves
-        out the start of every other handler as soon as one is inline (langchain-core 1.7, 1.8).
+        But for the start of an async completion model, where that would hide it from others.
         """
-        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        if frame.f_code.co_name == "<listcomp>" and frame.f_back is not None:
-            frame = frame.f_back
-        return frame.f_code.co_name != "on_llm_start"
+        return not quirks.is_llm_start()
 
     @property
     def ignore_retriever(self) -> bool:
@@ -132,20 +128,20 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        self._quietly(_runs.enter, run_id, parent_run_id)
+        self._guard(_runs.enter, run_id, parent_run_id)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        self._quietly(_runs.leave, run_id)
+        self._guard(_runs.leave, run_id)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._quietly(self._sweep, run_id, error)
+        self._guard(self._cancel_within, run_id, error)
 
-    def _sweep(self, run_id: UUID, error: BaseException) -> None:
-        """End the calls that a cancelled `ainvoke` leaves behind: nothing else tells of them."""
+    def _cancel_within(self, run_id: UUID, error: BaseException) -> None:
+        """End the calls that a cancelled `ainvoke` leaves behind: no other callback does."""
         node = _runs.leave(run_id)
         if node is None:
             return
-        for call in _runs.under(node):
+        for call in _runs.calls_within(node):
             if call.model is not None:
                 reason = None if isinstance(error, CANCELS) else f"the run failed: {error}"
                 call.model.cancel(reason)
@@ -188,14 +184,14 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         *,
         batch: int = 1,
     ) -> None:
-        node = self._quietly(_runs.enter, run_id, parent_run_id)
+        node = self._guard(_runs.enter, run_id, parent_run_id)
         if node is None:
             return
-        if node.root.cancelled is not None and self._raise_on_cancel:
+        if node.root.cancelled is not None and self._on_cancel == "raise":
             _runs.remove(run_id.int)
-            raise node.root.cancelled  # a retry, a fallback or the next step of what was stopped
+            raise node.root.cancelled  # a retry, a fallback or the next step of what was cancelled
         batch = max(batch, extra.get("batch_size") or 1)
-        self._quietly(self._begin, run_id, node, tags or (), metadata or {}, batch)
+        self._guard(self._begin, run_id, node, tags or (), metadata or {}, batch)
 
     def _begin(
         self, run_id: UUID, node: Node, tags: Any, metadata: dict[str, Any], batch: int
@@ -204,48 +200,35 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         other = _runs.calls.get(key)
         if other is not None:
             if self._automatic or not getattr(other.owner, "_automatic", False):
-                return  # another handler has it
+                return  # another handler publishes it
             _runs.remove(key)
             if other.model is not None:
                 other.model.withdraw()
         if self._stop_provider and not self._automatic:
             record_claimed_calls()
         call = Call(self, node, None)
-        if _SILENT.isdisjoint(tags):
+        if _HIDDEN.isdisjoint(tags):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "langchain",
                 channel=self._channel,
-                session=_session(metadata),
+                session=session_of(metadata),
                 response_id=str(run_id),
                 run=node.root.id,
-                metadata=self._describe(metadata),
-                raise_on_cancel=self._raise_on_cancel,
+                metadata=content.metadata(metadata, self._metadata),
+                on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
             )
             call.model.cover()
         if call.model is None or batch > 1:
-            # Not to be shown at all; or one context for several calls, which a layer below could
-            # not tell apart.
+            # Not to be published at all; or one context for several calls, which a layer below
+            # could not tell apart.
             if call.model is not None:
                 call.model.open()
             call.suppressed = Claim()
             call.suppressed.suppress(self)
             set_claim(call.suppressed)
-        dropped = _runs.add(key, call)
-        if dropped is not None and dropped.model is not None:
-            dropped.model.cancel("too many calls are open")
-        # A call that is cancelled may tell nobody. What holds its id tells by letting go of it.
-        weakref.finalize(run_id, _gone, key).atexit = False
-
-    def _describe(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        told: dict[str, Any] = {"framework": "langchain"}
-        for name, key in (("provider", "ls_provider"), ("model", "ls_model_name")):
-            if metadata.get(key):
-                told[name] = metadata[key]
-        told.update((key, metadata[key]) for key in _TOLD if key in metadata)
-        own = self._metadata(metadata) if callable(self._metadata) else self._metadata
-        return {**told, **own} if own else told
+        _runs.add(run_id, call)
 
     def on_llm_new_token(
         self,
@@ -268,65 +251,65 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 elif token and isinstance(token, str):
                     call.source = "tokens"
                     parts.text("text", token)
-            stopped = call.model.stopped
+            cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)
             return
-        if stopped:
-            self._stop(call)
+        if cancelled:
+            self._raise_cancelled(call)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         call = _runs.calls.get(run_id.int)
         if call is None or call.owner is not self or call.model is None:
             return
         try:
-            # Most models tell of the same tokens through `on_llm_new_token`, and do so first.
+            # Most models pass the same tokens to `on_llm_new_token`, and do so first.
             if call.source != "tokens":
                 parts = call.model.parts or call.model.open()
                 if parts is not None and content.write_event(parts, event):
                     call.source = "events"
-            stopped = call.model.stopped
+            cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)
             return
-        if stopped:
-            self._stop(call)
+        if cancelled:
+            self._raise_cancelled(call)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        call = self._quietly(self._end, run_id, response)
+        call = self._guard(self._end, run_id, response)
         if call is not None:
-            self._stop(call)
+            self._raise_cancelled(call)
 
     def _end(self, run_id: UUID, response: Any) -> Call | None:
         """End a call well; return it if a watcher had cancelled it."""
-        call = self._take(run_id)
-        if call is None:
+        call = self._remove(run_id)
+        if call is None or call.model is None:
             return None
         model = call.model
-        if model is None:
-            return None
         generations: Any = response.generations[0] if response.generations else []
         generation: Any = generations[0] if generations else None
-        message: Any = getattr(generation, "message", None)
         if not call.source:  # nothing was streamed
-            parts = model.open()
-            if parts is not None and message is not None:
-                content.write_message(parts, message)
-            elif parts is not None and getattr(generation, "text", None):
-                parts.text("text", generation.text)
-            for index, other in enumerate(generations[1:] if parts is not None else (), 1):
-                _write_choice(model, index, other)
-        for call_id, name, _ in content.tool_calls(message) if message is not None else ():
-            _tool_calls.learn(model, call_id, name)
-        stopped = model.stopped
-        model.finish(
-            content.finish_reason(message, generation),
-            content.usage(message, response.llm_output),
-        )
-        return call if stopped else None
+            content.write_choices(model, generations)
+        for call_id, name, _ in content.tool_calls(generation):
+            _tool_calls.add(model, call_id, name)
+        cancelled = model.cancelled
+        usage = content.usage(generation, response.llm_output)
+        model.finish(content.finish_reason(generation), usage)
+        return call if cancelled else None
 
-    def _take(self, run_id: UUID) -> Call | None:
-        """Let go of a call that is over; None where it is not ours."""
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._guard(self._fail, run_id, error)
+
+    def _fail(self, run_id: UUID, error: BaseException) -> None:
+        call = self._remove(run_id)
+        if call is None or call.model is None:
+            return
+        if isinstance(error, tokenwire.ResponseCancelled) and call.model.cancelled:
+            call.node.root.cancelled = error
+        call.model.fail(error)
+
+    def _remove(self, run_id: UUID) -> Call | None:
+        """Remove a call that is over; None where it is not ours."""
         call = _runs.calls.get(run_id.int)
         if call is None:
             _runs.leave(run_id)
@@ -338,28 +321,17 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             call.suppressed.close()
         return call
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._quietly(self._fail, run_id, error)
+    def _raise_cancelled(self, call: Call) -> None:
+        """Leave the model's stream, which closes it, after a watcher's cancel.
 
-    def _fail(self, run_id: UUID, error: BaseException) -> None:
-        call = self._take(run_id)
-        if call is None or call.model is None:
-            return
-        if isinstance(error, tokenwire.ResponseCancelled) and call.model.stopped:
-            call.node.root.cancelled = error
-        call.model.fail(error)
-
-    def _stop(self, call: Call) -> None:
-        """A watcher cancelled: leave the model's stream, which closes it.
-
-        :raises ResponseCancelled: where the handler was asked to.
+        :raises ResponseCancelled: with ``on_cancel="raise"``.
         """
-        where = call.model.where if call.model is not None else None
-        if where is None or not self._raise_on_cancel:
+        writer = call.model.active_writer if call.model is not None else None
+        if writer is None or self._on_cancel == "end":
             return
-        stopped = tokenwire.ResponseCancelled(where.id, where.cancel_reason)
-        call.node.root.cancelled = stopped
-        raise stopped
+        cancelled = tokenwire.ResponseCancelled(writer.id, writer.cancel_reason)
+        call.node.root.cancelled = cancelled
+        raise cancelled
 
     # -- tools
 
@@ -372,72 +344,40 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        self._quietly(_runs.enter, run_id, parent_run_id)
+        self._guard(_runs.enter, run_id, parent_run_id)
         call_id = kwargs.get("tool_call_id")
         if isinstance(call_id, str) and call_id:
-            self._quietly(_runs.start_tool, run_id, self, call_id)
+            self._guard(_tool_runs.start, run_id, self, call_id)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._quietly(self._tool_end, output, run_id, kwargs)
+        self._guard(self._end_tool, run_id, kwargs.get("name"), output, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._quietly(self._tool_error, error, run_id, kwargs)
+        self._guard(self._end_tool, run_id, kwargs.get("name"), None, error)
 
-    def _tool_end(self, output: Any, run_id: UUID, extra: dict[str, Any]) -> None:
-        node = _runs.leave(run_id)
-        call_id = _runs.end_tool(run_id, self)
-        if call_id is None:
-            return
-        message = _tool_message(output, call_id)
-        answer = getattr(message, "content", output) if message is not None else output
-        failed = getattr(message, "status", None) == "error"
-        self._tell(
-            call_id,
-            None if failed else answer,
-            node,
-            name=extra.get("name") or getattr(message, "name", None),
-            error=str(answer) if failed else None,
-        )
-
-    def _tool_error(self, error: BaseException, run_id: UUID, extra: dict[str, Any]) -> None:
-        node = _runs.leave(run_id)
-        call_id = _runs.end_tool(run_id, self)
-        if call_id is None or any(cls.__name__ == "GraphBubbleUp" for cls in type(error).__mro__):
-            return  # LangGraph's interrupts are no errors: the tool runs again when resumed
-        text = str(error) or type(error).__name__
-        self._tell(call_id, None, node, name=extra.get("name"), error=text)
-
-    def _tell(
-        self, call_id: str, output: Any, node: Node | None, *, name: str | None, error: str | None
+    def _end_tool(
+        self, run_id: UUID, name: str | None, output: Any, error: BaseException | None
     ) -> None:
-        if _tool_calls.tell(call_id, output, name=name, error=error):
+        node = _runs.leave(run_id)
+        call_id = _tool_runs.end(run_id, self)
+        if call_id is None or (error is not None and quirks.is_interrupt(error)):
             return
-        # The call was made in another process, or long ago: what it belongs to is not known here.
-        sink = self._sink if self._sink is not None else tokenwire.default_sink()
-        channel = resolve_channel(self._channel)
-        run = node.root.id if node is not None else None
-        sink.tool_result(channel, call_id, output, run=run, name=name, error=error)
+        outcome = ToolOutcome.of(call_id, output) if error is None else ToolOutcome.of_error(error)
+        result: dict[str, Any] = {"name": name or outcome.name, "error": outcome.error}
+        if not _tool_calls.publish_result(call_id, outcome.output, **result):
+            # The call was made in another process, or long ago: its response is not known here.
+            sink = self._sink if self._sink is not None else tokenwire.default_sink()
+            run = node.root.id if node is not None else None
+            channel = resolve_channel(self._channel)
+            sink.tool_result(channel, call_id, outcome.output, run=run, **result)
 
-    # -- keeping out of the way
-
-    def _quietly(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call `function`; what it raises is ours, and stays here."""
+    def _guard(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Call `step`; what it raises is reported, and never reaches LangChain."""
         try:
-            return function(*args)
+            return step(*args)
         except Exception as error:
             _reporter.report(error, self._sink)
             return None
-
-
-def _write_choice(model: ModelCall, index: int, generation: Any) -> None:
-    """Write a further reply to the same request (``n > 1``), as a response of its own."""
-    parts = model.another(index)
-    message: Any = getattr(generation, "message", None)
-    if message is not None:
-        content.write_message(parts, message)
-    elif getattr(generation, "text", None):
-        parts.text("text", generation.text)
-    parts.writer.finish(content.finish_reason(message, generation))
 
 
 class _LangChainInstrumentor(Instrumentor):
@@ -450,62 +390,17 @@ class _LangChainInstrumentor(Instrumentor):
 
     def start(self, options: Options) -> None:
         self.stop()
-        handler = TokenwireCallbackHandler(options.sink, channel=options.channel)
+        handler = TokenwireCallbackHandler(
+            options.sink, channel=options.channel, on_cancel=options.on_cancel
+        )
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
         # A default is seen by threads that were started with an empty context, too.
         self._variable = ContextVar("tokenwire_langchain", default=handler)
-        context.register_configure_hook(self._variable, inheritable=True)
+        quirks.add_default_handler(self._variable)
 
     def stop(self) -> None:
-        hooks: list[Any] = context._configure_hooks  # pyright: ignore[reportPrivateUsage]
-        hooks[:] = [hook for hook in hooks if hook[0] is not self._variable]
+        quirks.remove_default_handler(self._variable)
 
 
 instrumentor = _LangChainInstrumentor()
 """Publishes every call of LangChain; see `tokenwire.instrument`."""
-
-
-def _gone(key: int) -> None:
-    """Nothing holds the id of a run any more, so nothing will be told of it.
-
-    A finalizer: it may run in the middle of anything, and must wait for no lock.
-    """
-    call = _runs.remove(key)
-    if call is None:
-        return
-    if call.suppressed is not None:
-        call.suppressed.close()
-    model = call.model
-    if model is not None and model.writer is not None:
-        try:
-            call_soon(model.sink, model.cancel)
-        except Exception as error:
-            _reporter.report(error)
-    elif model is not None:
-        # A layer below that writes knows of its own end. Its call need not even be this one: what
-        # ran in this context since may have found the claim.
-        model.withdraw()
-
-
-def _session(metadata: dict[str, Any]) -> str | None:
-    for key in ("thread_id", "session_id", "conversation_id"):
-        if metadata.get(key):
-            return str(metadata[key])
-    return None
-
-
-def _tool_message(output: Any, call_id: str) -> Any:
-    """The `ToolMessage` that answers `call_id` in what a tool returned, if there is one."""
-    if getattr(output, "tool_call_id", None) == call_id:
-        return output
-    update: Any = getattr(output, "update", None)  # LangGraph's `Command`
-    messages: Any = output
-    if isinstance(update, dict):
-        messages = cast("dict[str, Any]", update).get("messages")
-    for item in cast("list[Any]", messages) if isinstance(messages, list | tuple) else ():
-        if getattr(item, "tool_call_id", None) == call_id:
-            return item
-        nested = _tool_message(item, call_id) if hasattr(item, "update") else None
-        if nested is not None:
-            return nested
-    return None

@@ -17,7 +17,7 @@ def well_formed(text: str) -> str:
 
 
 def joined(text: str) -> tuple[str, str]:
-    """`well_formed` text that grows: surrogates that are a pair become their character.
+    """Do what `well_formed` does for text to which more is added: join pairs of surrogates.
 
     Some servers cut text by UTF-16 units, so that the halves of a pair come one after the other.
 

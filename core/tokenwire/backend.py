@@ -43,21 +43,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     :ivar fencing: ``"backend"``: late writes of a dead producer are refused by the backend;
         ``"reader"``: they may enter the log, but come after the response's end, so that every
         reader ignores them.
-    :ivar dedupe: an entry published twice is in the log once (else readers drop the repeat, by
-        its offsets).
-    :ivar resume: ``"events"``: a retained cursor is continued event by event; ``"snapshots"``:
-        it may be continued by snapshots of the responses that changed.
     :ivar max_text: the most code points one delta may have; None for no limit.
-    :ivar durable: the log outlives the process that wrote it.
     """
 
     inline: bool = False
     window: int = 1
     fencing: Literal["backend", "reader"] = "backend"
-    dedupe: bool = True
-    resume: Literal["events", "snapshots"] = "events"
     max_text: int | None = None
-    durable: bool = True
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +198,7 @@ class Backend(ABC):
     granularity: Granularity = "response"
 
     def use_rollup(self, window: float) -> None:
-        """Learn the sink's rollup window, in milliseconds, before anything else is asked.
+        """Take over the sink's rollup window, in seconds, before any other call.
 
         The sink merges by itself. This is for a service that merges once more, and by default does
         nothing. A window that was chosen for the backend itself stays.

@@ -14,8 +14,10 @@ from typing import ClassVar
 import msgspec
 
 from tokenwire.events import Event, encode_json
+from tokenwire.sink import Sink
+from tokenwire.watch import ChannelReader
 
-__all__ = ["Encoder", "Frame", "NativeEncoder", "encoder_formats", "find_encoder"]
+__all__ = ["Encoder", "Frame", "NativeEncoder", "StreamPlan", "encoder_formats", "find_encoder"]
 
 GROUP = "tokenwire.formats"
 
@@ -46,17 +48,55 @@ def _line(text: str) -> bytes:
     return text.replace("\r", "").replace("\n", "").replace("\0", "").encode()
 
 
+class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client of an event stream asked for.
+
+    :ivar after: a cursor to go on after; `rewind`: where to start in the past (see `Sink.watch`).
+    :ivar response_id: only this response, from its beginning.
+    :ivar format: the name of the encoder.
+    :ivar wait: whether to wait for a response where none streams.
+    """
+
+    channel: str
+    after: str | None = None
+    rewind: str | None = None
+    response_id: str | None = None
+    format: str = "native"
+    wait: bool = True
+
+
 class Encoder(ABC):
     """Encodes the events that one watcher sees, in order; each watcher has an encoder of its own.
+
+    A gateway calls `open`, then `begin`, then `encode` for each event, then `end`.
 
     :cvar name: the format's name, as in ``?format=``.
     :cvar shared: frames depend on nothing but the event, so one encoding serves all watchers.
     :cvar headers: further HTTP headers of a response in this format.
+    :ivar finished: nothing more will be encoded, so the stream may be closed.
     """
 
     name: ClassVar[str]
     shared: ClassVar[bool] = False
     headers: ClassVar[Mapping[str, str]] = {}
+    finished: bool = False
+
+    async def open(self, sink: Sink, plan: StreamPlan) -> ChannelReader | None:
+        """Open the channel where this format begins: by default, where the client asked for it.
+
+        A format whose clients know no cursors, for example, begins at the run under way.
+
+        :return: the open channel; None where there is nothing to encode.
+        :raises InvalidName, InvalidCursor, BackendUnavailable: as `ChannelReader.aopen` does.
+        """
+        reader = sink.reader(
+            plan.channel, after=plan.after, rewind=plan.rewind, response_id=plan.response_id
+        )
+        try:
+            return await reader.aopen()
+        except BaseException:
+            reader.close()
+            raise
 
     def begin(self) -> Iterable[Frame]:
         """Frames before the first event."""

@@ -40,6 +40,7 @@ __all__ = [
     "encode_json",
     "encode_msgpack",
     "encode_msgpack_batch",
+    "ends_response",
     "plain",
 ]
 
@@ -298,6 +299,13 @@ _msgpack_decoder: msgspec.msgpack.Decoder[KnownEvent] = msgspec.msgpack.Decoder(
 _batch_decoder: msgspec.msgpack.Decoder[list[KnownEvent]] = msgspec.msgpack.Decoder(
     list[KnownEvent]
 )
+
+
+def ends_response(event: Event) -> bool:
+    """Whether the response of an event has ended with it, or before it."""
+    return isinstance(event, EndEvent) or (
+        isinstance(event, SnapshotEvent) and event.response.ended
+    )
 
 
 def encode_json(event: Event) -> bytes:

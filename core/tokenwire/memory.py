@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from tokenwire._memory.channel import Retention, parse_cursor
+from tokenwire._memory.channel import Retention
 from tokenwire._memory.store import MemoryStore, MemorySubscription
 from tokenwire.backend import (
     Backend,
@@ -43,7 +43,7 @@ class MemoryBackend(Backend):
     :param clock: monotonic seconds, for a store of its own.
     """
 
-    capabilities = Capabilities(inline=True, durable=False)
+    capabilities = Capabilities(inline=True)
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class MemoryBackend(Backend):
         return self.store.reap(channel)
 
     def order(self, cursor: str) -> tuple[str, int]:
-        return parse_cursor(cursor)
+        return self.store.order(cursor)
 
     async def close(self) -> None:
         """Leave the store as it is: others may use it."""

@@ -226,12 +226,13 @@ class Assembler:
                 raise self._gap("has not started")
             elif isinstance(event, PartEvent | DeltaEvent):
                 have = trial.get(event.part, self.part_length(event.part))
-                offset = event.offset if isinstance(event, DeltaEvent) else 0
-                if event.part > parts or offset > have:
-                    raise self._gap(f"lacks what precedes part {event.part}, offset {offset}")
-                parts = max(parts, event.part + 1)
+                text: str | None = ""
                 if isinstance(event, DeltaEvent):
-                    trial[event.part] = max(have, offset + len(event.text))
+                    text = overlap(have, event.offset, event.text)
+                if event.part > parts or text is None:
+                    raise self._gap(f"lacks what precedes {event.type} in part {event.part}")
+                parts = max(parts, event.part + 1)
+                trial[event.part] = have + len(text)
 
     def _gap(self, problem: str) -> GapError:
         return GapError(f"response {self.id!r} {problem}", response_id=self.id)

@@ -27,7 +27,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_rewind(rewind: str | int) -> ReplayFrom:
-    """Understand ``"30s"``, ``"2m"`` (also ms, h, d), a count (``50`` or ``"50"``) or ``"all"``.
+    """Parse ``"30s"``, ``"2m"`` (also ms, h, d), a count (``50`` or ``"50"``) or ``"all"``.
 
     :raises ValueError: when it is none of these.
     """

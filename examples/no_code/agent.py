@@ -1,4 +1,4 @@
-"""An agent that has never heard of tokenwire.
+"""An agent that knows nothing of tokenwire.
 
     pip install "tokenwire[cli,redis]"
     tokenwire run --to redis://localhost --channel chat-42 -- python examples/no_code/agent.py

@@ -1,4 +1,4 @@
-"""The local provider, asked by the real SDKs: every reply in each API's shapes."""
+"""The local provider with the real SDKs: every reply in the format of each API."""
 
 import json
 
@@ -198,7 +198,7 @@ def test_chat_tool_choice(fast):
     assert ask("none", user(QUESTION)).tool_calls is None
     named = {"type": "function", "function": {"name": "get_time"}}
     assert [c.function.name for c in ask(named, user(QUESTION)).tool_calls] == ["get_time"]
-    # A loop that always requires a tool comes to each of them, then to an end.
+    # A loop that always requires a tool calls each of them once, then ends.
     messages, names = user(QUESTION), []
     while calls := (message := ask("required", messages)).tool_calls:
         names += [call.function.name for call in calls]

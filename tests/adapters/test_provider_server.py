@@ -338,7 +338,7 @@ def test_one_connection_serves_many_requests(fast):
     )
     with socket.create_connection(("127.0.0.1", fast.port), timeout=60) as client:
         keep = request.replace(b"connection: close\r\n", b"")
-        client.sendall(keep + keep + request)  # the second and third come before they are asked for
+        client.sendall(keep + keep + request)  # without waiting for answers
         data = b""
         while piece := client.recv(65536):
             data += piece

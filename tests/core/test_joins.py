@@ -1,4 +1,4 @@
-"""What watchers that join are given: shared among those that join alike, resumable throughout."""
+"""The first events of watchers: shared among those that join alike, resumable throughout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_watchers_that_join_alike_are_given_the_same_items(sink: tokenwire
     assert sink.stats().reading.replays == 2
 
 
-async def test_each_event_of_a_join_tells_where_to_go_on(sink: tokenwire.Sink) -> None:
+async def test_each_event_of_a_join_has_a_cursor_to_resume_after(sink: tokenwire.Sink) -> None:
     items = await joined(sink.reader("c", rewind="all"))
     cursors = [str(item.event.cursor) for item in items]
     assert [ResumePoint.parse(cursor).midway for cursor in cursors] == [True, True, False]
@@ -48,10 +48,10 @@ async def test_each_event_of_a_join_tells_where_to_go_on(sink: tokenwire.Sink) -
     for n, cursor in enumerate(cursors[:-1]):
         rest = await joined(sink.reader("c", after=cursor))
         transcript = Transcript([item.event for item in (*items[: n + 1], *rest)])
-        assert {each.text for each in transcript} == {"text 0", "text 1", "text 2"}
+        assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}
 
 
-async def test_a_watch_tells_when_its_cursor_is_no_longer_there(sink: tokenwire.Sink) -> None:
+async def test_reset_says_that_a_cursor_is_no_longer_retained(sink: tokenwire.Sink) -> None:
     cursor = [str(item.event.cursor) for item in await joined(sink.reader("c", rewind="all"))][-1]
     async with sink.watch("c", after=cursor) as watch:
         assert not watch.reset

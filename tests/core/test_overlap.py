@@ -59,11 +59,23 @@ def test_a_reader_behind_the_deduplicator_gets_each_code_point_once(
 def _logs(draw: st.DrawFn) -> list[Event]:
     """Deltas of several parts and responses, whose kinds may change, among other events."""
     log: list[Event] = [StartEvent(response_id="r"), StartEvent(response_id="s")]
-    for n in range(draw(st.integers(1, 6))):
+    lengths: dict[tuple[str, int], int] = {}
+    for n in range(draw(st.integers(1, 12))):
         response_id, part = draw(st.sampled_from("rs")), draw(st.integers(0, 1))
         kind = draw(st.sampled_from(["text", "reasoning"]))
-        log += draw(deltas(response_id, part=part, kind=kind))[1]
-        if draw(st.booleans()):
+        what = draw(st.sampled_from(["next", "next", "next", "any", "part"]))
+        if what == "next":
+            text, offset = (
+                draw(st.sampled_from(["a", "b", "cd"])),
+                lengths.get((response_id, part), 0),
+            )
+            log.append(
+                DeltaEvent(response_id=response_id, part=part, kind=kind, offset=offset, text=text)
+            )
+            lengths[response_id, part] = offset + len(text)
+        elif what == "any":
+            log += draw(deltas(response_id, part=part, kind=kind))[1]
+        else:
             log.append(PartEvent(response_id=response_id, part=n % 3, kind="data", data=n))
     if draw(st.booleans()):
         log.append(EndEvent(response_id="r", state="complete"))

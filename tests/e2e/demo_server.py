@@ -1,4 +1,4 @@
-"""The demo as `tokenwire demo` serves it, in a thread; its server can be stopped and started."""
+"""The demo as `tokenwire demo` serves it, on a thread; its server can be stopped and started."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ T = TypeVar("T")
 
 
 class DemoServer:
-    """A sink, a provider, an agent; and a web server, which may go away and come back.
+    """A sink, a provider, an agent, and a web server that can be stopped and started.
 
-    The agent and the provider go on while there is no server, as they would in processes of their
-    own.
+    The agent and the provider go on without the server, as in separate processes.
     """
 
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="demo", daemon=True)
-        self._providing = serve_in_thread(pace=100)
+        self._provider_thread = serve_in_thread(pace=100)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._demos: list[Demo] = []
@@ -41,9 +40,9 @@ class DemoServer:
         self.provider: Provider
 
     def __enter__(self) -> Self:
-        self.provider = self._providing.__enter__()
+        self.provider = self._provider_thread.__enter__()
         self._thread.start()
-        self._do(self._connect())
+        self._run(self._connect())
         self.start()
         return self
 
@@ -54,12 +53,12 @@ class DemoServer:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-        self._do(self._end())
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
         self.sink.close()
-        self._providing.__exit__(None, None, None)
+        self._provider_thread.__exit__(None, None, None)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -71,11 +70,11 @@ class DemoServer:
 
     def start(self) -> None:
         """Serve, on the same port as before."""
-        self._do(self._start())
+        self._run(self._start())
 
     def stop(self) -> None:
-        """Stop serving: open streams are told to come back."""
-        self._do(self._stop())
+        """Stop serving: open streams are asked to reconnect."""
+        self._run(self._stop())
 
     def replies(self) -> int:
         """How many replies the provider has begun."""
@@ -94,15 +93,15 @@ class DemoServer:
         )
 
     async def _start(self) -> None:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self._port))
-        self._port = listening.getsockname()[1]
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
         demo = Demo(self.sink, self._client, models=MODELS, provider=self.provider)
         self._demos.append(demo)
         server = uvicorn.Server(config(demo.app, log_level="warning", timeout_graceful_shutdown=1))
         self._server = server
-        self._serving = asyncio.create_task(server.serve(sockets=[listening]))
+        self._serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)
 
@@ -118,10 +117,10 @@ class DemoServer:
         for demo in self._demos:
             await demo.aclose()
         await self._client.close()
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in left:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)

@@ -1,4 +1,4 @@
-"""Certificates made at test time: one authority, a server, a client, and a stranger's client."""
+"""Certificates for tests: one authority, a server, a client, and a client of another authority."""
 
 from __future__ import annotations
 

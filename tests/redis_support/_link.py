@@ -1,4 +1,4 @@
-"""One connection through the proxy: two pumps that ask the shared `Weather` about every chunk."""
+"""One connection through the proxy: two pumps that apply the `ActiveFaults` to each chunk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _QUIET = 0.02  # seconds without a byte after which a server has answered what i
 _SLICE = 0.02  # seconds worth of bytes that a throttled connection writes at a time
 
 
-class Weather:
-    """What is wrong at present, for all connections. Belongs to the proxy's event loop."""
+class ActiveFaults:
+    """The faults that are active now, for all connections. Belongs to the proxy's event loop."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -58,12 +58,12 @@ class Link:
 
     def __init__(
         self,
-        weather: Weather,
+        faults: ActiveFaults,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         count: Callable[[Direction, int], None],
     ) -> None:
-        self._weather = weather
+        self._faults = faults
         self._count = count
         self._readers: dict[Direction, asyncio.StreamReader] = {"up": client[0], "down": server[0]}
         self._writers: dict[Direction, asyncio.StreamWriter] = {"up": server[1], "down": client[1]}
@@ -97,17 +97,17 @@ class Link:
             pump.cancel()
 
     async def _pump(self, direction: Direction) -> None:
-        weather, reader = self._weather, self._readers[direction]
+        faults, reader = self._faults, self._readers[direction]
         while True:
             try:
                 data = await reader.read(_CHUNK)
             except OSError:
                 data = b""
             self._count(direction, len(data))
-            if weather.delay:
-                await asyncio.sleep(weather.delay)
-            await weather.open[direction].wait()
-            if direction in weather.dropping:
+            if faults.delay:
+                await asyncio.sleep(faults.delay)
+            await faults.open[direction].wait()
+            if direction in faults.dropping:
                 self.lost_bytes = True
                 if not data:
                     await asyncio.Event().wait()  # the close vanishes as well; a cut ends this
@@ -122,10 +122,10 @@ class Link:
         if direction == "down" and self._swallowing:
             self._cut_when_quiet()
             return True
-        if direction == "up" and self._weather.loses_reply_to(data):
+        if direction == "up" and self._faults.loses_reply_to(data):
             self._swallowing = True
-        rule = self._weather.cut_after
-        length = self._weather.bytes_before_cut(direction, data)
+        rule = self._faults.cut_after
+        length = self._faults.bytes_before_cut(direction, data)
         try:
             await self._write(self._writers[direction], data[:length])
         except OSError:
@@ -142,7 +142,7 @@ class Link:
         self._swallowed = asyncio.get_running_loop().call_later(_QUIET, self.cut)
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        while (rate := self._weather.rate) is not None and data:
+        while (rate := self._faults.rate) is not None and data:
             size = max(1, int(rate * _SLICE))
             writer.write(data[:size])
             data = data[size:]

@@ -41,7 +41,7 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def spawn(self, configuration: str) -> None:
-        """Start it. A later start takes the file as it stands then: Sentinels rewrite it."""
+        """Start it. A later start takes the file as it is then: Sentinels rewrite it."""
         if self.running:
             raise RuntimeError("the server runs already")
         path = self.directory / "server.conf"
@@ -81,7 +81,7 @@ class ServerProcess:
         """SIGSTOP: connections stay open, nothing answers. Returns once it has stopped."""
         os.kill(self.pid, signal.SIGSTOP)
         stat = Path(f"/proc/{self.pid}/stat")
-        if stat.exists():  # Linux tells when it took effect
+        if stat.exists():  # on Linux: wait until it has taken effect
             eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "SIGSTOP")
 
     def resume(self) -> None:

@@ -36,8 +36,8 @@ class CutAfter:
 class LoseReply:
     """Let `skip` requests pass; forward the next one, swallow what the server answers, cut.
 
-    The server has then done what the client never hears of. With `matching`, only requests that
-    contain these bytes count.
+    The server has then run a command whose reply the client never gets. With `matching`, only
+    requests that contain these bytes count.
     """
 
     skip: int = 0
@@ -70,7 +70,7 @@ class Stall:
 
 @dataclass(frozen=True)
 class HalfOpen:
-    """What is sent in that direction vanishes, and so does a close; nobody is told.
+    """What is sent in that direction vanishes, and so does a close, without an error.
 
     When it heals, the connections that lost something are reset: TCP never heals a hole.
     """

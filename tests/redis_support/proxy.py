@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
-from ._link import Link, Weather
+from ._link import ActiveFaults, Link
 from ._waiting import PATIENCE, free_port
 from .faults import (
     DIRECTIONS,
@@ -33,7 +33,7 @@ Target: TypeAlias = tuple[str, int] | str
 
 
 class FaultyProxy:
-    """Forwards ``127.0.0.1:port`` to a server, as badly as it is told to.
+    """Forwards ``127.0.0.1:port`` to a server, with the faults that it is given.
 
     Every method may be called from any thread or event loop and takes effect before it returns.
     Faults hold for the open connections and for new ones until `heal`.
@@ -58,7 +58,7 @@ class FaultyProxy:
         self._bytes: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._requests = 0
         self._accepted = 0
-        self._weather = Weather()
+        self._faults = ActiveFaults()
 
     # Life
 
@@ -129,7 +129,7 @@ class FaultyProxy:
         rule = CutAfter(count, direction, reset)
 
         def action() -> None:
-            self._weather.cut_after, self._weather.passed = rule, 0
+            self._faults.cut_after, self._faults.passed = rule, 0
 
         self._do(action)
 
@@ -138,47 +138,47 @@ class FaultyProxy:
         rule = LoseReply(skip, matching)
 
         def action() -> None:
-            self._weather.lose, self._weather.skipped = rule, 0
+            self._faults.lose, self._faults.skipped = rule, 0
 
         self._do(action)
 
     @property
     def armed(self) -> bool:
         """Whether a `cut_after` or `lose_reply` still waits for its moment."""
-        return self._weather.lose is not None or self._weather.cut_after is not None
+        return self._faults.lose is not None or self._faults.cut_after is not None
 
     def delay(self, seconds: float) -> None:
-        self._do(lambda: setattr(self._weather, "delay", seconds))
+        self._do(lambda: setattr(self._faults, "delay", seconds))
 
     def throttle(self, rate: int | None) -> None:
         """Bytes a second, per connection and direction; None: no limit."""
-        self._do(lambda: setattr(self._weather, "rate", rate))
+        self._do(lambda: setattr(self._faults, "rate", rate))
 
     def stall(self, direction: Direction | None = None) -> None:
         """Forward nothing in that direction (None: in both); nothing is lost."""
 
         def action() -> None:
             for one in _these(direction):
-                self._weather.open[one].clear()
+                self._faults.open[one].clear()
 
         self._do(action)
 
     def unstall(self, direction: Direction | None = None) -> None:
         def action() -> None:
             for one in _these(direction):
-                self._weather.open[one].set()
+                self._faults.open[one].set()
 
         self._do(action)
 
     def half_open(self, direction: Direction) -> None:
         """What is sent in that direction vanishes from now on, and a close with it."""
-        self._do(lambda: self._weather.dropping.add(direction))
+        self._do(lambda: self._faults.dropping.add(direction))
 
     def unhalf_open(self, direction: Direction) -> None:
         """Forward again; connections that lost bytes are reset."""
 
         def action() -> None:
-            self._weather.dropping.discard(direction)
+            self._faults.dropping.discard(direction)
             for link in list(self._links):
                 if link.lost_bytes:
                     link.cut(reset=True)
@@ -209,7 +209,7 @@ class FaultyProxy:
             self.unstall()
             for direction in DIRECTIONS:
                 self.unhalf_open(direction)
-            self._weather.lose = self._weather.cut_after = None
+            self._faults.lose = self._faults.cut_after = None
             self._listen()
 
         self._do(action)
@@ -347,7 +347,7 @@ class FaultyProxy:
         except asyncio.CancelledError:
             transport.abort()
             raise
-        link = Link(self._weather, (reader, writer), server, self._count)
+        link = Link(self._faults, (reader, writer), server, self._count)
         self._links.add(link)
         task = asyncio.current_task()
         if task is not None:

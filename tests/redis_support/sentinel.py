@@ -43,7 +43,7 @@ class _Sentinel:
         ]
         self._process.spawn("\n".join([*own, *lines, ""]))
         eventually(self._answers, f"the sentinel on port {self.port} to answer")
-        # From Redis 7.0 the clockwork can be made to run faster than its ten seconds.
+        # From Redis 7.0 the ten-second timers can be shortened.
         for name, value in _PERIODS.items():
             with contextlib.suppress(redis.ResponseError):
                 self.ask("SENTINEL", "DEBUG", name, str(value))
@@ -87,7 +87,7 @@ class RedisSentinel:
 
     def __init__(self, *, binary: Binary | None = None, down_after_ms: int | None = None) -> None:
         binary = find_binary() if binary is None else binary
-        # With less patience they depose a master that they have just made: 6.2 pings once a
+        # With a shorter timeout they demote a master that they have just promoted: 6.2 pings once a
         # second, and on a busy machine servers are silent for seconds.
         self._down_after_ms = down_after_ms or 4000
         self.name = "mymaster"
@@ -141,7 +141,7 @@ class RedisSentinel:
     # Failover
 
     def _address(self, sentinel: _Sentinel) -> int:
-        """The port of the master, as that Sentinel tells its clients."""
+        """The port of the master, as that Sentinel reports it."""
         return int(sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)[1])
 
     @property
@@ -187,7 +187,7 @@ class RedisSentinel:
     def wait_demoted(self) -> RedisServer:
         """Wait until the old master is a replica of the new one, in sync. Returns it.
 
-        Takes a second, but ten on Redis 6.2, whose Sentinels cannot be made to hurry.
+        Takes a second, but ten on Redis 6.2, whose timers cannot be shortened.
         """
 
         def demoted() -> RedisServer | None:

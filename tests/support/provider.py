@@ -1,4 +1,4 @@
-"""The local provider's tests: real clients of it, and what they ask."""
+"""For tests of the local provider: clients of real SDKs, and requests."""
 
 import contextlib
 
@@ -33,7 +33,7 @@ ANTHROPIC_TOOLS = [
 ]
 
 clients = contextlib.ExitStack()
-"""What a test opened; its module closes it at the end of each test."""
+"""Clients that a test opened; its module closes them at the end of each test."""
 
 
 def user(text):

@@ -14,8 +14,8 @@ import sys
 from types import ModuleType
 
 DISTRIBUTION = "tokenwire"
-# Nobody but pytest loads this one, so nobody meets it without pytest.
-LOADED_BY_ITS_OWN = {"tokenwire_adapters.pytest_plugin"}
+# Only pytest loads this one, so it is never imported without pytest.
+LOADED_BY_PYTEST = {"tokenwire_adapters.pytest_plugin"}
 HINT = re.compile(r'pip install "tokenwire\[[a-z-]+(,[a-z-]+)*\]"')
 failures: list[str] = []
 
@@ -26,8 +26,8 @@ def expect(condition: object, complaint: str) -> None:
 
 
 def modules(package: ModuleType) -> list[str]:
-    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    return [package.__name__, *(module.name for module in found)]
+    members = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return [package.__name__, *(module.name for module in members)]
 
 
 def is_public(name: str) -> bool:
@@ -38,7 +38,7 @@ def check_metadata() -> None:
     metadata = importlib.metadata.metadata(DISTRIBUTION)
     expect(metadata["License-Expression"] == "Apache-2.0", "no licence in the metadata")
     files = [str(file) for file in importlib.metadata.files(DISTRIBUTION) or ()]
-    for wanted in (
+    for name in (
         "tokenwire/py.typed",
         "tokenwire_adapters/py.typed",
         "tokenwire_adapters/_static/tokenwire.js",
@@ -46,7 +46,7 @@ def check_metadata() -> None:
         "tokenwire_adapters/_static/demo/index.html",
         "licenses/LICENSE",
     ):
-        expect(any(file.endswith(wanted) for file in files), f"{wanted} is not installed")
+        expect(any(file.endswith(name) for file in files), f"{name} is not installed")
 
 
 def check_core() -> int:
@@ -72,7 +72,7 @@ def check_adapters() -> tuple[int, int]:
     adapters = importlib.import_module("tokenwire_adapters")
     imported = missing = 0
     for name in filter(is_public, modules_of(adapters, "tokenwire_adapters.testing")):
-        if name in LOADED_BY_ITS_OWN:
+        if name in LOADED_BY_PYTEST:
             continue
         try:
             importlib.import_module(name)
@@ -111,8 +111,8 @@ def check_entry_points() -> int:
     count = 0
     for entry in importlib.metadata.distribution(DISTRIBUTION).entry_points:
         count += 1
-        found = importlib.util.find_spec(entry.module)
-        expect(found, f"entry point {entry.group}:{entry.name} names no module: {entry.value}")
+        spec = importlib.util.find_spec(entry.module)
+        expect(spec, f"entry point {entry.group}:{entry.name} names no module: {entry.value}")
     return count
 
 

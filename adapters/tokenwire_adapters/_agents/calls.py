@@ -1,34 +1,41 @@
 """One call of a model, as a framework's hooks see it from above the provider's SDK.
 
-The framework's adapter opens a `Claim` for the call. Where a tap on the SDK below sees the stream,
-it takes the claim and writes; else the adapter takes it at the first token and writes itself.
+The framework's adapter opens a `Claim` for the call. Where the SDK below is recorded, its recorder
+takes the claim and writes; else the adapter takes it at the first token and writes itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import logging
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tokenwire
 from tokenwire.claims import Claim, covering_claim, current_claim, set_claim
 from tokenwire.context import current_run, resolve_channel
-from tokenwire.instrument import call_soon
+from tokenwire.instrument import OnCancel, call_soon
 from tokenwire_adapters._agents.stainless.quirks import error_usage
 from tokenwire_adapters._agents.stainless.recorder import error_message
 
-__all__ = ["CANCELS", "MAX_CALLS", "ModelCall", "Parts", "Reporter", "ToolCallOwner", "ToolCalls"]
+__all__ = [
+    "CANCELS",
+    "MAX_CALLS",
+    "ModelCall",
+    "Parts",
+    "Reporter",
+    "ToolCallOwner",
+    "ToolCalls",
+    "drop_oldest",
+    "session_of",
+]
 
 logger = logging.getLogger("tokenwire")
 
 MAX_CALLS = 10_000
-"""How many calls, runs and tool calls an adapter remembers that never told of their end."""
+"""How many calls, runs and tool calls an adapter holds whose end was never reported."""
 
 CANCELS = (
     asyncio.CancelledError,
@@ -41,33 +48,26 @@ CANCELS = (
 """What ends a call because somebody wanted it to end."""
 
 
-class _Collecting:
-    """Whether this thread is collecting garbage.
-
-    The collector runs wherever memory is asked for, also where a lock of the sink's is held, and
-    it closes the streams that nobody has any more.
-    """
-
-    def __init__(self) -> None:
-        self._threads: set[int] = set()
-        gc.callbacks.append(self._notice)
-
-    @property
-    def here(self) -> bool:
-        return threading.get_ident() in self._threads
-
-    def _notice(self, phase: str, _: object) -> None:
-        if phase == "start":
-            self._threads.add(threading.get_ident())
-        else:
-            self._threads.discard(threading.get_ident())
+def session_of(metadata: Mapping[str, Any]) -> str | None:
+    """The session that a framework's metadata names: the channel, where nothing else names one."""
+    for key in ("thread_id", "session_id", "conversation_id"):
+        if metadata.get(key):
+            return str(metadata[key])
+    return None
 
 
-_collecting = _Collecting()
+def drop_oldest(table: dict[Any, Any]) -> Any:
+    """Drop, and return, the oldest entry of a table that has more than `MAX_CALLS`; else None."""
+    while len(table) > MAX_CALLS:
+        try:
+            return table.pop(next(iter(table)))
+        except (KeyError, RuntimeError):  # a finalizer removed one at this very moment
+            continue
+    return None
 
 
 class Reporter:
-    """Deals with errors of our own: they never reach the agent, and are logged once a minute."""
+    """Logs errors of our own, each at most once a minute; they never reach the agent."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -133,16 +133,20 @@ class Parts:
         """Whether the tool call `index` has begun."""
         return index in self._calls
 
-    def whole(self, kind: str, data: Any, *, name: str | None = None) -> None:
-        """Add a part that is all there at once, such as a source."""
+    def add(self, kind: str, data: Any, *, name: str | None = None) -> None:
+        """Add a part that does not grow, such as a source."""
         self.writer.part(kind, name=name, data=data)
 
 
 class ModelCall:
     """One call of a model.
 
+    :param framework: a name of the adapter's, so that it knows its own claims.
+    :param instrument: have the provider's SDK below record the call.
+    :param above: the framework's call that makes this one, if there is one.
     :ivar claim: which of the layers that see the call writes it.
     :ivar writer: ours; None before the first token, and where a layer below writes.
+    :ivar recorded_below: a layer below writes.
     """
 
     def __init__(
@@ -155,14 +159,14 @@ class ModelCall:
         response_id: str,
         run: str,
         metadata: dict[str, Any],
-        raise_on_cancel: bool,
+        on_cancel: OnCancel,
         instrument: bool = True,
         above: ModelCall | None = None,
     ) -> None:
         self.sink = sink
         self.writer: tokenwire.ResponseWriter | None = None
         self.parts: Parts | None = None
-        self.below = False
+        self.recorded_below = False
         self.ended = False
         self.claim: Claim
         outer = covering_claim()
@@ -171,8 +175,8 @@ class ModelCall:
         elif outer is not None and outer.framework == framework:
             outer = None  # of a call before this one, whose end was not reported (yet)
         if outer is not None and not outer.taken:
-            # A framework above told of this very call (LlamaIndex over LangChain, say): we are the
-            # lower layer, and write for both.
+            # A framework above opened it for this very call (LlamaIndex over LangChain, say): we
+            # are the lower layer, and write for both.
             self.claim = outer
             self.owns_claim = False
             outer.metadata = {**metadata, **outer.metadata}
@@ -185,7 +189,7 @@ class ModelCall:
                 response_id=response_id,
                 metadata=metadata,
                 sink=sink,
-                raise_on_cancel=raise_on_cancel,
+                on_cancel=on_cancel,
             )
             self.owns_claim = True
         self._outer = outer
@@ -197,18 +201,18 @@ class ModelCall:
 
     def open(self) -> Parts | None:
         """The response to write into, begun now if need be; None when it is not ours to write."""
-        if self.parts is not None or self.below or self.ended:
+        if self.parts is not None or self.recorded_below or self.ended:
             return self.parts
         claim = self.claim
         if not claim.take(self):
-            self.below = True
+            self.recorded_below = True
             return None
         self._close()  # nothing below reads this stream: what comes next is another call
         self.parts = self._begin(claim.response_id)
         self.writer = claim.writer = self.parts.writer
         return self.parts
 
-    def another(self, index: int) -> Parts:
+    def further_choice(self, index: int) -> Parts:
         """A further response to the same request (``n > 1``)."""
         return self._begin(f"{self.claim.response_id}-{index}")
 
@@ -227,53 +231,54 @@ class ModelCall:
             set_claim(self._outer)
 
     def withdraw(self) -> None:
-        """Leave the call to somebody else, who saw it at the same time."""
+        """Leave the call to another handler, or to a layer below."""
         self.ended = True
         self._close()
 
     @property
-    def where(self) -> tokenwire.ResponseWriter | None:
-        """The writer of the call's response, whoever's it is."""
+    def active_writer(self) -> tokenwire.ResponseWriter | None:
+        """The writer of the call's response: ours, or that of the layer below."""
         return self.writer or self.claim.writer
 
     @property
-    def stopped(self) -> bool:
+    def cancelled(self) -> bool:
         """Whether a watcher cancelled the response."""
-        where = self.where
-        return not self.ended and where is not None and where.cancelled
+        writer = self.active_writer
+        return not self.ended and writer is not None and writer.cancelled
 
     def finish(self, finish_reason: str | None = None, usage: Any = None) -> None:
         """The call is over, and well."""
-        where = self._over()
-        if where is not None and not where.ended:
-            where.finish(finish_reason, usage)
+        writer = self._end()
+        if writer is not None and not writer.ended:
+            writer.finish(finish_reason, usage)
 
     def fail(self, error: BaseException) -> None:
         """The call is over because of `error`."""
-        where = self._over(begin=not isinstance(error, CANCELS))
-        if where is None or where.ended:
+        writer = self._end(begin=not isinstance(error, CANCELS))
+        if writer is None or writer.ended:
             return
         if not isinstance(error, CANCELS):
-            where.fail(error_message(error) or error, usage=error_usage(error))
-        elif _collecting.here:
-            call_soon(self.claim.sink or self.sink, where.cancel)
+            writer.fail(error_message(error) or error, usage=error_usage(error))
+        elif isinstance(error, GeneratorExit):
+            # A generator was dropped, perhaps by the garbage collector: locks may be held.
+            call_soon(self.claim.sink or self.sink, writer.cancel)
         else:
-            where.cancel()
+            writer.cancel()
 
     def cancel(self, reason: str | None = None) -> None:
-        """The call is over without a word from the model."""
-        where = self._over()
-        if where is not None and not where.ended:
-            where.cancel(reason)
+        """The call is over, and nothing more comes from the model."""
+        writer = self._end()
+        if writer is not None and not writer.ended:
+            writer.cancel(reason)
 
-    def _over(self, *, begin: bool = False) -> tokenwire.ResponseWriter | None:
+    def _end(self, *, begin: bool = False) -> tokenwire.ResponseWriter | None:
         if self.ended:
             return None
-        if begin and self.where is None:
-            self.open()  # a call that failed before its first token is told of, too
+        if begin and self.active_writer is None:
+            self.open()  # a call that failed before its first token is published, too
         self.ended = True
         self._close()
-        return self.where
+        return self.active_writer
 
     def _close(self) -> None:
         """Close the claim, so that it covers no later call; put back the one before it."""
@@ -296,37 +301,31 @@ class ToolCalls:
     """Which response asked for which tool call: their results come later, from elsewhere."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, ToolCallOwner] = OrderedDict()
+        self._owners: dict[str, ToolCallOwner] = {}
 
-    def learn(self, call: ModelCall, call_id: str | None, name: str | None) -> None:
-        """Remember a tool call of the response of `call`."""
-        where = call.where
-        if call_id and where is not None:
+    def add(self, call: ModelCall, call_id: str | None, name: str | None) -> None:
+        """Enter a tool call of the response of `call`."""
+        writer = call.active_writer
+        if call_id and writer is not None:
             sink = call.claim.sink or call.sink
-            self._known[call_id] = ToolCallOwner(sink, where.channel, where.id, where.run, name)
-            while len(self._known) > MAX_CALLS:
-                self._known.popitem(last=False)
+            owner = ToolCallOwner(sink, writer.channel, writer.id, writer.run, name)
+            self._owners[call_id] = owner
+            drop_oldest(self._owners)
 
-    def find(self, call_id: str) -> ToolCallOwner | None:
-        """Find the response of a tool call; None where its sink has been closed since."""
-        known = self._known.get(call_id)
-        return None if known is None or known.sink.closed else known
-
-    def tell(
+    def publish_result(
         self, call_id: str, output: Any, *, name: str | None = None, error: str | None = None
     ) -> bool:
-        """Tell what a tool answered, once; False where nobody is known to have asked."""
-        known = self.find(call_id)
-        self._known.pop(call_id, None)
-        if known is None:
+        """Publish what a tool returned, once; False where no open sink's response asked for it."""
+        owner = self._owners.pop(call_id, None)
+        if owner is None or owner.sink.closed:
             return False
-        known.sink.tool_result(
-            known.channel,
+        owner.sink.tool_result(
+            owner.channel,
             call_id,
             output,
-            response_id=known.response_id,
-            run=known.run,
-            name=name or known.name,
+            response_id=owner.response_id,
+            run=owner.run,
+            name=name or owner.name,
             error=error,
         )
         return True

@@ -53,6 +53,8 @@ class MemoryStore:
     """The channels behind one or more `MemoryBackend`; thread-safe.
 
     :param clock: monotonic seconds, for leases and ages; tests give their own.
+    :param epoch: eight letters or digits with which cursors begin, by default random. A store that
+        is filled again with the same entries and epoch has the same cursors.
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class MemoryStore:
         granularity: Granularity = "response",
         retention: Retention | None = None,
         clock: Callable[[], float] = time.monotonic,
+        epoch: str | None = None,
     ) -> None:
         self.granularity: Granularity = granularity
         self.retention = retention or Retention()
         self.clock = clock
-        self.epoch = secrets.token_hex(4)
+        self.epoch = epoch or secrets.token_hex(4)
         self._lock = threading.RLock()
         self._channels: dict[str, Channel] = {}
         self._publishes = 0
@@ -378,6 +381,10 @@ class MemoryStore:
         items += [logged.n for logged in channel.singles]
         items.sort()
         return items[-count] - 1 if count <= len(items) else 0
+
+    def order(self, cursor: str) -> tuple[str, int]:
+        """See `Backend.order`."""
+        return parse_cursor(cursor)
 
     def number(self, cursor: str, head: int | None) -> int | None:
         """The number in `cursor`; None where it is another epoch's."""

@@ -16,7 +16,7 @@ from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import SinkClosed
-from tokenwire.events import EndEvent, Event, SnapshotEvent
+from tokenwire.events import Event, ends_response
 
 __all__ = ["ChannelReader"]
 
@@ -194,10 +194,7 @@ class ChannelReader:
         if only is not None:
             if response_id != only:
                 return False
-            if isinstance(event, EndEvent) or (
-                isinstance(event, SnapshotEvent) and event.response.ended
-            ):
-                self._ended = True
+            self._ended = ends_response(event)
         if response_id is not None and response_id in self._known:
             return False
         return self._types is None or event.type in self._types

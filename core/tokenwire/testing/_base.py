@@ -11,7 +11,7 @@ from typing import Any
 from tokenwire._ids import new_id
 from tokenwire.backend import Backend, Entry, Granularity, Outcome
 from tokenwire.errors import BackendUnavailable
-from tokenwire.events import Event
+from tokenwire.events import Event, ends_response
 from tokenwire.sink import Sink
 from tokenwire.testing.producers import read_until
 from tokenwire.watch import Watch
@@ -21,14 +21,7 @@ __all__ = ["ContractBase", "ended"]
 
 def ended(response_id: str) -> Callable[[Event], bool]:
     """Whether an event says that the response has ended."""
-
-    def check(event: Event) -> bool:
-        if event.response_id != response_id:
-            return False
-        response = getattr(event, "response", None)
-        return event.type == "end" or (response is not None and response.ended)
-
-    return check
+    return lambda event: event.response_id == response_id and ends_response(event)
 
 
 class ContractBase:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from tokenwire.events import Event, Response, SnapshotEvent
+from tokenwire.events import Event, Response, ends_response
 from tokenwire.response import Transcript
 from tokenwire.watch import Watch
 from tokenwire.writer import ResponseWriter
@@ -104,8 +104,11 @@ class Spectator:
         if event.type in ("data", "input", "cancel") and event.cursor is not None:
             assert event.cursor not in self._singles, f"a repeat: {event}"
             self._singles.add(event.cursor)
-        ended = event.type == "end" or (isinstance(event, SnapshotEvent) and event.response.ended)
-        if ended and response_id is not None and (before is None or not before.ended):
+        if (
+            ends_response(event)
+            and response_id is not None
+            and (before is None or not before.ended)
+        ):
             self.ends[response_id] = self.ends.get(response_id, 0) + 1
         self.seen.append(event)
         self.cursor = event.cursor or self.cursor

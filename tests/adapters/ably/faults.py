@@ -24,13 +24,13 @@ from tokenwire.testing import Spectator
 from tokenwire.testing.producers import read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings, make_certificate
 
-__all__ = ["SCENARIOS", "Stage", "Told", "play", "words"]
+__all__ = ["SCENARIOS", "Report", "Stage", "play", "words"]
 
 PATIENCE = 120.0
 
 
 @dataclass
-class Told:
+class Report:
     """What came of a scenario."""
 
     responses: int = 0
@@ -66,7 +66,7 @@ class Stage:
         options = {"retry": 0.05, "connect_timeout": 1.0, **self.usual, **options}
         self.agent = sink(self.thread, **{"timeout": 5.0, **options, **(agents or {})})
         self.viewer = sink(self.thread, "viewer", **options)
-        self.told = Told()
+        self.report = Report()
 
     def close(self) -> None:
         self.agent.close()
@@ -85,12 +85,12 @@ def play(
     midway: Callable[[], None] = lambda: None,
     healed: Callable[[], None] = lambda: None,
     channel: str = "ai:chat",
-) -> Told:
+) -> Report:
     """Write responses side by side, watch them, and compare; `texts` are tokens of each.
 
     `midway` is called when half is written, `healed` when all is.
     """
-    told, agent, viewer = stage.told, stage.agent, stage.viewer
+    report, agent, viewer = stage.report, stage.agent, stage.viewer
     watch = viewer.watch(channel).open()
     begun = time.monotonic()
     names = [f"r{number}" for number in range(len(texts))]
@@ -103,7 +103,7 @@ def play(
                 half.wait(PATIENCE)
             before = time.monotonic()
             response.write(token)
-            told.slowest_write = max(told.slowest_write, time.monotonic() - before)
+            report.slowest_write = max(report.slowest_write, time.monotonic() - before)
             threading.Event().wait(pause)
         response.finish("stop")
         receipts[name] = response
@@ -122,8 +122,8 @@ def play(
     for name in names:
         receipt = receipts[name].wait(PATIENCE)
         assert receipt.status in ("delivered", "recovered"), (name, receipt)
-        told.retries += receipt.retries
-        told.recoveries += receipt.recoveries
+        report.retries += receipt.retries
+        report.recoveries += receipt.recoveries
     spectator = Spectator()
     left = set(names)
 
@@ -135,15 +135,15 @@ def play(
     for event in read_until(watch, over, timeout=PATIENCE):
         spectator.see(event)
     watch.close()
-    told.seconds = time.monotonic() - begun
+    report.seconds = time.monotonic() - begun
     late = {r.id: r for r in sink_of(stage).history(channel, limit=100).items}
     for name, tokens in zip(names, texts, strict=True):
         text = "".join(tokens)
-        told.exact_live &= spectator[name].text == text and spectator[name].state == "complete"
-        told.exact_late &= late[name].text == text and late[name].state == "complete"
-    told.responses, told.tokens = len(texts), sum(map(len, texts))
-    told.published = stage.thread.server.stats["published"]
-    return told
+        report.exact_live &= spectator[name].text == text and spectator[name].state == "complete"
+        report.exact_late &= late[name].text == text and late[name].state == "complete"
+    report.responses, report.tokens = len(texts), sum(map(len, texts))
+    report.published = stage.thread.server.stats["published"]
+    return report
 
 
 def sink_of(stage: Stage) -> Sink:
@@ -154,7 +154,7 @@ def words(count: int, seed: int = 0) -> list[str]:
     return [f" wörd{seed}-{number}" for number in range(count)]
 
 
-def refused() -> Told:
+def refused() -> Report:
     """One publish in ten is refused."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
@@ -164,8 +164,8 @@ def refused() -> Told:
         stage.close()
 
 
-def cut(seconds: float = 0.3) -> Told:
-    """Every connection is cut when it has stood for so long."""
+def cut(seconds: float = 0.3) -> Report:
+    """Every connection is cut when it has been open for so long."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
         stage.fault("disconnect_every", seconds)
@@ -178,7 +178,7 @@ def cut(seconds: float = 0.3) -> Told:
         stage.close()
 
 
-def told_to_go() -> Told:
+def disconnected() -> Report:
     """The server says that the connection ends, and nothing that was under way is answered."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
@@ -186,13 +186,13 @@ def told_to_go() -> Told:
         return play(
             stage,
             [words(300)],
-            midway=lambda: stage.fault("disconnect", told=True),
+            midway=lambda: stage.fault("disconnect", announced=True),
         )
     finally:
         stage.close()
 
 
-def forgotten(continuity: bool = True) -> Told:
+def forgotten(continuity: bool = True) -> Report:
     """Connections come back under a new id; the channels' past may be gone as well."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
@@ -205,7 +205,7 @@ def forgotten(continuity: bool = True) -> Told:
         stage.close()
 
 
-def limited() -> Told:
+def limited() -> Report:
     """Five responses with 200 tokens a second each, where 50 messages a second are taken."""
     stage = Stage()
     try:
@@ -214,7 +214,7 @@ def limited() -> Told:
         stage.close()
 
 
-def limited_unawares() -> Told:
+def limited_unawares() -> Report:
     """The same, with a producer that does not know of the limit."""
     stage = Stage(rate=0)
     try:
@@ -223,7 +223,7 @@ def limited_unawares() -> Told:
         stage.close()
 
 
-def long() -> Told:
+def long() -> Report:
     """A reply of 300 KiB, where a message has 64 KiB."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
@@ -232,7 +232,7 @@ def long() -> Told:
         stage.close()
 
 
-def gone(seconds: float = 30.0) -> Told:
+def gone(seconds: float = 30.0) -> Report:
     """The server is not there for a while."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
 
@@ -246,7 +246,7 @@ def gone(seconds: float = 30.0) -> Told:
         stage.close()
 
 
-def lost_answers() -> Told:
+def lost_answers() -> Report:
     """Answers to publishes are lost, and the producer must assume nothing."""
     stage = Stage(Settings(inbound_rate=None), rate=0)
     try:
@@ -259,7 +259,7 @@ def lost_answers() -> Told:
         stage.close()
 
 
-def wrong_key() -> Told:
+def wrong_key() -> Report:
     """The key is wrong until somebody mends it, when the reply has long been written."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         context, certificate = make_certificate(Path(folder))
@@ -273,20 +273,20 @@ def wrong_key() -> Told:
         )
         keys = stage.thread.server.auth.keys
 
-        def mended() -> None:
+        def repaired() -> None:
             assert not stage.agent.flush(1.0)
             keys["app.key"].secret = "another"
 
         try:
-            return play(stage, [words(200)], healed=mended)
+            return play(stage, [words(200)], healed=repaired)
         finally:
             stage.close()
 
 
-SCENARIOS: dict[str, Callable[[], Told]] = {
+SCENARIOS: dict[str, Callable[[], Report]] = {
     "one publish in ten refused": refused,
     "every connection cut after 300 ms": cut,
-    "disconnected by the server": told_to_go,
+    "disconnected by the server": disconnected,
     "a new connection id midway": forgotten,
     "a new connection id, and the past gone": lambda: forgotten(continuity=False),
     "limit of 50/s, five responses at 200 tokens/s": limited,
@@ -294,7 +294,7 @@ SCENARIOS: dict[str, Callable[[], Told]] = {
     "300 KiB in messages of 64 KiB": long,
     "the server gone for 30 s": gone,
     "answers lost": lost_answers,
-    "a wrong key, mended later": wrong_key,
+    "a wrong key, corrected later": wrong_key,
 }
 
 

@@ -20,7 +20,7 @@ from ably import AblyRest
 
 import tokenwire
 from tests.adapters.ably.places import sink
-from tokenwire import Sink
+from tokenwire import Sink, background
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
@@ -67,15 +67,15 @@ def test_a_key_over_tls(secure: ServerThread) -> None:
     url = f"ably://{server.key.full}?endpoint=127.0.0.1&port={server.port}&client_id=agent"
     with tokenwire.open_sink(url) as made:
         streamed(made)
-        told = made.run_blocking(made.backend.check())
-        assert told["account"].startswith("app.key at")
+        report = background.run(made, made.backend.check())
+        assert report["account"].startswith("app.key at")
         # The connections brought the key itself, and REST had it as basic authentication.
         connections = [session.params for session in server.sessions]
         assert {params.get("key") for params in connections} == {server.key.full}
         assert {params.get("clientId") for params in connections} == {"agent"}
 
 
-def test_a_wrong_key_is_told_and_its_secret_is_not(
+def test_a_wrong_key_is_reported_and_its_secret_is_not(
     secure: ServerThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = secure.server
@@ -84,11 +84,11 @@ def test_a_wrong_key_is_told_and_its_secret_is_not(
         with made.respond("ai:chat") as response:
             response.write("anybody there?")  # the agent goes on
         with pytest.raises(BackendMisconfigured, match="key or token is not valid") as raised:
-            made.run_blocking(made.backend.check())
+            background.run(made, made.backend.check())
         assert "wr0ng" not in str(raised.value)
-    told = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
-    assert any("not valid" in message for message in told)
-    assert not any("wr0ng" in message for message in told)
+    messages = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
+    assert any("not valid" in message for message in messages)
+    assert not any("wr0ng" in message for message in messages)
 
 
 def test_a_key_without_tls_is_not_sent() -> None:
@@ -210,14 +210,14 @@ def test_what_a_url_is_asked_with(method: str) -> None:
                     assert "user" not in query
 
 
-def test_a_url_that_refuses_is_told() -> None:
+def test_a_url_that_refuses_is_reported() -> None:
     with ServerThread() as thread:
         with Giver(lambda asked: (403, "application/json", "{}")) as giver:
             with sink(thread, token=None, auth_url=giver.url, close_timeout=0.1) as made:
                 with made.respond("ai:chat") as response:
                     response.write("x")
                 with pytest.raises(BackendMisconfigured, match="auth_url"):
-                    made.run_blocking(made.backend.check())
+                    background.run(made, made.backend.check())
 
 
 def test_a_url_that_fails_for_a_while() -> None:
@@ -318,14 +318,14 @@ def test_a_callback_that_never_returns_holds_nobody() -> None:
 
 
 @pytest.mark.slow
-def test_a_callback_that_raises_is_told() -> None:
+def test_a_callback_that_raises_is_reported() -> None:
     def callback(params: Any) -> str:
         raise LookupError("s3cret")
 
     with ServerThread() as thread:
         with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as made:
             with pytest.raises(BackendMisconfigured, match="auth_callback failed") as raised:
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert "s3cret" not in str(raised.value)
 
 
@@ -354,7 +354,7 @@ def test_ably_asks_for_a_new_token() -> None:
         assert len(known["threads"]) >= 2 + 3
 
 
-def test_a_token_that_cannot_be_renewed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_that_cannot_be_renewed_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with ServerThread() as thread:
         with sink(thread, close_timeout=0.1, retry=0.05) as made:
             response = made.respond("ai:chat")
@@ -363,7 +363,7 @@ def test_a_token_that_cannot_be_renewed_is_told(caplog: pytest.LogCaptureFixture
             thread.fault("expire_tokens")
             response.write("y")
             with pytest.raises(BackendMisconfigured, match="auth_callback="):
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert not made.flush(1)
 
 

@@ -1,4 +1,4 @@
-"""The Ably backend in trouble: every text exact, live and late, and the agent never waits."""
+"""Failures of the Ably backend: every text exact, live and late, and the agent never waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
 from tests.support.forking import forked
-from tokenwire import Sink, Transcript
+from tokenwire import Sink, Transcript, background
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
 from tokenwire_adapters.testing.ably import ServerThread, Settings
@@ -39,10 +39,10 @@ def test_text_is_exact(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faults.Stage, "usual", settings)
-    told = QUICK[name]()
-    assert told.exact_live
-    assert told.exact_late
-    assert told.slowest_write < 5.0  # it takes microseconds; the machine may be slow
+    report = QUICK[name]()
+    assert report.exact_live
+    assert report.exact_late
+    assert report.slowest_write < 5.0  # it takes microseconds; the machine may be slow
 
 
 @pytest.mark.parametrize("granularity", ["response", "token"])
@@ -66,7 +66,7 @@ def test_text_is_exact_where_the_documentation_is_open(
     try:
         stage.fault("full_update_every", 3)
         stage.fault("disconnect_every", 0.3)
-        told = faults.play(
+        report = faults.play(
             stage,
             [faults.words(100, number) for number in range(2)],
             midway=lambda: stage.fault("forget_connections", continuity=False),
@@ -74,25 +74,25 @@ def test_text_is_exact_where_the_documentation_is_open(
         )
     finally:
         stage.close()
-    assert told.exact_live
-    assert told.exact_late
+    assert report.exact_live
+    assert report.exact_late
 
 
 @pytest.mark.parametrize("seconds", [4.0, pytest.param(30.0, marks=pytest.mark.slow)])
 def test_a_server_that_is_gone(seconds: float) -> None:
-    told = faults.gone(seconds)
-    assert told.exact_live
-    assert told.exact_late
-    assert told.slowest_write < 5.0
+    report = faults.gone(seconds)
+    assert report.exact_live
+    assert report.exact_late
+    assert report.slowest_write < 5.0
 
 
 def test_a_limit_is_kept_rather_than_run_into() -> None:
-    told = faults.limited()
-    assert told.published / told.seconds <= 60
-    assert told.tokens == 2000
+    report = faults.limited()
+    assert report.published / report.seconds <= 60
+    assert report.tokens == 2000
 
 
-def test_a_wrong_token_is_told_and_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_token_is_reported_and_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     with ServerThread() as thread:
         wrong = sink(thread, token="app.nonsense", connect_timeout=5.0)
         begun = time.monotonic()
@@ -102,7 +102,7 @@ def test_a_wrong_token_is_told_and_the_agent_goes_on(caplog: pytest.LogCaptureFi
         with pytest.raises(BackendError):
             wrong.watch("ai:chat").open()
         with pytest.raises(BackendMisconfigured, match="not valid") as raised:
-            wrong.run_blocking(wrong.backend.check())
+            background.run(wrong, wrong.backend.check())
         assert "nonsense" not in str(raised.value)
         wrong.close(0.1)
 
@@ -116,39 +116,39 @@ def test_a_wrong_token_is_told_and_the_agent_goes_on(caplog: pytest.LogCaptureFi
         ({"*": ["publish", "message-update-own", "subscribe"]}, "history"),
     ],
 )
-def test_missing_rights_are_told_with_what_to_tick(
+def test_missing_rights_are_reported_with_what_to_tick(
     capability: dict[str, list[str]], what: str
 ) -> None:
     with ServerThread() as thread:
         token = thread.server.token("agent", **capability)
         with sink(thread, token=token) as limited:
             with pytest.raises(BackendMisconfigured, match=what):
-                limited.run_blocking(limited.backend.check())
+                background.run(limited, limited.backend.check())
 
 
-def test_a_client_without_an_id_is_told() -> None:
+def test_a_client_without_an_id_is_reported() -> None:
     with ServerThread() as thread:
         rights = {"*": ["publish", "subscribe", "history", "message-update-own"]}
         token = thread.server.token(None, **rights)
         with sink(thread, token=token) as nameless:
             with pytest.raises(BackendMisconfigured, match="client_id="):
-                nameless.run_blocking(nameless.backend.check())
+                background.run(nameless, nameless.backend.check())
 
 
-def test_a_missing_channel_rule_is_told_with_what_to_click() -> None:
+def test_a_missing_channel_rule_is_reported_with_what_to_click() -> None:
     with ServerThread(settings=Settings(mutable=("ai",))) as thread:
         with sink(thread, check_channel="plain:x") as made:
             with pytest.raises(BackendMisconfigured, match="Rules"):
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
         with sink(thread, check_channel="plain:x", granularity="token") as made:
-            told = made.run_blocking(made.backend.check())
-        assert told["channel"] == "plain:x"
+            report = background.run(made, made.backend.check())
+        assert report["channel"] == "plain:x"
         with sink(thread, check_channel="ai:x") as made:
-            told = made.run_blocking(made.backend.check())
-        assert {"connect_ms", "publish_ms", "append_ms", "round_trip_ms"} <= set(told)
+            report = background.run(made, made.backend.check())
+        assert {"connect_ms", "publish_ms", "append_ms", "round_trip_ms"} <= set(report)
 
 
-def test_what_is_missing_may_be_mended_while_the_agent_runs() -> None:
+def test_what_is_missing_may_be_corrected_while_the_agent_runs() -> None:
     settings = Settings(mutable=("ai",))
     with ServerThread(settings=settings) as thread:
         with sink(thread) as made:
@@ -188,7 +188,7 @@ def watch_until_end(watch):
 
 
 @pytest.mark.parametrize("status", [400, 503])
-def test_told_to_go_while_nobody_writes(status: int) -> None:
+def test_a_disconnect_while_nobody_writes(status: int) -> None:
     """RTN15h3, RTN17f1: with or without a fallback host, the client connects again."""
     with ServerThread() as thread, sink(thread) as agent, sink(thread, "viewer") as viewer:
         watch = viewer.watch("ai:chat").open()
@@ -232,7 +232,7 @@ def test_after_a_fork() -> None:
             if event.type == "end" and event.response_id == "parent":
                 break
         assert seen["child"].text == "from the child"
-        assert thread.server.stats["connects"] == connects  # the parent's stood all the time
+        assert thread.server.stats["connects"] == connects  # the parent's stayed open
 
 
 def test_closing_does_not_hang_when_ably_is_gone() -> None:

@@ -67,12 +67,12 @@ def page(thread: ServerThread) -> Iterator[Page]:
 TEXTS = {f"r{n}": [f" wörd{n}.{i} 🙂" for i in range(60)] for n in range(3)}
 
 
-@pytest.mark.parametrize("trouble", ["", "nack_every", "disconnect_every"])
-def test_a_message_per_response(thread: ServerThread, page: Page, trouble: str) -> None:
+@pytest.mark.parametrize("fault", ["", "nack_every", "disconnect_every"])
+def test_a_message_per_response(thread: ServerThread, page: Page, fault: str) -> None:
     page.do("open", "responses", "live")
     with sink(thread, rate=0, retry=0.05) as agent:
-        if trouble:
-            thread.fault(trouble, 10 if trouble == "nack_every" else 0.3)
+        if fault:
+            thread.fault(fault, 10 if fault == "nack_every" else 0.3)
         writers = {name: agent.respond("ai:chat", response_id=name) for name in TEXTS}
         for step in range(60):
             for name, tokens in TEXTS.items():
@@ -104,15 +104,15 @@ def test_a_long_response_goes_on_in_further_messages(thread: ServerThread, page:
 
 
 @pytest.mark.parametrize("markers", [True, False], ids=["start-stop", "continuous"])
-@pytest.mark.parametrize("trouble", ["", "refused"])
-def test_a_message_per_token(thread: ServerThread, page: Page, trouble: str, markers: bool) -> None:
+@pytest.mark.parametrize("fault", ["", "refused"])
+def test_a_message_per_token(thread: ServerThread, page: Page, fault: str, markers: bool) -> None:
     pattern = "tokens" if markers else "stream"
     page.do("open", pattern, "live")
     tokens = [f" tök{i}" for i in range(60)]
     with sink(thread, rate=0, granularity="token", markers=markers) as agent:
         with agent.respond("ai:chat", response_id="r") as response:
             for step, token in enumerate(tokens):
-                if trouble and step in (0, 20, 40):
+                if fault and step in (0, 20, 40):
                     assert agent.flush(30)
                     refuse_one(thread, response, token)
                     continue
@@ -122,15 +122,15 @@ def test_a_message_per_token(thread: ServerThread, page: Page, trouble: str, mar
                 if step == 30:
                     page.do("open", pattern, "rewind")  # a reload
         receipt = response.wait(60)
-        assert receipt.status == ("recovered" if trouble else "delivered")
+        assert receipt.status == ("recovered" if fault else "delivered")
         kept = agent.history("ai:chat").items[0]
     assert kept.text == "".join(tokens)
     whole = {"r": "".join(tokens)}
     assert page.do("texts", "1") == {"live": whole, "rewind": whole}
     published = [name for name, _ in messages_of(thread)]
     assert ("start" in published, "stop" in published) == (markers, markers)
-    assert published.count("response-complete") == (3 if trouble else 0)
-    if not trouble:
+    assert published.count("response-complete") == (3 if fault else 0)
+    if not fault:
         # Each token is a message, whatever the page makes of them.
         assert [data for name, data in messages_of(thread) if name == "token" and data] == tokens
         if not markers:
@@ -178,8 +178,8 @@ def test_a_page_cancels_and_sends_inputs(thread: ServerThread, page: Page) -> No
         )
         events = read_until(watch, lambda event: event.type == "end")
         watch.close()
-        heard = [event for event in events if isinstance(event, InputEvent)]
-        assert [(e.name, e.data, e.sender) for e in heard] == [
+        inputs = [event for event in events if isinstance(event, InputEvent)]
+        assert [(e.name, e.data, e.sender) for e in inputs] == [
             ("message", {"text": "stop it"}, "visitor")
         ]
         assert any(event.type == "cancel" for event in events)

@@ -61,15 +61,15 @@ def check_whole(messages: list[dict[str, Any]]) -> None:
     assert chart["data"] == {"points": [1, 2]}
 
 
-@pytest.mark.parametrize("trouble", ["", "nack_every", "disconnect_every"])
-def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> None:
+@pytest.mark.parametrize("fault", ["", "nack_every", "disconnect_every"])
+def test_a_run(thread: ServerThread, page: Page, agent: Sink, fault: str) -> None:
     page.do("open", "user", "now")
     page.do("ask", "user", "How is the weather?")
     question = asked(agent)
     assert (question.name, question.sender) == ("message", "user")
     assert question.data["text"] == "How is the weather?"
-    if trouble:
-        thread.fault(trouble, 10 if trouble == "nack_every" else 0.3)
+    if fault:
+        thread.fault(fault, 10 if fault == "nack_every" else 0.3)
     with agent.respond("ai:chat", response_id="r", metadata={"input": question.id}) as response:
         response.write("Let me think.", kind="reasoning")
         response.write("Before.")
@@ -77,12 +77,12 @@ def test_a_run(thread: ServerThread, page: Page, agent: Sink, trouble: str) -> N
         agent.flush(30)
         call.write(': "Oslo"}')
         response.tool_result("call-1", {"degrees": 4}, name="weather")
-        response.data("chart", {"points": [1, 2]})
+        response.data_part("chart", {"points": [1, 2]})
         for step, token in enumerate(TOKENS):
             response.write(token)
             if step % 10 == 0:
                 agent.flush(30)
-            if step == 30 and not trouble:
+            if step == 30 and not fault:
                 page.do("open", "reloaded", "late")
                 page.do("text", "reloaded", "Before." + "".join(TOKENS[:31]))
         thread.fault("disconnect_every", 0)
@@ -178,7 +178,7 @@ def test_a_producer_that_dies(thread: ServerThread, page: Page, agent: Sink) -> 
     # Whoever ends it for its producer may leave at once: the page must not depend on its staying.
     thread.fault("delay_rest", 0.3)
     with sink(thread, "viewer", lease=2.0) as viewer:
-        watch = viewer.watch("ai:chat", response="r")
+        watch = viewer.watch("ai:chat", response_id="r")
         last = read_until(watch, lambda event: event.type == "end")[-1]
         assert last.state == "abandoned"
     page.do("status", "user", "error")

@@ -58,8 +58,8 @@ async def test_ping_and_clean_close(server: AblyServer):
     await eventually(lambda: not server.connections)
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["cut", "told"])
-async def test_a_short_drop_is_resumed_without_loss(server: AblyServer, told: bool):
+@pytest.mark.parametrize("announced", [False, True], ids=["cut", "announced"])
+async def test_a_short_drop_is_resumed_without_loss(server: AblyServer, announced: bool):
     async with realtime(server, "agent") as agent, realtime(server, "watcher") as watcher:
         seen = Subscriber()
         channel = agent.channels.get("ai:x")
@@ -70,7 +70,7 @@ async def test_a_short_drop_is_resumed_without_loss(server: AblyServer, told: bo
         key = watcher.connection.connection_details.connection_key
         before = watcher.connection.connection_manager.connection_id
         back = asyncio.ensure_future(next_connected(watcher))
-        assert server.faults.disconnect("watcher", told=told) == 1
+        assert server.faults.disconnect("watcher", announced=announced) == 1
         for token in "cdef":
             await channel.append_message(Message(serial=serial, data=token))
         await back
@@ -91,16 +91,16 @@ async def test_what_was_missed_while_away_comes_once_and_in_order(server: AblySe
         reader.on("attached", lambda change: changes.append(change.resumed))
         channel = agent.channels.get("ai:x")
         await channel.publish("m", "0")
-        await seen.until(lambda mine: len(mine.messages) == 1)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 1)
         server.faults.refuse()
         server.faults.disconnect("watcher")
         for index in range(1, 5):
             await channel.publish("m", str(index))
         assert len(seen.messages) == 1
         server.faults.refuse(False)
-        await seen.until(lambda mine: len(mine.messages) == 5)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 5)
         await channel.publish("m", "5")
-        await seen.until(lambda mine: mine.messages[-1].data == "5")
+        await seen.until(lambda subscriber: subscriber.messages[-1].data == "5")
         assert [message.data for message in seen.messages] == list("012345")
         assert changes == [True]
 
@@ -111,7 +111,7 @@ async def test_forgotten_connections_get_a_new_id(server: AblyServer):
         await watcher.channels.get("ai:x").subscribe(seen.take)
         channel = agent.channels.get("ai:x")
         await channel.publish("m", "before")
-        await seen.until(lambda mine: len(mine.messages) == 1)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 1)
         before = watcher.connection.connection_manager.connection_id
         both = asyncio.gather(next_connected(agent), next_connected(watcher))
         server.faults.forget_connections()
@@ -119,7 +119,7 @@ async def test_forgotten_connections_get_a_new_id(server: AblyServer):
         assert watcher.connection.connection_manager.connection_id != before
         assert watcher.connection.error_reason.code == 80008
         await channel.publish("m", "after")
-        await seen.until(lambda mine: len(mine.messages) == 2)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 2)
         assert [m.data for m in seen.messages] == ["before", "after"]
 
 
@@ -130,13 +130,13 @@ async def test_lost_continuity_is_announced(server: AblyServer):
         await channel.subscribe(seen.take)
         channel.on(lambda change: changes.append((str(change.current), change.resumed)))
         await agent.channels.get("ai:x").publish("m", "before")
-        await seen.until(lambda mine: len(mine.messages) == 1)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 1)
         both = asyncio.gather(next_connected(agent), next_connected(watcher))
         server.faults.forget_connections(continuity=False)
         await both
         await eventually(lambda: channel.state == "attached")
         await agent.channels.get("ai:x").publish("m", "after")
-        await seen.until(lambda mine: len(mine.messages) == 2)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 2)
         assert ("ChannelState.ATTACHED", False) in changes or ("attached", False) in changes
 
 
@@ -261,7 +261,7 @@ async def test_lost_frames(server: AblyServer):
         server.faults.drop_frames(1, "in", "HEARTBEAT")
         await channel.publish("m", "lost")
         await channel.publish("m", "kept")
-        await seen.until(lambda mine: mine.messages)
+        await seen.until(lambda subscriber: subscriber.messages)
         assert [m.data for m in seen.messages] == ["kept"]
         assert server.stats["frames_dropped"] == 1
 
@@ -391,12 +391,12 @@ async def test_own_messages_need_a_client_id(server: AblyServer):
 
 async def test_token_requests_and_expiry(server: AblyServer):
     key = server.key
-    asked: list[int] = []
+    requests: list[int] = []
     async with AblyRest(key=key.full, endpoint="127.0.0.1", port=server.port, tls=False,
                         use_token_auth=True) as issuer:  # fmt: skip
 
         async def callback(params):
-            asked.append(1)
+            requests.append(1)
             capability = {"ai:*": ["*"]}
             details = await issuer.auth.request_token({"capability": capability, "client_id": "me"})
             assert json.loads(str(details.capability)) == capability
@@ -409,7 +409,7 @@ async def test_token_requests_and_expiry(server: AblyServer):
             server.faults.expire_tokens()
             await back
             await channel.publish("m", "b")
-            assert len(asked) == 2
+            assert len(requests) == 2
             assert {m.client_id for m in server.channels["ai:x"].messages.values()} == {"me"}
 
 
@@ -449,16 +449,16 @@ async def test_several_keys():
 async def test_presence_enter_update_leave_and_sync(server: AblyServer):
     async with realtime(server, "agent") as agent, realtime(server, "watcher") as watcher:
         events: list[tuple[int, str, object]] = []
-        mine = agent.channels.get("ai:x").presence
-        await mine.enter({"state": "thinking"})
+        presence = agent.channels.get("ai:x").presence
+        await presence.enter({"state": "thinking"})
         theirs = watcher.channels.get("ai:x").presence
         await theirs.subscribe(
             lambda event: events.append((event.action, event.client_id, event.data))
         )
         members = await theirs.get()  # by way of the sync
         assert [(m.client_id, m.data) for m in members] == [("agent", {"state": "thinking"})]
-        await mine.update("typing")
-        await mine.leave()
+        await presence.update("typing")
+        await presence.leave()
         await eventually(lambda: len(events) >= 3)
         assert [(action, who) for action, who, _ in events][-2:] == [(4, "agent"), (3, "agent")]
         assert await theirs.get() == []
@@ -486,10 +486,10 @@ async def test_rewind_is_not_repeated_on_resume(server: AblyServer):
         seen = Subscriber()
         options = ChannelOptions(params={"rewind": "2m"})
         await watcher.channels.get("ai:x", options).subscribe(seen.take)
-        await seen.until(lambda mine: mine.messages)
+        await seen.until(lambda subscriber: subscriber.messages)
         back = asyncio.ensure_future(next_connected(watcher))
         server.faults.disconnect("watcher")
         await back
         await channel.publish("m", "b")
-        await seen.until(lambda mine: mine.messages[-1].data == "b")
+        await seen.until(lambda subscriber: subscriber.messages[-1].data == "b")
         assert [m.data for m in seen.messages] == ["a", "b"]

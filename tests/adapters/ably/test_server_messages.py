@@ -41,7 +41,7 @@ async def test_publish_reaches_a_subscriber_with_every_field(server: AblyServer,
         seen = Subscriber()
         await watcher.channels.get("ai:x").subscribe(seen.take)
         result = await agent.channels.get("ai:x").publish(sent)
-        await seen.until(lambda mine: mine.messages)
+        await seen.until(lambda subscriber: subscriber.messages)
         (got,) = seen.messages
         assert (got.name, got.data, got.extras) == (sent.name, sent.data, sent.extras)
         assert got.client_id == "agent"
@@ -61,10 +61,10 @@ async def test_bytes_and_text_cross_between_the_encodings(server: AblyServer):
         channel = agent.channels.get("ai:x")
         for data in (b"\x00\xff", " naïve 🙂", None):
             await channel.publish("m", data)
-        await seen.until(lambda mine: len(mine.messages) == 3)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 3)
         assert [message.data for message in seen.messages] == [b"\x00\xff", " naïve 🙂", None]
         await watcher.channels.get("ai:x").publish("back", b"\x01\x02")
-        await seen.until(lambda mine: len(mine.messages) == 4)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 4)
         assert seen.messages[-1].data == b"\x01\x02"
 
 
@@ -274,7 +274,7 @@ async def test_rewind_then_live(server: AblyServer, rewind: str):
         seen = Subscriber()
         options = ChannelOptions(params={"rewind": rewind})
         await late.channels.get("ai:x", options).subscribe(seen.take)
-        await seen.until(lambda mine: len(mine.messages) == 2)
+        await seen.until(lambda subscriber: len(subscriber.messages) == 2)
         # What was aggregated comes as an update with the whole text.
         assert seen.actions == ["create", "update"]
         await channel.append_message(Message(serial=serial, data="c"))
@@ -295,7 +295,7 @@ async def test_rewind_counts_and_limits(server: AblyServer):
                 seen = Subscriber()
                 options = ChannelOptions(params={"rewind": rewind})
                 await other.channels.get(name, options).subscribe(seen.take)
-                await seen.until(lambda mine, n=count: len(mine.messages) == n)
+                await seen.until(lambda subscriber, n=count: len(subscriber.messages) == n)
                 assert seen.messages[-1].data == "119"
         bad = late.channels.get("ai:x", ChannelOptions(params={"rewind": "soon"}))
         with pytest.raises(AblyException) as error:
@@ -311,7 +311,7 @@ async def test_echo_off(server: AblyServer):
         await channel.publish("m", "mine")
         async with realtime(server, "other") as other:
             await other.channels.get("ai:x").publish("m", "yours")
-        await seen.until(lambda mine: mine.messages)
+        await seen.until(lambda subscriber: subscriber.messages)
         assert [message.data for message in seen.messages] == ["yours"]
 
 

@@ -28,16 +28,16 @@ def get(port: int, path: str) -> dict[str, object]:
         return json.load(answer)
 
 
-def test_a_process_says_where_it_is() -> None:
+def test_a_process_prints_its_address() -> None:
     command = [sys.executable, "-m", "tokenwire_adapters.testing.ably", "--key", "my.id:topsecret"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            where = json.loads(process.stdout.readline())
-            assert where["key"] == "my.id:topsecret"
-            details = get(where["control"], "/auth?clientId=me")
+            address = json.loads(process.stdout.readline())
+            assert address["key"] == "my.id:topsecret"
+            details = get(address["control"], "/auth?clientId=me")
             assert (details["clientId"], details["keyName"]) == ("me", "my.id")
-            assert get(where["port"], "/time")
+            assert get(address["port"], "/time")
         finally:
             process.terminate()
 
@@ -54,7 +54,7 @@ async def test_faults_by_the_control_port() -> None:
             with pytest.raises(Exception, match="42911"):
                 await channel.publish("m", "no")
             await channel.publish("m", "yes")
-            await seen.until(lambda mine: mine.messages)
+            await seen.until(lambda subscriber: subscriber.messages)
             assert post(server.control_port, "/faults/disconnect") == {"result": 1}
             await client.connection.once_async("connected")
             assert get(server.control_port, "/stats")["resumes"] == 1
@@ -69,7 +69,7 @@ def test_unknown_commands_are_refused() -> None:
             post(thread.server.control_port, "/faults/stall", nonsense=1)
 
 
-def test_a_thread_can_go_and_come_back() -> None:
+def test_a_server_vanishes_and_listens_again() -> None:
     with ServerThread() as thread:
         port = thread.server.port
         thread.vanish()

@@ -233,9 +233,10 @@ def test_serve_watch_and_doctor_on_redis() -> None:
 
 def test_serve_drops_clients_that_send_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never ends the head of its request is not kept (slowloris)."""
+    from tokenwire_adapters._tools.cli import quirks
     from tokenwire_adapters._tools.cli import server as settings
 
-    monkeypatch.setattr(settings, "HEADER_TIMEOUT", 0.5)
+    monkeypatch.setattr(quirks, "HEADER_TIMEOUT", 0.5)
     with tw.open_sink(tw.MemoryBackend()) as sink:
         configuration = settings.config(Gateway(sink), lifespan="off")
         options = {"http": configuration.http, "lifespan": "off", "timeout_keep_alive": 30}

@@ -108,7 +108,8 @@ def _strangers(draw: st.DrawFn) -> Event:
 
 def _snapshots(story: list[Event]) -> list[Event]:
     """A snapshot of the response after each event of its story."""
-    transcript, found = Transcript(), []
+    transcript = Transcript()
+    found: list[Event] = []
     for event in story:
         response = transcript.apply(event)
         assert response is not None

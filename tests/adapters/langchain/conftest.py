@@ -57,7 +57,7 @@ def handler(sink: tokenwire.Sink) -> Iterator[TokenwireCallbackHandler]:
     # Whatever a test did: nothing is left behind.
     assert not adapter._runs.calls
     assert not adapter._runs.nodes
-    assert not adapter._runs.tools
+    assert not adapter._tool_runs.running
     assert tokenwire.context.current_claim() is None
 
 

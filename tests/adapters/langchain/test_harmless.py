@@ -18,7 +18,7 @@ import tokenwire
 from tokenwire.testing import FaultyBackend
 from tokenwire_adapters import langchain as adapter
 from tokenwire_adapters._agents import calls as _calls
-from tokenwire_adapters._agents.langchain import runs
+from tokenwire_adapters._agents.langchain import runs, tools
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
 
 
@@ -140,9 +140,9 @@ def test_copies_are_the_same_handler() -> None:
 
 
 def test_what_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MAX_CALLS", 10)
     monkeypatch.setattr(_calls, "MAX_CALLS", 10)
-    monkeypatch.setattr(adapter, "_runs", runs.Runs())
+    monkeypatch.setattr(adapter, "_runs", runs.Runs(adapter._reporter))
+    monkeypatch.setattr(adapter, "_tool_runs", tools.ToolRuns())
     monkeypatch.setattr(adapter, "_tool_calls", _calls.ToolCalls())
     held = []
     with tokenwire.open_sink("memory://bounded") as sink:
@@ -154,7 +154,7 @@ def test_what_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             handler.on_chat_model_start({}, [[]], run_id=model, parent_run_id=root)
             handler.on_llm_new_token("x", run_id=model)
             handler.on_tool_start({}, "", run_id=tool_run, tool_call_id="c")
-        assert len(adapter._runs.calls) == len(adapter._runs.tools) == 10
+        assert len(adapter._runs.calls) == len(adapter._tool_runs.running) == 10
         assert len(adapter._runs.nodes) == 10
         states = [each.state for each in sink.history("c", limit=100).items]
         assert states.count("streaming") == 10

@@ -63,8 +63,8 @@ def handler(sink: tokenwire.Sink, stop_provider: bool) -> Iterator[TokenwireEven
     root.event_handlers = [each for each in root.event_handlers if each is not handler]
     stop_claimed_sdks()
     # Whatever a test did: nothing is left behind.
-    assert not adapter._calls
-    assert not adapter._streams._held
+    assert not adapter._calls.by_span
+    assert not adapter._calls.streams._entries
     assert tokenwire.context.current_claim() is None
 
 

@@ -218,6 +218,6 @@ async def test_a_sink_that_raises(
     finally:
         root.event_handlers = [each for each in root.event_handlers if each is not handler]
         stop_claimed_sdks()
-        adapter._calls.clear()
+        adapter._calls.by_span.clear()
     assert "sunny in Paris" in str(told)
     assert "tokenwire" in caplog.text

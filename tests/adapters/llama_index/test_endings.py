@@ -251,10 +251,10 @@ async def test_never_read(responses: Responses) -> None:
     with Replay(TEXT.body) as replay:
         stream = models.model("chat", replay).stream_chat(models.HI)
         astream = await models.model("chat", replay).astream_chat(models.HI)
-        assert len(adapter._calls) == 2
+        assert len(adapter._calls.by_span) == 2
         del stream, astream
         gc.collect()
-        assert not adapter._calls
+        assert not adapter._calls.by_span
         assert replay.exchanges == []
     assert responses() == []
 

@@ -1,4 +1,4 @@
-"""What tests of the Redis backend share: entries, and an ear for what is published."""
+"""What tests of the Redis backend share: entries, and a receiver that records events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tokenwire_adapters.redis import RedisBackend
 PATIENCE = 30.0
 
 
-class Ear:
-    """A receiver that keeps what it is given."""
+class RecordingReceiver:
+    """A receiver that records what is delivered."""
 
     def __init__(self):
         self.events = []

@@ -8,7 +8,7 @@ import pytest
 
 from tests.adapters.redis.support import (
     PATIENCE,
-    Ear,
+    RecordingReceiver,
     another,
     kept_in,
     make_delta,
@@ -100,16 +100,16 @@ async def test_a_snapshot_takes_the_place_of_what_is_there(backend, shared_redis
 
 async def test_large_entries_are_announced_and_read_from_the_log(backend, shared_redis):
     reader = await another(shared_redis)
-    ear = Ear()
-    stand = await reader.subscribe("c", ear)
+    receiver = RecordingReceiver()
+    subscription = await reader.subscribe("c", receiver)
     text = "x" * 3_000_000
     await publish(backend, make_entry(0, make_start(), make_delta(0, text)))
     async with asyncio.timeout(PATIENCE):
-        while not ear.resyncs:
+        while not receiver.resyncs:
             await asyncio.sleep(0.001)
-    assert not ear.events
+    assert not receiver.events
     assert (await kept_in(reader))["r"].text == text
-    await stand.close()
+    await subscription.close()
     await reader.close()
 
 
@@ -188,8 +188,8 @@ async def test_leases_are_kept_by_the_servers_clock(backend, shared_redis):
 
 async def test_producers_hear_cancels_and_inputs_only(backend, shared_redis):
     other = await another(shared_redis)
-    ear = Ear()
-    await backend.control("c", ear)
+    receiver = RecordingReceiver()
+    await backend.control("c", receiver)
     await publish(
         backend, make_entry(0, make_start(), make_delta(0, "tokens nobody needs to hear"))
     )
@@ -197,7 +197,7 @@ async def test_producers_hear_cancels_and_inputs_only(backend, shared_redis):
     (outcome,) = await publish(other, Entry(channel="c", events=(cancel,), key="k1"))
     assert outcome.state == "streaming"
     await publish(other, Entry(channel="c", events=(InputEvent(name="m"),), key="k2"))
-    events = await ear.until(2)
+    events = await receiver.until(2)
     assert [event.type for event in events] == ["cancel", "input"]
     (outcome,) = await publish(backend, make_entry(1, make_delta(27, "!")))
     assert outcome.cancel is not None

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from tests.adapters.redis.support import (
     PATIENCE,
-    Ear,
+    RecordingReceiver,
     kept_in,
     make_delta,
     make_entry,
@@ -47,16 +47,18 @@ async def test_any_channel_name(backend, name):
 
 async def test_connections_do_not_grow(shared_redis):
     backend = RedisBackend(shared_redis.url)
-    ears = [Ear() for _ in range(300)]
-    stands = [await backend.subscribe(f"c{n}", ear) for n, ear in enumerate(ears)]
+    receivers = [RecordingReceiver() for _ in range(300)]
+    subscriptions = [
+        await backend.subscribe(f"c{n}", receiver) for n, receiver in enumerate(receivers)
+    ]
     await asyncio.gather(*(backend.replay(f"c{n}", ReplayFrom()) for n in range(300)))
     await publish(backend, *(make_entry(0, make_start(), channel=f"c{n}") for n in range(300)))
-    for ear in ears:
-        await ear.until(1)
+    for receiver in receivers:
+        await receiver.until(1)
     mine = [c for c in shared_redis.cli("CLIENT LIST") if c["user"] == "default"]
     assert len(mine) == 3
-    for stand in stands:
-        await stand.close()
+    for subscription in subscriptions:
+        await subscription.close()
     names = "tokenwire:*"
     eventually(lambda: not shared_redis.cli("PUBSUB", "CHANNELS", names), "all to be unsubscribed")
     (node,) = backend._topology.nodes
@@ -80,14 +82,14 @@ async def test_closing_while_it_connects_leaves_no_connection(shared_redis):
 
 
 async def test_a_closed_subscription_hears_nothing(backend, shared_redis):
-    first, second = Ear(), Ear()
-    stand = await backend.subscribe("c", first)
+    first, second = RecordingReceiver(), RecordingReceiver()
+    subscription = await backend.subscribe("c", first)
     await backend.subscribe("c", second)
-    await stand.close()
+    await subscription.close()
     await publish(backend, make_entry(0, make_start()))
     await second.until(1)
     assert not first.events
-    again = Ear()
+    again = RecordingReceiver()
     await backend.subscribe("c", again)
     await publish(backend, make_entry(1, make_delta(0, "x")))
     await again.until(1)
@@ -162,9 +164,9 @@ def test_many_threads_write_through_one_connection(shared_redis):
 
 
 async def test_check_tells_what_is_there(backend, shared_redis):
-    told = await backend.check()
-    assert told["server"] in ("redis", "valkey")
-    assert told["version"]
+    report = await backend.check()
+    assert report["server"] in ("redis", "valkey")
+    assert report["version"]
     assert shared_redis.cli("DBSIZE") == 0
 
 
@@ -189,8 +191,8 @@ async def test_nothing_listens_there():
 async def test_every_server_that_is_here(each_redis_binary):
     with RedisServer(binary=each_redis_binary) as server:
         backend = RedisBackend(server.url)
-        ear = Ear()
-        await backend.subscribe("c", ear)
+        receiver = RecordingReceiver()
+        await backend.subscribe("c", receiver)
         await publish(
             backend,
             make_entry(0, make_start(), make_delta(0, "hé")),
@@ -199,7 +201,7 @@ async def test_every_server_that_is_here(each_redis_binary):
         cancel = CancelEvent(response_id="r")
         await publish(backend, Entry(channel="c", events=(cancel,), key="k"))
         await publish(backend, make_entry(2, EndEvent(response_id="r", state="complete")))
-        await ear.until(5)
+        await receiver.until(5)
         assert (await kept_in(backend))["r"].text == "héllo"
         for start in (ReplayFrom(all=True), ReplayFrom(count=1), ReplayFrom(since=0)):
             assert (await backend.replay("c", start)).events

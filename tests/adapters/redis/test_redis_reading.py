@@ -9,7 +9,7 @@ import pytest
 
 from tests.adapters.redis.support import (
     PATIENCE,
-    Ear,
+    RecordingReceiver,
     another,
     kept_in,
     make_delta,
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.redis
 
 async def test_every_message_names_the_one_before(backend, shared_redis):
     other = await another(shared_redis)
-    ear = Ear()
-    await other.subscribe("c", ear)
+    receiver = RecordingReceiver()
+    await other.subscribe("c", receiver)
     await publish(backend, make_entry(0, make_start(), make_delta(0, "a"), make_delta(1, "b")))
     await publish(backend, make_entry(1, make_delta(2, "c")))
     await publish(backend, Entry(channel="c", events=(DataEvent(name="n"),)))
-    events = await ear.until(5)
-    assert ear.befores == ["0-0-0", events[2].cursor, events[3].cursor]
+    events = await receiver.until(5)
+    assert receiver.befores == ["0-0-0", events[2].cursor, events[3].cursor]
     orders = [other.order(event.cursor) for event in events]
     assert orders == sorted(set(orders))
     replay = await other.replay("c", ReplayFrom(after=events[0].cursor))
@@ -243,11 +243,11 @@ def test_what_was_missed_may_be_more_than_a_page(redis_server, faulty_proxy):
 async def test_the_window_of_tokens(shared_redis):
     backend = RedisBackend(shared_redis.url, granularity="token", events=20)
     deltas = [make_delta(n, chr(97 + n % 26)) for n in range(50)]
-    ear = Ear()
-    await backend.subscribe("c", ear)
+    receiver = RecordingReceiver()
+    await backend.subscribe("c", receiver)
     await publish(backend, make_entry(0, make_start(), *deltas[:25]), make_entry(1, *deltas[25:]))
     assert shared_redis.cli("XLEN", "tokenwire:{c}:log") == 20
-    live = list(await ear.until(51))
+    live = list(await receiver.until(51))
     replay = await backend.replay("c", ReplayFrom(count=5))
     assert [event.response.text for event in replay.events] == ["".join(d.text for d in deltas)]
     await publish(

@@ -13,7 +13,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 
 from tests.redis_support import RedisServer, eventually
-from tokenwire import open_sink
+from tokenwire import background, open_sink
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire.testing import Spectator
@@ -42,7 +42,7 @@ def _works(make, **options):
         spectator = Spectator()
         spectator.watch(watch, _ended, timeout=PATIENCE)
         assert spectator["r"].text == "hello world"
-        list(other.watch("c", rewind=2, response="r"))
+        list(other.watch("c", rewind=2, response_id="r"))
         slow = sink.respond("c", response_id="slow")
         assert sink.flush(PATIENCE)
         assert other.cancel("c", "slow", timeout=PATIENCE).state == "cancelled"
@@ -50,9 +50,9 @@ def _works(make, **options):
         other.input("c", "message", "hi")
         assert other.flush(PATIENCE)
         assert other.history("c").items[0].id == "slow"
-        other.run_blocking(other.backend.reap("c"))
-        assert _ended(list(other.watch("c", response="slow"))[-1])
-        return other.run_blocking(other.backend.check())
+        background.run(other, other.backend.reap("c"))
+        assert _ended(list(other.watch("c", response_id="slow"))[-1])
+        return background.run(other, other.backend.check())
 
 
 def _refused(server):
@@ -93,7 +93,7 @@ def test_every_documented_right_is_needed(redis_binary):
         assert ours <= allowed
 
 
-async def test_what_is_refused_is_told(redis_binary, caplog):
+async def test_what_is_refused_is_reported(redis_binary, caplog):
     users = ["few on >secret-word ~* &* +ping", "none on >other-word"]
     with RedisServer(binary=redis_binary, users=users, password="open-word") as server:
         for url, hint in (
@@ -119,8 +119,8 @@ def test_an_operator_may_mend_the_password_while_the_agent_runs(redis_binary, ca
             server.cli("ACL", "SETUSER", "late", "on", ">secret-word", "~*", "&*", "+@all")
             assert response.wait(PATIENCE).status == "delivered"
             eventually(lambda: "again" in caplog.text, "the log to say so")
-        told = [record.message for record in caplog.records if "password" in record.message]
-        assert 1 <= len(told) <= 2  # writing, and hearing cancels
+        messages = [record.message for record in caplog.records if "password" in record.message]
+        assert 1 <= len(messages) <= 2  # writing, and hearing cancels
         assert "secret-word" not in caplog.text
 
 
@@ -133,7 +133,7 @@ def test_tls(redis_binary, tls):
         _works(lambda: RedisBackend(f"{server.tls_url}?{query}", prefix="other"))
 
 
-async def test_tls_that_fails_is_told(redis_binary):
+async def test_tls_that_fails_is_reported(redis_binary):
     with RedisServer(binary=redis_binary, tls="mutual") as server:
         files = server.certificates
         ours, stranger = str(files.ca), str(files.stranger_ca)
@@ -160,8 +160,8 @@ async def test_tls_that_fails_is_told(redis_binary):
 
 def test_a_unix_socket_and_a_database(redis_binary):
     with RedisServer(binary=redis_binary, unix_socket=True, password="secret-word") as server:
-        told = _works(lambda: RedisBackend(server.unix_url))
-        assert "secret-word" not in str(told)
+        report = _works(lambda: RedisBackend(server.unix_url))
+        assert "secret-word" not in str(report)
         _works(lambda: RedisBackend(f"redis+{server.unix_url}?db=3"))
         client = redis.asyncio.Redis(
             unix_socket_path=server.socket_path, password="secret-word", db=2
@@ -345,13 +345,13 @@ def test_the_documented_rights_are_enough_on_a_cluster(shared_redis_cluster):
     url = _cluster_url(shared_redis_cluster)
     url = url.replace("://", "://tokenwire:secret-word@")
     try:
-        told = _works(lambda: RedisBackend(url, responses=1, events=2))
+        report = _works(lambda: RedisBackend(url, responses=1, events=2))
         for node in shared_redis_cluster.nodes:
             assert _refused(node) <= {"hello"}
     finally:
         for node in shared_redis_cluster.nodes:
             node.cli("ACL", "DELUSER", "tokenwire")
-    assert told["sharded pub/sub"] == shared_redis_cluster.nodes[0].binary.at_least(redis=(7, 0))
+    assert report["sharded pub/sub"] == shared_redis_cluster.nodes[0].binary.at_least(redis=(7, 0))
 
 
 async def test_a_cluster_behind_a_plain_url(shared_redis_cluster):
@@ -439,6 +439,6 @@ def test_a_node_of_the_cluster_restarts(redis_cluster, caplog):
             spectator.watch(watch, _ended, timeout=PATIENCE)
             text = "".join(f"{number} " + "| " * (number == 10) for number in range(30))
             assert spectator["r"].text == text
-    told = [record.message for record in caplog.records if "tokens" in record.message]
-    assert sum("a node takes no tokens" in message for message in told) == 1
-    assert sum(message.startswith("tokenwire: node") for message in told) == 1
+    messages = [record.message for record in caplog.records if "tokens" in record.message]
+    assert sum("a node takes no tokens" in message for message in messages) == 1
+    assert sum(message.startswith("tokenwire: node") for message in messages) == 1

@@ -146,7 +146,7 @@ def test_a_lost_pipeline_was_executed_whole(client, proxy, shared_redis):
     assert shared_redis.cli("GET", "n") == "2000"
 
 
-def test_redis_py_repeats_a_lost_command_unless_told_not_to(proxy, shared_redis):
+def test_redis_py_repeats_a_lost_command_unless_disabled(proxy, shared_redis):
     # Made by `from_url`, it would not; only the constructor comes with ten retries.
     with redis.Redis(host=proxy.host, port=proxy.port) as trusting:
         trusting.ping()

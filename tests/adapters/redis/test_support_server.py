@@ -40,7 +40,7 @@ def test_starts_and_leaves_nothing(each_redis_binary):
     assert not directory.exists()
 
 
-def test_a_bad_configuration_is_told_with_the_servers_words(redis_binary):
+def test_a_bad_configuration_is_reported_with_the_servers_words(redis_binary):
     server = RedisServer(binary=redis_binary, config={"no-such-setting": 1})
     with pytest.raises(RuntimeError, match="no-such-setting"):
         server.start()

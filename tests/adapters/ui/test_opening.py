@@ -6,7 +6,8 @@ import pytest
 
 import tokenwire
 from tests.adapters.ui.vercel_checker import VercelMessage
-from tokenwire_adapters._web.ui.runs import find_run, open_run
+from tokenwire.watch import ChannelReader
+from tokenwire_adapters._web.ui.runs import find_run
 from tokenwire_adapters.vercel import VercelEncoder
 
 GRANULARITIES = ["response", "token"]
@@ -26,18 +27,19 @@ def work(sink: tokenwire.Sink, run: str) -> tokenwire.ResponseWriter:
         response.write("hm", kind="reasoning")
         response.write("Let me see. ")
         response.tool_call("look", f"call-{run}", '{"at": "it"}')
-    sink.data("c", "note", {"n": 1}, run=run)
+    sink.send_event("c", "note", {"n": 1}, run=run)
     envelope.tool_result(f"call-{run}", "a cat")
     return envelope
 
 
 async def tell(
-    sink: tokenwire.Sink, encoder: VercelEncoder, watch: tokenwire.Watch
+    sink: tokenwire.Sink, encoder: VercelEncoder, reader: ChannelReader
 ) -> VercelMessage:
     message = VercelMessage().read([*encoder.begin()])
     while not encoder.finished:
-        message.read([*encoder.encode(await anext(watch))])
-    watch.close()
+        for item in await reader.abatch():
+            message.read([*encoder.encode(item.event)])
+    reader.close()
     return message
 
 
@@ -45,7 +47,7 @@ async def test_joining_between_two_responses(sink):
     work(sink, "run-0").finish()
     envelope = work(sink, "run-1")
     encoder = VercelEncoder()
-    watch = await open_run(sink, "c", encoder, wait=False)
+    watch = await encoder.join(sink, "c", wait=False)
     assert watch is not None
     with sink.respond("c", run="run-1") as response:
         response.write("A cat.")
@@ -70,18 +72,18 @@ async def test_a_run_that_is_named_may_be_over(sink):
     work(sink, "run-0").finish()
     work(sink, "run-1").finish()
     encoder = VercelEncoder()
-    watch = await open_run(sink, "c", encoder, run="run-0")
+    watch = await encoder.join(sink, "c", run="run-0")
     assert watch is not None
     message = await tell(sink, encoder, watch)
     assert (message.id, message.over) == ("run-0", "finish")
-    assert await open_run(sink, "c", VercelEncoder(), run="run-2") is None
-    assert await open_run(sink, "c", VercelEncoder(), wait=False) is None
+    assert await VercelEncoder().join(sink, "c", run="run-2") is None
+    assert await VercelEncoder().join(sink, "c", wait=False) is None
 
 
 async def test_waiting_for_the_next_run(sink):
     work(sink, "run-0").finish()
     encoder = VercelEncoder()
-    watch = await open_run(sink, "c", encoder)
+    watch = await encoder.join(sink, "c")
     assert watch is not None
     work(sink, "run-1").cancel()
     message = await tell(sink, encoder, watch)

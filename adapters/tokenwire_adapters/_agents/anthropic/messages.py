@@ -13,8 +13,8 @@ from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_
 __all__ = ["MessagesRecorder"]
 
 _CUT_OFF = "the stream ended before the message was complete"
-_INPUT_SIDE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-_MARKS = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
+_INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_DATA = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
@@ -32,7 +32,7 @@ class MessagesRecorder(StainlessRecorder):
         super().__init__(options, request)
         self._parts: dict[int, PartWriter] = {}
         self._inputs: dict[int, Any] = {}  # of calls whose arguments have not come as text
-        self._at: int | None = None  # the block that `_write` writes
+        self._open: int | None = None  # the block that `_write` writes
         self._write: Any = None
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
@@ -44,7 +44,7 @@ class MessagesRecorder(StainlessRecorder):
             delta = item.delta
             if delta.type == "text_delta":
                 index = item.index
-                if index == self._at:
+                if index == self._open:
                     self._write(delta.text)
                 else:
                     self._grow(index, "text", delta.text)
@@ -57,7 +57,7 @@ class MessagesRecorder(StainlessRecorder):
         elif kind == "message_start":
             self._before = to_json(item.message.usage) or {}
         elif kind == "message_delta":
-            self._changed(item)
+            self._message_delta(item)
         elif kind == "message_stop":
             self.end()
 
@@ -89,7 +89,7 @@ class MessagesRecorder(StainlessRecorder):
         else:
             part.write(text)
         if kind == "text":
-            self._at, self._write = index, part.write
+            self._open, self._write = index, part.write
 
     def _delta(self, index: int, delta: Any) -> None:
         kind = delta.type
@@ -118,20 +118,19 @@ class MessagesRecorder(StainlessRecorder):
             self._answer(block)
         elif kind == "container_upload":
             self.writer(0).part("file", name=kind, data=to_json(block))
-        elif kind in _MARKS:
+        elif kind in _DATA:
             self.writer(0).part("data", name=kind, data=_readable(to_json(block)))
 
     def _stop(self, index: int) -> None:
         """A call's arguments that came whole, as some servers send them, are written now."""
-        given = self._inputs.pop(index, None)
-        if given is not None:
-            told = (
-                given if isinstance(given, str) else json.dumps(to_json(given), ensure_ascii=False)
-            )
-            self._parts[index].write(told)
+        arguments = self._inputs.pop(index, None)
+        if arguments is not None:
+            if not isinstance(arguments, str):
+                arguments = json.dumps(to_json(arguments), ensure_ascii=False)
+            self._parts[index].write(arguments)
 
     def _answer(self, block: Any) -> None:
-        """Publish what the provider's own tool answered."""
+        """Publish the result of a tool that the provider ran."""
         content = to_json(block).get("content")
         failed = getattr(block, "is_error", False)
         error: str | None = None
@@ -145,19 +144,19 @@ class MessagesRecorder(StainlessRecorder):
     def _source(self, citation: Any) -> None:
         self.writer(0).part("source", data=_readable(to_json(citation)))
 
-    def _changed(self, event: Any) -> None:
+    def _message_delta(self, event: Any) -> None:
         self._reason = event.delta.stop_reason or self._reason
         usage: dict[str, Any] = to_json(event.usage) or {}
-        # Older servers tell the input side only when the message begins.
-        began = {key: self._before[key] for key in _INPUT_SIDE if key in self._before}
-        told = {key: value for key, value in usage.items() if value is not None or key not in began}
-        self._usage = {**began, **told}
+        # Older servers send the input side only when the message begins.
+        began = {key: self._before[key] for key in _INPUT_COUNTS if key in self._before}
+        known = {key: value for key, value in usage.items() if value is not None}
+        self._usage = {**usage, **began, **known}
         if self._reason is not None:
             self.settle_later(event)
 
 
 def _readable(value: Any) -> Any:
-    """Leave out what only the provider can read."""
+    """`value` without what only the provider can read."""
     if isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value).items()
         return {key: _readable(item) for key, item in items if not key.startswith("encrypted_")}

@@ -1,1 +1,1 @@
-"""What the LangChain adapter is made of."""
+"""Parts of the LangChain adapter: the tree of runs, messages to parts, tools, quirks."""

@@ -7,25 +7,40 @@ LangChain's own (``output_version="v1"``); see `langchain_core.messages.content`
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast
 
-from tokenwire_adapters._agents.calls import Parts
+from tokenwire_adapters._agents.calls import ModelCall, Parts
 
-__all__ = ["finish_reason", "tool_calls", "usage", "write_chunk", "write_event", "write_message"]
+__all__ = [
+    "Metadata",
+    "finish_reason",
+    "metadata",
+    "tool_calls",
+    "usage",
+    "write_choices",
+    "write_chunk",
+    "write_event",
+]
+
+Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+_PUBLISHED = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns", "lc_agent_name")
+"""Metadata that watchers see as it is; of the rest they see nothing."""
 
 _ARGUMENT_BLOCKS = frozenset(
     {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "function_call"}
 )
-"""Blocks that say again what `tool_calls` and `tool_call_chunks` say."""
+"""Blocks that repeat `tool_calls` and `tool_call_chunks`."""
 
 _SERVER_CALLS = frozenset(
     {"server_tool_use", "mcp_tool_use", "server_tool_call", "server_tool_call_chunk"}
 )
 """Tool calls that the provider runs itself."""
 
-_ASKS = ("action", "actions", "operation", "arguments")
+_ARGUMENTS = ("action", "actions", "operation", "arguments")
 _OPAQUE = frozenset({"index", "encrypted_content", "result"})
-"""What of a provider's own tool call says nothing to watchers, or is large."""
+"""Fields of a provider's own tool call that are opaque to watchers, or large."""
 
 _FILES = frozenset({"image", "audio", "video", "file"})
 
@@ -57,8 +72,38 @@ def write_chunk(parts: Parts, message: Any) -> bool:
     return wrote
 
 
-def write_message(parts: Parts, message: Any) -> None:
-    """Write a message that came whole."""
+def metadata(call: dict[str, Any], own: Metadata | None) -> dict[str, Any]:
+    """What watchers see: a part of the call's metadata, and what the handler was given."""
+    published: dict[str, Any] = {"framework": "langchain"}
+    for name, key in (("provider", "ls_provider"), ("model", "ls_model_name")):
+        if call.get(key):
+            published[name] = call[key]
+    published.update((key, call[key]) for key in _PUBLISHED if key in call)
+    further = own(call) if callable(own) else own
+    return {**published, **further} if further else published
+
+
+def write_choices(model: ModelCall, generations: list[Any]) -> None:
+    """Write replies that came whole. With ``n > 1`` each is a response of its own."""
+    parts = model.open()
+    if parts is None:
+        return
+    for index, generation in enumerate(generations):
+        choice = parts if index == 0 else model.further_choice(index)
+        _write_generation(choice, generation)
+        if index > 0:
+            choice.writer.finish(finish_reason(generation))
+
+
+def _write_generation(parts: Parts, generation: Any) -> None:
+    message: Any = getattr(generation, "message", None)
+    if message is not None:
+        _write_message(parts, message)
+    elif getattr(generation, "text", None):
+        parts.text("text", generation.text)
+
+
+def _write_message(parts: Parts, message: Any) -> None:
     extra: dict[str, Any] = message.additional_kwargs
     if extra:
         _write_extra(parts, extra)
@@ -68,12 +113,17 @@ def write_message(parts: Parts, message: Any) -> None:
             parts.text("text", content)
     else:
         _write_blocks(parts, content)
-    for call_id, name, arguments in tool_calls(message):
+    for call_id, name, arguments in _tool_calls(message):
         parts.tool(("whole", call_id, name, arguments), call_id, name, arguments)
 
 
-def tool_calls(message: Any) -> list[tuple[str | None, str | None, str]]:
-    """The id, name and arguments of each tool call of a whole message."""
+def tool_calls(generation: Any) -> list[tuple[str | None, str | None, str]]:
+    """The id, name and arguments of each tool call of a whole reply."""
+    message: Any = getattr(generation, "message", None)
+    return [] if message is None else _tool_calls(message)
+
+
+def _tool_calls(message: Any) -> list[tuple[str | None, str | None, str]]:
     raw: dict[Any, str] = {}
     for call in _dicts(getattr(message, "additional_kwargs", {}).get("tool_calls")):
         function: Any = call.get("function") or {}
@@ -138,7 +188,7 @@ def _write_block(parts: Parts, block: dict[str, Any]) -> None:
     elif kind.endswith("_call"):
         _write_finished_call(parts, kind, block)
     elif kind in _FILES:
-        parts.whole("file", block)
+        parts.add("file", block)
 
 
 def _write_text(parts: Parts, block: dict[str, Any], index: object) -> None:
@@ -147,7 +197,7 @@ def _write_text(parts: Parts, block: dict[str, Any], index: object) -> None:
         parts.text("text", text, index)
     for key in ("citations", "annotations"):
         for source in _dicts(block.get(key)):
-            parts.whole("source", source)
+            parts.add("source", source)
 
 
 def _write_server_call(parts: Parts, block: dict[str, Any], index: object) -> None:
@@ -181,7 +231,7 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
     """Write a call of a tool that OpenAI runs: it comes when it is done."""
     item_id: Any = block.get("id")
     call_id: Any = block.get("call_id")
-    told = {key: value for key, value in block.items() if key not in _OPAQUE}
+    shown = {key: value for key, value in block.items() if key not in _OPAQUE}
     if kind == "custom_tool_call":
         return  # `tool_call_chunks` has it
     if kind in ("mcp_call", "code_interpreter_call") and isinstance(item_id, str):
@@ -193,13 +243,13 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
             failed = None if error is None else _dumps(error)
             parts.writer.tool_result(item_id, output, name=name, error=failed)
     elif isinstance(call_id, str):
-        asks: Any = next((told[key] for key in _ASKS if told.get(key)), None)
+        asks: Any = next((shown[key] for key in _ARGUMENTS if shown.get(key)), None)
         text = asks if isinstance(asks, str) else _dumps(asks)
         parts.tool(("server", call_id), call_id, kind.removesuffix("_call"), text)
     elif kind == "image_generation_call":
-        parts.whole("file", {**told, "media_type": "image/png"}, name=kind)
+        parts.add("file", {**shown, "media_type": "image/png"}, name=kind)
     else:
-        parts.whole("data", told, name=kind)
+        parts.add("data", shown, name=kind)
 
 
 def write_event(parts: Parts, event: dict[str, Any]) -> bool:
@@ -228,7 +278,7 @@ def write_event(parts: Parts, event: dict[str, Any]) -> bool:
 
 
 def _write_finished_block(parts: Parts, block: dict[str, Any], type_: Any, index: object) -> bool:
-    """Write what no delta told."""
+    """Write what no delta has brought."""
     if type_ in ("tool_call", "invalid_tool_call", "server_tool_call"):
         if not parts.has_tool(("block", index)):
             arguments: Any = block.get("args")
@@ -237,41 +287,43 @@ def _write_finished_block(parts: Parts, block: dict[str, Any], type_: Any, index
         return True
     if type_ == "text":
         for source in _dicts(block.get("annotations")):
-            parts.whole("source", source)
+            parts.add("source", source)
     elif type_ == "server_tool_result" or type_ in _FILES:
         _write_block(parts, block)
     return False
 
 
-def finish_reason(message: Any, generation: Any) -> str | None:
+def finish_reason(generation: Any) -> str | None:
     """Why the model stopped, as the provider says it."""
-    for told in (
+    message: Any = getattr(generation, "message", None)
+    for metadata in (
         getattr(message, "response_metadata", None),
         getattr(generation, "generation_info", None),
     ):
-        if isinstance(told, dict):
+        if isinstance(metadata, dict):
             for key in ("finish_reason", "stop_reason", "status", "done_reason"):
-                reason: Any = cast("dict[str, Any]", told).get(key)
+                reason: Any = cast("dict[str, Any]", metadata).get(key)
                 if isinstance(reason, str) and reason:
-                    return _once(reason)
+                    return _without_repeats(reason)
     return None
 
 
-def _once(reason: str) -> str:
-    """What was told once: LangChain joins the finish reasons of a server that tells it twice."""
+def _without_repeats(reason: str) -> str:
+    """`reason` once: LangChain joins the finish reasons of a server that sends it twice."""
     half, rest = divmod(len(reason), 2)
     if rest or reason[:half] != reason[half:]:
         return reason
-    return _once(reason[:half])
+    return _without_repeats(reason[:half])
 
 
-def usage(message: Any, llm_output: Any) -> dict[str, Any] | None:
+def usage(generation: Any, llm_output: Any) -> dict[str, Any] | None:
     """How many tokens it took, as LangChain (or else the provider) counts them."""
-    told: Any = getattr(message, "usage_metadata", None)
-    if not told and isinstance(llm_output, dict):
+    message: Any = getattr(generation, "message", None)
+    counts: Any = getattr(message, "usage_metadata", None)
+    if not counts and isinstance(llm_output, dict):
         output = cast("dict[str, Any]", llm_output)
-        told = output.get("token_usage") or output.get("usage")
-    return dict(told) if isinstance(told, dict) and told else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        counts = output.get("token_usage") or output.get("usage")
+    return dict(counts) if isinstance(counts, dict) and counts else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

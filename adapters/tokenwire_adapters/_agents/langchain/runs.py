@@ -1,4 +1,4 @@
-"""Which run belongs to which: LangChain names the parent of a run only when it starts.
+"""The tree of runs: LangChain names the parent of a run only when it starts.
 
 The state lives in the module, since LangChain may make a handler for each call, and since two
 handlers may see the same run: the first one has it.
@@ -7,11 +7,12 @@ handlers may see the same run: the first one has it.
 from __future__ import annotations
 
 import threading
-from typing import Any
+import weakref
 from uuid import UUID
 
-from tokenwire.context import Claim
-from tokenwire_adapters._agents.calls import MAX_CALLS, ModelCall
+from tokenwire.claims import Claim
+from tokenwire.instrument import call_soon
+from tokenwire_adapters._agents.calls import ModelCall, Reporter, drop_oldest
 
 __all__ = ["Call", "Node", "Runs"]
 
@@ -19,7 +20,7 @@ __all__ = ["Call", "Node", "Runs"]
 class Root:
     """An agent run: everything under one outermost run.
 
-    :ivar cancelled: what a watcher cancelled; no more models are called for it.
+    :ivar cancelled: set once a watcher has cancelled it; no more models are called for it.
     """
 
     __slots__ = ("calls", "cancelled", "id")
@@ -39,8 +40,8 @@ class Node:
         self.parent = parent
         self.root: Root = parent.root if parent is not None else Root(run_id)
 
-    def under(self, other: Node) -> bool:
-        """Whether this is `other`, or within it."""
+    def is_within(self, other: Node) -> bool:
+        """Whether this is `other`, or below it."""
         node: Node | None = self
         while node is not None:
             if node is other:
@@ -52,9 +53,9 @@ class Node:
 class Call:
     """A call of a model that is going on.
 
-    :ivar owner: the handler that has it.
-    :ivar model: None where the call is not to be shown.
-    :ivar reserved: the claim that keeps layers below from showing it.
+    :ivar owner: the handler that publishes it.
+    :ivar model: None where the call is not published.
+    :ivar suppressed: the claim that keeps layers below from publishing it.
     :ivar source: which of LangChain's two kinds of events its text is taken from.
     """
 
@@ -69,72 +70,71 @@ class Call:
 
 
 class Runs:
-    """Everything that is going on in this process."""
+    """The runs and the models' calls that are going on in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
         self.calls: dict[int, Call] = {}
         self.nodes: dict[int, Node] = {}
-        self.tools: dict[int, tuple[object, str]] = {}
         self._lock = threading.Lock()
 
     def enter(self, run_id: UUID, parent_id: UUID | None) -> Node:
-        """Note that a run starts; twice is once."""
+        """Enter a run that starts; idempotent."""
         with self._lock:
             node = self.nodes.get(run_id.int)
             if node is None:
                 parent = None if parent_id is None else self.nodes.get(parent_id.int)
                 node = self.nodes[run_id.int] = Node(run_id, parent)
-                _bound(self.nodes)
+                drop_oldest(self.nodes)
             return node
 
     def leave(self, run_id: UUID) -> Node | None:
-        """Note that a run is over."""
+        """Remove a run that has ended."""
         with self._lock:
             return self.nodes.pop(run_id.int, None)
 
-    def add(self, key: int, call: Call) -> Call | None:
-        """Note a call; return one that was dropped, because too many never ended."""
+    def add(self, run_id: UUID, call: Call) -> None:
+        """Enter a call; the oldest is cancelled where too many never ended."""
         with self._lock:
-            self.calls[key] = call
+            self.calls[run_id.int] = call
             call.node.root.calls.add(call)
-            dropped: Call | None = _bound(self.calls)
-            if dropped is not None:
-                dropped.node.root.calls.discard(dropped)
-            return dropped
+            dropped: Call | None = drop_oldest(self.calls)
+        if dropped is not None:
+            dropped.node.root.calls.discard(dropped)
+            if dropped.model is not None:
+                dropped.model.cancel("too many calls are open")
+        # No callback may come for a call that is cancelled. Whoever waits for it holds its id.
+        weakref.finalize(run_id, self._on_dropped, run_id.int).atexit = False
+
+    def _on_dropped(self, key: int) -> None:
+        """Nothing holds the id of a run any more, so no callback can come for it.
+
+        A finalizer: it may run in the middle of anything, and must wait for no lock.
+        """
+        call = self.remove(key)
+        if call is None:
+            return
+        if call.suppressed is not None:
+            call.suppressed.close()
+        model = call.model
+        if model is not None and model.writer is not None:
+            try:
+                call_soon(model.sink, model.cancel)
+            except Exception as error:
+                self._reporter.report(error)
+        elif model is not None:
+            # A layer below that writes ends the response itself. Its call need not even be this
+            # one: what ran in this context since may have found the claim.
+            model.withdraw()
 
     def remove(self, key: int) -> Call | None:
-        """Let go of a call. Takes no lock: finalizers come here, from wherever they run."""
+        """Remove a call. Takes no lock: finalizers call it, from wherever they run."""
         call = self.calls.pop(key, None)
         if call is not None:
             call.node.root.calls.discard(call)
         self.nodes.pop(key, None)
         return call
 
-    def under(self, node: Node) -> list[Call]:
+    def calls_within(self, node: Node) -> list[Call]:
         """The calls that are going on within a run."""
-        return [call for call in list(node.root.calls) if call.node.under(node)]
-
-    def start_tool(self, run_id: UUID, owner: object, call_id: str) -> None:
-        """Note which tool call a tool runs for."""
-        with self._lock:
-            if self.tools.setdefault(run_id.int, (owner, call_id))[0] is owner:
-                _bound(self.tools)
-
-    def end_tool(self, run_id: UUID, owner: object) -> str | None:
-        """The tool call that the tool ran for; None where another handler tells of it."""
-        with self._lock:
-            tool = self.tools.get(run_id.int)
-            if tool is None or tool[0] is not owner:
-                return None
-            del self.tools[run_id.int]
-            return tool[1]
-
-
-def _bound(table: dict[int, Any]) -> Any:
-    """Drop the oldest entry of a table that has grown too large."""
-    while len(table) > MAX_CALLS:
-        try:
-            return table.pop(next(iter(table)))
-        except (KeyError, RuntimeError):  # something was let go of at this very moment
-            continue
-    return None
+        return [call for call in list(node.root.calls) if call.node.is_within(node)]

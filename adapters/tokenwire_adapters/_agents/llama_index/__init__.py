@@ -1,1 +1,1 @@
-"""What the LlamaIndex adapter is made of."""
+"""Parts of the LlamaIndex adapter: spans, streams, responses to parts."""

@@ -1,7 +1,7 @@
 """From LlamaIndex's responses to the parts of a response.
 
 What a response of a stream holds differs with the integration: `delta` is what is new; `blocks`
-hold everything so far, or this event's alone; some are updated in place.
+hold everything so far, or this event's part alone; some are updated in place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = ["Reader"]
 class Reader:
     """Reads the responses of one call, in their order.
 
-    :ivar finish_reason: as far as it was told; `usage` likewise.
+    :ivar finish_reason: as far as the provider has sent it; `usage` likewise.
+    :ivar tools: the names of tools, by the ids of the calls.
     """
 
     def __init__(self) -> None:
@@ -36,13 +37,13 @@ class Reader:
         if delta and isinstance(delta, str):
             parts.text("text", delta)
             self._text = True
-        if self._is_chat is None:  # asking a Pydantic model for what it has not is slow
+        if self._is_chat is None:  # to ask a Pydantic model for a missing attribute is slow
             self._is_chat = getattr(response, "message", None) is not None
         extra: Any = response.additional_kwargs
-        told = bool(extra) and self._read_thought(parts, extra)
+        has_thought = bool(extra) and self._read_thought(parts, extra)
         if self._is_chat:
             message: Any = response.message
-            if message.additional_kwargs and not told:
+            if message.additional_kwargs and not has_thought:
                 self._read_thought(parts, message.additional_kwargs)
             for block in message.blocks:
                 if _type(block) == "tool_call":
@@ -59,7 +60,7 @@ class Reader:
         return True
 
     def read_last(self, parts: Parts | None, response: Any) -> None:
-        """Write what no response of the stream told; without `parts`, only learn from it."""
+        """Write what no response of the stream had; without `parts`, only read the outcome."""
         message: Any = getattr(response, "message", None)
         blocks: list[Any] = list(message.blocks) if message is not None else []
         if parts is not None:
@@ -73,7 +74,7 @@ class Reader:
                 parts.text("text", text)
             for block in blocks:
                 if _type(block) == "citation":
-                    parts.whole("source", block)
+                    parts.add("source", block)
         if message is not None:
             self._read_tools(parts, message, whole=True)
         self._read_raw(response.raw)
@@ -96,13 +97,13 @@ class Reader:
                     parts.tool(key, call_id, block.tool_name, arguments[have:])
                     self._written[key] = max(1, len(arguments))
             elif whole and key not in self._written:
-                # Parsed from what has come so far: only the last one can be told.
+                # Parsed from what has come so far: only the last one can be published.
                 text = json.dumps(arguments, ensure_ascii=False, default=str)
                 parts.tool(key, call_id, block.tool_name, text)
                 self._written[key] = len(text)
 
     def _read_raw(self, raw: Any) -> None:
-        """Learn from the provider's own chunk why the model stopped."""
+        """Read from the provider's own chunk why the model stopped."""
         choices: Any = _get(raw, "choices")
         if choices is not None:  # of Chat Completions, the most usual by far
             reason = _get(choices[0], "finish_reason") if choices else None
@@ -118,20 +119,20 @@ class Reader:
                 self.finish_reason = reason
 
     def _read_counts(self, response: Any, message: Any) -> None:
-        """Learn how many tokens it took."""
+        """Read how many tokens it took."""
         for extra in (response.additional_kwargs, getattr(message, "additional_kwargs", None)):
             if not isinstance(extra, dict):
                 continue
-            told = cast("dict[str, Any]", extra)
-            usage: Any = told.get("usage")
+            fields = cast("dict[str, Any]", extra)
+            usage: Any = fields.get("usage")
             if usage is not None and not isinstance(usage, Mapping):
                 dump = getattr(usage, "model_dump", None)
                 usage = dump(mode="json") if callable(dump) else None
-            counts = {key: value for key, value in told.items() if key.endswith("_tokens")}
+            counts = {key: value for key, value in fields.items() if key.endswith("_tokens")}
             if usage or counts:
                 self.usage = dict(cast("Mapping[str, Any]", usage)) if usage else counts
-            if isinstance(told.get("stop_reason"), str):
-                self.finish_reason = self.finish_reason or told["stop_reason"]
+            if isinstance(fields.get("stop_reason"), str):
+                self.finish_reason = self.finish_reason or fields["stop_reason"]
 
 
 def _type(block: Any) -> str:

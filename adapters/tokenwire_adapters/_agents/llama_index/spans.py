@@ -1,10 +1,10 @@
-"""Which span belongs to which, what tools answered, and what ended without an event.
+"""The tree of LlamaIndex's spans, and callbacks for those that end.
 
-LlamaIndex's events name their own span only. Spans are told to span handlers; this one holds ids
-and parents, and calls whoever wants to know of an end.
+LlamaIndex's events name their own span only. A span handler gets ids and parents, the results of
+tools, and the calls that end without an event.
 """
 
-# LlamaIndex tells span handlers much that we have no use for.
+# LlamaIndex passes to span handlers much that we have no use for.
 # ruff: noqa: ARG002
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
 from tokenwire_adapters._agents.calls import MAX_CALLS
 
-__all__ = ["TREE", "install", "root_dispatcher", "uninstall"]
+__all__ = ["SPANS", "install", "root_dispatcher"]
 
 
 def root_dispatcher() -> Any:
@@ -26,8 +26,12 @@ def root_dispatcher() -> Any:
     return instrumentation.root_dispatcher  # type: ignore[attr-defined]
 
 
-class Tree:
-    """The spans of this process that are open, or were a moment ago. Takes no locks."""
+class SpanTree:
+    """The spans of this process that are open, or were a moment ago. Takes no locks.
+
+    :ivar on_exit: called with a span's id and its result.
+    :ivar on_drop: called with the id of a span that broke off, and the error.
+    """
 
     def __init__(self) -> None:
         self._parents: dict[str, str | None] = {}
@@ -45,25 +49,25 @@ class Tree:
 
     def root(self, span: str) -> str:
         """The outermost span around `span`."""
-        for above in self.above(span):
-            span = above
+        for outer in self.around(span):
+            span = outer
         return span
 
-    def above(self, span: str) -> list[str]:
+    def around(self, span: str) -> list[str]:
         """The spans around `span`, from the nearest on."""
-        found: list[str] = []
-        at = self._parents.get(span)
-        while at is not None and len(found) < 1000:
-            found.append(at)
-            at = self._parents.get(at)
-        return found
+        spans: list[str] = []
+        parent = self._parents.get(span)
+        while parent is not None and len(spans) < 1000:
+            spans.append(parent)
+            parent = self._parents.get(parent)
+        return spans
 
 
-TREE = Tree()
+SPANS = SpanTree()
 
 
 class _SpanHandler(BaseSpanHandler[BaseSpan]):
-    """Keeps the tree. Its errors are swallowed by LlamaIndex, like all span handlers'."""
+    """Maintains the tree. LlamaIndex swallows its errors, like those of all span handlers."""
 
     @classmethod
     def class_name(cls) -> str:
@@ -78,7 +82,7 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         tags: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        TREE.enter(id_, parent_id)
+        SPANS.enter(id_, parent_id)
 
     def span_exit(
         self,
@@ -88,8 +92,8 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         result: Any = None,
         **kwargs: Any,
     ) -> None:
-        if TREE.on_exit is not None and result is not None:
-            TREE.on_exit(id_, result)
+        if SPANS.on_exit is not None and result is not None:
+            SPANS.on_exit(id_, result)
 
     def span_drop(
         self,
@@ -99,8 +103,8 @@ class _SpanHandler(BaseSpanHandler[BaseSpan]):
         err: BaseException | None = None,
         **kwargs: Any,
     ) -> None:
-        if TREE.on_drop is not None:
-            TREE.on_drop(id_, err)
+        if SPANS.on_drop is not None:
+            SPANS.on_drop(id_, err)
 
     def new_span(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -116,13 +120,7 @@ _handler = _SpanHandler()
 
 
 def install() -> None:
-    """Have LlamaIndex tell of its spans; idempotent."""
+    """Add the span handler to LlamaIndex; idempotent."""
     root = root_dispatcher()
     if not any(handler is _handler for handler in root.span_handlers):
         root.add_span_handler(_handler)
-
-
-def uninstall() -> None:
-    """Undo `install`."""
-    root = root_dispatcher()
-    root.span_handlers = [each for each in root.span_handlers if each is not _handler]

@@ -13,8 +13,8 @@ from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_
 __all__ = ["ChatRecorder"]
 
 
-class _Choice:
-    """One of the replies to a request."""
+class _ChoiceState:
+    """What has been written of one choice: one of the replies to a request."""
 
     __slots__ = ("calls", "finish", "parts", "sources", "write", "writer")
 
@@ -66,38 +66,38 @@ class ChatRecorder(StainlessRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, _ChoiceState] = {}
         self._usage: dict[str, Any] | None = None
-        wanted = self.request.get("n")
-        self._wanted = wanted if isinstance(wanted, int) and wanted > 0 else 1
+        count = self.request.get("n")
+        self._expected = count if isinstance(count, int) and count > 0 else 1
 
     def feed(self, item: Any) -> None:
         choices = item.choices
         for choice in choices or ():
             index = choice.index
-            one = self._choices.get(index) or self._choice(index)
+            state = self._choices.get(index) or self._choice(index)
             delta = choice.delta
             if delta is not None:
                 extra = delta.model_extra
                 if extra:
-                    self._extra(one, extra)
+                    self._extra(state, extra)
                 text = delta.content
                 if text:
                     if type(text) is str:
-                        one.write(text)
+                        state.write(text)
                     else:
-                        _blocks(one, text)
+                        _blocks(state, text)
                     if delta.tool_calls:  # with the text, as some servers send them
-                        self._rest(one, delta)
+                        self._rest(state, delta)
                 else:
-                    self._rest(one, delta)
-                    _speech(one, getattr(delta, "audio", None))
+                    self._rest(state, delta)
+                    _speech(state, getattr(delta, "audio", None))
             if choice.finish_reason:  # some servers send an empty one with each chunk
-                self._finish(one, choice.finish_reason, item)
+                self._finish(state, choice.finish_reason, item)
         extra = item.model_extra
         if extra and "citations" in extra:  # Perplexity's way: the whole list, with each chunk
-            for one in self._choices.values():
-                _sources(one, extra["citations"])
+            for state in self._choices.values():
+                _sources(state, extra["citations"])
         self._count(item)
 
     def _count(self, item: Any) -> None:
@@ -111,18 +111,18 @@ class ChatRecorder(StainlessRecorder):
         self._usage = to_json(reply.usage) if reply.usage is not None else None
         for choice in reply.choices or ():
             message = choice.message
-            one = self._choice(choice.index)
-            self._extra(one, cast("Any", getattr(message, "model_extra", None) or {}))
+            state = self._choice(choice.index)
+            self._extra(state, cast("Any", getattr(message, "model_extra", None) or {}))
             if message.content:
-                _blocks(one, message.content)
+                _blocks(state, message.content)
             else:
-                _speech(one, getattr(message, "audio", None))
-            self._rest(one, message)
-            _sources(one, getattr(message, "annotations", None))
-            one.finish = choice.finish_reason
+                _speech(state, getattr(message, "audio", None))
+            self._rest(state, message)
+            _sources(state, getattr(message, "annotations", None))
+            state.finish = choice.finish_reason
 
     def finish(self) -> None:
-        for index in range(self._wanted if not self._choices else 1):
+        for index in range(self._expected if not self._choices else 1):
             self.writer(index)
         for index, writer in self.writers.items():
             writer.finish(self.finish_reason(index), self._usage)
@@ -131,100 +131,100 @@ class ChatRecorder(StainlessRecorder):
         return self._usage
 
     def finish_reason(self, index: int) -> str | None:
-        one = self._choices.get(index)
-        return one.finish if one is not None else None
+        state = self._choices.get(index)
+        return state.finish if state is not None else None
 
-    def _choice(self, index: int | None) -> _Choice:
+    def _choice(self, index: int | None) -> _ChoiceState:
         place = index or 0  # a server with one choice may give it no index
-        found = self._choices.get(place)
-        if found is None:
-            found = self._choices[place] = _Choice(self.writer(place))
-        return found
+        choice = self._choices.get(place)
+        if choice is None:
+            choice = self._choices[place] = _ChoiceState(self.writer(place))
+        return choice
 
     def _all_finished(self) -> bool:
-        return len(self._choices) >= self._wanted and all(
-            one.finish is not None for one in self._choices.values()
+        return len(self._choices) >= self._expected and all(
+            state.finish is not None for state in self._choices.values()
         )
 
-    def _finish(self, one: _Choice, reason: str, item: Any) -> None:
-        one.finish = reason
-        for call in one.parts:  # one that never got a name
-            call.begin(one.writer)
+    def _finish(self, state: _ChoiceState, reason: str, item: Any) -> None:
+        state.finish = reason
+        for call in state.parts:  # one that never got a name
+            call.begin(state.writer)
         if self._all_finished():
             self.settle_later(item)
 
-    def _rest(self, one: _Choice, delta: Any) -> None:
+    def _rest(self, state: _ChoiceState, delta: Any) -> None:
         """Read what a delta (or a message) has beside its text."""
         if delta.refusal:
-            one.write(delta.refusal, kind="refusal")
-        for place, told in enumerate(delta.tool_calls or ()):
-            _tool_call(one, place, told)
+            state.write(delta.refusal, kind="refusal")
+        for place, tool_call in enumerate(delta.tool_calls or ()):
+            _tool_call(state, place, tool_call)
         legacy = getattr(delta, "function_call", None)
         if legacy is not None:
-            call = one.calls.get("function_call")
+            call = state.calls.get("function_call")
             if call is None:
-                call = one.calls["function_call"] = _Call()
-                one.parts.append(call)
+                call = state.calls["function_call"] = _Call()
+                state.parts.append(call)
             call.name = call.name or legacy.name
-            call.grow(one.writer, legacy.arguments)
+            call.grow(state.writer, legacy.arguments)
 
-    def _extra(self, one: _Choice, extra: Mapping[str, Any]) -> None:
+    def _extra(self, state: _ChoiceState, extra: Mapping[str, Any]) -> None:
         """Read what the SDK's class has no field for: reasoning, under either name, and sources."""
         reasoning = extra.get("reasoning_content") or extra.get("reasoning")
         if reasoning and isinstance(reasoning, str):
-            one.write(reasoning, kind="reasoning")
+            state.write(reasoning, kind="reasoning")
         if "annotations" in extra:
-            _sources(one, extra["annotations"])
+            _sources(state, extra["annotations"])
 
 
-def _speech(one: _Choice, audio: Any) -> None:
+def _speech(state: _ChoiceState, audio: Any) -> None:
     """Write what is said; the sound is not published. Older SDKs have no class for it in chunks."""
     if isinstance(audio, Mapping):
         spoken = cast("Mapping[str, Any]", audio).get("transcript")
     else:
         spoken = getattr(audio, "transcript", None)
     if isinstance(spoken, str) and spoken:
-        one.write(spoken)
+        state.write(spoken)
 
 
-def _blocks(one: _Choice, content: Any) -> None:
+def _blocks(state: _ChoiceState, content: Any) -> None:
     """Write a message's content, which some servers give as a list of blocks."""
     if isinstance(content, str):
-        one.write(content)
+        state.write(content)
         return
     for block in cast("list[Any]", content):
-        told = to_json(block)
-        if not isinstance(told, Mapping):
+        fields = to_json(block)
+        if not isinstance(fields, Mapping):
             continue
-        told = cast("Mapping[str, Any]", told)
-        if told.get("type") == "text" and isinstance(told.get("text"), str):
-            one.write(told["text"])
-        elif told.get("type") == "thinking":
-            thinking = told.get("thinking")
+        fields = cast("Mapping[str, Any]", fields)
+        if fields.get("type") == "text" and isinstance(fields.get("text"), str):
+            state.write(fields["text"])
+        elif fields.get("type") == "thinking":
+            thinking = fields.get("thinking")
             for inner in cast("list[Any]", thinking) if isinstance(thinking, list) else [thinking]:
                 text = cast("Any", inner).get("text") if isinstance(inner, Mapping) else inner
                 if isinstance(text, str) and text:
-                    one.write(text, kind="reasoning")
+                    state.write(text, kind="reasoning")
 
 
-def _tool_call(one: _Choice, place: int, told: Any) -> None:
-    index = getattr(told, "index", None)
+def _tool_call(state: _ChoiceState, place: int, delta: Any) -> None:
+    index = getattr(delta, "index", None)
     key: Any = place if index is None else index
-    call = one.calls.get(key)
+    call = state.calls.get(key)
     # Some servers give every call the index 0: another id and a name begin another call, and so
     # does a name where the call before it came whole and neither has an id.
-    called = told.function if getattr(told, "function", None) is not None else None
-    custom = getattr(told, "custom", None) if called is None else None
+    function = getattr(delta, "function", None)
+    custom = getattr(delta, "custom", None) if function is None else None
     if isinstance(custom, Mapping):  # in chunks the SDK has no class for it
         custom = SimpleNamespace(**cast("dict[str, Any]", custom))
-    name = getattr(called, "name", None) or getattr(custom, "name", None)
-    if call is None or (name and _is_another(call, told.id)):
-        call = one.calls[key] = _Call()
-        one.parts.append(call)
-    call.call_id = call.call_id or told.id
+    name = getattr(function, "name", None) or getattr(custom, "name", None)
+    if call is None or (name and _is_another(call, delta.id)):
+        call = state.calls[key] = _Call()
+        state.parts.append(call)
+    call.call_id = call.call_id or delta.id
     call.name = call.name or name
-    arguments = getattr(called, "arguments", None) or getattr(custom, "input", None)
-    call.grow(one.writer, arguments)
+    arguments = getattr(function, "arguments", None) or getattr(custom, "input", None)
+    call.grow(state.writer, arguments)
 
 
 def _is_another(call: _Call, call_id: str | None) -> bool:
@@ -234,23 +234,23 @@ def _is_another(call: _Call, call_id: str | None) -> bool:
     return not call_id and not call.call_id and bool(call.name and call.arguments)
 
 
-def _sources(one: _Choice, told: Any) -> None:
+def _sources(state: _ChoiceState, citations: Any) -> None:
     """Write each citation once, as a source."""
-    if not isinstance(told, list | tuple):
+    if not isinstance(citations, list | tuple):
         return
-    for each in cast("list[Any]", told):
-        data = _source(to_json(each))
-        mark = repr(data)
-        if data is not None and mark not in one.sources:
-            one.sources.add(mark)
-            one.writer.part("source", data=data)
+    for citation in cast("list[Any]", citations):
+        data = _source(to_json(citation))
+        key = repr(data)
+        if data is not None and key not in state.sources:
+            state.sources.add(key)
+            state.writer.part("source", data=data)
 
 
-def _source(told: Any) -> dict[str, Any] | None:
-    if isinstance(told, str):
-        return {"type": "url_citation", "url": told}
-    if not isinstance(told, dict):
+def _source(citation: Any) -> dict[str, Any] | None:
+    if isinstance(citation, str):
+        return {"type": "url_citation", "url": citation}
+    if not isinstance(citation, dict):
         return None
-    data = cast("dict[str, Any]", told)
+    data = cast("dict[str, Any]", citation)
     nested = data.get("url_citation")
     return {"type": "url_citation", **nested} if isinstance(nested, dict) else data

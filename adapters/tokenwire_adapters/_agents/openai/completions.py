@@ -25,22 +25,22 @@ class CompletionRecorder(ChatRecorder):
         super().__init__(options, request)
         prompt = self.request.get("prompt")
         prompts = cast("list[Any]", prompt) if isinstance(prompt, list) else []
-        if not all(isinstance(one, int) for one in prompts):  # else one prompt, in tokens
-            self._wanted *= len(prompts)
+        if not all(isinstance(token, int) for token in prompts):  # else one prompt, in tokens
+            self._expected *= len(prompts)
 
     def feed(self, item: Any) -> None:
         for choice in item.choices or ():
-            one = self._choices.get(choice.index) or self._choice(choice.index)
+            state = self._choices.get(choice.index) or self._choice(choice.index)
             if choice.text:
-                one.write(choice.text)
+                state.write(choice.text)
             if choice.finish_reason:
-                self._finish(one, choice.finish_reason, item)
+                self._finish(state, choice.finish_reason, item)
         self._count(item)
 
     def feed_reply(self, reply: Any) -> None:
         self._usage = to_json(reply.usage) if reply.usage is not None else None
         for choice in reply.choices or ():
-            one = self._choice(choice.index)
+            state = self._choice(choice.index)
             if choice.text:
-                one.write(choice.text)
-            one.finish = choice.finish_reason
+                state.write(choice.text)
+            state.finish = choice.finish_reason

@@ -14,8 +14,8 @@ from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_
 __all__ = ["ResponsesRecorder"]
 
 _CUT_OFF = "the stream ended before the response was complete"
-_ASKS = ("action", "actions", "operation", "arguments")
-_SECRET = ("encrypted_content", "fingerprint")  # opaque to watchers
+_ARGUMENTS = ("action", "actions", "operation", "arguments")
+_OPAQUE = ("encrypted_content", "fingerprint")  # opaque to watchers
 
 
 class ResponsesRecorder(StainlessRecorder):
@@ -23,7 +23,7 @@ class ResponsesRecorder(StainlessRecorder):
 
     Parts are kept apart by their place, since items may grow side by side. What an item's end
     holds and its deltas did not (some servers send no deltas) is written then. Some servers do not
-    place the same item the same way each time: then its id tells what has been written.
+    place the same item the same way each time: then its id says what has been written.
     https://platform.openai.com/docs/api-reference/responses-streaming
     """
 
@@ -36,11 +36,11 @@ class ResponsesRecorder(StainlessRecorder):
         self._calls: dict[int, PartWriter] = {}
         self._filled: set[int] = set()
         self._done: set[int] = set()
-        self._heard_ids: set[tuple[Any, str]] = set()  # of items that deltas came of
+        self._streamed_ids: set[tuple[Any, str]] = set()  # of items that had deltas
         self._done_ids: set[str] = set()
         self._sources: set[str] = set()
         self._usage: dict[str, Any] | None = None
-        self._heard = False  # a transcript of speech has come
+        self._has_transcript = False  # of speech, by deltas
 
     def feed(self, item: Any) -> None:
         kind = item.type
@@ -68,11 +68,11 @@ class ResponsesRecorder(StainlessRecorder):
             self._parts[key] = self.writer(0).part(kind, text=text)
             item_id = getattr(event, "item_id", None)
             if item_id:
-                self._heard_ids.add((_sort(key), item_id))
+                self._streamed_ids.add((_sort(key), item_id))
 
     def _complete(self, key: Any, kind: str, text: str | None, item: Any) -> None:
         """Write the whole text of a part that had no deltas."""
-        if key not in self._parts and (_sort(key), _id(item)) not in self._heard_ids:
+        if key not in self._parts and (_sort(key), _id(item)) not in self._streamed_ids:
             self._grow(key, kind, text)
 
     # -- events
@@ -87,8 +87,8 @@ class ResponsesRecorder(StainlessRecorder):
         self._grow(("s", event.output_index, event.summary_index), "reasoning", event.delta, event)
 
     def _spoken(self, event: Any) -> None:
-        """What is said is the text; the sound is not published. These events may tell no place."""
-        self._heard = True
+        """Write what is said; the sound is not published. These events may have no place."""
+        self._has_transcript = True
         place = (getattr(event, "output_index", None), getattr(event, "content_index", None))
         self._grow(("a", *place), "text", event.delta)
 
@@ -110,9 +110,9 @@ class ResponsesRecorder(StainlessRecorder):
     def _ended(self, event: Any) -> None:
         response = event.response
         if isinstance(response, Mapping):  # an event that the SDK has no class for
-            told = cast("Mapping[str, Any]", response)
-            names = ("status", "usage", "error", "output")
-            response = SimpleNamespace(**{**{n: told.get(n) for n in names}, "output": None})
+            fields = cast("Mapping[str, Any]", response)
+            known = {name: fields.get(name) for name in ("status", "usage", "error")}
+            response = SimpleNamespace(**known, output=None)
         self._end(response)
 
     def _error(self, event: Any) -> None:
@@ -143,9 +143,9 @@ class ResponsesRecorder(StainlessRecorder):
 
     def _call(self, index: int, item: Any) -> PartWriter | None:
         """Begin the tool call that an item is, if it is one whose arguments grow."""
-        found = self._calls.get(index)
-        if found is not None:
-            return found
+        part = self._calls.get(index)
+        if part is not None:
+            return part
         kind = item.type
         if kind in ("function_call", "custom_tool_call"):
             name, call_id = item.name, item.call_id
@@ -155,8 +155,8 @@ class ResponsesRecorder(StainlessRecorder):
             name, call_id = "code_interpreter", item.id
         else:
             return None
-        made = self._calls[index] = self.writer(0).tool_call(name, call_id)
-        return made
+        part = self._calls[index] = self.writer(0).tool_call(name, call_id)
+        return part
 
     def _item(self, index: int, item: Any) -> None:
         """Take an item that is whole: what of it has not been written yet."""
@@ -186,46 +186,46 @@ class ResponsesRecorder(StainlessRecorder):
         for place, content in enumerate(item.content):
             if content.type == "output_text":
                 self._complete((index, place), "text", content.text, item)
-                for each in content.annotations or ():
-                    self._source(each)
+                for annotation in content.annotations or ():
+                    self._source(annotation)
             elif content.type == "refusal":
                 self._complete((index, place), "refusal", content.refusal, item)
-            elif content.type == "output_audio" and not self._heard:
-                told = getattr(content, "transcript", None)
-                self._complete((index, place), "text", told, item)
+            elif content.type == "output_audio" and not self._has_transcript:
+                transcript = getattr(content, "transcript", None)
+                self._complete((index, place), "text", transcript, item)
 
     def _answer(self, item: Any) -> None:
-        """Publish what the provider's own tool answered."""
+        """Publish the result of a tool that the provider ran."""
         if item.type == "mcp_call":
             error = to_json(getattr(item, "error", None))
             if item.output is not None or error is not None:
-                told = None if error is None else _words(error)
-                self.writer(0).tool_result(item.id, item.output, name=item.name, error=told)
+                message = None if error is None else _message(error)
+                self.writer(0).tool_result(item.id, item.output, name=item.name, error=message)
         elif item.type == "code_interpreter_call" and getattr(item, "outputs", None):
-            outputs = [to_json(each) for each in item.outputs]
+            outputs = [to_json(output) for output in item.outputs]
             self.writer(0).tool_result(item.id, outputs, name="code_interpreter")
 
     def _other(self, item: Any) -> None:
         """Publish an item that has no arguments to stream."""
         kind: str = item.type
-        told = to_json(item)
-        if not isinstance(told, dict) or kind == "compaction":
+        fields = to_json(item)
+        if not isinstance(fields, dict) or kind == "compaction":
             return
-        told = {key: value for key, value in cast("Any", told).items() if key not in _SECRET}
+        data = {key: value for key, value in cast("Any", fields).items() if key not in _OPAQUE}
         if kind == "image_generation_call":
-            told.pop("result", None)  # the image itself is too large
+            data.pop("result", None)  # the image itself is too large
         writer = self.writer(0)
-        call_id = told.get("call_id")
+        call_id = data.get("call_id")
         if call_id and kind.endswith("_call"):
-            body: Any = next((told[key] for key in _ASKS if told.get(key)), "")
+            body: Any = next((data[key] for key in _ARGUMENTS if data.get(key)), "")
             arguments = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
             writer.tool_call(kind.removesuffix("_call"), call_id, arguments)
-        elif call_id and "output" in told:
-            writer.tool_result(call_id, told["output"])
+        elif call_id and "output" in data:
+            writer.tool_result(call_id, data["output"])
         elif kind == "image_generation_call":
-            writer.part("file", name=kind, data={**told, "media_type": "image/png"})
+            writer.part("file", name=kind, data={**data, "media_type": "image/png"})
         else:
-            writer.part("data", name=kind, data=told)
+            writer.part("data", name=kind, data=data)
 
     def _source(self, annotation: Any) -> None:
         data = to_json(annotation)
@@ -243,8 +243,9 @@ class ResponsesRecorder(StainlessRecorder):
         status = response.status
         self._usage = to_json(response.usage) if response.usage is not None else None
         if status == "failed":
-            told = getattr(response.error, "message", None) or "the provider reported a failure"
-            writer.fail(told, finish_reason=status, usage=self._usage)
+            message = getattr(response.error, "message", None)
+            message = message or "the provider reported a failure"
+            writer.fail(message, finish_reason=status, usage=self._usage)
         elif status == "cancelled":
             writer.cancel("the provider cancelled it", finish_reason=status, usage=self._usage)
         else:  # in background mode also "queued": nothing more comes this way
@@ -253,7 +254,7 @@ class ResponsesRecorder(StainlessRecorder):
 
 
 def _sort(key: Any) -> Any:
-    """What tells the parts of a reasoning item's two lists, and a message's, from each other."""
+    """What keeps a reasoning item's two lists, and a message's parts, apart."""
     return key[0] if isinstance(key[0], str) else None
 
 
@@ -271,7 +272,7 @@ def _first(item: Any, *names: str) -> Any:
     return None
 
 
-def _words(error: Any) -> str:
+def _message(error: Any) -> str:
     if isinstance(error, Mapping):
         message = cast("Mapping[str, Any]", error).get("message")
         if isinstance(message, str):

@@ -10,15 +10,19 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from tokenwire.instrument import Options, SdkInstrumentor, record_found
+from tokenwire import Sink
+from tokenwire.instrument import Channel, OnCancel, Options, SdkInstrumentor, record_found
 from tokenwire_adapters._agents.stainless.quirks import client_of, own_stream, replace_iterator
 from tokenwire_adapters._agents.stainless.requests import RequestRecorders
 from tokenwire_adapters._agents.stainless.stream_helpers import helper_items
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 __all__ = ["StainlessInstrumentor"]
+
+T = TypeVar("T")
 
 
 class StainlessInstrumentor(SdkInstrumentor):
@@ -31,11 +35,36 @@ class StainlessInstrumentor(SdkInstrumentor):
         self._recorders = RequestRecorders(targets.streams, classifier)
         self._managers: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
 
-    def wrap(self, target: Any, options: Options) -> None:
-        """Record a client, a stream, a helper or its manager.
+    def wrap(
+        self,
+        client_or_stream: T,
+        sink: Sink | None = None,
+        *,
+        channel: Channel = None,
+        run: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_cancel: OnCancel = "end",
+    ) -> T:
+        """Publish what a client's calls, or one stream, receive. Returns the same object.
 
-        :raises TypeError: when it is none of them.
+        Wrapping a client concerns that client and the copies made of it (``with_options``), no
+        other. Wrapping it again replaces the arguments. A stream that is recorded already, since
+        its client is wrapped, stays as it is.
+
+        :param client_or_stream: a client (sync or async, also for Azure, Bedrock, Vertex and the
+            like), what ``create(stream=True)`` returned, or what ``.stream()`` returned or gave.
+        :param sink: by default `tokenwire.default_sink`, opened when it is first needed.
+        :param channel: a name, or a function that returns one at each call; by default the
+            context's.
+        :param run: the agent run; by default the context's, else a run for each call.
+        :param metadata: what watchers see beside the provider, the API and the model.
+        :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
+            `tokenwire.ResponseCancelled` (``"raise"``).
+        :raises TypeError: when it is neither a client nor a stream of this SDK.
+        :raises ValueError: for another `on_cancel`.
         """
+        options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
+        target: Any = client_or_stream
         if isinstance(target, self._targets.clients):
             self.add_client(target, options)
         elif isinstance(stream := own_stream(target), self._targets.streams):
@@ -46,6 +75,12 @@ class StainlessInstrumentor(SdkInstrumentor):
                 self._ensure_patched()
         else:
             raise TypeError(f"not a client or stream of {self.module}: {type(target).__name__}")
+        return client_or_stream
+
+    def unwrap(self, client: T) -> T:
+        """Undo `wrap` of a client. Its streams under way are published to their end."""
+        self.remove_client(client)
+        return client
 
     def add_client(self, client: Any, options: Options) -> None:
         """Record one client, and the copies that are made of it."""

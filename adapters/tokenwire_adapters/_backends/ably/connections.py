@@ -22,7 +22,7 @@ from tokenwire_adapters._backends.ably.quirks import (
     state_of,
 )
 
-__all__ = ["RealtimeConnection", "RestClient", "subscribe_channel"]
+__all__ = ["RealtimeConnection", "RestClient", "retrieve_exception", "subscribe_channel"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -199,8 +199,7 @@ class RealtimeConnection:
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._operations.discard(task)
         self._unanswered.discard(task)
-        if not task.cancelled():
-            task.exception()  # mark as retrieved: asyncio would log it
+        retrieve_exception(task)
 
     async def _run(self, operation: Callable[[], Awaitable[T]], what: str) -> T:
         generation = self._generation
@@ -233,6 +232,12 @@ class RealtimeConnection:
         tasks = [task for task in self._background if task is not asyncio.current_task()]
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT)
+
+
+def retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Mark a task's exception as retrieved: else asyncio logs it."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _close(client: Any) -> None:

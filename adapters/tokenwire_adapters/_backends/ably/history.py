@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -74,7 +75,7 @@ class History:
         while page is not None:
             messages = (from_ably(message, from_history=True) for message in page.items)
             yield [message for message in messages if message is not None]
-            page = await self._rest.request(_request_next(page), what)
+            page = await self._rest.request(partial(_next_page, page), what)
 
     async def drop_late_writes(
         self, channel: str, messages: Iterable[ChannelMessage]
@@ -136,11 +137,5 @@ def decode_page_token(token: str) -> tuple[str, int]:
     raise InvalidCursor(f"not a page token: {token[:64]!a}")
 
 
-def _request_next(page: Any) -> Callable[[Any], Awaitable[Any]]:
-    """A function that requests the next page."""
-
-    def request(_: Any) -> Awaitable[Any]:
-        following: Awaitable[Any] = page.next()
-        return following
-
-    return request
+async def _next_page(page: Any, _client: Any) -> Any:
+    return await page.next()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
+
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendUnavailable, PublishRejected
 from tokenwire.events import EndEvent, Event, Part, StartEvent
@@ -26,7 +28,7 @@ __all__ = ["PerResponseWriter", "SentMessage"]
 _MAX_START_HEADERS = 16_384  # bytes
 
 
-class SentMessage:
+class SentMessage(Struct, eq=False):
     """One message of a response, and what Ably has of it.
 
     :ivar part: the index of the part that its text belongs to; None where it has no text.
@@ -40,36 +42,19 @@ class SentMessage:
     :ivar closed: whether it takes no more text.
     """
 
-    __slots__ = (
-        "base",
-        "closed",
-        "crc",
-        "extras",
-        "last",
-        "length",
-        "message_id",
-        "name",
-        "part",
-        "payload",
-        "serial",
-        "size",
-        "suspect",
-    )
-
-    def __init__(self, message_id: str, name: str, part: int | None, base: int) -> None:
-        self.message_id = message_id
-        self.name = name
-        self.part = part
-        self.base = base
-        self.length = 0
-        self.size = 0
-        self.crc = 0
-        self.serial: asyncio.Task[str] | None = None
-        self.last: asyncio.Task[Any] | None = None
-        self.payload: tuple[Any, dict[str, Any]] | None = None
-        self.extras: dict[str, Any] | None = None
-        self.suspect = False
-        self.closed = False
+    message_id: str
+    name: str
+    part: int | None
+    base: int
+    length: int = 0
+    size: int = 0
+    crc: int = 0
+    serial: asyncio.Task[str] | None = None
+    last: asyncio.Task[Any] | None = None
+    payload: tuple[Any, dict[str, Any]] | None = None
+    extras: dict[str, Any] | None = None
+    suspect: bool = False
+    closed: bool = False
 
 
 class PerResponseWriter(ResponseWriter):

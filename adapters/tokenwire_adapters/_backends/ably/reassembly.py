@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+from msgspec import Struct
+
 from tokenwire.events import (
     DeltaEvent,
     EndEvent,
@@ -54,7 +56,7 @@ class _Piece(NamedTuple):
     data: Any = None
 
 
-class ResponseRecord:
+class ResponseRecord(Struct, eq=False):
     """The state of one response, reassembled from its messages.
 
     :ivar fence: identifies its producer; messages of other producers under its id are ignored.
@@ -62,38 +64,26 @@ class ResponseRecord:
     :ivar lease: seconds that its producer may be silent.
     :ivar seen_at: when its producer last sent something, by Ably's clock.
     :ivar run_headers: the headers of its run in AI Transport's dialect.
+    :ivar checksums: by message: the length and CRC of its text.
+    :ivar end: the end, and the length that each part has then.
+    :ivar lacks_text: whether the end has come before some of the text.
+    :ivar damaged: messages whose text does not fit its checksum.
+    :ivar early: pieces that came before what precedes them.
     """
 
-    __slots__ = (
-        "assembler",
-        "checksums",
-        "damaged",
-        "early",
-        "end",
-        "fence",
-        "first",
-        "lacks_text",
-        "last",
-        "lease",
-        "run_headers",
-        "seen_at",
-        "third_party",
-    )
-
-    def __init__(self, response_id: str, fence: str, first: str) -> None:
-        self.assembler = Assembler(response_id)
-        self.fence = fence
-        self.third_party: ThirdPartyResponse | None = None
-        self.run_headers: dict[str, str] = {}
-        self.first = first
-        self.last = first
-        self.lease = 15.0
-        self.seen_at = 0
-        self.checksums: dict[str, tuple[int, int]] = {}  # by message: length and CRC of its text
-        self.end: tuple[EndEvent, list[int]] | None = None  # and the lengths of the parts
-        self.lacks_text = False  # the end has come before some of the text
-        self.damaged: set[str] = set()  # messages whose text does not fit its checksum
-        self.early: list[_Piece] = []  # pieces that came before what precedes them
+    assembler: Assembler
+    fence: str
+    first: str
+    last: str
+    lease: float = 15.0
+    seen_at: int = 0
+    third_party: ThirdPartyResponse | None = None
+    run_headers: dict[str, str] = {}
+    checksums: dict[str, tuple[int, int]] = {}
+    end: tuple[EndEvent, list[int]] | None = None
+    lacks_text: bool = False
+    damaged: set[str] = set()
+    early: list[_Piece] = []
 
     @property
     def response(self) -> Response:
@@ -166,7 +156,9 @@ class Reassembler:
         start = parse_start(msg.headers, response_id, self.channel)
         if start is None or response_id in self.records or len(response_id) > 256:
             return []
-        record = self.records[response_id] = ResponseRecord(response_id, fence, msg.serial)
+        assembler = Assembler(response_id)
+        record = ResponseRecord(assembler, fence, first=msg.serial, last=msg.serial)
+        self.records[response_id] = record
         record.assembler.apply(start, channel=self.channel)
         if msg.name == "ai-run-start":
             record.run_headers = transport_headers(msg)
@@ -191,9 +183,15 @@ class Reassembler:
             return []
         record = self.records.get(response_id)
         if record is None:
-            record = self.records[response_id] = ResponseRecord(response_id, "", msg.serial)
-            record.lease = math.inf
-            record.third_party = ThirdPartyResponse(record.assembler)
+            assembler = Assembler(response_id)
+            record = self.records[response_id] = ResponseRecord(
+                assembler,
+                fence="",
+                first=msg.serial,
+                last=msg.serial,
+                lease=math.inf,
+                third_party=ThirdPartyResponse(assembler),
+            )
         if record.third_party is None:
             return []
         record.last = max(record.last, msg.version)
@@ -260,7 +258,7 @@ class Reassembler:
         elif "part" in headers:
             self._add_part_message(record, msg, events)
         record.end = parse_end(headers, response_id) or record.end
-        # Whoever ended it for its dead producer saw what history has: no more will come.
+        # The process that ended it as abandoned has read all of history: no more will come.
         self._finish(record, events, force=msg.name == "end" and self._hydrating)
         if record.incomplete:
             self.incomplete.add(response_id)

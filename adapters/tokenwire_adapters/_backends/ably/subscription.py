@@ -11,7 +11,11 @@ from tokenwire._clock import Backoff
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
-from tokenwire_adapters._backends.ably.connections import RealtimeConnection, subscribe_channel
+from tokenwire_adapters._backends.ably.connections import (
+    RealtimeConnection,
+    retrieve_exception,
+    subscribe_channel,
+)
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.history import History
 from tokenwire_adapters._backends.ably.quirks import attach_serial, state_of
@@ -95,7 +99,7 @@ class ChannelSubscriptions(Generic[H]):
         page: int,
         enough: Callable[[Sequence[ChannelMessage]], bool],
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._history = history
         self._make_handler = make_handler
         self._page = page
@@ -106,18 +110,18 @@ class ChannelSubscriptions(Generic[H]):
         """The subscription to a channel, if there is one."""
         return self._by_channel.get(channel)
 
+    async def read(self, channel: str, attach_serial: str | None) -> list[ChannelMessage]:
+        """Read as much of a channel's history as a subscription needs (see `History.read`)."""
+        return await self._history.read(
+            channel, page=self._page, attach_serial=attach_serial, enough=self._enough
+        )
+
     def open(self, channel: str) -> ChannelSubscription[H]:
         """The subscription to a channel, made where there is none."""
         subscription = self._by_channel.get(channel)
         if subscription is None or subscription.closed:
-            subscription = self._by_channel[channel] = ChannelSubscription(
-                self._connection,
-                channel,
-                self._history,
-                self._make_handler(channel),
-                page=self._page,
-                enough=self._enough,
-            )
+            handler = self._make_handler(channel)
+            subscription = self._by_channel[channel] = ChannelSubscription(self, channel, handler)
         return subscription
 
     async def add(self, channel: str, receiver: Receiver) -> ReceiverSubscription:
@@ -161,25 +165,14 @@ class ChannelSubscription(Generic[H]):
     :ivar is_ready: whether it is attached, and has loaded history.
     """
 
-    def __init__(
-        self,
-        connection: RealtimeConnection,
-        channel: str,
-        history: History,
-        handler: H,
-        *,
-        page: int,
-        enough: Callable[[Sequence[ChannelMessage]], bool],
-    ) -> None:
+    def __init__(self, owner: ChannelSubscriptions[H], channel: str, handler: H) -> None:
         self.channel = channel
         self.handler = handler
         self.receivers: list[ReceiverSubscription] = []
         self.closed = False
         self.is_ready = False
-        self._connection = connection
-        self._history = history
-        self._page = page
-        self._enough = enough
+        self._owner = owner
+        self._connection = owner.connection
         self._attached: Any = None
         self._buffer: list[ChannelMessage] | None = []  # while history is read
         self._opening: asyncio.Task[None] | None = None
@@ -195,7 +188,7 @@ class ChannelSubscription(Generic[H]):
             return
         if self._opening is None or self._opening.done():
             self._opening = self._connection.spawn(self._open())
-            self._opening.add_done_callback(_retrieve_exception)
+            self._opening.add_done_callback(retrieve_exception)
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
@@ -338,12 +331,8 @@ class ChannelSubscription(Generic[H]):
 
     async def _read(self, *, just_attached: bool) -> list[ChannelMessage]:
         """Read history; up to where the channel was attached, if that was just now."""
-        return await self._history.read(
-            self.channel,
-            page=self._page,
-            attach_serial=attach_serial(self._attached) if just_attached else None,
-            enough=self._enough,
-        )
+        serial = attach_serial(self._attached) if just_attached else None
+        return await self._owner.read(self.channel, serial)
 
     # -- closing
 
@@ -371,12 +360,6 @@ class ChannelSubscription(Generic[H]):
                 client.channels.release(self.channel)
             except Exception:
                 logger.debug("tokenwire: detaching from %r failed", self.channel, exc_info=True)
-
-
-def _retrieve_exception(task: asyncio.Task[None]) -> None:
-    """Mark a task's exception as retrieved: asyncio would log it."""
-    if not task.cancelled():
-        task.exception()
 
 
 def starts_known(messages: Sequence[ChannelMessage]) -> bool:

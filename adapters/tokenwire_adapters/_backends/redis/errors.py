@@ -15,7 +15,7 @@ __all__ = ["error_code", "is_stale", "translate"]
 _REFUSED = {
     "WRONGPASS": "Redis refuses the user name or password: correct them in the URL",
     "NOAUTH": "Redis wants a password: put it in the URL (redis://user:password@host)",
-    "NOPERM": "the Redis user lacks a right: see docs/redis.md for the ACL rule it needs",
+    "NOPERM": "the Redis user lacks a permission: see docs/redis.md for the ACL rule it needs",
     "DENIED": "Redis is in protected mode: give it a password, or bind it to a private address",
     "WRONGTYPE": "a key with tokenwire's prefix holds another type: choose another prefix",
     "CROSSSLOT": "this is a Redis Cluster: use redis+cluster://",

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
+from msgspec import Struct
+
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome
 from tokenwire.errors import (
     BackendError,
@@ -85,14 +87,13 @@ class _Job(NamedTuple):
     keys: Sequence[str]
 
 
-class _Call:
+class _Call(Struct, eq=False):
     """The jobs of one call of the script."""
 
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.jobs: list[list[Any]] = []
-        self.payloads: list[bytes] = []
-        self.keys: dict[str, None] = {}
+    numbers: list[int] = []
+    jobs: list[list[Any]] = []
+    payloads: list[bytes] = []
+    keys: dict[str, None] = {}
 
     def add(self, job: _Job, keys: Sequence[str]) -> None:
         if job.payload is not None:

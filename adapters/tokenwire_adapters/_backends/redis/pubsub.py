@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 import redis.exceptions as redis_errors
+from msgspec import Struct
 
 from tokenwire._clock import Backoff
 from tokenwire_adapters._backends.redis.connection import OpenConnection
@@ -35,16 +36,13 @@ class Listener(Protocol):
         ...
 
 
-class _Topic:
+class _Topic(Struct, eq=False):
     """The subscription to one name: its listeners, and whether the server has confirmed it."""
 
-    __slots__ = ("confirmed", "listeners", "waiters", "was_confirmed")
-
-    def __init__(self) -> None:
-        self.listeners: list[Listener] = []
-        self.waiters: list[asyncio.Future[None]] = []
-        self.confirmed = False
-        self.was_confirmed = False  # at some time, so that a new confirmation ends a gap
+    listeners: list[Listener] = []
+    waiters: list[asyncio.Future[None]] = []
+    confirmed: bool = False
+    was_confirmed: bool = False  # at some time, so that a new confirmation ends a gap
 
 
 class PubSub:

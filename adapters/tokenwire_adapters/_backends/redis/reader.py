@@ -186,7 +186,7 @@ class Reader:
         _, now, head, reset, begin, responses, singles, tail, one_by_one, following = reply
         after = _parse_position(begin)
         oldest = self._oldest(int(now))
-        found: list[tuple[Position, Event]] = []
+        replayed: list[tuple[Position, Event]] = []
         in_snapshots: set[str | None] = set()
         ts = now_ms()
         for stored in map(StoredResponse, responses):
@@ -199,7 +199,7 @@ class Reader:
                 continue
             in_snapshots.add(stored.id)
             cursor = format_cursor(stored.last)
-            found.append((stored.last, SnapshotEvent(response=response, cursor=cursor, ts=ts)))
+            replayed.append((stored.last, SnapshotEvent(response=response, cursor=cursor, ts=ts)))
         for event in decode_log(tail if one_by_one else singles, after):
             if response_id and event.response_id != response_id:
                 continue
@@ -209,9 +209,9 @@ class Reader:
                 continue
             position = parse_cursor(event.cursor or EMPTY)
             if position[0] >= oldest:
-                found.append((position, event))
-        found.sort(key=lambda pair: pair[0])
-        events = tuple(event for _, event in found)
+                replayed.append((position, event))
+        replayed.sort(key=lambda pair: pair[0])
+        events = tuple(event for _, event in replayed)
         if following:
             cursor = following.decode()
             rest = ReplayFrom(page=cursor)

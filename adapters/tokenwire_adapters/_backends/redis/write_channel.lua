@@ -1,12 +1,13 @@
--- The script of all writes, first part: the channel, its log, and what is kept of it.
+-- The write script, part one: a channel, its log, and retention.
 --
--- Everything that changes a channel: entries of responses, single events, leases, the reaper.
+-- Its jobs make all changes to channels: entries of responses, single events, leases, and ends of
+-- abandoned responses.
 --
--- KEYS are the keys that are touched, for the Cluster's sake (all in one slot). They are named
--- again in the jobs, since one call may serve many channels where there is no Cluster.
+-- KEYS: the keys that are used, all in one slot of a Cluster. The jobs name them again, since
+-- without a Cluster one call may serve many channels.
 -- ARGV[1]: settings; ARGV[2]: the jobs; both msgpack arrays. ARGV[3..]: payloads (msgpack batches
 -- of events), one for each job that has one.
--- Returns {lines, cancel, cancel, ...}: one line of words for each job, in order:
+-- Returns {lines, cancel, cancel, ...}, with a line for each job, in order:
 -- "code cursor state cancel message", where cancel is the index of the cancel's payload, or 0.
 
 local OK, FENCED, ENDED, UNKNOWN, GAP, FAILED = 0, 1, 2, 3, 4, 9
@@ -23,12 +24,9 @@ local max_responses, max_bytes, age = settings[3], settings[4], settings[5]
 local publish, by_token, max_pending, max_message = settings[6], settings[7], settings[8], settings[9]
 local jobs = cmsgpack.unpack(ARGV[2])
 
-local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0 -- how long idle keys stay
-local keep_open = keep + 3600000 -- what streams stays longer, whatever the age
+local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0 -- TTL of idle keys, in milliseconds
+local keep_open = keep + 3600000 -- that of streaming responses
 local channels, cancels = {}, {}
-
--- Numbers become text with 14 digits in Lua, and with 17 on their way to Redis: enough for both.
-
 
 local function expire(key, after)
   if keep > 0 then redis.call('PEXPIRE', key, after) end
@@ -41,7 +39,7 @@ local function expire_channel(base)
   end
 end
 
--- A channel as it stands; written back at the end of the call.
+-- The fields of a channel; written back at the end of the call.
 local function channel_of(base)
   local c = channels[base]
   if c then return c end
@@ -56,7 +54,7 @@ local function channel_of(base)
   return c
 end
 
--- The first write to a channel: whatever an eviction or an expiry may have left of it goes.
+-- The first write to a channel: remove keys that an eviction or an expiry may have left.
 local function begin(c)
   for _, part in ipairs({':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
     redis.call('DEL', c.base .. part)
@@ -88,8 +86,8 @@ local function trim_log(c)
   end
 end
 
--- Forget ended responses beyond what is kept, oldest end first. Their keys cannot be named
--- beforehand: while a Cluster slot moves, this waits until the next time.
+-- Remove ended responses beyond the retention, oldest end first. Their keys are not among KEYS:
+-- while a Cluster slot moves, they stay until the next time.
 local function trim_responses(c)
   local ends = c.base .. ':ends'
   local count = redis.call('ZCARD', ends)
@@ -100,8 +98,8 @@ local function trim_responses(c)
       return
     end
     local id = oldest[1]
-    local gone = redis.pcall('UNLINK', c.base .. ':r:' .. id, c.base .. ':t:' .. id)
-    if type(gone) == 'table' and gone.err then return end
+    local reply = redis.pcall('UNLINK', c.base .. ':r:' .. id, c.base .. ':t:' .. id)
+    if type(reply) == 'table' and reply.err then return end
     local size = redis.call('HGET', c.base .. ':sizes', id)
     redis.call('ZREM', ends, id)
     redis.call('ZREM', c.base .. ':starts', id)
@@ -127,8 +125,8 @@ local function refresh(c)
   trim_responses(c)
 end
 
--- Put events in the log and on the air. Returns the cursors of the first and the last.
-local function append(c, payload, ops, single, aside)
+-- Append events to the log and publish them. Returns the cursors of the first and the last.
+local function append(c, payload, ops, single, control)
   if c.fresh then
     begin(c)
     c.fresh = false
@@ -161,12 +159,12 @@ local function append(c, payload, ops, single, aside)
   local text = first .. ' ' .. before .. ' ' .. kind .. ' '
   if #payload <= max_message then text = text .. payload end -- else: read it from the log
   redis.call(publish, c.base .. ':live', text)
-  if aside then redis.call(publish, c.base .. ':control', text) end
+  if control then redis.call(publish, c.base .. ':control', text) end
   if c.events > max_events or c.event_bytes > max_event_bytes then trim_log(c) end
   return first, c.head
 end
 
--- The place of a cursor in the sorted set of ends.
+-- The score of a cursor in the sorted set of ends.
 local function score(cursor)
   local ms, seq = string.match(cursor, '^(%d+)-(%d+)')
   return tonumber(ms) * 1000 + math.min(tonumber(seq), 999)

@@ -1,4 +1,4 @@
--- The script of all writes, third part: the jobs.
+-- The write script, part three: the jobs.
 
 local function add_result(key, call_id, event)
   local field = 'result:' .. call_id
@@ -8,7 +8,7 @@ local function add_result(key, call_id, event)
   return true
 end
 
--- Write the text. False where what was there before is gone (evicted): then all of it goes.
+-- Write the text. False where the text before it was evicted: the response is then removed.
 local function write_text(c, id, w, key)
   local text = c.base .. ':t:' .. id
   if w.reset then
@@ -39,7 +39,7 @@ local function ended(c, id, w, key, cursor)
   trim_responses(c)
 end
 
--- Write the folded entry: text, log, state, lease.
+-- Write a folded entry: text, log, state and lease.
 local function commit(c, id, key, h, w, payload, ops)
   if not write_text(c, id, w, key) then return nil end
   local first, cursor = append(c, payload, ops, false, false)
@@ -76,7 +76,7 @@ local function commit(c, id, key, h, w, payload, ops)
     expire(c.base .. ':starts', keep_open)
   end
   if w.state == 'streaming' then
-    -- The sorted set is written only when it makes a difference: a sixteenth of the lease.
+    -- The lease is written only when it changes by more than a sixteenth.
     local lease = now + h.ttl
     if lease - h.lease > h.ttl / 16 then
       redis.call('ZADD', c.base .. ':open', lease, id)
@@ -139,7 +139,7 @@ local function entry(job)
   if missing then return GAP, nil, nil, nil, missing end
   local stored_ttl = tonumber(h.ttl or ttl)
   h.fence, h.seq, h.ttl = fence, seq, stored_ttl
-  -- Behind the batch there may be results of tools that a snapshot in it holds.
+  -- After the batch there may be tool results of a snapshot in it.
   if #payload > job[9] then payload = string.sub(payload, 1, job[9]) end
   local cursor = commit(c, id, key, h, w, payload, ops)
   if not cursor then return UNKNOWN end
@@ -152,7 +152,7 @@ local function entry(job)
   return OK, cursor, nil, h.cancel
 end
 
--- Bounded without a scan: two generations, of which the older one is dropped as a whole.
+-- Bounded without a scan: of two hashes the older one is replaced when the newer one is full.
 local function remember(key, field, value)
   if redis.call('HLEN', key) >= max_pending then redis.call('RENAME', key, key .. ':old') end
   redis.call('HSET', key, field, value)
@@ -247,13 +247,13 @@ for i, job in ipairs(jobs) do
     message = type(code) == 'table' and code.err or tostring(code)
     code, cursor, state, cancel = FAILED, nil, nil, nil
   end
-  local place = 0
+  local index = 0
   if cancel then
     cancels[#cancels + 1] = cancel
-    place = #cancels
+    index = #cancels
   end
   message = message and string.gsub(message, '[\r\n]', ' ') or '-'
-  lines[i] = table.concat({code, cursor or '-', state or '-', place, message}, ' ')
+  lines[i] = table.concat({code, cursor or '-', state or '-', index, message}, ' ')
 end
 for base, c in pairs(channels) do
   if not c.fresh then

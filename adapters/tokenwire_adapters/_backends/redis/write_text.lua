@@ -1,8 +1,8 @@
--- The script of all writes, second part: the text of a response.
+-- The write script, part two: the text of a response.
 --
--- The text of a response is kept as a msgpack batch of events without its header, in which deltas
--- that follow one another are one: the last one stays open, and its length is patched when it
--- closes (readers patch it themselves).
+-- The text is a msgpack batch of events without its header, in which consecutive deltas are
+-- joined. The length of the last delta is written when another event follows it (readers
+-- calculate it).
 local function writer_of(h)
   return {parts = tonumber(h.parts or 0), lengths = {},
           records = tonumber(h.records or 0), size = tonumber(h.size or 0),
@@ -10,7 +10,7 @@ local function writer_of(h)
           pieces = {}, state = h.state or 'streaming', results = {}}
 end
 
--- The lengths of the first parts come with the rest; of others they are asked for.
+-- The lengths of the first parts were read with the other fields; those of others are read here.
 local function length_of(w, h, key, part)
   if w.lengths[part] then return w.lengths[part] end
   if part >= w.parts then return 0 end
@@ -74,7 +74,7 @@ local function fold_snapshot(w, h, key, op, payload)
   w.state = op[4]
 end
 
--- Fold the events of an entry into `w`. Returns what is missing, if something is.
+-- Fold the events of an entry into `w`. Returns a message when text is missing before them.
 local function fold(w, h, key, new, ops, payload)
   for _, op in ipairs(ops) do
     local kind = op[1]

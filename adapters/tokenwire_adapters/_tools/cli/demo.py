@@ -60,10 +60,6 @@ def main(argv: Sequence[str]) -> int:
         raise missing(error) from error
     _ = openai
     options = demo_server.Options(
-        url=args.to,
-        port=args.port,
-        model=args.model,
-        pace=args.pace,
-        browser=not args.no_browser,
+        url=args.to, port=args.port, model=args.model, pace=args.pace, browser=not args.no_browser
     )
     return demo_server.serve(options) if args.once is None else demo_server.once(options, args.once)

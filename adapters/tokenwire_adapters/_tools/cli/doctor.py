@@ -9,13 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Sequence
-from importlib.metadata import (
-    EntryPoint,
-    PackageNotFoundError,
-    entry_points,
-    requires,
-    version,
-)
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
 from tokenwire._version import __version__

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tokenwire_adapters._tools.cli.errors import Failure
+from tokenwire_adapters._tools.cli.quirks import TimedHeadProtocol
 
 __all__ = ["bound_socket", "config"]
-
-HEADER_TIMEOUT = 15.0
-"""Seconds within which the head of a request must arrive."""
-
-
-class _TimedHeadProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, which drops clients that send the head of a request too slowly.
-
-    uvicorn's own `timeout_keep_alive` counts from a first response to the first byte of the next
-    request.
-    """
-
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE or not self.conn.trailing_data[0]:
-            self._stop_timer()
-        elif self._head_timer is None:
-            self._start_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, self._drop)
-
-    def _drop(self) -> None:
-        self.transport.abort()
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
 
 def config(app: Any, *, connections: int = 10_000, **options: Any) -> uvicorn.Config:
@@ -64,7 +23,7 @@ def config(app: Any, *, connections: int = 10_000, **options: Any) -> uvicorn.Co
     :param options: what `uvicorn.Config` takes; they override what is set here.
     """
     settings: dict[str, Any] = {
-        "http": _TimedHeadProtocol,
+        "http": TimedHeadProtocol,
         "ws": "websockets-sansio",
         "h11_max_incomplete_event_size": 40 * 1024,  # a request's head, as the gateway bounds it
         "ws_max_size": 128 * 1024,

@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="a token for the gateway (default: $TOKENWIRE_TOKEN)",
+        "--token-file", metavar="FILE", help="a token for the gateway (default: $TOKENWIRE_TOKEN)"
     )
     return parser
 
@@ -80,7 +78,7 @@ def _events(url: str, channel: str, args: argparse.Namespace) -> Generator[Itera
         return
     with (
         tokenwire.open_sink(url) as sink,
-        sink.watch(channel, rewind=args.rewind, response=args.response) as watch,
+        sink.watch(channel, rewind=args.rewind, response_id=args.response) as watch,
     ):
         yield iter(watch)
 

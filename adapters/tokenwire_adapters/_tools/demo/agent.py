@@ -1,7 +1,7 @@
 """An ordinary chat agent, written with the OpenAI SDK.
 
-It knows nothing of tokenwire: it is given a client, and whether somebody watches that client's
-streams is no business of its own.
+It knows nothing of tokenwire: whether somebody watches the streams of its client makes no
+difference to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "ChatAgent", "ToolReport"]
 
 ToolReport = Callable[[str, str, Any], None]
-"""Told of each tool's result: the call's id, the tool's name, what it returned."""
+"""Called with the result of a tool: the call's id, the tool's name, the result."""
 
 _SYSTEM = "You are a helpful assistant. Answer in Markdown."
 _MAX_TURNS = 4
@@ -41,7 +41,7 @@ _TOOLS: list[dict[str, Any]] = [
 
 @dataclass
 class Answer:
-    """What became of one question.
+    """The answer to one question.
 
     :ivar completions: the ids that the provider gave its completions, in order.
     :ivar finish_reason: of the last one; None when its stream ended early.
@@ -78,9 +78,9 @@ class ChatAgent:
         answer: Answer | None = None,
         on_tool: ToolReport | None = None,
     ) -> Answer:
-        """Answer a question, calling tools where the model wants to.
+        """Answer a question, calling tools where the model asks for them.
 
-        :param answer: filled in while it goes on.
+        :param answer: updated while the model writes.
         """
         answer = answer or Answer()
         self._messages.append({"role": "user", "content": question})
@@ -90,8 +90,8 @@ class ChatAgent:
             answer.text += turn.text
             answer.finish_reason = turn.finish_reason
             calls = list(turn.calls.values()) if turn.finish_reason == "tool_calls" else []
-            said: dict[str, Any] = {"role": "assistant", "content": turn.text}
-            self._messages.append({**said, "tool_calls": calls} if calls else said)
+            message: dict[str, Any] = {"role": "assistant", "content": turn.text}
+            self._messages.append({**message, "tool_calls": calls} if calls else message)
             for call in calls:
                 self._call(call, on_tool)
             if not calls:
@@ -101,13 +101,13 @@ class ChatAgent:
     async def _turn(self, model: str, tools: bool, answer: Answer) -> _Turn:
         turn = _Turn()
         messages: Any = [{"role": "system", "content": _SYSTEM}, *self._messages]
-        offered: dict[str, Any] = {"tools": _TOOLS} if tools else {}
+        tool_options: dict[str, Any] = {"tools": _TOOLS} if tools else {}
         stream = await self._client.chat.completions.create(
             model=model,
             messages=messages,
             stream=True,
             stream_options={"include_usage": True},
-            **offered,
+            **tool_options,
         )
         async for chunk in stream:
             if chunk.id and chunk.id not in answer.completions:
@@ -145,7 +145,7 @@ class ChatAgent:
 
 
 def _weather(city: str) -> dict[str, Any]:
-    """Make up the weather: the same for the same city."""
+    """Invented weather, the same for the same city."""
     skies = ("clear ☀️", "a few clouds ⛅", "rain 🌧️", "fog 🌫️", "snow ❄️", "wind 🌬️")
-    mark = sum(map(ord, city))
-    return {"city": city, "sky": skies[mark % len(skies)], "celsius": mark % 35 - 5}
+    number = sum(map(ord, city))
+    return {"city": city, "sky": skies[number % len(skies)], "celsius": number % 35 - 5}

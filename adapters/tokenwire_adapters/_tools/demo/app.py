@@ -1,7 +1,7 @@
 """The demo's web app: the page, the agent's own route, and the gateway beside it.
 
-It is what an existing web agent looks like: it takes a question, works in the background and
-returns at once. The lines that concern tokenwire are marked.
+It is like an existing web agent: it takes a question, returns at once and works in the
+background. The lines that concern tokenwire are marked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Demo"]
 
 logger = logging.getLogger("tokenwire.demo")
 
-_MAX_TALKS = 500
+_MAX_AGENTS = 500
 _MAX_RUNS = 500
 _MAX_RUNNING = 64
 _MAX_BODY = 32 * 1024
@@ -43,12 +43,12 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Demo:
-    """The app and what it keeps.
+    """The app and its state.
 
     :param sink: where the agent's tokens go.
     :param client: of OpenAI's SDK, wrapped already.
     :param models: to offer; the first is the default.
-    :param provider: the local provider, where it is used: the page shows what it did.
+    :param provider: the local provider, where it is used: the page shows its records.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Demo:
         self._client = client
         self._models = models
         self._provider = provider
-        self._talks: OrderedDict[str, ChatAgent] = OrderedDict()
+        self._agents: OrderedDict[str, ChatAgent] = OrderedDict()
         self._runs: OrderedDict[str, Answer] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = Starlette(
@@ -75,7 +75,7 @@ class Demo:
                 Route("/questions", self._ask, methods=["POST"]),
                 Route("/runs/{run}", self._run, methods=["GET"]),
                 Mount("/stream", self.gateway),  # tokenwire: the page watches here
-            ],
+            ]
         )
 
     async def aclose(self) -> None:
@@ -88,7 +88,7 @@ class Demo:
     # -- the agent's routes
 
     async def _config(self, request: Request) -> Response:
-        _own_page(request)
+        _check_page(request)
         return JSONResponse(
             {
                 "version": tokenwire.__version__,
@@ -100,7 +100,7 @@ class Demo:
 
     async def _ask(self, request: Request) -> Response:
         """Take a question, answer it in the background."""
-        _own_page(request)
+        _check_page(request)
         body = await _json(request)
         channel, question = body.get("channel"), body.get("question")
         model, tools = body.get("model", self._models[0]), body.get("tools", False)
@@ -113,21 +113,21 @@ class Demo:
         if len(self._tasks) >= _MAX_RUNNING:
             raise HTTPException(503, "too many questions at a time")
         run = f"q-{secrets.token_hex(6)}"
-        asked = {"text": question, "model": model}
-        await self.sink.ainput(channel, "question", asked, id=run)  # tokenwire: others see it, too
+        data = {"text": question, "model": model}
+        await self.sink.ainput(channel, "question", data, id=run)  # tokenwire: others see it, too
         task = asyncio.create_task(self._answer(channel, run, question, model, tools))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return JSONResponse({"run": run}, 202)
 
     async def _answer(self, channel: str, run: str, question: str, model: str, tools: bool) -> None:
-        agent = self._talks.get(channel) or ChatAgent(self._client)
-        self._talks[channel] = agent
-        self._talks.move_to_end(channel)
+        agent = self._agents.get(channel) or ChatAgent(self._client)
+        self._agents[channel] = agent
+        self._agents.move_to_end(channel)
         answer = self._runs[run] = Answer()
-        for kept, most in ((self._talks, _MAX_TALKS), (self._runs, _MAX_RUNS)):
-            while len(kept) > most:
-                kept.popitem(last=False)
+        for cache, limit in ((self._agents, _MAX_AGENTS), (self._runs, _MAX_RUNS)):
+            while len(cache) > limit:
+                cache.popitem(last=False)
 
         def on_tool(call_id: str, name: str, output: Any) -> None:
             self.sink.tool_result(channel, call_id, output, run=run, name=name)  # tokenwire
@@ -139,11 +139,11 @@ class Demo:
                 )
         except Exception as error:
             logger.warning("the agent failed: %s", error)
-            self.sink.data(channel, "failed", {"error": type(error).__name__}, run=run)
+            self.sink.send_event(channel, "failed", {"error": type(error).__name__}, run=run)
 
     async def _run(self, request: Request) -> Response:
-        """What the provider did for one question: how many tokens, and whether it was stopped."""
-        _own_page(request)
+        """The provider's records of one question: how many tokens, and whether it was stopped."""
+        _check_page(request)
         answer = self._runs.get(request.path_params["run"])
         if answer is None or self._provider is None:
             raise HTTPException(404, "no such run, or not by the local provider")
@@ -167,7 +167,7 @@ class Demo:
 
 async def _json(request: Request) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # which pages of other sites cannot send unasked
+    if kind != "application/json":  # which pages of other sites cannot send without CORS
         raise HTTPException(415, "the body must be application/json")
     body = b""
     async for chunk in request.stream():
@@ -183,8 +183,8 @@ async def _json(request: Request) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _own_page(request: Request) -> str:
-    """Answer only this machine's own page: not other sites, nor names that resolve to loopback.
+def _check_page(request: Request) -> str:
+    """Check that a request comes from this page: not other sites, nor names of loopback.
 
     :return: host and port, as the browser names them.
     """
@@ -195,18 +195,18 @@ def _own_page(request: Request) -> str:
     if host not in ("127.0.0.1", "localhost"):
         raise HTTPException(403, "the demo answers at 127.0.0.1 only")
     origin = request.headers.get("origin")
-    own = f"http://{host}" if port == 80 else f"http://{host}:{port}"
-    if origin is not None and origin != own:
+    page = f"http://{host}" if port == 80 else f"http://{host}:{port}"
+    if origin is not None and origin != page:
         raise HTTPException(403, "the demo answers its own page only")
     return f"{host}:{port}"
 
 
 async def _index(request: Request) -> Response:
-    return page_response("index.html", _own_page(request))
+    return page_response("index.html", _check_page(request))
 
 
 async def _asset(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES or name == "index.html":
         raise HTTPException(404)
-    return page_response(name, _own_page(request))
+    return page_response(name, _check_page(request))

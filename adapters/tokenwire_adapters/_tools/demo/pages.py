@@ -17,8 +17,8 @@ PAGES = {
     "icon.svg": "image/svg+xml",
 }
 
-# Nothing inline, nothing from elsewhere; trusted types make the browser refuse `innerHTML` and
-# its like. Sockets are named, since not every browser counts them as 'self'.
+# Nothing inline, nothing from other sites; trusted types make the browser refuse `innerHTML` and
+# the like. WebSockets are listed, since not every browser counts them as 'self'.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
     " connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none';"

@@ -1,7 +1,7 @@
-"""Runs before a program that `tokenwire run` starts: listens, then gets out of the way.
+"""Runs before a program that `tokenwire run` starts: installs the instrumentors.
 
-Python's ``site`` imports the first ``sitecustomize`` on the path. This is it; the one that it
-stands before, if there is one, is run next, and the path is as it was.
+Python's ``site`` imports the first ``sitecustomize`` on the path, which is this one. It then
+restores the path and runs the next ``sitecustomize``, if there is one.
 """
 
 import importlib
@@ -9,39 +9,39 @@ import os
 import sys
 
 
-def _leave_the_path() -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+def _restore_path() -> None:
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != folder]
     if os.environ.get("TOKENWIRE_RUN_CHILDREN") == "1":
         return  # Python programs that this one starts find the folder in their environment
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [entry for entry in entries if entry and os.path.abspath(entry) != here]
-    if kept:
-        os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    others = [entry for entry in entries if entry and os.path.abspath(entry) != folder]
+    if others:
+        os.environ["PYTHONPATH"] = os.pathsep.join(others)
     else:
         os.environ.pop("PYTHONPATH", None)
 
 
-def _run_the_next() -> None:
-    ours = sys.modules.pop("sitecustomize", None)
-    try:
-        importlib.import_module("sitecustomize")
-    except ModuleNotFoundError as error:
-        if error.name != "sitecustomize":
-            raise
-        if ours is not None:
-            sys.modules["sitecustomize"] = ours
-
-
-def _listen() -> None:
+def _install() -> None:
     try:
         from tokenwire_adapters import auto
 
         auto.install()
     except Exception as error:  # the program comes first
-        sys.stderr.write(f"tokenwire: not listening: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"tokenwire: nothing is published: {type(error).__name__}: {error}\n")
 
 
-_leave_the_path()
-_listen()
-_run_the_next()
+def _run_next_sitecustomize() -> None:
+    this_module = sys.modules.pop("sitecustomize", None)
+    try:
+        importlib.import_module("sitecustomize")
+    except ModuleNotFoundError as error:
+        if error.name != "sitecustomize":
+            raise
+        if this_module is not None:
+            sys.modules["sitecustomize"] = this_module
+
+
+_restore_path()
+_install()
+_run_next_sitecustomize()

@@ -8,7 +8,7 @@ from typing import Any, cast
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.json import json_bytes, json_text, usage_of
-from tokenwire_adapters._web.ui.state import Piece, Told
+from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]
 
@@ -21,18 +21,18 @@ _LOST = "The connection to the agent was lost."
 
 
 class AgUiEncoder(RunEncoder):
-    """Tells one run as a run of AG-UI.
+    """Encodes one run as a run of AG-UI.
 
     A response becomes an assistant message with its tool calls; further text parts and reasoning
-    are messages of their own. What was closed is opened again, by its id, where it grows on.
+    are messages of their own. A closed message that grows again is opened again, by its id.
     A data part or event is a ``CUSTOM`` event; one named ``state`` is a ``STATE_SNAPSHOT``, and one
     named ``state_delta`` (a JSON Patch, RFC 6902) a ``STATE_DELTA``.
 
-    :param run: the run to tell; by default the first one that is seen streaming.
-    :param enveloped: a response is known to stand for the run.
+    :param run: the run to encode; by default the first one that is seen streaming.
+    :param enveloped: whether the run is known to have an envelope.
     :param thread_id: the thread of the run; by default the channel.
     :param history: messages before the run. With them, what has happened of the run by the time
-        that a client joins is told as one ``MESSAGES_SNAPSHOT``, which replaces all that the
+        that a client joins is sent as one ``MESSAGES_SNAPSHOT``, which replaces all that the
         client has.
     """
 
@@ -49,231 +49,227 @@ class AgUiEncoder(RunEncoder):
         super().__init__(run=run, enveloped=enveloped)
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
-        self._had = {
+        self._known_results = {
             message.get("id") for message in history or () if message.get("role") == "tool"
         }
-        self._made: dict[str, dict[str, Any]] = {}  # messages of the run, for the snapshot
-        self._open_pieces: dict[str, Piece] = {}  # of each response, the one that is growing
+        self._snapshot_messages: dict[str, dict[str, Any]] = {}  # of the run, by id
+        self._open_parts: dict[str, PartState] = {}  # by response: the one that is growing
         self._tool_ids: set[str] = set()
         self._answered: set[str] = set()
 
     def _event(self, type_: str, **fields: Any) -> None:
-        self._say(json_bytes({"type": type_, **fields}))
+        self.emit(json_bytes({"type": type_, **fields}))
 
     # -- the run
 
-    def _begin_run(self, run: str) -> None:
-        told = next(iter(self._told.values()), None)
+    def begin_message(self, run: str) -> None:
+        response = next(iter(self.responses.values()), None)
         if self._thread_id is None:
-            self._thread_id = (told.channel if told is not None else "") or "thread"
+            self._thread_id = (response.channel if response is not None else "") or "thread"
         self._event(
             "RUN_STARTED", threadId=self._thread_id, runId=run, protocolVersion=PROTOCOL_VERSION
         )
 
-    def _hydrated(self) -> None:
+    def end_past(self) -> None:
         messages, self._messages = self._messages, None
         if messages is None:
             return
-        if self._began:
-            ours = list(self._made.values())
-            known = {message["id"] for message in ours}
-            messages = [each for each in messages if each.get("id") not in known]
-            self._event("MESSAGES_SNAPSHOT", messages=[*messages, *ours])
-        self._made.clear()
-        for piece in self._open_pieces.values():  # the client has no idea that they are
-            piece.open = False
-        self._open_pieces.clear()
+        if self.started:
+            of_run = self._snapshot_messages
+            before = [message for message in messages if message.get("id") not in of_run]
+            self._event("MESSAGES_SNAPSHOT", messages=[*before, *of_run.values()])
+        self._snapshot_messages.clear()
+        for part in self._open_parts.values():  # the client was sent a snapshot instead
+            part.open = False
+        self._open_parts.clear()
 
     @property
     def _gathering(self) -> bool:
-        """Whether what is told goes into the snapshot, rather than out."""
+        """Whether messages go into the snapshot, rather than to the client."""
         return self._messages is not None
 
-    def _end_run(self, told: Told | None) -> None:
-        self._hydrated()
+    def end_message(self, response: ResponseState | None) -> None:
+        self.end_past()
         usage = self._usage()
         counted: dict[str, Any] = {"usage": usage} if usage else {}
-        state = "lost" if told is None else told.state
+        state = "lost" if response is None else response.state
         if state in ("complete", "cancelled"):
-            assert self._run is not None
+            assert self.run is not None
             outcome: dict[str, Any] = {"type": "success"}
             if state == "cancelled":
                 outcome = {"type": "cancelled"}
             else:
-                pending = [each for each in self._tool_ids_in_order() if each not in self._answered]
+                pending = [call for call in self._tool_ids_in_order() if call not in self._answered]
                 if pending:
                     outcome["pendingToolCallIds"] = pending
             self._event(
                 "RUN_FINISHED",
                 threadId=self._thread_id,
-                runId=self._run,
+                runId=self.run,
                 outcome=outcome,
                 **counted,
             )
             return
-        error = told.error if told is not None else None
+        error = response.error if response is not None else None
         message = error or (_LOST if state == "lost" else _ABANDONED)
         self._event("RUN_ERROR", message=message, code=_CODES.get(state, "lost"), **counted)
 
     def _tool_ids_in_order(self) -> list[str]:
         return [
-            piece.tag
-            for told in self._told.values()
-            for piece in told.pieces
-            if piece.kind == "tool_call" and piece.tag
+            part.wire_id
+            for response in self.responses.values()
+            for part in response.parts
+            if part.kind == "tool_call" and part.wire_id
         ]
 
     def _usage(self) -> list[dict[str, Any]]:
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for told in self._told.values():
-            counts = usage_of(told.usage)
+        by_model: dict[tuple[str, str], dict[str, Any]] = {}
+        for response in self.responses.values():
+            counts = usage_of(response.usage)
             if not counts:
                 continue
             labels = {
-                name: told.metadata[name]
+                name: response.metadata[name]
                 for name in ("provider", "model")
-                if isinstance(told.metadata.get(name), str)
+                if isinstance(response.metadata.get(name), str)
             }
-            entry = found.setdefault(
+            entry = by_model.setdefault(
                 (labels.get("provider", ""), labels.get("model", "")), dict[str, Any](labels)
             )
             for name, count in counts.items():
                 entry[name] = entry.get(name, 0) + count
-        return list(found.values())
+        return list(by_model.values())
 
     # -- parts
 
-    def _close(self, told: Told) -> None:
-        """End what is open of a response: one part at a time is."""
-        piece = self._open_pieces.pop(told.id, None)
-        if piece is None:
+    def _close(self, response: ResponseState) -> None:
+        """End the part of a response that is open: there is one at a time."""
+        part = self._open_parts.pop(response.id, None)
+        if part is None:
             return
-        piece.open = False
+        part.open = False
         if self._gathering:
             return
-        if piece.kind == "tool_call":
-            self._event("TOOL_CALL_END", toolCallId=piece.tag)
-        elif piece.kind == "reasoning":
-            self._event("REASONING_MESSAGE_END", messageId=piece.tag)
-            self._event("REASONING_END", messageId=piece.tag)
+        if part.kind == "tool_call":
+            self._event("TOOL_CALL_END", toolCallId=part.wire_id)
+        elif part.kind == "reasoning":
+            self._event("REASONING_MESSAGE_END", messageId=part.wire_id)
+            self._event("REASONING_END", messageId=part.wire_id)
         else:
-            self._event("TEXT_MESSAGE_END", messageId=piece.tag)
+            self._event("TEXT_MESSAGE_END", messageId=part.wire_id)
 
-    def _open_for(self, told: Told, piece: Piece) -> None:
-        """Have this part open, and no other."""
-        if piece.open:
+    def _ensure_open(self, response: ResponseState, part: PartState) -> None:
+        """Open this part, and close the one that is open."""
+        if part.open:
             return
-        self._close(told)
-        if not piece.tag:
-            piece.tag = self._tag_of(told, piece)
-        piece.open = True
-        self._open_pieces[told.id] = piece
+        self._close(response)
+        if not part.wire_id:
+            part.wire_id = self._wire_id_of(response, part)
+        part.open = True
+        self._open_parts[response.id] = part
         if self._gathering:
-            self._gather(told, piece)
-        elif piece.kind == "tool_call":
+            self._gather(response, part)
+        elif part.kind == "tool_call":
             self._event(
                 "TOOL_CALL_START",
-                toolCallId=piece.tag,
-                toolCallName=piece.name or "tool",
-                parentMessageId=told.id,
+                toolCallId=part.wire_id,
+                toolCallName=part.name or "tool",
+                parentMessageId=response.id,
             )
-        elif piece.kind == "reasoning":
-            self._event("REASONING_START", messageId=piece.tag)
-            self._event("REASONING_MESSAGE_START", messageId=piece.tag, role="reasoning")
+        elif part.kind == "reasoning":
+            self._event("REASONING_START", messageId=part.wire_id)
+            self._event("REASONING_MESSAGE_START", messageId=part.wire_id, role="reasoning")
         else:
-            self._event("TEXT_MESSAGE_START", messageId=piece.tag, role="assistant")
+            self._event("TEXT_MESSAGE_START", messageId=part.wire_id, role="assistant")
 
-    def _tag_of(self, told: Told, piece: Piece) -> str:
-        if piece.kind == "tool_call":
-            tag = piece.call_id or ""
-            if tag in self._tool_ids:  # some providers count their calls anew in each response
-                tag = f"{tag}:{told.id}:{piece.index}"
+    def _wire_id_of(self, response: ResponseState, part: PartState) -> str:
+        if part.kind == "tool_call":
+            tag = part.call_id or ""
+            if tag in self._tool_ids:  # ids of some providers repeat from response to response
+                tag = f"{tag}:{response.id}:{part.index}"
             self._tool_ids.add(tag)
             return tag
-        if piece.kind in _TEXT:
-            first = all(each is piece or each.kind not in _TEXT for each in told.pieces)
+        if part.kind in _TEXT:
+            first = all(other is part or other.kind not in _TEXT for other in response.parts)
             if first:
-                return told.id
-        return f"{told.id}:{piece.index}"
+                return response.id
+        return f"{response.id}:{part.index}"
 
-    def _open(self, told: Told, piece: Piece) -> None:
-        kind = piece.kind
+    def open_part(self, response: ResponseState, part: PartState) -> None:
+        kind = part.kind
         if kind == "tool_call":
-            self._open_for(told, piece)
+            self._ensure_open(response, part)
         elif kind in _TEXT or kind == "reasoning":
-            # Its text comes next; a name that is taken now stays in the order of the parts.
-            piece.tag = self._tag_of(told, piece)
-        elif kind != "tool_result" and piece.data is not None:
-            self._tell_data(piece)
+            # Its text comes next; an id that is chosen now follows the order of the parts.
+            part.wire_id = self._wire_id_of(response, part)
+        elif kind != "tool_result" and part.data is not None:
+            self._data_part(part)
 
-    def _grow(self, told: Told, piece: Piece, text: str) -> None:
-        kind = piece.kind
+    def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
+        kind = part.kind
         if kind != "tool_call" and kind not in _TEXT and kind != "reasoning":
             return
-        if kind == "tool_call" and piece.tag in self._answered:
+        if kind == "tool_call" and part.wire_id in self._answered:
             return
-        self._open_for(told, piece)
+        self._ensure_open(response, part)
         if self._gathering:
-            self._gather_text(piece, text)
+            self._gather_text(part, text)
         elif kind == "tool_call":
-            self._event("TOOL_CALL_ARGS", toolCallId=piece.tag, delta=text)
+            self._event("TOOL_CALL_ARGS", toolCallId=part.wire_id, delta=text)
         elif kind == "reasoning":
-            self._event("REASONING_MESSAGE_CONTENT", messageId=piece.tag, delta=text)
+            self._event("REASONING_MESSAGE_CONTENT", messageId=part.wire_id, delta=text)
         else:
-            self._event("TEXT_MESSAGE_CONTENT", messageId=piece.tag, delta=text)
+            self._event("TEXT_MESSAGE_CONTENT", messageId=part.wire_id, delta=text)
 
-    def _complete(self, told: Told, piece: Piece, *, cut: bool = False) -> None:
+    def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
         _ = cut
-        kind = piece.kind
-        if piece.open:
-            self._close(told)
+        kind = part.kind
+        if part.open:
+            self._close(response)
         elif kind == "tool_result":
-            if piece.call_id is not None:
-                output = piece.data if piece.data is not None else piece.whole_text
-                self._result(told, ToolResult(call_id=piece.call_id, output=output))
+            if part.call_id is not None:
+                output = part.data if part.data is not None else part.text
+                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
         elif (
             kind not in _TEXT
             and kind not in ("reasoning", "tool_call")
-            and (piece.data is None or piece.length)
+            and (part.data is None or part.length)
         ):
-            self._tell_data(piece)
+            self._data_part(part)
 
-    def _answer(self, told: Told, piece: Piece, result: ToolResult) -> None:
-        if piece.open:
-            self._close(told)
-        self._answered.add(piece.tag)
+    def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
+        if part.open:
+            self._close(response)
+        self._answered.add(part.wire_id)
         content = json_text(result.output) if result.error is None else result.error
-        name = f"{told.id}:{piece.index}:result"
+        name = f"{response.id}:{part.index}:result"
         if self._gathering:
-            message = {"id": name, "role": "tool", "toolCallId": piece.tag, "content": content}
+            message = {"id": name, "role": "tool", "toolCallId": part.wire_id, "content": content}
             if result.error is not None:
                 message["error"] = result.error
-            self._made[name] = message
+            self._snapshot_messages[name] = message
             return
-        if name in self._had:
-            return  # the client has it already, and said so
+        if name in self._known_results:
+            return  # the client sent it with its own messages
         self._event(
             "TOOL_CALL_RESULT",
             messageId=name,
-            toolCallId=piece.tag,
+            toolCallId=part.wire_id,
             content=content,
             role="tool",
         )
 
-    def _response_ended(self, told: Told) -> None:
-        """Nothing is to be said: its messages have ended."""
-
     # -- everything else
 
-    def _tell_data(self, piece: Piece) -> None:
-        name = piece.name if piece.kind == "data" and piece.name else piece.kind
-        value: Any = piece.data
-        text = piece.whole_text
+    def _data_part(self, part: PartState) -> None:
+        name = part.name if part.kind == "data" and part.name else part.kind
+        value: Any = part.data
+        text = part.text
         if text:
             value = text if value is None else {"data": value, "text": text}
         self._custom(name, value)
 
-    def _note(self, event: DataEvent) -> None:
+    def add_data(self, event: DataEvent) -> None:
         self._custom(event.name, event.data)
 
     def _custom(self, name: str, value: Any) -> None:
@@ -284,35 +280,35 @@ class AgUiEncoder(RunEncoder):
         else:
             self._event("CUSTOM", name=name, value=value)
 
-    # -- the snapshot of those who join
+    # -- the snapshot for a client that joins
 
-    def _gather(self, told: Told, piece: Piece) -> None:
-        if piece.kind == "tool_call":
-            message = self._message(told.id, "assistant")
+    def _gather(self, response: ResponseState, part: PartState) -> None:
+        if part.kind == "tool_call":
+            message = self._message(response.id, "assistant")
             calls: list[dict[str, Any]] = message.setdefault("toolCalls", [])
-            if all(call["id"] != piece.tag for call in calls):
-                function = {"name": piece.name or "tool", "arguments": ""}
-                calls.append({"id": piece.tag, "type": "function", "function": function})
-        elif piece.kind == "reasoning":
-            self._message(piece.tag, "reasoning").setdefault("content", "")
+            if all(call["id"] != part.wire_id for call in calls):
+                function = {"name": part.name or "tool", "arguments": ""}
+                calls.append({"id": part.wire_id, "type": "function", "function": function})
+        elif part.kind == "reasoning":
+            self._message(part.wire_id, "reasoning").setdefault("content", "")
         else:
-            self._message(piece.tag, "assistant").setdefault("content", "")
+            self._message(part.wire_id, "assistant").setdefault("content", "")
 
     def _message(self, name: str, role: str) -> dict[str, Any]:
-        return self._made.setdefault(name, {"id": name, "role": role})
+        return self._snapshot_messages.setdefault(name, {"id": name, "role": role})
 
-    def _gather_text(self, piece: Piece, text: str) -> None:
-        if piece.kind != "tool_call":
-            self._made[piece.tag]["content"] += text
+    def _gather_text(self, part: PartState, text: str) -> None:
+        if part.kind != "tool_call":
+            self._snapshot_messages[part.wire_id]["content"] += text
             return
-        for message in self._made.values():
+        for message in self._snapshot_messages.values():
             for call in message.get("toolCalls", ()):
-                if call["id"] == piece.tag:
+                if call["id"] == part.wire_id:
                     call["function"]["arguments"] += text
 
 
 def _is_patch(value: Any) -> bool:
     operations = cast("list[Any]", value) if isinstance(value, list) else []
     return bool(operations) and all(
-        isinstance(each, dict) and "op" in each and "path" in each for each in operations
+        isinstance(step, dict) and "op" in step and "path" in step for step in operations
     )

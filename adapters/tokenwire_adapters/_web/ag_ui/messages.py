@@ -16,13 +16,13 @@ __all__ = ["ASKED", "asked_by", "conversation", "merged", "messages_of"]
 ASKED = "ag_ui_messages"
 """The metadata field with the messages that a run answers."""
 
-_KEPT = 32 * 1024  # bytes
+_MAX_ASKED = 32 * 1024  # bytes
 
 
 def messages_of(run: Run) -> list[dict[str, Any]]:
-    """The messages that a run has made so far."""
+    """The messages that a run has produced so far."""
     encoder = AgUiEncoder(run=run.id, enveloped=run.envelope is not None, history=())
-    encoder.prime([SnapshotEvent(response=each) for each in run.responses])
+    encoder.prime([SnapshotEvent(response=response) for response in run.responses])
     for frame in encoder.begin():
         event: dict[str, Any] = msgspec.json.decode(frame.data)
         if event["type"] == "MESSAGES_SNAPSHOT":
@@ -47,15 +47,15 @@ def conversation(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def merged(
-    kept: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
+    stored: Sequence[dict[str, Any]], of_client: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What is kept of a thread, after what only a client has: it may have more of the past."""
-    known = {message["id"] for message in kept}
-    return [*(message for message in theirs if message.get("id") not in known), *kept]
+    """The stored messages of a thread, after older ones that only the client has."""
+    known = {message["id"] for message in stored}
+    return [*(message for message in of_client if message.get("id") not in known), *stored]
 
 
 def asked_by(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages that a run is to answer: what came after the agent's last one."""
+    """The messages that a run is to answer: those after the agent's last one."""
     asked: list[dict[str, Any]] = []
     for message in reversed(messages):
         if message.get("role") in ("assistant", "reasoning", "activity"):
@@ -64,6 +64,6 @@ def asked_by(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     size = 0
     for index in reversed(range(len(asked))):
         size += len(msgspec.json.encode(asked[index]))
-        if size > _KEPT:  # too large to show everybody
+        if size > _MAX_ASKED:  # too large to send to every watcher
             return asked[index + 1 :]
     return asked

@@ -21,7 +21,7 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.routes import Exchange, Handler, Routes
-from tokenwire_adapters._web.ui.runs import open_run, recent_runs
+from tokenwire_adapters._web.ui.runs import recent_runs
 
 __all__ = ["AgentRoutes", "AgentTurn"]
 
@@ -66,7 +66,7 @@ class AgentTurn(msgspec.Struct, frozen=True, kw_only=True):
 
     def state(self, snapshot: Any) -> None:
         """Give clients a new state."""
-        self.response.data("state", snapshot)
+        self.response.data_part("state", snapshot)
 
     def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Tell what a tool of the agent answered.
@@ -158,7 +158,7 @@ class AgentRoutes(Routes):
         with core.lines.admitted(exchange.caller):
             encoder = AgUiEncoder(thread_id=told.thread_id)
             # A client that asks again, since its connection broke, is told of the same run.
-            watch = await core.within(open_run(self.sink, channel, encoder, run=run))
+            watch = await core.within(encoder.join(self.sink, channel, run=run))
             if watch is None:
                 active = await core.within(self.turns.active(channel))
                 if active is not None:
@@ -207,7 +207,7 @@ class AgentRoutes(Routes):
             runs = await core.within(recent_runs(self.sink, channel))
             history = merged(conversation(runs), [] if told is None else _plain(told))
             encoder = AgUiEncoder(thread_id=thread_id, history=history)
-            watch = await core.within(open_run(self.sink, channel, encoder, wait=False))
+            watch = await core.within(encoder.join(self.sink, channel, wait=False))
             if watch is not None:
                 await self._stream(exchange, channel, encoder, watch)
             elif told is None:
@@ -239,11 +239,11 @@ class _Nothing(AgUiEncoder):
 
     def __init__(self, told: RunAgentInput, history: list[dict[str, Any]]) -> None:
         super().__init__(thread_id=told.thread_id, history=history)
-        self._run = told.run_id
+        self.run = told.run_id
 
-    def _hydrated(self) -> None:
-        self._begin()
-        super()._hydrated()
+    def end_past(self) -> None:
+        self.start_message()
+        super().end_past()
 
     def _check_over(self, event: Event | None = None) -> None:
         _ = event
@@ -252,7 +252,7 @@ class _Nothing(AgUiEncoder):
             self._event(
                 "RUN_FINISHED",
                 threadId=self._thread_id,
-                runId=self._run,
+                runId=self.run,
                 outcome={"type": "success"},
             )
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tokenwire.encoding import StreamPlan
 from tokenwire.errors import TokenwireError
 from tokenwire_adapters._web.gateway.asgi import Request, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
-from tokenwire_adapters._web.gateway.sse import Plan, serve_events
+from tokenwire_adapters._web.gateway.sse import serve_events
 
 if TYPE_CHECKING:
     from tokenwire_adapters._web.gateway.service import Core
@@ -24,7 +25,7 @@ class EventsResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, core: Core, plan: Plan) -> None:
+    def __init__(self, core: Core, plan: StreamPlan) -> None:
         super().__init__()
         self._core = core
         self._plan = plan

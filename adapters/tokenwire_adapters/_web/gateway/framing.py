@@ -39,8 +39,8 @@ class StreamFramer:
 
     @property
     def finished(self) -> bool:
-        """Whether the encoder has said all that its protocol has to say."""
-        return bool(getattr(self.encoder, "finished", False))
+        """Whether the encoder will encode nothing more."""
+        return self.encoder.finished
 
     def begin(self) -> bytes:
         """What comes before the first event."""

@@ -9,7 +9,7 @@ from typing import Self
 from tokenwire import Sink, open_sink
 from tokenwire._ids import check_name
 from tokenwire.backend import Backend
-from tokenwire.encoding import find_encoder
+from tokenwire.encoding import StreamPlan, find_encoder
 from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
@@ -19,7 +19,6 @@ from tokenwire_adapters._web.gateway.log_masking import protect
 from tokenwire_adapters._web.gateway.operations import MetricsFor, Operations
 from tokenwire_adapters._web.gateway.routes import serve_http, serve_websocket
 from tokenwire_adapters._web.gateway.service import Core
-from tokenwire_adapters._web.gateway.sse import Plan
 from tokenwire_adapters._web.gateway.tokens import Tokens
 
 __all__ = ["Gateway"]
@@ -118,11 +117,11 @@ class Gateway:
         check_name(channel, "channel")
         self.sink.reader(channel, after=after, rewind=rewind, response_id=response)  # checks them
         find_encoder(format)
-        plan = Plan(
+        plan = StreamPlan(
             channel=channel,
             after=after,
             rewind=None if rewind is None else str(rewind),
-            response=response,
+            response_id=response,
             format=format,
         )
         return EventsResponse(self._core, plan)

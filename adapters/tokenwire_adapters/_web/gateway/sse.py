@@ -8,22 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from tokenwire.encoding import Encoder, find_encoder
+from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.connections import Gone, Line, retry_hint
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
-from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.runs import open_run
 
 if TYPE_CHECKING:
     from tokenwire_adapters._web.gateway.service import Core
 
-__all__ = ["Plan", "plan_of", "serve_events", "serve_watch"]
+__all__ = ["plan_of", "serve_events", "serve_watch"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -39,18 +35,7 @@ _COMMENT = b": keep-alive\n\n"
 _LAST_WORDS = 2.0  # seconds that a goodbye may take
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asked to watch."""
-
-    channel: str
-    after: str | None = None
-    rewind: str | None = None
-    response: str | None = None
-    format: str = "native"
-    wait: bool = True
-
-
-def plan_of(request: Request, channel: str) -> Plan:
+def plan_of(request: Request, channel: str) -> StreamPlan:
     """Read the parameters of an event stream. :raises Problem: where they are wrong."""
     last = request.header(b"last-event-id")
     if last is not None:
@@ -65,11 +50,11 @@ def plan_of(request: Request, channel: str) -> Plan:
     wait = request.parameter("wait")
     if wait not in (None, "0", "1"):
         raise Problem("bad_request", "wait is 0 or 1")
-    return Plan(
+    return StreamPlan(
         channel=channel,
         after=after,
         rewind=None if after else request.parameter("rewind", 32),
-        response=request.parameter("response"),
+        response_id=request.parameter("response"),
         format=request.parameter("format", 64) or "native",
         wait=wait != "0",
     )
@@ -86,7 +71,7 @@ def encoder_for(name: str) -> Callable[[], Encoder]:
 async def serve_events(
     core: Core,
     caller: Caller,
-    plan: Plan,
+    plan: StreamPlan,
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
@@ -107,7 +92,7 @@ async def serve_events(
 async def serve_watch(
     core: Core,
     caller: Caller,
-    plan: Plan,
+    plan: StreamPlan,
     encoder: Encoder,
     watch: ChannelReader,
     receive: Receive,
@@ -123,31 +108,20 @@ async def serve_watch(
         watch.close()
 
 
-async def _open(core: Core, plan: Plan, encoder: Encoder) -> ChannelReader | None:
-    """Begin to watch; None when there is nothing to tell."""
-    if isinstance(encoder, RunEncoder) and plan.response is None:
-        # Its clients know no cursors: they are told one message, always from its beginning.
-        return await core.within(open_run(core.sink, plan.channel, encoder, wait=plan.wait))
-    if await _nothing_to_tell(core, plan):
+async def _open(core: Core, plan: StreamPlan, encoder: Encoder) -> ChannelReader | None:
+    """Open the channel for an encoder; None when there is nothing to send."""
+    if await _nothing_to_send(core, plan):
         return None
-    watch = core.sink.reader(
-        plan.channel, after=plan.after, rewind=plan.rewind, response_id=plan.response
-    )
-    try:
-        await core.within(watch.aopen())
-    except BaseException:
-        watch.close()
-        raise
-    return watch
+    return await core.within(encoder.open(core.sink, plan))
 
 
-async def _nothing_to_tell(core: Core, plan: Plan) -> bool:
+async def _nothing_to_send(core: Core, plan: StreamPlan) -> bool:
     """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
-    if not plan.wait and plan.response is None and not await core.anything_streams(plan.channel):
+    if not plan.wait and plan.response_id is None and not await core.anything_streams(plan.channel):
         return True
-    if plan.response is None or plan.after is None or ResumePoint.parse(plan.after).midway:
+    if plan.response_id is None or plan.after is None or ResumePoint.parse(plan.after).midway:
         return False
-    response, cursor = await core.look_up(plan.channel, plan.response)
+    response, cursor = await core.look_up(plan.channel, plan.response_id)
     if response is None or not response.ended or cursor is None:
         return False
     order = core.sink.backend.order
@@ -167,7 +141,7 @@ class _Stream(Line):
         send: Send,
         framer: StreamFramer,
         watch: ChannelReader,
-        plan: Plan,
+        plan: StreamPlan,
     ) -> None:
         super().__init__(caller, send, "sse")
         self._core = core
@@ -233,7 +207,7 @@ class _Stream(Line):
                     await self._write(data, len(items))
             if framer.finished:
                 break
-        if self._plan.response is None and not framer.finished:
+        if self._plan.response_id is None and not framer.finished:
             self.reason = "bye"  # the sink was closed
         return framer.end()
 

@@ -1,1 +1,1 @@
-"""What the encoders of user interface protocols share: one run, told as one message."""
+"""What protocols of user interfaces share: runs of agents, each encoded as one message."""

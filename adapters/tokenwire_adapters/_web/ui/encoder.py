@@ -1,19 +1,17 @@
-"""`RunEncoder`: one run of a channel, told to one client that starts with nothing."""
+"""`RunEncoder`: one run of a channel, as one message of a user interface's protocol."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenwire.encoding import Encoder, Frame
+from tokenwire.encoding import Encoder, Frame, StreamPlan
 from tokenwire.events import (
     DataEvent,
     DeltaEvent,
     EndEvent,
     Event,
-    Part,
     PartEvent,
     Response,
     SnapshotEvent,
@@ -23,187 +21,180 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import overlap
+from tokenwire.sink import Sink
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.json import is_json
-from tokenwire_adapters._web.ui.state import Piece, Told
+from tokenwire_adapters._web.ui.runs import join_run
+from tokenwire_adapters._web.ui.selection import RunSelector
+from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["RunEncoder"]
 
-_CANDIDATES = 16
-
 
 class RunEncoder(Encoder):
-    """Tells one run as one message of a protocol, whatever the events come as.
+    """Encodes one run as one message of a protocol, in whatever form its events come.
 
-    It compares what an event says with what its client was told, and tells the difference: a
-    snapshot in place of deltas, a repeated delta or a tool result that comes late all end in the
-    same message. Events of other runs are passed over.
+    A protocol subclasses it and says how a message, its parts, its tool results and its end are
+    written, each with `emit`. The base class compares each event with what its client has been
+    sent and calls for the difference: a snapshot in place of deltas, a repeated delta or a tool
+    result that comes late all lead to the same message. Events of other runs are passed over.
 
-    A run is over when the response that stands for it has ended (see `is_envelope`); a run without
-    one, when nothing of it streams and its last response did not ask for tools.
+    A run is over when its envelope has ended (see `tokenwire_adapters.ui.ENVELOPE`); a run without
+    one, when nothing of it streams and its last response did not call tools.
 
-    :param run: the run to tell; by default the first one that is seen streaming.
-    :param enveloped: a response is known to stand for the run.
-    :param message_id: what the message is called; by default, its run.
-    :ivar finished: all was told; the stream may be closed.
+    :param run: the run to encode; by default the first one that is seen streaming.
+    :param enveloped: whether the run is known to have an envelope.
+    :param message_id: the id of the message; by default, that of the run.
+    :ivar run: the run, once it is known; `message_id` likewise.
+    :ivar responses: the responses of the message so far, by id.
+    :ivar last_ended: the response that ended last, the envelope aside.
+    :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
     """
-
-    whole_run = True
 
     def __init__(
         self, *, run: str | None = None, enveloped: bool = False, message_id: str | None = None
     ) -> None:
-        self.finished = False
-        self._message_id = message_id
+        self.run = run
+        self.message_id = message_id
+        self.responses: dict[str, ResponseState] = {}
+        self.last_ended: ResponseState | None = None
+        self.started = False
         self._enveloped = enveloped
-        self._run = run
         self._runs = {run}
-        self._told: dict[str, Told] = {}
-        self._last: Told | None = None  # the one that ended last
-        self._began = False
         # Results that came before what they answer; the call is there when its response has ended.
-        self._early: dict[str, ToolResult] = {}
-        self._candidates: OrderedDict[str, list[Event]] = OrderedDict()
-        self._primed: Sequence[Event] = ()
-        self._out: list[bytes] = []
+        self._early_results: dict[str, ToolResult] = {}
+        self._selector = RunSelector()
+        self._past: Sequence[Event] = ()
+        self._frames: list[Frame] = []
 
-    # -- what a protocol says
+    # -- what a protocol writes
 
     @abstractmethod
-    def _begin_run(self, run: str) -> None:
+    def begin_message(self, run: str) -> None:
         """Begin the message."""
 
     @abstractmethod
-    def _grow(self, told: Told, piece: Piece, text: str) -> None:
-        """Tell more text of a part (perhaps its first)."""
+    def open_part(self, response: ResponseState, part: PartState) -> None:
+        """Announce a part that has just begun; its text, if any, follows."""
 
     @abstractmethod
-    def _open(self, told: Told, piece: Piece) -> None:
-        """Tell of a part that has just begun; its text, if any, follows."""
+    def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
+        """Add text to a part (perhaps its first)."""
 
     @abstractmethod
-    def _complete(self, told: Told, piece: Piece, *, cut: bool = False) -> None:
-        """Tell that a part is all there; `cut`: it ended before it was."""
+    def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
+        """End a part; `cut`: its response ended before the part was complete."""
 
     @abstractmethod
-    def _answer(self, told: Told, piece: Piece, result: ToolResult) -> None:
-        """Tell what a tool answered."""
+    def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
+        """Add what a tool returned to the part that called it."""
 
     @abstractmethod
-    def _note(self, event: DataEvent) -> None:
-        """Tell of a data event."""
+    def add_data(self, event: DataEvent) -> None:
+        """Add a data event."""
+
+    def end_response(self, response: ResponseState) -> None:
+        """End a response; its parts are closed. By default, nothing is written."""
 
     @abstractmethod
-    def _response_ended(self, told: Told) -> None:
-        """A response has ended; its parts were completed."""
+    def end_message(self, response: ResponseState | None) -> None:
+        """End the message. `response`: the one that says how; None: it is not known."""
 
-    @abstractmethod
-    def _end_run(self, told: Told | None) -> None:
-        """End the message. `told`: the response that says how; None: nobody knows."""
+    def emit(self, data: bytes, *, event: str | None = None) -> None:
+        """Send a frame to the client: its data, and the name of the server-sent event."""
+        self._frames.append(Frame(data, event=event))
 
-    def _say(self, data: bytes) -> None:
-        self._out.append(data)
+    def record_result(self, response: ResponseState, result: ToolResult) -> None:
+        """Take a result that is a part of `response`, as some providers send theirs."""
+        self._take_result(response, result)
 
     # -- the encoder
 
-    def follow(
-        self,
-        run: str,
-        *,
-        enveloped: bool,
-        after: Iterable[str] = (),
-        message_id: str | None = None,
-    ) -> None:
-        """Tell this run, of which nothing was told yet, as going on with those in `after`."""
-        self._run = run
-        self._message_id = message_id or self._message_id
-        self._enveloped = enveloped
-        self._runs = {run, *after}
+    async def open(self, sink: Sink, plan: StreamPlan) -> ChannelReader | None:
+        """Join the run under way at its beginning: clients of such protocols know no cursors."""
+        if plan.response_id is not None:
+            return await super().open(sink, plan)
+        return await self.join(sink, plan.channel, run=self.run, wait=plan.wait)
+
+    async def join(
+        self, sink: Sink, channel: str, *, run: str | None = None, wait: bool = True
+    ) -> ChannelReader | None:
+        """Open a channel to encode one run from its beginning.
+
+        What has happened of the run so far is encoded by `begin`. Where no run is under way, the
+        next one that begins is encoded.
+
+        :param run: which; by default the one that is under way.
+        :param wait: whether to wait for a run where there is none; else None is returned.
+        :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
+        """
+        joined = await join_run(sink, channel, run=run, wait=wait)
+        if joined is None:
+            return None
+        if joined.run is not None:
+            self.run = joined.run.id
+            self.message_id = joined.run.message_id or self.message_id
+            self._enveloped = joined.run.envelope is not None
+            self._runs = {self.run, *joined.earlier}
+            self.prime(joined.events)
+        return joined.reader
 
     def prime(self, events: Sequence[Event]) -> None:
-        """Give what happened before the first live event; `begin` tells it, as one."""
-        self._primed = events
+        """Give what happened before the first live event; `begin` encodes it, as one."""
+        self._past = events
 
     def begin(self) -> Iterable[Frame]:
-        events, self._primed = self._primed, ()
+        events, self._past = self._past, ()
         for event in events:
             self._take(event)
-        self._hydrated()
+        self.end_past()
         self._check_over()
         return self._flush()
+
+    def end_past(self) -> None:
+        """End what has happened before the client joined. By default, nothing is written."""
 
     def encode(self, event: Event) -> Iterable[Frame]:
         if self.finished:
             return ()
         if isinstance(event, DeltaEvent):  # most events by far
-            told = self._told.get(event.response_id)
-            if told is not None:
-                self._delta(told, event)
-            return self._flush() if self._out else ()
+            response = self.responses.get(event.response_id)
+            if response is not None:
+                self._delta(response, event)
+            return self._flush() if self._frames else ()
         self._take(event)
         self._check_over(event)
         return self._flush()
 
     def end(self) -> Iterable[Frame]:
-        if self._run is None and self._candidates:
-            # The stream has only told of what is over: then that is the message.
-            self._focus(next(reversed(self._candidates)))
-        if not self.finished and self._run is not None and self._began:
-            streaming = any(not told.ended for told in self._told.values())
-            self._finish(None if streaming else self._spokesman())
+        latest = self._selector.latest
+        if self.run is None and latest is not None:
+            # Everything in the stream is over: then the last of it is the message.
+            self._select(latest)
+        if not self.finished and self.run is not None and self.started:
+            streaming = any(not response.ended for response in self.responses.values())
+            self._finish(None if streaming else self._lead())
         return self._flush()
 
     def _flush(self) -> list[Frame]:
-        out, self._out = self._out, []
-        return [Frame(data) for data in out]
-
-    def _hydrated(self) -> None:
-        """What was primed has been taken."""
-
-    # -- which run
+        frames, self._frames = self._frames, []
+        return frames
 
     def _take(self, event: Event) -> None:
-        if self._run is None:
-            self._choose(event)
-        else:
+        if self.run is not None:
             self._apply(event)
-
-    def _choose(self, event: Event) -> None:
-        """Look for a run that streams; keep what is known of the runs that may."""
-        run = self._run_of(event)
-        if run is None:
             return
-        known = self._candidates.setdefault(run, [])
-        known.append(event)
-        self._candidates.move_to_end(run)
-        if len(self._candidates) > _CANDIDATES:
-            self._candidates.popitem(last=False)
-        if isinstance(event, StartEvent) or (
-            isinstance(event, SnapshotEvent) and not event.response.ended
-        ):
-            self._focus(run)
+        run = self._selector.offer(event)
+        if run is not None:
+            self._select(run)
 
-    def _run_of(self, event: Event) -> str | None:
-        if isinstance(event, StartEvent):
-            return event.run or event.response_id
-        if isinstance(event, SnapshotEvent):
-            return event.response.run or event.response.id
-        if isinstance(event, ToolResultEvent | DataEvent):
-            if event.run in self._candidates:
-                return event.run
-            for run, events in self._candidates.items():
-                if any(known.response_id == event.response_id for known in events):
-                    return run
-        return None
-
-    def _focus(self, run: str) -> None:
-        self._run = run
+    def _select(self, run: str) -> None:
+        self.run = run
         self._runs = {run}
-        events = self._candidates.pop(run, [])
-        self._candidates.clear()
-        for event in events:
+        for event in self._selector.take(run):
             self._apply(event)
 
-    # -- folding
+    # -- from events to differences
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, StartEvent):
@@ -211,194 +202,181 @@ class RunEncoder(Encoder):
         elif isinstance(event, SnapshotEvent):
             self._snapshot(event.response)
         elif isinstance(event, DataEvent):
-            if event.run in self._runs or event.response_id in self._told:
-                self._begin()
-                self._note(event)
+            if event.run in self._runs or event.response_id in self.responses:
+                self.start_message()
+                self.add_data(event)
         elif isinstance(event, ToolResultEvent):
             self._tool_result(event)
         elif isinstance(event, DeltaEvent | PartEvent | EndEvent):
-            told = self._told.get(event.response_id)
-            if told is None or told.ended:
+            response = self.responses.get(event.response_id)
+            if response is None or response.ended:
                 return
             if isinstance(event, DeltaEvent):
-                self._delta(told, event)
+                self._delta(response, event)
             elif isinstance(event, PartEvent):
-                self._part(told, event)
+                if event.part == len(response.parts):
+                    self._new_part(response, event.kind, event.name, event.call_id, event.data)
             else:
-                self._end_response(told, event.state, event.finish_reason, event.usage, event.error)
+                reason = event.finish_reason
+                self._end_response(response, event.state, reason, event.usage, event.error)
 
-    def _begin(self) -> None:
-        if not self._began:
-            self._began = True
-            assert self._run is not None
-            self._begin_run(self._run)
+    def start_message(self) -> None:
+        """Begin the message, where that has not been done."""
+        if not self.started:
+            self.started = True
+            assert self.run is not None
+            self.begin_message(self.run)
 
     def _start(
         self, response_id: str, run: str | None, metadata: dict[str, Any], channel: str
-    ) -> Told | None:
-        """Begin to tell of a response, where it is of our run."""
-        told = self._told.get(response_id)
-        if told is None and (run or response_id) in self._runs:
-            told = self._told[response_id] = Told(response_id, run, metadata, channel)
-            self._begin()
-        return told
+    ) -> ResponseState | None:
+        """The state of a response of this message; None for those of others."""
+        response = self.responses.get(response_id)
+        if response is None and (run or response_id) in self._runs:
+            response = ResponseState(response_id, run, metadata, channel)
+            self.responses[response_id] = response
+            self.start_message()
+        return response
 
-    def _part(self, told: Told, event: PartEvent) -> Piece | None:
-        if event.part == len(told.pieces):
-            return self._piece(told, event.kind, event.name, event.call_id, event.data)
-        return None
+    def _new_part(
+        self, response: ResponseState, kind: str, name: str | None, call_id: str | None, data: Any
+    ) -> PartState:
+        part = PartState(len(response.parts), kind, name, call_id, data)
+        response.parts.append(part)
+        if kind == "tool_call":
+            part.call_id = call_id or f"{response.id}:{part.index}"
+            response.calls.setdefault(part.call_id, part)
+        self.open_part(response, part)
+        return part
 
-    def _delta(self, told: Told, event: DeltaEvent) -> None:
-        if told.ended or event.part > len(told.pieces):
+    def _delta(self, response: ResponseState, event: DeltaEvent) -> None:
+        if response.ended or event.part > len(response.parts):
             return
-        if event.part == len(told.pieces):
+        if event.part == len(response.parts):
             if event.offset:
                 return
-            piece = self._piece(told, event.kind, None, None, None)
+            part = self._new_part(response, event.kind, None, None, None)
         else:
-            piece = told.pieces[event.part]
-        text = overlap(piece.length, event.offset, event.text)
-        if text:  # None is a hole: the snapshot that heals it is still to come
-            self._more(told, piece, text)
+            part = response.parts[event.part]
+        # In a hole nothing is written: the snapshot that fills it is still to come.
+        self._append(response, part, overlap(part.length, event.offset, event.text))
 
-    def _piece(
-        self, told: Told, kind: str, name: str | None, call_id: str | None, data: Any
-    ) -> Piece:
-        piece = Piece(len(told.pieces), kind, name, call_id, data)
-        told.pieces.append(piece)
-        if kind == "tool_call":
-            piece.call_id = call_id or f"{told.id}:{piece.index}"
-            told.call_ids.setdefault(piece.call_id, piece)
-        self._open(told, piece)
-        return piece
-
-    def _more(self, told: Told, piece: Piece, text: str) -> None:
-        piece.length += len(text)
-        piece.done = False  # a producer may come back to a part that seemed to be done
-        if piece.text is not None:
-            piece.text.append(text)
-        self._grow(told, piece, text)
-
-    def _snapshot(self, response: Response) -> None:
-        told = self._start(response.id, response.run, response.metadata, response.channel)
-        if told is None:
-            return
-        if not told.ended:
-            for index, part in enumerate(response.parts):
-                self._catch_up(told, index, part)
-        for result in response.tool_results:
-            self._result(told, result)
-        if response.ended and not told.ended:
-            self._end_response(
-                told, response.state, response.finish_reason, response.usage, response.error
-            )
-
-    def _catch_up(self, told: Told, index: int, part: Part) -> None:
-        if index == len(told.pieces):
-            piece = self._piece(told, part.kind, part.name, part.call_id, part.data)
-        else:
-            piece = told.pieces[index]
-        text = overlap(piece.length, 0, part.text)
+    def _append(self, response: ResponseState, part: PartState, text: str | None) -> None:
         if text:
-            self._more(told, piece, text)
+            part.append(text)
+            self.add_text(response, part, text)
+
+    def _snapshot(self, snapshot: Response) -> None:
+        response = self._start(snapshot.id, snapshot.run, snapshot.metadata, snapshot.channel)
+        if response is None:
+            return
+        for index, source in enumerate(() if response.ended else snapshot.parts):
+            if index == len(response.parts):
+                part = self._new_part(
+                    response, source.kind, source.name, source.call_id, source.data
+                )
+            else:
+                part = response.parts[index]
+            self._append(response, part, overlap(part.length, 0, source.text))
+        for result in snapshot.tool_results:
+            self._take_result(response, result)
+        if snapshot.ended and not response.ended:
+            reason = snapshot.finish_reason
+            self._end_response(response, snapshot.state, reason, snapshot.usage, snapshot.error)
+
+    # -- tool results
 
     def _tool_result(self, event: ToolResultEvent) -> None:
         result = ToolResult(
             call_id=event.call_id, name=event.name, output=event.output, error=event.error
         )
         if event.response_id is not None:
-            told = self._told.get(event.response_id)
-            if told is None:
-                return
+            response = self.responses.get(event.response_id)
+        elif event.run is not None and event.run not in self._runs:
+            return
         else:
-            if event.run is not None and event.run not in self._runs:
-                return
-            told = self._owner(event.call_id)
-            if told is None:
-                # Without a run anything may be meant: only calls that are known count.
-                if event.run is not None:
-                    self._early.setdefault(event.call_id, result)
-                return
-        self._result(told, result)
+            response = self._caller(event.call_id)
+            # Without a run it may be of any: only calls that are known count.
+            if response is None and event.run is not None:
+                self._early_results.setdefault(event.call_id, result)
+        if response is not None:
+            self._take_result(response, result)
 
-    def _owner(self, call_id: str) -> Told | None:
+    def _caller(self, call_id: str) -> ResponseState | None:
         """The response that made a call: the last one whose call is not answered yet."""
-        found = None
-        for told in self._told.values():
-            if call_id in told.call_ids and (found is None or call_id not in told.answered):
-                found = told
-        return found
+        caller = None
+        for response in self.responses.values():
+            if call_id in response.calls and (caller is None or call_id not in response.answered):
+                caller = response
+        return caller
 
-    def _result(self, told: Told, result: ToolResult) -> None:
-        if result.call_id in told.answered:
+    def _take_result(self, response: ResponseState, result: ToolResult) -> None:
+        if result.call_id in response.answered:
             return
-        piece = told.call_ids.get(result.call_id)
-        if piece is None:
-            owner = self._owner(result.call_id)
-            if owner is None:
-                self._early.setdefault(result.call_id, result)
-            elif owner is not told:
-                self._result(owner, result)
+        part = response.calls.get(result.call_id)
+        if part is None:
+            caller = self._caller(result.call_id)
+            if caller is None:
+                self._early_results.setdefault(result.call_id, result)
+            elif caller is not response:
+                self._take_result(caller, result)
             return
-        if not (piece.done or told.ended or is_json(piece.whole_text)):
-            self._early.setdefault(result.call_id, result)  # the rest of the call is under way
+        if not (part.done or response.ended or is_json(part.text)):
+            self._early_results.setdefault(result.call_id, result)  # the call is still growing
             return
-        told.answered.add(result.call_id)
-        if not piece.done:
-            self._complete(told, piece)
-            piece.done = True
-        piece.result = result
-        self._answer(told, piece, result)
+        response.answered.add(result.call_id)
+        if not part.done:
+            self.close_part(response, part)
+            part.done = True
+        part.result = result
+        self.add_result(response, part, result)
+
+    # -- ends
 
     def _end_response(
         self,
-        told: Told,
+        response: ResponseState,
         state: State,
         finish_reason: str | None,
         usage: dict[str, Any] | None,
         error: str | None,
     ) -> None:
-        told.finish_reason, told.usage, told.error = finish_reason, usage, error
-        self._settle(told, cut=state != "complete")
-        for call_id in told.call_ids.keys() & self._early.keys():
-            self._result(told, self._early.pop(call_id))
-        told.state = state
-        if not told.envelope:
-            self._last = told
-        self._response_ended(told)
+        response.finish_reason, response.usage, response.error = finish_reason, usage, error
+        self._close_parts(response, cut=state != "complete")
+        for call_id in response.calls.keys() & self._early_results.keys():
+            self._take_result(response, self._early_results.pop(call_id))
+        response.state = state
+        if not response.envelope:
+            self.last_ended = response
+        self.end_response(response)
 
-    def _settle(self, told: Told, *, cut: bool) -> None:
-        for piece in told.pieces:
-            if not piece.done:
-                self._complete(told, piece, cut=cut)
-                piece.done = True
+    def _close_parts(self, response: ResponseState, *, cut: bool) -> None:
+        for part in response.parts:
+            if not part.done:
+                self.close_part(response, part, cut=cut)
+                part.done = True
 
-    # -- the end
+    def _lead(self) -> ResponseState | None:
+        """The response that says how the run ended."""
+        first = self.responses.get(self.run or "")
+        return first if first is not None and first.envelope else self.last_ended
 
     def _check_over(self, event: Event | None = None) -> None:
-        if self.finished or not self._told or self._run is None:
+        if self.finished or not self.responses or self.run is None:
             return
-        if any(not told.ended for told in self._told.values()):
+        if any(not response.ended for response in self.responses.values()):
             return
-        lead = self._told.get(self._run)
-        if lead is not None and lead.envelope:
+        lead = self._lead()
+        if lead is None or (self._enveloped and not lead.envelope):
+            return
+        # A response that begins after this run, and is not of it, shows that the run is over.
+        passed = isinstance(event, StartEvent) and event.response_id not in self.responses
+        if lead.envelope or passed or not lead.awaits_tools:
             self._finish(lead)
-            return
-        last = self._last
-        if last is None or self._enveloped:
-            return
-        # What began after this run, and is not of it, says that nothing more comes of it.
-        passed = isinstance(event, StartEvent) and event.response_id not in self._told
-        if passed or not last.awaits:
-            self._finish(last)
 
-    def _spokesman(self) -> Told | None:
-        lead = self._told.get(self._run or "")
-        return lead if lead is not None and lead.envelope else self._last
-
-    def _finish(self, told: Told | None) -> None:
-        for each in self._told.values():
-            if not each.ended:
-                self._settle(each, cut=True)
+    def _finish(self, lead: ResponseState | None) -> None:
+        for response in self.responses.values():
+            if not response.ended:
+                self._close_parts(response, cut=True)
         self.finished = True
-        self._end_run(told)
+        self.end_message(lead)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import msgspec
 
 __all__ = [
-    "harmless",
     "is_json",
     "json_bytes",
     "json_text",
@@ -50,28 +49,28 @@ _REASONS = {
 def json_bytes(value: Any) -> bytes:
     """Encode as JSON that JavaScript clients take.
 
-    They refuse a message with a key that could change prototypes, and with it the whole stream;
-    such keys, which a model may well write, are taken out.
+    Some refuse a message with a key that could change prototypes, and with it the whole stream;
+    such keys, which a model may write, are removed.
     """
     data = _encode(value)
     if b"__proto__" in data or b"constructor" in data:
-        data = _encode(harmless(value))
+        data = _encode(without_prototype_keys(value))
     return data
 
 
-def harmless(value: Any, depth: int = 0) -> Any:
+def without_prototype_keys(value: Any, depth: int = 0) -> Any:
     """The value without keys that change prototypes, and without what is nested absurdly deep."""
     if depth > _DEEP:
         return None
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return {
-            key: harmless(item, depth + 1)
+            key: without_prototype_keys(item, depth + 1)
             for key, item in items
             if key != "__proto__" and not (key == "constructor" and isinstance(item, Mapping))
         }
     if isinstance(value, list | tuple):
-        return [harmless(item, depth + 1) for item in cast("list[Any]", value)]
+        return [without_prototype_keys(item, depth + 1) for item in cast("list[Any]", value)]
     return value
 
 
@@ -118,27 +117,27 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, int]:
         usage.get("output_tokens_details") or usage.get("completion_tokens_details")
     )
     details_out = details_out or _mapping(usage.get("output_token_details"))
-    told = _count(usage, "input_tokens", "prompt_tokens")
+    input_ = _count(usage, "input_tokens", "prompt_tokens")
     read = _count(usage, "cache_read_input_tokens")
     wrote = _count(usage, "cache_creation_input_tokens")
-    if told is not None:  # Anthropic counts what it cached apart
-        told += (read or 0) + (wrote or 0)
+    if input_ is not None:  # Anthropic counts cached tokens separately
+        input_ += (read or 0) + (wrote or 0)
     cached = read if read is not None else _count(details_in, "cached_tokens", "cache_read")
     if wrote is None:
         wrote = _count(details_in, "cache_creation")
     output = _count(usage, "output_tokens", "completion_tokens")
     total = _count(usage, "total_tokens")
-    if told is not None and output is not None:
-        total = told + output
-    found = {
-        "inputTokens": told,
+    if input_ is not None and output is not None:
+        total = input_ + output
+    counts = {
+        "inputTokens": input_,
         "outputTokens": output,
         "totalTokens": total,
         "reasoningTokens": _count(details_out, "reasoning_tokens", "reasoning"),
         "cachedInputTokens": cached,
         "cacheWriteInputTokens": wrote,
     }
-    return {name: count for name, count in found.items() if count is not None}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -159,10 +158,10 @@ def source_of(data: Any) -> dict[str, str]:
 
     It understands the citations of OpenAI and Anthropic, and LangChain's.
     """
-    told = _mapping(data)
-    kind = told.get("type")
-    inner = _mapping(told.get(kind) if isinstance(kind, str) else None)
-    found: dict[str, str] = {}
+    outer = _mapping(data)
+    kind = outer.get("type")
+    inner = _mapping(outer.get(kind) if isinstance(kind, str) else None)
+    source: dict[str, str] = {}
     wanted = {
         "url": ("url", "uri", "source"),
         "title": ("title", "document_title", "name"),
@@ -170,13 +169,13 @@ def source_of(data: Any) -> dict[str, str]:
         "media_type": ("media_type", "mime_type", "mediaType"),
     }
     for name, keys in wanted.items():
-        for place in (inner, told):
+        for place in (inner, outer):
             value = next((place[key] for key in keys if isinstance(place.get(key), str)), None)
-            if value and name not in found:
-                found[name] = value
-    if not found.get("url", "").startswith(("http://", "https://")):
-        found.pop("url", None)
-    return found
+            if value and name not in source:
+                source[name] = value
+    if not source.get("url", "").startswith(("http://", "https://")):
+        source.pop("url", None)
+    return source
 
 
 def media_of(data: Any) -> tuple[str, str] | None:
@@ -184,10 +183,10 @@ def media_of(data: Any) -> tuple[str, str] | None:
 
     Content in Base64 becomes a ``data:`` URL; of other schemes only http and https are let through.
     """
-    told = _mapping(data)
-    kind = told.get("type")
-    inner = _mapping(told.get(kind) if isinstance(kind, str) else None)
-    places = [told, inner, _mapping(told.get("source"))]
+    outer = _mapping(data)
+    kind = outer.get("type")
+    inner = _mapping(outer.get(kind) if isinstance(kind, str) else None)
+    places = [outer, inner, _mapping(outer.get("source"))]
 
     def find(*names: str) -> str | None:
         for place in places:

@@ -11,7 +11,7 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 
 from tokenwire import default_sink
-from tokenwire.encoding import Encoder
+from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import (
@@ -30,9 +30,9 @@ from tokenwire_adapters._web.gateway.cors import Origins
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Core
-from tokenwire_adapters._web.gateway.sse import Plan, serve_watch
+from tokenwire_adapters._web.gateway.sse import serve_watch
 from tokenwire_adapters._web.gateway.tokens import Tokens
-from tokenwire_adapters._web.ui.tasks import Turns
+from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "Handler", "Routes"]
 
@@ -90,7 +90,7 @@ class Routes:
         if not path.startswith("/") or path.endswith("/"):
             raise ValueError(f"path must begin with a slash and not end with one, not {path!r}")
         self.sink: Sink = default_sink() if sink is None else sink
-        self.turns = Turns(self.sink, agent)
+        self.turns = AgentTasks(self.sink, agent)
         self._path = path
         self._channel: Callable[[str], str] = channel or str
         self._core = Core(
@@ -228,7 +228,7 @@ class Routes:
     async def _stream(
         self, exchange: Exchange, channel: str, encoder: Encoder, watch: ChannelReader
     ) -> None:
-        plan = Plan(channel=channel, format=encoder.name)
+        plan = StreamPlan(channel=channel, format=encoder.name)
         await serve_watch(
             self._core,
             exchange.caller,

@@ -1,4 +1,4 @@
-"""Where a client begins that knows nothing: at the beginning of the run that is under way."""
+"""Finds the runs of a channel, and joins one at its beginning."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tokenwire import background
 from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
@@ -21,15 +22,14 @@ from tokenwire.events import (
 )
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.state import is_envelope
 
-__all__ = ["Run", "find_run", "open_run", "recent_runs"]
+__all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs"]
 
-_PAGE = 20
-_PAGES = 25
-_PAGES_NAMED = 5  # a run that a client names need not be there at all
-_SLACK = 2.0  # seconds that the clocks of a producer and a backend may be apart
+_PAGE_SIZE = 20  # responses
+_MAX_PAGES = 25
+_MAX_PAGES_NAMED = 5  # a run that a client names need not exist at all
+_CLOCK_SLACK = 2.0  # seconds by which the clocks of a producer and a backend may differ
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -43,28 +43,43 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def envelope(self) -> Response | None:
-        """The response that stands for the run, where one does."""
-        for each in self.responses:
-            if is_envelope(each.id, each.run, each.metadata):
-                return each
+        """The response that represents the run, where there is one."""
+        for response in self.responses:
+            if is_envelope(response.id, response.run, response.metadata):
+                return response
         return None
 
     @property
     def message_id(self) -> str:
-        """What the message is called that the run becomes, or goes on with."""
+        """The id of the message that the run becomes, or continues."""
         envelope = self.envelope
-        name = envelope.metadata.get("message_id") if envelope is not None else None
-        return name if isinstance(name, str) else self.id
+        message_id = envelope.metadata.get("message_id") if envelope is not None else None
+        return message_id if isinstance(message_id, str) else self.id
 
     @property
     def streaming(self) -> bool:
-        """Whether anything of it has not ended."""
-        return any(not each.ended for each in self.responses)
+        """Whether any of its responses has not ended."""
+        return any(not response.ended for response in self.responses)
 
     @property
     def started_at(self) -> int | None:
         """When it began, in milliseconds since 1970, as far as is known."""
-        return min((each.started_at for each in self.responses if each.started_at), default=None)
+        return min((r.started_at for r in self.responses if r.started_at), default=None)
+
+
+class JoinedRun(msgspec.Struct, frozen=True):
+    """A channel opened at the beginning of a run.
+
+    :ivar reader: the channel, open, at the live events.
+    :ivar run: the run; None where none is under way.
+    :ivar earlier: ids of the runs whose message this one continues.
+    :ivar events: what has happened of these runs, in order.
+    """
+
+    reader: ChannelReader
+    run: Run | None = None
+    earlier: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | None:
@@ -73,27 +88,27 @@ async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | No
     :param run: which; by default, the newest one that is under way.
     :raises BackendUnavailable: when the history cannot be read now.
     """
-    pages = _PAGES if run is None else _PAGES_NAMED
-    run = run or await _under_way(sink, channel)
+    max_pages = _MAX_PAGES if run is None else _MAX_PAGES_NAMED
+    run = run or await _active_run(sink, channel)
     if run is None:
         return None
-    found: list[Response] = []
-    page = await sink.ahistory(channel, limit=_PAGE)
-    for _ in range(pages):
-        ours = [each for each in page.items if (each.run or each.id) == run]
-        found += ours
-        whole = any(is_envelope(each.id, each.run, each.metadata) for each in ours)
-        # What stands for a run is the first of it.
-        if whole or not page.has_next or (found and not ours):
+    responses: list[Response] = []
+    page = await sink.ahistory(channel, limit=_PAGE_SIZE)
+    for _ in range(max_pages):
+        matching = [response for response in page.items if (response.run or response.id) == run]
+        responses += matching
+        # An envelope is the first response of its run.
+        complete = any(is_envelope(r.id, r.run, r.metadata) for r in matching)
+        if complete or not page.has_next or (responses and not matching):
             break
         following = await page.anext()
         if following is None:
             break
         page = following
-    if not found:
+    if not responses:
         return None
-    found.reverse()
-    return Run(run, tuple(found))
+    responses.reverse()
+    return Run(run, tuple(responses))
 
 
 async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list[Run]:
@@ -102,100 +117,85 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
     :raises BackendUnavailable: when the history cannot be read now.
     """
     page = await sink.ahistory(channel, limit=responses)
-    runs: dict[str, list[Response]] = {}
-    for each in reversed(page.items):
-        runs.setdefault(each.run or each.id, []).append(each)
-    return [Run(name, tuple(each)) for name, each in runs.items()]
+    by_run: dict[str, list[Response]] = {}
+    for response in reversed(page.items):
+        by_run.setdefault(response.run or response.id, []).append(response)
+    return [Run(run, tuple(members)) for run, members in by_run.items()]
 
 
-async def _under_way(sink: Sink, channel: str) -> str | None:
+async def _active_run(sink: Sink, channel: str) -> str | None:
     """The newest run of which anything streams."""
-    # Not by a watch: those that join alike share what was read a moment ago.
-    replay = await sink.hubs.io.arun(sink.backend.replay(channel, ReplayFrom()))
+    # Not through a watch: watches that join alike share a replay that is up to a second old.
+    replay = await background.arun(sink, sink.backend.replay(channel, ReplayFrom()))
     streaming = [
         event.response
         for event in reversed(replay.events)
         if isinstance(event, SnapshotEvent) and not event.response.ended
     ]
-    for each in streaming:
-        if is_envelope(each.id, each.run, each.metadata):
-            return each.id
-    return next((each.run or each.id for each in streaming), None)
+    for response in streaming:
+        if is_envelope(response.id, response.run, response.metadata):
+            return response.id
+    return next((response.run or response.id for response in streaming), None)
 
 
-async def open_run(
-    sink: Sink,
-    channel: str,
-    encoder: RunEncoder,
-    *,
-    run: str | None = None,
-    wait: bool = True,
-) -> ChannelReader | None:
-    """Watch a channel for a client that is to be told of one run, from its beginning.
-
-    What has happened of the run so far is given to the encoder, whose `begin` tells it. Where
-    nothing is under way, the encoder tells of the next run that begins.
+async def join_run(
+    sink: Sink, channel: str, *, run: str | None = None, wait: bool = True
+) -> JoinedRun | None:
+    """Open a channel at the beginning of one run.
 
     :param run: which; by default the one that is under way.
-    :param wait: whether to wait for a run where none is there; else None is returned.
+    :param wait: whether to wait for a run where there is none; else None is returned.
     :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
     """
     found = await find_run(sink, channel, run)
     if found is None or (run is None and not found.streaming):
         if not wait or run is not None:
             return None
-        return await sink.reader(channel).aopen()
-    began = found.started_at
-    age = time.time() - began / 1000 if began else 0.0
-    rewind = f"{math.ceil(max(0.0, age) + _SLACK)}s"
-    watch = sink.reader(channel, rewind=rewind)
+        return JoinedRun(await sink.reader(channel).aopen())
+    age = time.time() - found.started_at / 1000 if found.started_at else 0.0
+    rewind = f"{math.ceil(max(0.0, age) + _CLOCK_SLACK)}s"
+    reader = sink.reader(channel, rewind=rewind)
     try:
-        await watch.aopen()
-        events: list[Event] = []
-        while items := await watch.ahydrate():
-            events += [item.event for item in items]
-        earlier = await _earlier(sink, channel, found)
-        encoder.follow(
-            found.id,
-            enveloped=found.envelope is not None,
-            after=[run.id for run in earlier],
-            message_id=found.message_id,
-        )
-        told = [SnapshotEvent(response=each) for run in earlier for each in run.responses]
-        encoder.prime([*told, *_in_order(found, events)])
+        await reader.aopen()
+        replayed: list[Event] = []
+        while items := await reader.ahydrate():
+            replayed += [item.event for item in items]
+        earlier = await _continued_runs(sink, channel, found)
     except BaseException:
-        watch.close()
+        reader.close()
         raise
-    return watch
+    before = [SnapshotEvent(response=response) for run in earlier for response in run.responses]
+    events = (*before, *_in_order(found, replayed))
+    return JoinedRun(reader, found, tuple(run.id for run in earlier), events)
 
 
-async def _earlier(sink: Sink, channel: str, run: Run) -> list[Run]:
-    """The runs whose message this one goes on with."""
+async def _continued_runs(sink: Sink, channel: str, run: Run) -> list[Run]:
+    """The runs whose message this one continues."""
     if run.message_id == run.id:
         return []
     runs = await recent_runs(sink, channel)
-    return [each for each in runs if each.message_id == run.message_id and each.id != run.id]
+    return [other for other in runs if other.message_id == run.message_id and other.id != run.id]
 
 
 def _in_order(run: Run, events: Sequence[Event]) -> list[Event]:
-    """What a replay and the history tell of a run, as it happened, as far as can be told.
+    """The events of a run from a replay and from history, in the order in which they happened.
 
-    Replays have a response where it was last written; a message has it where it began.
+    A replay has a response where it was last written; a message has it where it began.
     """
-    ids = {each.id for each in run.responses}
-    ours = [event for event in events if _is_of(event, run.id, ids)]
-    there = {event.response_id for event in ours if isinstance(event, StartEvent | SnapshotEvent)}
+    ids = {response.id for response in run.responses}
+    replayed = [event for event in events if _is_of(event, run.id, ids)]
+    begun = {e.response_id for e in replayed if isinstance(e, StartEvent | SnapshotEvent)}
     missing: list[Event] = [
-        SnapshotEvent(response=each) for each in run.responses if each.id not in there
+        SnapshotEvent(response=response) for response in run.responses if response.id not in begun
     ]
-    if any(isinstance(event, StartEvent | PartEvent | DeltaEvent) for event in ours):
-        return [*missing, *ours]
+    if any(isinstance(event, StartEvent | PartEvent | DeltaEvent) for event in replayed):
+        return [*missing, *replayed]
     timed: list[tuple[int, Event]] = []
-    at = 0
-    for event in [*missing, *ours]:
-        when = event.response.started_at if isinstance(event, SnapshotEvent) else event.ts
-        at = when or at
-        timed.append((at, event))
+    time_ms = 0
+    for event in [*missing, *replayed]:
+        began = event.response.started_at if isinstance(event, SnapshotEvent) else event.ts
+        time_ms = began or time_ms
+        timed.append((time_ms, event))
     timed.sort(key=lambda pair: pair[0])
     return [event for _, event in timed]
 

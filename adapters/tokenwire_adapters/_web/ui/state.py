@@ -1,4 +1,4 @@
-"""What a client was told of a run's responses and their parts."""
+"""What a client has been sent of a run: its responses and their parts."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ from typing import Any
 
 from tokenwire.events import ENDED, State, ToolResult
 
-__all__ = ["ENVELOPE", "Piece", "Told", "is_envelope"]
+__all__ = ["ENVELOPE", "PartState", "ResponseState", "is_envelope"]
 
 ENVELOPE = "tokenwire.run"
-"""The metadata field that marks the response which stands for a whole run."""
+"""The metadata field that marks the envelope: the response that is open as long as its run."""
 
 _TOOL_REASONS = frozenset({"tool_calls", "tool_use", "tool-calls", "function_call"})
-_TEXTUAL = frozenset({"text", "reasoning", "refusal"})
+_TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})
 
 
 def is_envelope(response_id: str, run: str | None, metadata: dict[str, Any]) -> bool:
-    """Whether a response stands for its whole run: it is open for as long as the run is."""
+    """Whether a response represents its whole run: it is open for as long as the run is."""
     return run == response_id and ENVELOPE in metadata
 
 
-class Piece:
-    """A part of a response, as far as the client was told of it.
+class PartState:
+    """A part of a response, as far as the client has been sent it.
 
-    :ivar length: code points told; `text` has them where they are needed at the end.
-    :ivar open: something of it was begun at the client and not ended.
-    :ivar done: all of it was told.
-    :ivar tag: what the client calls it.
+    :ivar index: its place in the response; `kind`, `name`, `call_id` and `data` as in the event.
+    :ivar length: code points sent.
+    :ivar open: it has begun at the client and not ended there.
+    :ivar done: all of it has been sent.
+    :ivar wire_id: its id in the client's protocol.
+    :ivar result: what the tool returned, for a tool call that was answered.
     """
 
     __slots__ = (
+        "_pieces",
         "call_id",
         "data",
         "done",
@@ -39,8 +42,7 @@ class Piece:
         "name",
         "open",
         "result",
-        "tag",
-        "text",
+        "wire_id",
     )
 
     def __init__(
@@ -54,29 +56,41 @@ class Piece:
         self.length = 0
         self.open = False
         self.done = False
-        self.tag = ""
+        self.wire_id = ""
         self.result: ToolResult | None = None
-        self.text: list[str] | None = None if kind in _TEXTUAL else []
+        # Protocols need the whole text of all but the textual kinds, at their end.
+        self._pieces: list[str] | None = None if kind in _TEXT_KINDS else []
 
     @property
-    def whole_text(self) -> str:
-        """The text of a part that is not of the textual kinds."""
-        return "".join(self.text or ())
+    def text(self) -> str:
+        """The text so far of a part that is not of the textual kinds."""
+        return "".join(self._pieces or ())
+
+    def append(self, text: str) -> None:
+        """Add text; a producer may return to a part that seemed to be done."""
+        self.length += len(text)
+        self.done = False
+        if self._pieces is not None:
+            self._pieces.append(text)
 
 
-class Told:
-    """A response, as far as the client was told of it."""
+class ResponseState:
+    """A response, as far as the client has been sent it.
+
+    :ivar envelope: whether it represents the whole run.
+    :ivar calls: its tool calls, by call id; `answered`: ids of those that have a result.
+    """
 
     __slots__ = (
         "answered",
-        "call_ids",
+        "calls",
         "channel",
         "envelope",
         "error",
         "finish_reason",
         "id",
         "metadata",
-        "pieces",
+        "parts",
         "state",
         "usage",
     )
@@ -89,8 +103,8 @@ class Told:
         self.metadata = metadata
         self.envelope = is_envelope(response_id, run, metadata)
         self.state: State = "streaming"
-        self.pieces: list[Piece] = []
-        self.call_ids: dict[str, Piece] = {}
+        self.parts: list[PartState] = []
+        self.calls: dict[str, PartState] = {}
         self.answered: set[str] = set()
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
@@ -98,11 +112,12 @@ class Told:
 
     @property
     def ended(self) -> bool:
+        """Whether it has ended."""
         return self.state in ENDED
 
     @property
-    def awaits(self) -> bool:
-        """Whether it ended by asking for tools, so that the run goes on."""
-        if self.state != "complete" or not self.call_ids:
+    def awaits_tools(self) -> bool:
+        """Whether it ended by calling tools, so that the run goes on."""
+        if self.state != "complete" or not self.calls:
             return False
-        return self.finish_reason in _TOOL_REASONS or not self.answered >= self.call_ids.keys()
+        return self.finish_reason in _TOOL_REASONS or not self.answered >= self.calls.keys()

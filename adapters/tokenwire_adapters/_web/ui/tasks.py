@@ -1,4 +1,4 @@
-"""Runs of an agent on behalf of a page: begun, stopped and ended, whoever is watching."""
+"""Runs agents on behalf of pages, whether or not a page is watching."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ui.runs import Run, find_run
 from tokenwire_adapters._web.ui.state import ENVELOPE
 
-__all__ = ["Turns"]
+__all__ = ["AgentTasks"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -23,10 +23,10 @@ T = TypeVar("T")
 _SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
 
 
-class Turns:
+class AgentTasks:
     """Runs agents as tasks of their own, so that no page that leaves stops one.
 
-    Each run is stood for by a response whose id is the run's: it streams for as long as the agent
+    Each run has an envelope: a response with the run's id that streams for as long as the agent
     works, so that every process sees that the run is under way, can stop it, and learns of its
     end, also when the process that runs the agent dies.
 
@@ -52,8 +52,8 @@ class Turns:
     ) -> None:
         """Begin a run.
 
-        :param metadata: of the response that stands for it; watchers see it.
-        :param make: makes the turn that the agent is called with.
+        :param metadata: of its envelope; watchers see it.
+        :param make: creates the turn that the agent is called with.
         """
         response = self._sink.respond(
             channel, response_id=run, run=run, metadata={**metadata, ENVELOPE: True}
@@ -65,7 +65,7 @@ class Turns:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
-        response.on_cancel(lambda: loop.call_soon_threadsafe(self._stop, response, task))
+        response.add_cancel_callback(lambda: loop.call_soon_threadsafe(self._stop, response, task))
 
     async def _work(self, response: ResponseWriter, turn: Any) -> None:
         error: BaseException | None = None
@@ -83,8 +83,8 @@ class Turns:
             await self._settle(response)
         except asyncio.CancelledError as cancelled:
             error = error or cancelled
-        except TokenwireError as trouble:
-            logger.warning("tokenwire: could not look after run %r: %s", response.id, trouble)
+        except TokenwireError as problem:
+            logger.warning("tokenwire: could not look after run %r: %s", response.id, problem)
         if isinstance(error, asyncio.CancelledError):
             response.cancel()
         elif error is not None:
@@ -100,13 +100,13 @@ class Turns:
             left = await self._open(response)
             if not left:
                 return
-        for each in left:
-            await self._sink.acancel(response.channel, each, reason="its run has ended")
+        for response_id in left:
+            await self._sink.acancel(response.channel, response_id, reason="its run has ended")
 
     async def _open(self, response: ResponseWriter) -> list[str]:
-        found = await find_run(self._sink, response.channel, response.id)
-        responses = found.responses if found is not None else ()
-        return [each.id for each in responses if not each.ended and each.id != response.id]
+        run = await find_run(self._sink, response.channel, response.id)
+        responses = run.responses if run is not None else ()
+        return [other.id for other in responses if not other.ended and other.id != response.id]
 
     def _stop(self, response: ResponseWriter, task: asyncio.Task[None]) -> None:
         """The run was cancelled: stop the task, or what a thread reads."""
@@ -119,10 +119,12 @@ class Turns:
 
     async def _stop_responses(self, response: ResponseWriter) -> None:
         try:
-            for each in await self._open(response):
-                await self._sink.acancel(response.channel, each, reason=response.cancel_reason)
-        except TokenwireError as trouble:
-            logger.warning("tokenwire: could not stop run %r: %s", response.id, trouble)
+            for response_id in await self._open(response):
+                await self._sink.acancel(
+                    response.channel, response_id, reason=response.cancel_reason
+                )
+        except TokenwireError as problem:
+            logger.warning("tokenwire: could not stop run %r: %s", response.id, problem)
 
     async def cancel(
         self, channel: str, *, run: str | None = None, reason: str | None = None
@@ -130,25 +132,27 @@ class Turns:
         """Stop the run that is under way in a channel, in whichever process it is.
 
         :param run: only this one.
-        :return: the outcomes: first that of the response that stands for the run, where one does;
-            nothing when nothing was under way.
+        :return: the outcomes: first that of the envelope, where there is one;
+            empty when nothing was under way.
         """
-        found = await find_run(self._sink, channel, run)
-        if found is None or not found.streaming:
+        active = await find_run(self._sink, channel, run)
+        if active is None or not active.streaming:
             return []
-        envelope = found.envelope
+        envelope = active.envelope
         outcomes: list[CancelOutcome] = []
         if envelope is not None and not envelope.ended:
             outcomes.append(await self._sink.acancel(channel, envelope.id, reason=reason))
             if outcomes[0].state != "streaming":
                 return outcomes  # its process stops the rest
-        left = [each.id for each in found.responses if not each.ended and each is not envelope]
-        return outcomes + [await self._sink.acancel(channel, each, reason=reason) for each in left]
+        left = [r.id for r in active.responses if not r.ended and r is not envelope]
+        return outcomes + [
+            await self._sink.acancel(channel, other, reason=reason) for other in left
+        ]
 
     async def active(self, channel: str) -> Run | None:
         """The run that is under way in a channel, in whichever process."""
-        found = await find_run(self._sink, channel)
-        return found if found is not None and found.streaming else None
+        run = await find_run(self._sink, channel)
+        return run if run is not None and run.streaming else None
 
     async def aclose(self) -> None:
         """Stop the agents that run here, and wait for them."""

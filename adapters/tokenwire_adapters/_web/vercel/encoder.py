@@ -16,7 +16,7 @@ from tokenwire_adapters._web.ui.json import (
     source_of,
     usage_of,
 )
-from tokenwire_adapters._web.ui.state import Piece, Told
+from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["VercelEncoder"]
 
@@ -26,17 +26,17 @@ _LOST = "The connection to the agent was lost."
 
 
 class VercelEncoder(RunEncoder):
-    """Tells one run as one assistant message, with a step for each response.
+    """Encodes one run as one assistant message, with a step for each response.
 
     Responses that stream side by side share a step, since the protocol finds a tool call by its
     id within the step. Text stays open until its response ends; reasoning is closed when something
     else follows it.
 
-    :param run: the run to tell; by default the first one that is seen streaming.
-    :param enveloped: a response is known to stand for the run.
-    :param message_id: what the message is called; by default, its run, so that a page that
+    :param run: the run to encode; by default the first one that is seen streaming.
+    :param enveloped: whether the run is known to have an envelope.
+    :param message_id: the id of the message; by default, that of the run, so that a page that
         reconnects replaces it.
-    :param dynamic_tools: tell of tools as ``dynamic-tool`` parts rather than ``tool-NAME``.
+    :param dynamic_tools: send tools as ``dynamic-tool`` parts rather than ``tool-NAME``.
     """
 
     name = "vercel"
@@ -55,225 +55,227 @@ class VercelEncoder(RunEncoder):
         self._step: set[str] = set()  # responses of the step that is open
         self._stepping = False
         self._tool_ids: set[str] = set()
-        self._reasoning: Piece | None = None  # the one that is closed by what comes next
+        self._reasoning: PartState | None = None  # the one that is closed by what comes next
 
     def _chunk(self, type_: str, **fields: Any) -> None:
-        self._say(json_bytes({"type": type_, **fields}))
+        self.emit(json_bytes({"type": type_, **fields}))
 
     # -- the message
 
-    def _begin_run(self, run: str) -> None:
-        lead = self._told.get(run)
-        name = self._message_id or (lead.metadata.get("message_id") if lead else None)
+    def begin_message(self, run: str) -> None:
+        lead = self.responses.get(run)
+        name = self.message_id or (lead.metadata.get("message_id") if lead else None)
         self._chunk(
             "start",
             messageId=name if isinstance(name, str) else run,
             messageMetadata={"run": run},
         )
 
-    def _end_run(self, told: Told | None) -> None:
+    def end_message(self, response: ResponseState | None) -> None:
         self._close_step()
-        state = "lost" if told is None else told.state
-        reason = reason_of(told.finish_reason) if told else "other"
+        state = "lost" if response is None else response.state
+        reason = reason_of(response.finish_reason) if response else "other"
         metadata: dict[str, Any] = {"state": state}
         usage = self._usage()
         if usage:
             metadata["usage"] = usage
         if state == "cancelled":
             self._chunk("message-metadata", messageMetadata=metadata)
-            reasons = {"reason": told.error} if told and told.error else {}
+            reasons = {"reason": response.error} if response and response.error else {}
             self._chunk("abort", **reasons)
         else:
             if state != "complete":
-                error = told.error if told else None
+                error = response.error if response else None
                 text = error or (_LOST if state == "lost" else _ABANDONED)
                 # A client may stop reading at an error.
                 self._chunk("message-metadata", messageMetadata=metadata)
                 self._chunk("error", errorText=text)
                 reason = "error"
-            elif told is not None and told.envelope and told.finish_reason is None:
-                reason = reason_of(self._last.finish_reason if self._last else None)
+            elif response is not None and response.envelope and response.finish_reason is None:
+                reason = reason_of(self.last_ended.finish_reason if self.last_ended else None)
             self._chunk("finish", finishReason=reason, messageMetadata=metadata)
-        self._say(b"[DONE]")
+        self.emit(b"[DONE]")
 
     def _usage(self) -> dict[str, int]:
         total: dict[str, int] = {}
-        for told in self._told.values():
-            for name, count in usage_of(told.usage).items():
+        for response in self.responses.values():
+            for name, count in usage_of(response.usage).items():
                 total[name] = total.get(name, 0) + count
         return total
 
     # -- steps
 
-    def _enter(self, told: Told) -> None:
-        """Be in a step of this response."""
-        if told.id in self._step:
+    def _enter(self, response: ResponseState) -> None:
+        """Enter the step of this response."""
+        if response.id in self._step:
             return
-        if not told.envelope and not self._streaming_step():
+        if not response.envelope and not self._streaming_step():
             self._close_step()
-        self._step.add(told.id)
+        self._step.add(response.id)
         if not self._stepping:
             self._stepping = True
             self._chunk("start-step")
 
     def _streaming_step(self) -> bool:
-        """Whether something of the step that is open may still grow."""
+        """Whether anything in the open step may still grow."""
         for name in self._step:
-            told = self._told[name]
-            if told.ended:
+            response = self.responses[name]
+            if response.ended:
                 continue
-            if not told.envelope or any(p.kind == "tool_call" and not p.done for p in told.pieces):
+            calling = any(part.kind == "tool_call" and not part.done for part in response.parts)
+            if not response.envelope or calling:
                 return True
         return False
 
     def _close_step(self) -> None:
         for name in self._step:
-            for piece in self._told[name].pieces:  # only an envelope goes on in later steps
-                if piece.open:
-                    self._complete(self._told[name], piece)
+            for part in self.responses[name].parts:  # only an envelope goes on in later steps
+                if part.open:
+                    self.close_part(self.responses[name], part)
         self._step.clear()
         if self._stepping:
             self._stepping = False
             self._close_reasoning()
             self._chunk("finish-step")
 
-    def _response_ended(self, told: Told) -> None:
-        if told.id in self._step and not self._streaming_step():
+    def end_response(self, response: ResponseState) -> None:
+        if response.id in self._step and not self._streaming_step():
             self._close_step()
 
     # -- parts
 
     def _close_reasoning(self) -> None:
-        piece, self._reasoning = self._reasoning, None
-        if piece is not None and piece.open:
-            piece.open = False
-            self._chunk("reasoning-end", id=piece.tag)
+        part, self._reasoning = self._reasoning, None
+        if part is not None and part.open:
+            part.open = False
+            self._chunk("reasoning-end", id=part.wire_id)
 
-    def _open(self, told: Told, piece: Piece) -> None:
-        kind = piece.kind
+    def open_part(self, response: ResponseState, part: PartState) -> None:
+        kind = part.kind
         if kind != "reasoning":
             self._close_reasoning()
         if kind in _TEXT or kind == "tool_result":
             return
-        self._enter(told)
+        self._enter(response)
         if kind == "tool_call":
-            self._open_tool(told, piece)
+            self._open_tool(response, part)
         else:
-            if piece.data is not None:
-                self._tell_data(told, piece)
+            if part.data is not None:
+                self._data_part(response, part)
 
-    def _grow(self, told: Told, piece: Piece, text: str) -> None:
-        kind = piece.kind
+    def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
+        kind = part.kind
         if kind in _TEXT:
             protocol = _TEXT[kind]
-            if not piece.open:
-                self._open_text(told, piece, protocol)
+            if not part.open:
+                self._open_text(response, part, protocol)
             # The hot path: what json_bytes looks for cannot be in here, but as text.
-            self._chunk(f"{protocol}-delta", id=piece.tag, delta=text)
-        elif kind == "tool_call" and piece.result is None:
-            self._chunk("tool-input-delta", toolCallId=piece.tag, inputTextDelta=text)
+            self._chunk(f"{protocol}-delta", id=part.wire_id, delta=text)
+        elif kind == "tool_call" and part.result is None:
+            self._chunk("tool-input-delta", toolCallId=part.wire_id, inputTextDelta=text)
 
-    def _open_text(self, told: Told, piece: Piece, protocol: str) -> None:
-        self._enter(told)
-        if protocol == "text" or self._reasoning is not piece:
+    def _open_text(self, response: ResponseState, part: PartState, protocol: str) -> None:
+        self._enter(response)
+        if protocol == "text" or self._reasoning is not part:
             self._close_reasoning()
         # A closed part cannot be opened again; more of it is a part that continues it.
-        piece.tag = f"{piece.tag}~" if piece.tag else f"{told.id}:{piece.index}"
-        piece.open = True
+        part.wire_id = f"{part.wire_id}~" if part.wire_id else f"{response.id}:{part.index}"
+        part.open = True
         if protocol == "reasoning":
-            self._reasoning = piece
-        note = {"providerMetadata": {"tokenwire": {"kind": "refusal"}}}
-        self._chunk(f"{protocol}-start", id=piece.tag, **(note if piece.kind == "refusal" else {}))
+            self._reasoning = part
+        refusal = {"providerMetadata": {"tokenwire": {"kind": "refusal"}}}
+        extra = refusal if part.kind == "refusal" else {}
+        self._chunk(f"{protocol}-start", id=part.wire_id, **extra)
 
-    def _open_tool(self, told: Told, piece: Piece) -> None:
-        tag = piece.call_id or ""
-        if tag in self._tool_ids:  # some providers count their calls anew in each response
-            tag = f"{tag}:{told.id}:{piece.index}"
+    def _open_tool(self, response: ResponseState, part: PartState) -> None:
+        tag = part.call_id or ""
+        if tag in self._tool_ids:  # ids of some providers repeat from response to response
+            tag = f"{tag}:{response.id}:{part.index}"
         self._tool_ids.add(tag)
-        piece.tag = tag
-        piece.name = piece.name or "tool"
-        self._chunk("tool-input-start", toolCallId=tag, toolName=piece.name, **self._dynamic)
+        part.wire_id = tag
+        part.name = part.name or "tool"
+        self._chunk("tool-input-start", toolCallId=tag, toolName=part.name, **self._dynamic)
 
-    def _complete(self, told: Told, piece: Piece, *, cut: bool = False) -> None:
-        kind = piece.kind
+    def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
+        kind = part.kind
         if kind in _TEXT:
-            if piece.open:
-                piece.open = False
-                if self._reasoning is piece:
+            if part.open:
+                part.open = False
+                if self._reasoning is part:
                     self._reasoning = None
-                self._chunk(f"{_TEXT[kind]}-end", id=piece.tag)
+                self._chunk(f"{_TEXT[kind]}-end", id=part.wire_id)
         elif kind == "tool_call":
-            text = piece.whole_text
-            if piece.result is not None or (cut and not is_json(text)):
+            text = part.text
+            if part.result is not None or (cut and not is_json(text)):
                 return  # it was answered; or half a call is not one: nobody may act on it
             self._chunk(
                 "tool-input-available",
-                toolCallId=piece.tag,
-                toolName=piece.name,
+                toolCallId=part.wire_id,
+                toolName=part.name,
                 input=parsed(text),
                 **self._dynamic,
             )
         elif kind == "tool_result":
-            if piece.call_id is not None:
-                output = piece.data if piece.data is not None else parsed(piece.whole_text)
-                self._result(told, ToolResult(call_id=piece.call_id, output=output))
-        elif piece.data is None or piece.length:
-            self._tell_data(told, piece)
+            if part.call_id is not None:
+                output = part.data if part.data is not None else parsed(part.text)
+                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+        elif part.data is None or part.length:
+            self._data_part(response, part)
 
-    def _answer(self, told: Told, piece: Piece, result: ToolResult) -> None:
-        _ = told
+    def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
+        _ = response
         if result.error is not None:
             self._chunk(
                 "tool-output-error",
-                toolCallId=piece.tag,
+                toolCallId=part.wire_id,
                 errorText=result.error or "error",
                 **self._dynamic,
             )
         else:
             self._chunk(
                 "tool-output-available",
-                toolCallId=piece.tag,
+                toolCallId=part.wire_id,
                 output=result.output,
                 **self._dynamic,
             )
 
     # -- everything else
 
-    def _tell_data(self, told: Told, piece: Piece) -> None:
-        tag = f"{told.id}:{piece.index}"
-        data = piece.data
-        if piece.kind == "source":
+    def _data_part(self, response: ResponseState, part: PartState) -> None:
+        tag = f"{response.id}:{part.index}"
+        data = part.data
+        if part.kind == "source":
             self._source(tag, data)
             return
-        if piece.kind == "file":
+        if part.kind == "file":
             media = media_of(data)
             if media is not None:
                 self._chunk("file", url=media[0], mediaType=media[1])
                 return
-        name = piece.name if piece.kind == "data" and piece.name else piece.kind
-        text = piece.whole_text
+        name = part.name if part.kind == "data" and part.name else part.kind
+        text = part.text
         if text:
             data = text if data is None else {"data": data, "text": text}
         self._chunk(f"data-{name}", id=tag, data=data)
 
     def _source(self, tag: str, data: Any) -> None:
-        found = source_of(data)
-        title = {"title": found["title"]} if found.get("title") else {}
+        source = source_of(data)
+        title = {"title": source["title"]} if source.get("title") else {}
         extra: dict[str, Any] = {}
         if isinstance(data, dict):
             extra["providerMetadata"] = {"tokenwire": data}
-        if "url" in found:
-            self._chunk("source-url", sourceId=tag, url=found["url"], **title, **extra)
+        if "url" in source:
+            self._chunk("source-url", sourceId=tag, url=source["url"], **title, **extra)
             return
         self._chunk(
             "source-document",
             sourceId=tag,
-            mediaType=found.get("media_type", "text/plain"),
-            title=found.get("title") or found.get("filename") or "Source",
-            **({"filename": found["filename"]} if found.get("filename") else {}),
+            mediaType=source.get("media_type", "text/plain"),
+            title=source.get("title") or source.get("filename") or "Source",
+            **({"filename": source["filename"]} if source.get("filename") else {}),
             **extra,
         )
 
-    def _note(self, event: DataEvent) -> None:
+    def add_data(self, event: DataEvent) -> None:
         tag = {"id": event.id} if event.id else {}
         self._chunk(f"data-{event.name}", **tag, data=event.data)

@@ -20,7 +20,7 @@ def message_of(run: Run, *, dynamic_tools: bool = False) -> dict[str, Any]:
     encoder = VercelEncoder(
         run=run.id, enveloped=run.envelope is not None, dynamic_tools=dynamic_tools
     )
-    encoder.prime([SnapshotEvent(response=each) for each in run.responses])
+    encoder.prime([SnapshotEvent(response=response) for response in run.responses])
     return read_chunks([*encoder.begin(), *encoder.end()])
 
 
@@ -33,16 +33,18 @@ def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[di
     messages: list[dict[str, Any]] = []
     for run in runs:
         envelope = run.envelope
-        told: dict[str, Any] = envelope.metadata if envelope is not None else {}
-        after = told.get("after")
+        metadata: dict[str, Any] = envelope.metadata if envelope is not None else {}
+        after = metadata.get("after")
         known = [message.get("id") for message in messages]
         if after in known:
             messages = messages[: known.index(after) + 1]
-        elif told.get("first"):
+        elif metadata.get("first"):
             messages = []
-        asked = told.get("messages")
+        asked = metadata.get("messages")
         if isinstance(asked, list):
-            messages += [each for each in cast("list[Any]", asked) if isinstance(each, dict)]
+            messages += [
+                message for message in cast("list[Any]", asked) if isinstance(message, dict)
+            ]
         if not run.streaming:
             message = message_of(run, dynamic_tools=dynamic_tools)
             if messages and messages[-1].get("id") == message["id"]:

@@ -1,4 +1,4 @@
-"""What a page of the AI SDK sends, and what is kept and told of it."""
+"""Reads the requests of pages made with the AI SDK."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from tokenwire_adapters._web.gateway.problems import Problem
 __all__ = ["asked_in", "is_answered", "messages_of", "metadata_of", "steps_of", "text_of"]
 
 _ROLES = frozenset({"system", "user", "assistant"})
-_KEPT = 32 * 1024  # bytes of the user's message that watchers and other tabs are shown
+_MAX_MESSAGE = 32 * 1024  # bytes of a user's message that watchers and other tabs are sent
 
 
 def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The page's messages. :raises Problem: where they are none."""
+    """The page's messages.
+
+    :raises Problem: where the body has none that are valid.
+    """
     messages: Any = body.get("messages")
     if messages is None and "message" in body:
         messages = [body["message"]]
@@ -33,7 +36,7 @@ def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def asked_in(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None:
-    """What a request asks for, in so many words; None where it cannot be told from others."""
+    """A key by which a retry of the same request is recognised; None where there is none."""
     last = messages[-1].get("id")
     if not isinstance(last, str) or messages[-1]["role"] != "user":
         return None
@@ -41,30 +44,30 @@ def asked_in(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None
 
 
 def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
-    """What watchers are told of a turn: what was asked, and where in the conversation."""
+    """The metadata of a turn: the messages it answers, and where in the conversation."""
     asked: list[dict[str, Any]] = []
     for message in reversed(messages):
         if message["role"] == "assistant":
             break
         asked.insert(0, message)
-    # Where nothing is asked, the page goes on with an answer, having called a tool itself.
+    # Without a message of the user, the page continues an answer whose tool it has run itself.
     rest = messages[: -len(asked)] if asked else messages
-    metadata: dict[str, Any] = {"messages": [_kept(message) for message in asked]}
+    metadata: dict[str, Any] = {"messages": [_bounded(message) for message in asked]}
     if rest and isinstance(rest[-1].get("id"), str):
         metadata["after"] = rest[-1]["id"]
     elif "messages" in body:
         metadata["first"] = True
     if not asked and isinstance(messages[-1].get("id"), str):
         metadata["message_id"] = messages[-1]["id"]
-    same = asked_in(messages, body)
-    return {**metadata, **({"asked": same} if same else {})}
+    key = asked_in(messages, body)
+    return {**metadata, **({"asked": key} if key else {})}
 
 
-def _kept(message: dict[str, Any]) -> dict[str, Any]:
-    """A message, without what is too large to show everybody."""
-    if len(msgspec.json.encode(message)) <= _KEPT:
+def _bounded(message: dict[str, Any]) -> dict[str, Any]:
+    """A message, cut where it is too large to send to every watcher."""
+    if len(msgspec.json.encode(message)) <= _MAX_MESSAGE:
         return message
-    text = text_of(message)[: _KEPT // 4]
+    text = text_of(message)[: _MAX_MESSAGE // 4]
     return {
         "id": message.get("id"),
         "role": message["role"],
@@ -89,17 +92,17 @@ def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
             steps.append([])
         else:
             steps[-1].append(part)
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for parts in steps:
         text = text_of({"parts": parts})
         calls = [part for part in parts if is_answered(part)]
         if calls:
-            told.append({"role": "assistant", "content": text or None})
-            told[-1]["tool_calls"] = [_call(part) for part in calls]
-            told += [_call_result(part) for part in calls]
+            entries.append({"role": "assistant", "content": text or None})
+            entries[-1]["tool_calls"] = [_call(part) for part in calls]
+            entries += [_call_result(part) for part in calls]
         elif text:
-            told.append({"role": "assistant", "content": text})
-    return told
+            entries.append({"role": "assistant", "content": text})
+    return entries
 
 
 def is_answered(part: dict[str, Any]) -> bool:

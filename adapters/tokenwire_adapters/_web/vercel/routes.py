@@ -16,7 +16,7 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.routes import Exchange, Handler, Routes
-from tokenwire_adapters._web.ui.runs import open_run, recent_runs
+from tokenwire_adapters._web.ui.runs import recent_runs
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
 from tokenwire_adapters._web.vercel.requests import (
@@ -264,7 +264,7 @@ class ChatRoutes(Routes):
         if asked is not None and told.get("asked") == asked:
             encoder = self._encoder(None)
             watch = await self._core.within(
-                open_run(self.sink, channel, encoder, run=active.id, wait=False)
+                encoder.join(self.sink, channel, run=active.id, wait=False)
             )
             if watch is not None:
                 await self._stream(exchange, channel, encoder, watch)
@@ -279,7 +279,7 @@ class ChatRoutes(Routes):
         wait = exchange.request.parameter("wait") == "1"
         encoder = self._encoder(None)
         with self._core.lines.admitted(exchange.caller):
-            watch = await self._core.within(open_run(self.sink, channel, encoder, wait=wait))
+            watch = await self._core.within(encoder.join(self.sink, channel, wait=wait))
             if watch is None:
                 await self._nothing(exchange)
             else:

@@ -1,4 +1,4 @@
-"""Outcomes of what a connection published, and the ACKs and NACKs that tell of them.
+"""Outcomes of the frames that a connection published, and their ACKs and NACKs.
 
 Spec: protocol.md ("Message acknowledgement protocol"), RTN7, RTN19a. Answers go out in the order
 in which the frames came, since an answer that skips a serial means failure to the client.
@@ -21,7 +21,7 @@ _KEPT = 10_000
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one frame. Exactly one of ``serials`` and ``error`` is set in the end."""
+    """The outcome of one frame: in the end, one of ``serials`` and ``error`` is set."""
 
     msg_serial: int
     serials: list[str | None] | None = None
@@ -30,7 +30,7 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Whether it is known what became of the frame."""
+        """Whether the outcome is known."""
         return self.serials is not None or self.error is not None
 
     def succeed(self, serials: list[str | None]) -> None:
@@ -56,7 +56,7 @@ class Outcomes:
         self._known: OrderedDict[int, Outcome] = OrderedDict()
 
     def get(self, msg_serial: int) -> Outcome | None:
-        """Return the outcome of a frame that came before."""
+        """Return the outcome of an earlier frame."""
         return self._known.get(msg_serial)
 
     def new(self, msg_serial: int) -> Outcome:
@@ -81,7 +81,7 @@ class Acks:
         self.closed = False
 
     def expect(self, outcome: Outcome) -> None:
-        """Answer a frame, now or when its outcome is known."""
+        """Answer a frame as soon as its outcome is known."""
         self._waiting.append(outcome)
         if outcome.done:
             self.poke()
@@ -89,7 +89,7 @@ class Acks:
             outcome.waiters.append(self.poke)
 
     def poke(self) -> None:
-        """Send what can be sent, after the delay that is set."""
+        """Send the answers that are due, after the delay that is set."""
         if self._waiting and self._timer is None and not self.closed:
             loop = asyncio.get_running_loop()
             # Even without a delay, frames of one read share one answer.

@@ -33,7 +33,7 @@ _TIME = re.compile(r"(\d+)([sm])")
 
 
 class Rewind:
-    """What a ``rewind`` parameter asks for: a count, or seconds with a count."""
+    """The value of a ``rewind`` parameter: a count, or seconds with a count."""
 
     def __init__(self, count: int, seconds: int | None) -> None:
         self.count = count
@@ -43,7 +43,7 @@ class Rewind:
 def parse_rewind(params: dict[str, str]) -> Rewind | None:
     """Read ``rewind`` and ``rewindLimit`` (docs: channels/options/rewind).
 
-    :raises AblyError: 40003, since a value that cannot be read makes the attach fail
+    :raises AblyError: 40003 for a value that cannot be parsed.
     """
     value = params.get("rewind")
     if value is None:
@@ -53,10 +53,10 @@ def parse_rewind(params: dict[str, str]) -> Rewind | None:
         return Rewind(min(int(value), _REWIND_LIMIT), None)
     match = _TIME.fullmatch(value)
     if match is None:
-        raise AblyError(40003, 400, f"invalid rewind: {value!r}")
+        raise AblyError(40003, f"invalid rewind: {value!r}")
     limit = str(params.get("rewindLimit", _REWIND_LIMIT))
     if not limit.isdigit():
-        raise AblyError(40003, 400, f"invalid rewindLimit: {limit!r}")
+        raise AblyError(40003, f"invalid rewindLimit: {limit!r}")
     seconds = int(match[1]) * (60 if match[2] == "m" else 1)
     return Rewind(min(int(limit), _REWIND_LIMIT), seconds)
 
@@ -72,13 +72,13 @@ class Attachment:
         self.modes = modes
         self.params = params
         self._full = params.get("appendMode") == "full"
-        # Serials whose whole state this attachment was given, so that increments make sense.
-        self._given: set[str] = set()
+        # Serials whose whole state was sent, so that the client can apply increments.
+        self._sent_whole: set[str] = set()
 
-    def start(self, asked: str | None) -> None:
-        """Send ATTACHED, then the past that was asked for, then join the live channel.
+    def start(self, resume_at: str | None) -> None:
+        """Send ATTACHED, then the past that was requested, then join the live channel.
 
-        :raises AblyError: 40003 for a rewind that cannot be read
+        :raises AblyError: 40003 for a rewind that cannot be parsed.
         """
         rewind = parse_rewind(self.params)
         flags, error = self.modes, None
@@ -87,36 +87,23 @@ class Attachment:
         entries: list[Entry] = []
         old: list[StoredMessage] = []
         position = self.channel.serial
-        if asked:
-            # Continuity hangs on the channel serial alone (RTL4c1; docs: errors, 80018).
-            whole, entries = self.channel.after(asked)
-            if whole:
+        if resume_at:
+            # Continuity depends on the channel serial alone (RTL4c1; docs: errors, 80018).
+            complete, entries = self.channel.after(resume_at)
+            if complete:
                 flags |= Flag.RESUMED
-                position = asked
+                position = resume_at
             else:
-                error = ErrorInfo(90003, 404, "Unable to recover channel (messages expired)")
+                error = ErrorInfo(90003, "Unable to recover channel (messages expired)")
                 position = self.channel.oldest_resumable
         elif rewind is not None:
             old, cut = self._rewound(rewind)
             if cut:
-                error = ErrorInfo(90004, 404, "Unable to recover channel (message limit exceeded)")
+                error = ErrorInfo(90004, "Unable to recover channel (message limit exceeded)")
             if old:
                 flags |= Flag.HAS_BACKLOG
                 position = self._before(old[0])
-        attached: Wire = {
-            "action": int(Action.ATTACHED),
-            "channel": self.channel.name,
-            "channelSerial": position,
-            "flags": int(flags),
-        }
-        known = {
-            k: v for k, v in self.params.items() if k in {"rewind", "rewindLimit", "appendMode"}
-        }
-        if known:
-            attached["params"] = known  # RTL4k1
-        if error is not None:
-            attached["error"] = error.wire()
-        self.session.send(attached)
+        self.send_attached(position, flags, error)
         if Flag.HAS_PRESENCE in flags:
             self.sync()
         self._send_old(old, position)
@@ -124,21 +111,36 @@ class Attachment:
             self.deliver(entry)
         self.channel.attachments.add(self)
 
+    def send_attached(self, position: str, flags: Flag, error: ErrorInfo | None) -> None:
+        """Send ATTACHED; with an error where continuity is lost (RTL12)."""
+        frame: Wire = {
+            "action": int(Action.ATTACHED),
+            "channel": self.channel.name,
+            "channelSerial": position,
+            "flags": int(flags),
+        }
+        supported = {"rewind", "rewindLimit", "appendMode"}
+        if params := {name: value for name, value in self.params.items() if name in supported}:
+            frame["params"] = params  # RTL4k1
+        if error is not None:
+            frame["error"] = error.wire()
+        self.session.send(frame)
+
     def end(self) -> None:
-        """Leave the channel without a word to the client."""
+        """Leave the channel without notifying the client."""
         self.channel.attachments.discard(self)
 
     # -- messages -----------------------------------------------------------------------------
 
     def deliver(self, entry: Entry) -> None:
-        """Send one entry, unless modes (RTL4m, TB2d) or ``echo=false`` (RTN2b) keep it away."""
+        """Send one entry, unless modes (RTL4m, TB2d) or ``echo=false`` (RTN2b) exclude it."""
         session = self.session
-        own = entry.publisher.connection_id == session.state.id
+        is_echo = entry.publisher.connection_id == session.state.id
         if entry.presence:
             if Flag.PRESENCE_SUBSCRIBE in self.modes:
                 self._send_presence(Action.PRESENCE, entry.presence, entry.serial)
             return
-        if Flag.SUBSCRIBE not in self.modes or (own and not session.echo):
+        if Flag.SUBSCRIBE not in self.modes or (is_echo and not session.echo):
             return
         messages = [self._as_sent(message, version) for message, version in entry.items]
         frame = self._frame(messages, entry.serial)
@@ -150,12 +152,12 @@ class Attachment:
 
     def _as_sent(self, message: StoredMessage, version: Version) -> Wire:
         settings = self.session.server.settings
-        full = self._full or message.serial not in self._given
+        full = self._full or message.serial not in self._sent_whole
         if version.action is MessageAction.APPEND:
             full = full or self.session.server.faults.wants_full_update()
-            self._given.add(message.serial)
+            self._sent_whole.add(message.serial)
         elif settings.first_append == "if-unseen":
-            self._given.add(message.serial)
+            self._sent_whole.add(message.serial)
         return message.wire(version, self.session.binary, full=full)
 
     def _frame(self, messages: list[Wire], serial: str) -> Wire:
@@ -170,13 +172,13 @@ class Attachment:
 
     def _rewound(self, rewind: Rewind) -> tuple[list[StoredMessage], bool]:
         start = None if rewind.seconds is None else now_ms() - rewind.seconds * 1000
-        found: list[StoredMessage] = []
+        messages: list[StoredMessage] = []
         for message in self.channel.history(start=start):
-            if len(found) == rewind.count:
-                # Cutting is worth a word where the limit did it, not where N were asked for.
-                return found[::-1], rewind.seconds is not None
-            found.append(message)
-        return found[::-1], False
+            if len(messages) == rewind.count:
+                # A cut is an error where the limit caused it, not where a count was requested.
+                return messages[::-1], rewind.seconds is not None
+            messages.append(message)
+        return messages[::-1], False
 
     def _before(self, first: StoredMessage) -> str:
         """Return the position just before a message: where a rewound attachment starts."""
@@ -201,7 +203,7 @@ class Attachment:
         for message in old:
             wire = message.wire(message.latest, self.session.binary)
             if self.session.server.settings.first_append == "if-unseen":
-                self._given.add(message.serial)
+                self._sent_whole.add(message.serial)
             cost = len(encode(wire, self.session.binary))
             if batch and size + cost > limit:
                 self._send_batch(batch, start)

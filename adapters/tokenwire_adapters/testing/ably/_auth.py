@@ -37,7 +37,7 @@ def _covers(resource: str, channel: str) -> bool:
 
 
 def _intersection(first: Capability, second: Capability) -> Capability:
-    """Return what both allow (docs: auth/capabilities, "Token capability determination")."""
+    """Return the common rights (docs: auth/capabilities, "Token capability determination")."""
     both: Capability = {}
     for left, left_ops in first.items():
         for right, right_ops in second.items():
@@ -69,13 +69,13 @@ class Key:
 
     @property
     def full(self) -> str:
-        """The key as clients are given it."""
+        """The key as clients take it, ``NAME:SECRET``."""
         return f"{self.name}:{self.secret}"
 
 
 @dataclass
 class Principal:
-    """Who a connection or a request is, and what it may do."""
+    """The identity of a connection or a request, and its rights."""
 
     capability: Capability
     client_id: str | None = None  # "*" may be anybody (CD2a)
@@ -83,24 +83,22 @@ class Principal:
     expires: int | None = None
 
     def allows(self, operation: str, channel: str) -> bool:
-        """Tell whether an operation is allowed on a channel."""
+        """Whether an operation is allowed on a channel."""
         return any(
             _covers(resource, channel) and ("*" in operations or operation in operations)
             for resource, operations in self.capability.items()
         )
 
     def require(self, operation: str, channel: str) -> None:
-        """Refuse what is not allowed.
+        """Check that an operation is allowed on a channel.
 
-        :raises AblyError: 40160
+        :raises AblyError: 40160.
         """
         if not self.allows(operation, channel):
-            raise AblyError(
-                40160, 401, f"operation not permitted with provided capability: {operation}"
-            )
+            raise AblyError(40160, f"operation not permitted with provided capability: {operation}")
 
     def may_be(self, client_id: str) -> bool:
-        """Tell whether it may act as a client. With a key and no id of its own it may (RTL6e1)."""
+        """Whether it may act as a client. With a key and without an id it may (RTL6e1)."""
         if self.client_id is None:
             return self.token is None
         return self.client_id in {"*", client_id}
@@ -129,7 +127,7 @@ class Auth:
         elif "key" in params:
             principal = self._from_key(params["key"])
         else:
-            raise AblyError(40101, 401, "no authentication information provided")
+            raise AblyError(40101, "no authentication information provided")
         return self._as_client(principal, params.get("clientId"))
 
     def from_headers(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:
@@ -149,33 +147,31 @@ class Auth:
                 plain = value if value.count(".") == 2 else base64.b64decode(value).decode()
                 return self._from_token(plain)
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise AblyError(40101, 401, "unreadable Authorization header") from error
+            raise AblyError(40101, "unreadable Authorization header") from error
         return self.from_params(query)
 
     def _as_client(self, principal: Principal, client_id: str | None) -> Principal:
         if client_id is None or client_id == principal.client_id:
             return principal
         if client_id == "*" or not principal.may_be(client_id):
-            raise AblyError(
-                40102, 401, "incompatible credentials: another clientId than the token's"
-            )
+            raise AblyError(40102, "incompatible credentials: another clientId than the token's")
         return Principal(principal.capability, client_id, principal.token, principal.expires)
 
     def _from_key(self, full: str) -> Principal:
         name, _, secret = full.partition(":")
         key = self._key(name)
         if not hmac.compare_digest(key.secret.encode(), secret.encode()):
-            raise AblyError(40101, 401, "invalid credentials: wrong key")
+            raise AblyError(40101, "invalid credentials: wrong key")
         return Principal(key.capability)
 
     def _key(self, name: str) -> Key:
         if name.count(".") != 1:
-            raise AblyError(40005, 400, "invalid key: expected APP.KEY:SECRET")
+            raise AblyError(40005, "invalid key: expected APP.KEY:SECRET")
         key = self.keys.get(name)
         if key is None:
-            raise AblyError(40400, 404, "no application or key found with that id")
+            raise AblyError(40400, "no application or key found with that id")
         if key.revoked:
-            raise AblyError(40131, 401, "key revoked")
+            raise AblyError(40131, "key revoked")
         return key
 
     # -- tokens -------------------------------------------------------------------------------
@@ -186,9 +182,9 @@ class Auth:
             if token.count(".") == 2:
                 principal = self._from_jwt(token)
             else:
-                raise AblyError(40143, 401, "token unrecognized")
+                raise AblyError(40143, "token unrecognized")
         if principal.expires is not None and principal.expires <= now_ms():
-            raise AblyError(40142, 401, "token expired")
+            raise AblyError(40142, "token expired")
         return principal
 
     def _from_jwt(self, token: str) -> Principal:
@@ -196,13 +192,13 @@ class Auth:
             head, claims, signature = token.split(".")
             header, payload = (json.loads(_unpadded(part)) for part in (head, claims))
             if header["alg"] != "HS256":
-                raise AblyError(40144, 401, "invalid JWT: only HS256 is accepted")
+                raise AblyError(40144, "invalid JWT: only HS256 is accepted")
             key = self._key(str(header["kid"]))
             mac = hmac.digest(key.secret.encode(), f"{head}.{claims}".encode(), hashlib.sha256)
             if not hmac.compare_digest(mac, _unpadded(signature)):
-                raise AblyError(40144, 401, "invalid JWT: wrong signature")
+                raise AblyError(40144, "invalid JWT: wrong signature")
             if payload["iat"] * 1000 < self._expired_before:
-                raise AblyError(40142, 401, "token expired")
+                raise AblyError(40142, "token expired")
             requested = payload.get("x-ably-capability")
             capability = key.capability
             if requested is not None:
@@ -210,7 +206,7 @@ class Auth:
             expires = int(payload["exp"]) * 1000
             return Principal(capability, payload.get("x-ably-clientId"), token, expires)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AblyError(40144, 401, f"invalid JWT: {error}") from error
+            raise AblyError(40144, f"invalid JWT: {error}") from error
 
     def request_token(self, key_name: str, body: Any, *, signed: bool = True) -> dict[str, Any]:
         """Answer a token request (RSA8, RSA9, TE). Unsigned ones need the key itself.
@@ -220,7 +216,7 @@ class Auth:
         """
         request = as_object(body)
         if not isinstance(body, dict) or request.get("keyName", key_name) != key_name:
-            raise AblyError(40000, 400, "invalid token request")
+            raise AblyError(40000, "invalid token request")
         key = self._key(key_name)
         if signed:
             self._check_signature(key, request)
@@ -229,9 +225,9 @@ class Auth:
             try:
                 capability = _intersection(capability, json.loads(request["capability"]))
             except (ValueError, TypeError, AttributeError) as error:
-                raise AblyError(40003, 400, "invalid capability") from error
+                raise AblyError(40003, "invalid capability") from error
             if not capability:
-                raise AblyError(40160, 401, "none of the capability asked for is the key's")
+                raise AblyError(40160, "the key has none of the requested capability")
         ttl = int(request.get("ttl") or self._settings.token_ttl * 1000)
         return self.issue(key_name, capability, request.get("clientId"), ttl)
 
@@ -241,12 +237,12 @@ class Auth:
         text = "".join(f"{body.get(name) or ''}\n" for name in fields)
         mac = base64.b64encode(hmac.digest(key.secret.encode(), text.encode(), hashlib.sha256))
         if not hmac.compare_digest(mac.decode(), str(body.get("mac"))):
-            raise AblyError(40101, 401, "invalid credentials: the signature does not match")
+            raise AblyError(40101, "invalid credentials: the signature does not match")
         if abs(int(body.get("timestamp") or 0) - now_ms()) > _CLOCK_TOLERANCE_MS:
-            raise AblyError(40104, 401, "Timestamp not current")
+            raise AblyError(40104, "Timestamp not current")
         nonce = str(body.get("nonce"))
         if nonce in self._nonces:
-            raise AblyError(40105, 401, "Nonce value replayed")
+            raise AblyError(40105, "Nonce value replayed")
         self._nonces.add(nonce)
 
     def issue(
@@ -275,7 +271,7 @@ class Auth:
         return details
 
     def expire_tokens(self) -> None:
-        """Make every token issued so far an expired one."""
+        """Expire every token that was issued so far."""
         self._expired_before = now_ms()
         for principal in self._tokens.values():
             principal.expires = self._expired_before

@@ -41,9 +41,7 @@ def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     certificate, secret = folder / "own.crt", folder / "own.key"
     certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))

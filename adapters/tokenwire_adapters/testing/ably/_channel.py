@@ -20,7 +20,7 @@ from tokenwire_adapters.testing.ably._settings import Settings
 if TYPE_CHECKING:
     from tokenwire_adapters.testing.ably._attachment import Attachment
 
-__all__ = ["Channel", "Entry", "Publisher"]
+__all__ = ["Channel", "Entry", "Publisher", "check_size"]
 
 _LOG_LIMIT = 100_000  # entries kept for resuming; the documented limit is time alone
 _IDS_LIMIT = 10_000
@@ -28,7 +28,7 @@ _IDS_LIMIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who publishes: what a message shows of it, and whose echo to leave out."""
+    """The connection and client that publish a message."""
 
     connection_id: str | None
     client_id: str | None
@@ -44,6 +44,17 @@ class Entry:
     items: tuple[tuple[StoredMessage, Version], ...] = ()
     presence: tuple[Wire, ...] = ()
     frame_id: str | None = None
+
+
+def check_size(size: int, settings: Settings) -> None:
+    """Check the size of a publish, or of a whole concatenated message, in bytes.
+
+    :raises AblyError: 40009.
+    """
+    limit = settings.max_message_size
+    if size > limit:
+        text = f"Maximum message length exceeded (size was {size} bytes, limit is {limit} bytes)"
+        raise AblyError(40009, text)
 
 
 class Channel:
@@ -84,18 +95,21 @@ class Channel:
         for index, operation in enumerate(operations):
             if operation.id is None and frame_id is not None:
                 operation.id = f"{frame_id}:{index}"  # TM2a
-            own = f"{serial}:{index:03d}"
+            item_serial = f"{serial}:{index:03d}"
             if operation.action is MessageAction.CREATE:
-                message = self._create(operation, own, timestamp, publisher)
+                message = self._create(operation, item_serial, timestamp, publisher)
             else:
                 message = self.messages[operation.serial or ""]
                 # Docs, "Operation metadata": filled in for an identified client.
                 operation.version_client_id = operation.version_client_id or publisher.client_id
                 message.next_version(
-                    operation, own, timestamp, keep_extras=self._settings.append_keeps_extras
+                    operation,
+                    item_serial,
+                    timestamp,
+                    keep_extras=self._settings.append_keeps_extras,
                 )
             items.append((message, message.latest))
-            results.append(own)
+            results.append(item_serial)
         for operation in operations:
             if operation.id is not None and operation.action is MessageAction.CREATE:
                 self._published_ids[operation.id] = list(results)
@@ -106,7 +120,7 @@ class Channel:
         return results
 
     def check(self, operation: Operation, waiting: int = 0) -> None:
-        """Refuse an operation that cannot be applied; ``waiting`` bytes are on their way to it.
+        """Check that an operation can be applied; ``waiting`` bytes are about to be appended.
 
         :raises AblyError: as :meth:`publish`
         """
@@ -115,23 +129,15 @@ class Channel:
         if not self._settings.is_mutable(self.name):
             raise AblyError(
                 93002,
-                400,
                 "message updates are only supported on channels with 'message annotations, "
                 "updates, deletes and appends' enabled in the channel's namespace settings",
             )
         message = self.messages.get(operation.serial or "")
         if message is None:
-            raise AblyError(40400, 404, f"no message has the serial {operation.serial}")
+            raise AblyError(40400, f"no message has the serial {operation.serial}")
         if operation.action is MessageAction.APPEND:
             # The limit holds for the whole concatenated message (docs: message-per-response).
-            size, limit = message.size_with(operation) + waiting, self._settings.max_message_size
-            if size > limit:
-                raise AblyError(
-                    40009,
-                    413,
-                    f"Maximum message length exceeded (size was {size} bytes, "
-                    f"limit is {limit} bytes)",
-                )
+            check_size(message.size_with(operation) + waiting, self._settings)
 
     def _create(
         self, operation: Operation, serial: str, timestamp: int, publisher: Publisher
@@ -168,7 +174,6 @@ class Channel:
             if len(bases) != 1 or "" in bases:
                 raise AblyError(
                     40031,
-                    400,
                     "Client-specified message ids do not match the required format for "
                     "multi-message ProtocolMessages",
                 )
@@ -189,27 +194,23 @@ class Channel:
             attachment.deliver(entry)
 
     def forget_log(self) -> None:
-        """Make every position before now one that can no longer be resumed."""
+        """Make every position before now impossible to resume."""
         self._log.clear()
         self.serial = self.oldest_resumable = self._clock.next()
 
     def after(self, serial: str) -> tuple[bool, list[Entry]]:
-        """Return what was published after a position, and whether that is all of it.
+        """Return the entries after a position, and whether they are complete.
 
-        Where the position is no longer in the log, what is left of the log comes back (docs:
+        Where the position is no longer in the log, they begin at the earliest entry that is (docs:
         errors, 90003 "the earliest point still available").
         """
-        whole = serial >= self.oldest_resumable and serial <= self.serial
-        return whole, [entry for entry in self._log if entry.serial > serial]
+        complete = self.oldest_resumable <= serial <= self.serial
+        return complete, [entry for entry in self._log if entry.serial > serial]
 
     def history(
-        self,
-        *,
-        start: int | None = None,
-        end: int | None = None,
-        until: str | None = None,
+        self, *, start: int | None = None, end: int | None = None, until: str | None = None
     ) -> Iterator[StoredMessage]:
-        """Yield messages newest first, each at the place where it was created.
+        """Yield messages newest first, in the order of their creation.
 
         ``until`` is a channel serial: only messages created up to it (RTL10b, RTL15c). Their
         data is the latest all the same (docs: storage-history, updates-deletes).
@@ -229,9 +230,9 @@ class Channel:
     # -- presence -----------------------------------------------------------------------------
 
     def change_presence(self, changes: Iterable[Wire], publisher: Publisher) -> None:
-        """Enter, update and leave members (RTP8 to RTP10), and tell every attachment."""
+        """Enter, update and leave members (RTP8 to RTP10), and notify every attachment."""
         timestamp = now_ms()
-        out: list[Wire] = []
+        applied: list[Wire] = []
         for change in changes:
             member = (change["connectionId"], change["clientId"])
             wire = {**change, "timestamp": timestamp}
@@ -240,20 +241,20 @@ class Channel:
                     continue
             else:
                 self.members[member] = {**wire, "action": int(PresenceAction.PRESENT)}
-            out.append(wire)
-        if out:
-            self.presence_history.extend(out)
-            self._add(Entry(self._clock.next(), timestamp, publisher, presence=tuple(out)))
+            applied.append(wire)
+        if applied:
+            self.presence_history.extend(applied)
+            self._add(Entry(self._clock.next(), timestamp, publisher, presence=tuple(applied)))
 
     def drop_members(self, connection_id: str) -> None:
-        """Make every member of a connection leave, in the server's name.
+        """Make every member of a connection leave.
 
         Such a leave is synthesized: its id does not begin with the connection's id, so clients
         order it by its time and not by a serial of the connection (RTP2b1).
         """
-        gone = [wire for (owner, _), wire in self.members.items() if owner == connection_id]
+        members = [wire for (owner, _), wire in self.members.items() if owner == connection_id]
         leaves = [
             {**member, "action": int(PresenceAction.LEAVE), "id": f"server:{member['id']}"}
-            for member in gone
+            for member in members
         ]
         self.change_presence(leaves, Publisher(None, None))

@@ -61,7 +61,7 @@ async def rest(
 
 
 class Subscriber:
-    """Assembles the text of each message, as Ably's documentation tells subscribers to.
+    """Assembles the text of each message, as Ably's documentation has it.
 
     Docs: ai-transport/token-streaming/message-per-response, "Subscribing to token streams".
 

@@ -1,4 +1,4 @@
-"""A client's connection: what outlives its transports, and the transport itself.
+"""A client's connection: its state, which outlives its transports, and one transport.
 
 Spec: RTN2 (query parameters), RTN15 and RTN16 (resume, recover), RTN19 (resending), RTN23
 (heartbeats), RTC8 (AUTH), CD2 (connection details).
@@ -51,7 +51,7 @@ _MODE_CAPABILITY = {
 
 
 class ConnectionState:
-    """What the server keeps of a connection without a transport, for a time (CD2f, RTN15g)."""
+    """State of a connection that outlives its transports, for a time (CD2f, RTN15g)."""
 
     def __init__(self, server: AblyServer, principal: Principal, window: float) -> None:
         self.id = secrets.token_urlsafe(8).replace("_", "x").replace("-", "y")
@@ -72,7 +72,7 @@ class ConnectionState:
 
     @property
     def publisher(self) -> Publisher:
-        """Who publishes on this connection. A wildcard is no identity."""
+        """The publisher of this connection's messages. A wildcard is no identity."""
         client_id = self.principal.client_id
         return Publisher(self.id, None if client_id == "*" else client_id)
 
@@ -82,7 +82,7 @@ class ConnectionState:
         return self._server.channel(channel).publish([operation], self.publisher)[0]
 
     def stop_timers(self) -> None:
-        """Forget that the connection was about to expire: it has a transport again."""
+        """Stop the timers that end a connection without a transport."""
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
@@ -92,11 +92,7 @@ class Session:
     """One transport of a connection, from CONNECTED until the socket ends."""
 
     def __init__(
-        self,
-        server: AblyServer,
-        socket: WebSocket,
-        state: ConnectionState,
-        params: dict[str, str],
+        self, server: AblyServer, socket: WebSocket, state: ConnectionState, params: dict[str, str]
     ) -> None:
         self.server = server
         self.state = state
@@ -127,7 +123,7 @@ class Session:
     # -- out ----------------------------------------------------------------------------------
 
     def send(self, frame: Wire) -> None:
-        """Send a frame, unless a fault loses it or holds it back."""
+        """Send a frame, unless a fault drops or delays it."""
         faults = self.server.faults
         if self._ended:
             return
@@ -174,12 +170,12 @@ class Session:
             self._socket.close()
 
     def abort(self) -> None:
-        """End the transport without a word (RTN15a)."""
+        """End the transport without a DISCONNECTED (RTN15a)."""
         self._ended = True
         self._socket.abort()
 
     def apply_faults(self) -> None:
-        """Take over the delays that are set, and send what they no longer hold."""
+        """Apply the faults that are set, and send the frames that they no longer delay."""
         faults = self.server.faults
         self.acks.delay = max(faults.ack_delay, self.server.settings.ack_debounce)
         self.acks.held = faults.acks_held
@@ -196,10 +192,10 @@ class Session:
         heartbeat = asyncio.create_task(self._beat())
         try:
             while (raw := await self._socket.receive()) is not None:
-                await self.server.not_stalled()
+                await self.server.faults.not_stalled()
                 self.server.stats["frames_in"] += 1
                 if self._ended:
-                    break  # what was on its way when the server ended it gets no answer
+                    break  # frames that were under way when the server ended it get no answer
                 self._handle(raw)
         finally:
             heartbeat.cancel()
@@ -210,10 +206,10 @@ class Session:
     def _handle(self, raw: str | bytes) -> None:
         try:
             if len(raw) > self.server.settings.max_frame_size:
-                raise AblyError(40009, 413, "frame too large")
+                raise AblyError(40009, "frame too large")
             value = decode(raw, self.binary)
             if not isinstance(value, dict):
-                raise AblyError(40000, 400, "a frame must be an object")
+                raise AblyError(40000, "a frame must be an object")
             frame = as_object(value)
             handler = self._handlers.get(frame.get("action", -1))
         except AblyError as error:
@@ -227,7 +223,7 @@ class Session:
         self._end({"action": int(Action.ERROR), "error": error.wire()})
 
     async def _beat(self) -> None:
-        # Well within the interval, so that a slow machine does not break the promise (RTN23).
+        # Well within the interval, so that a slow machine does not exceed it (RTN23).
         while True:
             await asyncio.sleep(self.server.settings.max_idle_interval * 0.7)
             if self._heartbeats:
@@ -249,16 +245,14 @@ class Session:
         name = str(frame.get("channel") or "")
         try:
             if not name:
-                raise AblyError(40010, 400, "invalid channel name")
-            asked = Flag(int(frame.get("flags") or 0)) & _ALL_MODES or _DEFAULT_MODES
+                raise AblyError(40010, "invalid channel name")
+            requested = Flag(int(frame.get("flags") or 0)) & _ALL_MODES or _DEFAULT_MODES
             modes = Flag(0)
             for mode, operation in _MODE_CAPABILITY.items():
-                if mode in asked and self.state.principal.allows(operation, name):
+                if mode in requested and self.state.principal.allows(operation, name):
                     modes |= mode
             if not modes & ~(Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE):
-                raise AblyError(
-                    40160, 401, f"Channel denied access based on given capability; {name}"
-                )
+                raise AblyError(40160, f"Channel denied access based on given capability; {name}")
             params = as_object(frame.get("params"))
             attachment = Attachment(self, self.server.channel(name), modes, params)
             previous = self.attachments.pop(name, None)
@@ -288,23 +282,23 @@ class Session:
             attachment.sync()
 
     def _on_auth(self, frame: Wire) -> None:
-        """Take a new token for the running connection (RTC8a)."""
+        """Replace the token of the open connection (RTC8a)."""
         try:
             token = as_object(frame.get("auth")).get("accessToken")
             principal = self.server.auth.from_params({"accessToken": str(token)})
             if principal.client_id != self.state.principal.client_id:
-                raise AblyError(40102, 401, "incompatible credentials: another clientId")
+                raise AblyError(40102, "incompatible credentials: another clientId")
         except AblyError as error:
             self.fail(error.info)
             return
         self.state.principal = principal
         self.connected()
         for name, attachment in list(self.attachments.items()):
-            lost = [
+            revoked = [
                 mode
                 for mode, operation in _MODE_CAPABILITY.items()
                 if mode in attachment.modes and not principal.allows(operation, name)
             ]
-            if lost:  # RTC8a1: a downgrade fails the channels it takes away
+            if revoked:  # RTC8a1: a downgrade fails the channels it revokes
                 self.attachments.pop(name).end()
-                self.channel_error(name, ErrorInfo(40160, 401, "capability was taken away"))
+                self.channel_error(name, ErrorInfo(40160, "capability was taken away"))

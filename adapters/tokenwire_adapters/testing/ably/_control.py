@@ -1,4 +1,4 @@
-"""A port of its own for tests in another process or language: faults, figures, tokens.
+"""The control port, for tests in another process or language: faults, counters, tokens.
 
 ``POST /faults/NAME`` with a JSON object of arguments calls a method of ``Faults``;
 ``POST /server/vanish`` and ``/server/listen`` take the server away and back;
@@ -14,36 +14,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from tokenwire_adapters.testing.ably._errors import AblyError
+from tokenwire_adapters.testing.ably._faults import COMMANDS
 from tokenwire_adapters.testing.ably._http import Request, Response, read_request
 
 if TYPE_CHECKING:
     from tokenwire_adapters.testing.ably._server import AblyServer
 
 __all__ = ["Control"]
-
-_FAULTS = frozenset(
-    {
-        "ask_reauth",
-        "clear",
-        "delay_acks",
-        "delay_rest",
-        "detach",
-        "disconnect",
-        "disconnect_every",
-        "drop_frames",
-        "expire_tokens",
-        "fail_channel",
-        "forget_connections",
-        "full_update_every",
-        "hold_acks",
-        "nack_every",
-        "nack_next",
-        "reattach",
-        "refuse",
-        "rest_fail_next",
-        "stall",
-    }
-)
 
 
 class Control:
@@ -84,7 +61,7 @@ class Control:
 
     async def _answer(self, request: Request) -> Any:
         match request.method, request.parts:
-            case "POST", ["faults", name] if name in _FAULTS:
+            case "POST", ["faults", name] if name in COMMANDS:
                 arguments = json.loads(request.body or b"{}")
                 return {"result": getattr(self._server.faults, name)(**arguments)}
             case "POST", ["server", "vanish"]:

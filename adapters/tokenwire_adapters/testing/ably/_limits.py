@@ -40,14 +40,12 @@ class InboundRate:
         if len(self._tried) > self.rate * _FATAL_FACTOR:
             raise AblyError(
                 42921,
-                429,
                 "Connection terminated; per-connection publish Rate limit exceeded; "
                 f"permitted rate = {self.rate:g}",
             )
         if len(self._accepted) + messages > self.rate:
             raise AblyError(
                 42911,
-                429,
                 "Rate limit exceeded; request rejected (nonfatal); "
                 f"metric = connection.inboundRate; permitted rate = {self.rate:g}",
             )

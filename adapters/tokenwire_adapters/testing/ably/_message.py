@@ -24,7 +24,7 @@ __all__ = ["Body", "Operation", "StoredMessage", "Version"]
 
 
 class Body:
-    """Data that only grows, so that each version is a count of chunks and not a copy."""
+    """Data to which appends add, so that a version is a count of chunks and not a copy."""
 
     __slots__ = ("chunks", "size")
 
@@ -33,13 +33,13 @@ class Body:
         self.size = _bytes_in(first)
 
     def add(self, chunk: Data) -> None:
-        """Add what one append brings."""
+        """Add the data of one append."""
         if chunk is not None:
             self.chunks.append(chunk)
             self.size += _bytes_in(chunk)
 
     def upto(self, count: int) -> Data:
-        """Return the data as it stood when there were ``count`` chunks."""
+        """Return the first ``count`` chunks, joined."""
         if count == 0:
             return None
         chunks = self.chunks[:count]
@@ -50,7 +50,7 @@ class Body:
 
 @dataclass(slots=True)
 class Operation:
-    """One message as a client sent it, checked for shape."""
+    """One message as a client sent it, validated."""
 
     action: MessageAction
     data: Data
@@ -68,20 +68,20 @@ class Operation:
     def from_wire(cls, value: Any) -> Operation:
         """Read a message of a MESSAGE frame or of a REST body.
 
-        :raises AblyError: 40000, 40003 or 40013 if it is not one
+        :raises AblyError: 40000, 40003 or 40013 if it is not one.
         """
         if not isinstance(value, dict):
-            raise AblyError(40000, 400, "a message must be an object")
+            raise AblyError(40000, "a message must be an object")
         wire = as_object(value)
         try:
             action = MessageAction(wire.get("action") or 0)
         except ValueError as error:
-            raise AblyError(40000, 400, "unknown message action") from error
+            raise AblyError(40000, "unknown message action") from error
         if action in {MessageAction.META, MessageAction.SUMMARY}:
-            raise AblyError(40000, 400, f"clients cannot publish {action.name}")
+            raise AblyError(40000, f"clients cannot publish {action.name}")
         serial = wire.get("serial")
         if action is not MessageAction.CREATE and not isinstance(serial, str):
-            raise AblyError(40003, 400, "an update, delete or append needs the message's serial")
+            raise AblyError(40003, "an update, delete or append needs the message's serial")
         data, encoding = data_from_wire(wire)
         version = as_object(wire.get("version"))
         return cls(
@@ -109,14 +109,14 @@ class Operation:
         return replace(later, data=data, name=later.name or self.name)
 
     def can_merge(self, later: Operation) -> bool:
-        """Tell whether two appends carry the same type of data."""
+        """Whether two appends carry the same type of data."""
         same = type(self.data) is type(later.data) or None in (self.data, later.data)
         return same and self.encoding == later.encoding
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A message at one of its versions. ``delta`` is what an append brought."""
+    """A message at one of its versions. ``delta`` is the data of an append."""
 
     action: MessageAction
     serial: str
@@ -169,7 +169,7 @@ class StoredMessage:
             if old.body.chunks and operation.data is not None:
                 same = type(old.body.chunks[0]) is type(operation.data)
                 if not same or old.encoding != operation.encoding:
-                    raise AblyError(40013, 400, "an append must have the message's type of data")
+                    raise AblyError(40013, "an append must have the message's type of data")
             body, encoding = old.body, old.encoding if old.body.chunks else operation.encoding
             body.add(operation.data)
         elif operation.data is None:
@@ -187,7 +187,7 @@ class StoredMessage:
             extras=extras,
             encoding=encoding,
             body=body,
-            # An update without data keeps the text as it stood, not what is added later.
+            # An update without data keeps the text of its time, without later appends.
             chunks=len(body.chunks) if append or body is not old.body else old.chunks,
             delta=operation.data if append else None,
             client_id=operation.version_client_id or operation.client_id,
@@ -211,14 +211,14 @@ class StoredMessage:
         action = version.action
         if action is MessageAction.APPEND and full:
             action = MessageAction.UPDATE
-        about: Wire = {"serial": version.serial, "timestamp": version.timestamp}
+        version_wire: Wire = {"serial": version.serial, "timestamp": version.timestamp}
         for key, value in (
             ("clientId", version.client_id),
             ("description", version.description),
             ("metadata", version.metadata),
         ):
             if value is not None:
-                about[key] = value
+                version_wire[key] = value
         wire: Wire = {
             "id": version.op_id,
             "name": version.name,
@@ -228,7 +228,7 @@ class StoredMessage:
             "extras": version.extras,
             "serial": self.serial,
             "action": int(action),
-            "version": about,
+            "version": version_wire,
             **data_to_wire(
                 version.delta if incremental else version.data, version.encoding, binary
             ),

@@ -36,7 +36,7 @@ Data = str | bytes | None
 
 
 class Action(IntEnum):
-    """What a protocol message is for (TR2)."""
+    """The action of a protocol message (TR2)."""
 
     HEARTBEAT = 0
     ACK = 1
@@ -62,7 +62,7 @@ class Action(IntEnum):
 
 
 class MessageAction(IntEnum):
-    """What a message does to the message its serial names (TM5)."""
+    """The operation of a message on the one with its serial (TM5)."""
 
     CREATE = 0
     UPDATE = 1
@@ -73,7 +73,7 @@ class MessageAction(IntEnum):
 
 
 class PresenceAction(IntEnum):
-    """What a presence message says of its member (TP2)."""
+    """The action of a presence message (TP2)."""
 
     ABSENT = 0
     PRESENT = 1
@@ -115,14 +115,14 @@ def decode(raw: str | bytes, binary: bool) -> Any:
             return msgspec.msgpack.decode(cast("bytes", raw))
         return json.loads(raw)
     except Exception as error:
-        raise AblyError(40000, 400, f"unreadable body or frame: {error}") from error
+        raise AblyError(40000, f"unreadable body or frame: {error}") from error
 
 
 def data_from_wire(message: Mapping[str, Any]) -> tuple[Data, str | None]:
-    """Return the data of a message as text or bytes, and what is left of its encoding.
+    """Return the data of a message as text or bytes, and the rest of its encoding.
 
     The transport's own base64 is undone, so that text and bytes are stored as such and can be
-    sent to a client of the other encoding (RSL4c, RSL4d; RSL6a1 tells clients to expect it).
+    sent to a client of the other encoding (RSL4c, RSL4d; RSL6a1 requires clients to accept it).
 
     :raises AblyError: 40013 if the data has a type that the protocol does not know
     """
@@ -133,12 +133,12 @@ def data_from_wire(message: Mapping[str, Any]) -> tuple[Data, str | None]:
         # Plain REST callers may send JSON itself; it is stored as clients send it.
         return json.dumps(data, separators=(",", ":")), "json"
     if not isinstance(data, str):
-        raise AblyError(40013, 400, f"unsupported type of message data: {type(data).__name__}")
+        raise AblyError(40013, f"unsupported type of message data: {type(data).__name__}")
     if encoding is not None and encoding.split("/")[-1] == "base64":
         try:
             decoded = base64.b64decode(data)
         except (binascii.Error, ValueError) as error:
-            raise AblyError(40013, 400, "message data is not valid base64") from error
+            raise AblyError(40013, "message data is not valid base64") from error
         return decoded, encoding.removesuffix("base64").removesuffix("/") or None
     return data, None if encoding in {"utf8", "utf-8"} else encoding
 

@@ -1,4 +1,4 @@
-"""What a client may publish, and what becomes of it: checks, limits, rollup, answers.
+"""Publishing by a client: checks, limits, rollup, answers.
 
 Spec: RTL6 (publish), RTL6g (client ids), RSL1i (size), RTN7 (ACK). Docs: auth/capabilities,
 messages/updates-deletes ("Capabilities"), errors 40160, 40165, 40166.
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenwire_adapters.testing._json import as_list
 from tokenwire_adapters.testing.ably._auth import Principal
-from tokenwire_adapters.testing.ably._channel import Channel
-from tokenwire_adapters.testing.ably._errors import AblyError
+from tokenwire_adapters.testing.ably._channel import Channel, check_size
+from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._message import Operation
 from tokenwire_adapters.testing.ably._protocol import (
     Flag,
@@ -32,23 +32,16 @@ __all__ = ["Publishing", "check_operations"]
 def check_operations(
     operations: list[Operation], principal: Principal, channel: Channel, settings: Settings
 ) -> None:
-    """Check who may do this, and whether it is small enough. The same for REST and realtime.
+    """Check the rights and the size of operations, from REST or realtime.
 
     :raises AblyError: 40009, 40012, 40160 or 40166
     """
     if not operations:
-        raise AblyError(40030, 400, "nothing to publish")
+        raise AblyError(40030, "nothing to publish")
     for operation in operations:
         _check_client_id(operation, principal)
         _check_capability(operation, principal, channel)
-    size = sum(operation.size() for operation in operations)
-    if size > settings.max_message_size:
-        raise AblyError(
-            40009,
-            413,
-            f"Maximum message length exceeded (size was {size} bytes, "
-            f"limit is {settings.max_message_size} bytes)",
-        )
+    check_size(sum(operation.size() for operation in operations), settings)
 
 
 def _check_client_id(operation: Operation, principal: Principal) -> None:
@@ -56,7 +49,7 @@ def _check_client_id(operation: Operation, principal: Principal) -> None:
         if client_id is None:
             continue
         if client_id == "*" or not principal.may_be(client_id):
-            raise AblyError(40012, 400, f"invalid clientId: {client_id!r}")  # RSL1m4, RTL6g4
+            raise AblyError(40012, f"invalid clientId: {client_id!r}")  # RSL1m4, RTL6g4
 
 
 def _check_capability(operation: Operation, principal: Principal, channel: Channel) -> None:
@@ -70,13 +63,12 @@ def _check_capability(operation: Operation, principal: Principal, channel: Chann
     if principal.client_id in {None, "*"}:
         raise AblyError(
             40166,
-            401,
             f"Unable to {verb} message: anonymous clients require the 'message-{verb}-any' "
             f"capability (they cannot have own messages, so 'message-{verb}-own' does not apply)",
         )
     message = channel.messages.get(operation.serial or "")
     if message is not None and message.client_id != principal.client_id:
-        raise AblyError(40160, 401, f"message-{verb}-any is needed for a message of another client")
+        raise AblyError(40160, f"message-{verb}-any is needed for a message of another client")
 
 
 class Publishing:
@@ -131,7 +123,7 @@ class Publishing:
             state.principal.require("presence", name)
             self._check_mode(name, Flag.PRESENCE, "enter, update or leave presence")
             if name not in self._session.attachments:
-                raise AblyError(90001, 404, f"Unable to perform operation on channel: {name}")
+                raise AblyError(90001, f"Unable to perform operation on channel: {name}")
             changes = [
                 self._member(wire, f"{state.id}:{outcome.msg_serial}:{index}")
                 for index, wire in enumerate(as_list(frame.get("presence")))
@@ -146,13 +138,10 @@ class Publishing:
         """Refuse annotations and objects, which this server leaves out."""
         outcome = self._begin(frame)
         if outcome is not None:
-            try:
-                raise AblyError(40000, 400, "this test server has no annotations and no objects")
-            except AblyError as error:
-                outcome.fail(error.info)
+            outcome.fail(ErrorInfo(40000, "this test server has no annotations and no objects"))
 
     def _begin(self, frame: Wire) -> Outcome | None:
-        """Return the outcome to fill, or None for a frame that was seen before (RTN19a)."""
+        """Return the outcome to settle, or None for a repeated frame (RTN19a)."""
         outcomes, acks = self._session.state.outcomes, self._session.acks
         msg_serial = int(frame.get("msgSerial") or 0)
         known = outcomes.get(msg_serial)
@@ -173,7 +162,6 @@ class Publishing:
         if state.principal.allows(capability, name):
             raise AblyError(
                 40165,
-                401,
                 f"Unable to {doing} as client did not request the {mode.name} mode when attaching",
             )
 
@@ -181,12 +169,12 @@ class Publishing:
         state = self._session.state
         client_id = wire.get("clientId") or state.publisher.client_id
         if not client_id:
-            raise AblyError(91000, 400, "cannot enter presence without a clientId")
+            raise AblyError(91000, "cannot enter presence without a clientId")
         if not state.principal.may_be(client_id):
-            raise AblyError(40012, 400, f"invalid clientId: {client_id!r}")
+            raise AblyError(40012, f"invalid clientId: {client_id!r}")
         action: Any = wire.get("action")
         if action not in {PresenceAction.ENTER, PresenceAction.UPDATE, PresenceAction.LEAVE}:
-            raise AblyError(40000, 400, "unknown presence action")
+            raise AblyError(40000, "unknown presence action")
         data, encoding = data_from_wire(wire)
         return {
             "id": own_id,

@@ -53,7 +53,7 @@ class Rest:
         except AblyError as error:
             info = error.info
             headers = {"X-Ably-Errorcode": str(info.code), "X-Ably-Errormessage": info.message}
-            return _respond(info.status, {"error": info.wire()}, binary, headers)
+            return _respond(info.http_status, {"error": info.wire()}, binary, headers)
 
     def _route(self, request: Request, binary: bool) -> tuple[int, Any, dict[str, str]]:
         method = request.method
@@ -70,7 +70,7 @@ class Rest:
                 return self._channel(request, principal, channel, rest, binary)
             case _:
                 pass
-        raise AblyError(40400, 404, f"could not find path: {request.path}")
+        raise AblyError(40400, f"could not find path: {request.path}")
 
     def _token(self, key_name: str, request: Request) -> Any:
         body = _body(request)
@@ -120,7 +120,7 @@ class Rest:
                 return self._presence_history(request, channel, binary)
             case _:
                 pass
-        raise AblyError(40400, 404, f"could not find path: {request.path}")
+        raise AblyError(40400, f"could not find path: {request.path}")
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Rest:
         messages = as_list(body) if isinstance(body, list) else [body]
         operations = [Operation.from_wire(message) for message in messages]
         if any(op.action is not MessageAction.CREATE for op in operations):
-            raise AblyError(40030, 400, "updates, deletes and appends are sent with PATCH")
+            raise AblyError(40030, "updates, deletes and appends are sent with PATCH")
         check_operations(operations, principal, channel, self._server.settings)
         serials = channel.publish(operations, _publisher(principal))
         message_id = (operations[0].id or serials[0] or "").rpartition(":")[0]
@@ -140,7 +140,7 @@ class Rest:
     ) -> Wire:
         body = _body(request)
         if not isinstance(body, dict):
-            raise AblyError(40000, 400, "a message must be an object")
+            raise AblyError(40000, "a message must be an object")
         operation = Operation.from_wire({**body, "serial": serial})
         if operation.action is MessageAction.CREATE:
             operation.action = MessageAction.UPDATE
@@ -185,12 +185,12 @@ def _page(
     limit = _number(query, "limit")
     limit = _PAGE if limit is None else limit
     if not 1 <= limit <= _PAGE_LIMIT:
-        raise AblyError(40003, 400, "Invalid limit param")
+        raise AblyError(40003, "Invalid limit param")
     start = 0
     if "cursor" in query:
         places = [place(item) for item in items]
         if query["cursor"] not in places:
-            raise AblyError(40011, 400, "pagination sequence no longer valid")
+            raise AblyError(40011, "pagination sequence no longer valid")
         start = places.index(query["cursor"]) + 1
     page = list(items[start : start + limit])
     base = {key: value for key, value in query.items() if key != "cursor"}
@@ -204,7 +204,7 @@ def _page(
 def _direction(query: dict[str, str]) -> str:
     direction = query.get("direction", "backwards")
     if direction not in {"backwards", "forwards"}:
-        raise AblyError(40003, 400, "Invalid direction param")
+        raise AblyError(40003, "Invalid direction param")
     return direction
 
 
@@ -213,14 +213,14 @@ def _number(query: dict[str, str], name: str) -> int | None:
     if value is None:
         return None
     if not value.isdigit():
-        raise AblyError(40003, 400, f"Invalid {name} param")
+        raise AblyError(40003, f"Invalid {name} param")
     return int(value)
 
 
 def _find(channel: Channel, serial: str) -> StoredMessage:
     message = channel.messages.get(serial)
     if message is None:
-        raise AblyError(40400, 404, f"no message has the serial {serial}")
+        raise AblyError(40400, f"no message has the serial {serial}")
     return message
 
 

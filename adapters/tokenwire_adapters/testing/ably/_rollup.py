@@ -29,7 +29,7 @@ def read_window(value: str | None, default: float, maximum: float) -> float:
     if value is None:
         return default
     if not value.isdigit() or int(value) > maximum * 1000:
-        raise AblyError(40003, 400, f"invalid appendRollupWindow: {value!r}")
+        raise AblyError(40003, f"invalid appendRollupWindow: {value!r}")
     return int(value) / 1000
 
 
@@ -72,7 +72,7 @@ class Rollup:
         return 0 if window is None else window.bytes
 
     def flush(self, channel: str, serial: str) -> None:
-        """Publish at once what waits for a message: an update of it follows."""
+        """Publish the waiting appends of a message at once, since an update of it follows."""
         window = self._open.get((channel, serial))
         if window is None or window.merged is None:
             return
@@ -81,7 +81,7 @@ class Rollup:
         self._out(channel, merged, outcomes)
 
     def flush_all(self) -> None:
-        """Publish all that waits, and close the windows."""
+        """Publish all waiting appends, and close the windows."""
         for key in list(self._open):
             self.flush(*key)
             self._open.pop(key).timer.cancel()
@@ -106,7 +106,7 @@ class Rollup:
             for outcome in outcomes:
                 outcome.fail(error.info)
             return
-        # What was superseded before it could be published has no version serial (UDR2a).
+        # An append that was superseded before it was published has no version serial (UDR2a).
         for outcome in outcomes[:-1]:
             outcome.succeed([None])
         outcomes[-1].succeed([version])

@@ -1,4 +1,4 @@
-"""Serials: the positions and names of everything that is published.
+"""Serials: the positions and ids of everything that is published.
 
 A channel serial looks like ``01726585978590-001@abcdefghij`` and a message serial adds the
 index in its publish, ``…:000``. Both sort as text in the order of publishing (docs:
@@ -19,7 +19,7 @@ def now_ms() -> int:
 
 
 class SerialClock:
-    """Hands out channel serials that always grow, also when the machine's clock steps back."""
+    """Issues channel serials that always grow, even when the machine's clock steps back."""
 
     def __init__(self) -> None:
         self._series = secrets.token_hex(5)

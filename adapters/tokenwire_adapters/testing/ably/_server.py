@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import Counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tokenwire_adapters.testing.ably._auth import Auth, Key
 from tokenwire_adapters.testing.ably._channel import Channel
@@ -15,7 +15,7 @@ from tokenwire_adapters.testing.ably._control import Control
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._http import Request, read_request
-from tokenwire_adapters.testing.ably._protocol import Action, Flag, encode
+from tokenwire_adapters.testing.ably._protocol import Action, encode
 from tokenwire_adapters.testing.ably._rest import Rest
 from tokenwire_adapters.testing.ably._rollup import read_window
 from tokenwire_adapters.testing.ably._serials import SerialClock, now_ms
@@ -66,10 +66,6 @@ class AblyServer:
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._awake = asyncio.Event()
-        self._awake.set()
-
-    # -- life ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -90,14 +86,14 @@ class AblyServer:
         await self.vanish()
 
     async def listen(self) -> None:
-        """Take connections. After :meth:`vanish` on the same port, all state kept."""
+        """Listen; after `vanish` on the same port, with all state kept."""
         self._listener = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, ssl=self._ssl, limit=2**20
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def vanish(self) -> None:
-        """Be gone: connections are refused by the machine, open sockets end."""
+        """Stop listening and end every open connection."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -106,12 +102,12 @@ class AblyServer:
         while self._tasks:
             for task in list(self._tasks):
                 task.cancel()
-            # Not for ever: a cancel that comes as `wait_for` ends is lost (Python 3.11).
+            # With a timeout: a cancel that comes as `wait_for` ends is lost (Python 3.11).
             await asyncio.wait(self._tasks, timeout=1.0)
 
     @property
     def endpoint(self) -> str:
-        """Host and port, as realtime clients that ignore the port option want it."""
+        """Host and port, for realtime clients that ignore the option ``port``."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -120,16 +116,18 @@ class AblyServer:
         return self.keys[0]
 
     def channel(self, name: str) -> Channel:
-        """Return a channel; it begins to exist when it is first named."""
+        """Return a channel; it is created when it is first used."""
         if name not in self.channels:
             self.channels[name] = Channel(name, self.settings, self._clock)
         return self.channels[name]
 
     def token(self, client_id: str | None = None, **capability: list[str]) -> str:
-        """Issue a token for tests: ``server.token("bob", **{"ai:*": ["subscribe"]})``."""
-        return str(self.auth.issue(client_id=client_id, capability=capability or None)["token"])
+        """Issue a token: ``server.token("bob", **{"ai:*": ["subscribe"]})``.
 
-    # -- sockets ------------------------------------------------------------------------------
+        :param client_id: None for an anonymous client.
+        :param capability: operations by channel; by default those of the first key.
+        """
+        return str(self.auth.issue(client_id=client_id, capability=capability or None)["token"])
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -149,14 +147,14 @@ class AblyServer:
         while not self.faults.refusing and (request := await read_request(reader)):
             if self.faults.refusing:
                 break
-            await self.not_stalled()
+            await self.faults.not_stalled()
             if request.is_websocket:
                 socket = WebSocket(reader, writer)
                 if socket.accept(request.head):
                     await self._realtime(socket, request)
                 return
             answer = self._rest.answer(request)
-            if self.faults.rest_delay:  # what was asked for is done by then
+            if self.faults.rest_delay:  # the request has taken effect by then
                 await asyncio.sleep(self.faults.rest_delay)
             writer.write(answer.dump())
             await writer.drain()
@@ -169,7 +167,7 @@ class AblyServer:
         try:
             session, error = self._open(socket, params)
         except AblyError as refused:
-            # RTN14: the answer to a connection that cannot be made is an ERROR.
+            # RTN14: a connection that is refused is answered with an ERROR.
             frame = {"action": int(Action.ERROR), "error": refused.info.wire()}
             socket.send(encode(frame, params.get("format") == "msgpack"))
             socket.close()
@@ -192,20 +190,20 @@ class AblyServer:
         window = read_window(
             params.get("appendRollupWindow"), settings.default_rollup, settings.max_rollup
         )
-        asked = params.get("resume") or params.get("recover")
+        resume_key = params.get("resume") or params.get("recover")
         self.stats["connects"] += 1
         error: ErrorInfo | None = None
-        if asked:
-            state = self.connections.get(asked.partition("!")[0])
+        if resume_key:
+            state = self.connections.get(resume_key.partition("!")[0])
             same = state is not None and state.principal.client_id == principal.client_id
-            if state is not None and state.key == asked and same:
+            if state is not None and state.key == resume_key and same:
                 self.stats["resumes"] += 1
                 return self._resume(socket, params, state, window), None
             self.stats["resumes_refused"] += 1
-            if "!" in asked:
-                error = ErrorInfo(80008, 400, "Unable to recover connection (connection expired)")
+            if "!" in resume_key:
+                error = ErrorInfo(80008, "Unable to recover connection (connection expired)")
             else:
-                error = ErrorInfo(80018, 400, "invalid connection key")
+                error = ErrorInfo(80018, "invalid connection key")
         state = ConnectionState(self, principal, window)
         self.connections[state.id] = state
         return Session(self, socket, state, params), error
@@ -256,56 +254,7 @@ class AblyServer:
             # A re-authentication may have brought a later time meanwhile.
             latest = session.state.principal.expires
             if latest is not None and latest <= expires:
-                session.disconnect(ErrorInfo(40142, 401, "token expired"))
+                session.disconnect(ErrorInfo(40142, "token expired"))
 
         delay = max(0.0, (expires - now_ms()) / 1000)
         return asyncio.get_running_loop().call_later(delay, check)
-
-    # -- faults -------------------------------------------------------------------------------
-
-    async def not_stalled(self) -> None:
-        """Wait while the server is stalled."""
-        await self._awake.wait()
-
-    def stall_changed(self) -> None:
-        """Fall silent, or go on with what was held back."""
-        if self.faults.stalled:
-            self._awake.clear()
-            return
-        self._awake.set()
-        for session in list(self.sessions):
-            session.apply_faults()
-
-    def forget_connections(self) -> None:
-        """Dispose of every connection's state, and cut their transports."""
-        for state in list(self.connections.values()):
-            self.close_connection(state)
-        for session in list(self.sessions):
-            session.abort()
-
-    def end_attachments(self, name: str, error: ErrorInfo, fatal: bool) -> None:
-        """End every attachment of a channel, with DETACHED or ERROR."""
-        for session in list(self.sessions):
-            attachment = session.attachments.pop(name, None)
-            if attachment is None:
-                continue
-            attachment.end()
-            if fatal:
-                session.channel_error(name, error)
-            else:
-                frame = {"action": int(Action.DETACHED), "channel": name, "error": error.wire()}
-                session.send(frame)
-
-    def announce_loss(self, name: str) -> None:
-        """Send every attachment of a channel an ATTACHED that is not resumed."""
-        for session in list(self.sessions):
-            attachment = session.attachments.get(name)
-            if attachment is not None:
-                frame: dict[str, Any] = {
-                    "action": int(Action.ATTACHED),
-                    "channel": name,
-                    "channelSerial": attachment.channel.serial,
-                    "flags": int(attachment.modes & ~Flag.RESUMED),
-                    "error": ErrorInfo(90003, 404, "continuity lost on command").wire(),
-                }
-                session.send(frame)

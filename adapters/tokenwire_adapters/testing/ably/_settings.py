@@ -10,7 +10,7 @@ __all__ = ["Settings"]
 
 @dataclass
 class Settings:
-    """What a test may change. Times are in seconds unless a name says otherwise."""
+    """Limits and choices of a server. Times are in seconds."""
 
     inbound_rate: float | None = 50.0
     """Messages a second that one connection may publish (docs: limits, "Connection limits")."""
@@ -25,8 +25,9 @@ class Settings:
     presence_grace: float = 15.0
     """How long after a drop a member leaves (docs: presence, "Handle unstable connections")."""
     default_rollup: float = 0.040
+    """``appendRollupWindow`` of a connection that requests none (docs: token rate limits)."""
     max_rollup: float = 0.500
-    """``appendRollupWindow``: 40 ms unless asked, at most 500 ms (docs: token rate limits)."""
+    """The longest ``appendRollupWindow``."""
     mutable: tuple[str, ...] = ("*",)
     """Namespaces with the rule "message annotations, updates, deletes and appends"."""
     persisted: tuple[str, ...] = ("*",)
@@ -34,10 +35,10 @@ class Settings:
     first_append: Literal["full", "if-unseen"] = "full"
     """``full``: the first append of a message on an attachment arrives as an update with the
     whole text, always (docs: updates-deletes, "Append to a message"). ``if-unseen``: only where
-    the attachment has not been given the message's state already, which the docs also allow."""
+    the attachment does not have the message's state yet, which the docs also allow."""
     append_keeps_extras: bool = False
     """The docs disagree. message-per-response: extras left out of an append are removed, which
-    is what this server does unless told otherwise. updates-deletes: they stay."""
+    is this server's default. updates-deletes: they stay."""
     ack_debounce: float = 0.0
     """Gather ACKs for this long (docs: message-per-response, "Ably rolls up acknowledgments")."""
     ignore_repeated_serials: bool = True
@@ -47,14 +48,14 @@ class Settings:
     """Life of a token whose request names none (TK2a)."""
 
     def is_mutable(self, channel: str) -> bool:
-        """Tell whether appends, updates and deletes are enabled on a channel."""
+        """Whether appends, updates and deletes are enabled on a channel."""
         return _covers(self.mutable, channel)
 
     def is_persisted(self, channel: str) -> bool:
-        """Tell whether a channel's history outlives the connection state."""
+        """Whether a channel's history outlives the connection state."""
         return _covers(self.persisted, channel) or self.is_mutable(channel)
 
 
 def _covers(namespaces: tuple[str, ...], channel: str) -> bool:
-    # A rule covers a namespace: what stands before the first colon of a channel's name.
+    # A rule covers a namespace: the part of a channel's name before the first colon.
     return "*" in namespaces or channel.split(":", 1)[0] in namespaces

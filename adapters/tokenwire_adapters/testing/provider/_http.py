@@ -102,10 +102,7 @@ class Connection:
 
     async def start_stream(self, request: Request, request_id: str) -> None:
         """Begin a reply of server-sent events."""
-        headers = {
-            "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-cache",
-        }
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         if request.chunked:
             headers["transfer-encoding"] = "chunked"
         await self._send(_head(200, headers, request_id, request.keep_alive))

@@ -20,7 +20,7 @@ class ScriptedReply:
         tokens themselves.
     :ivar reasoning: the reasoning before it, likewise.
     :ivar tool_calls: names and arguments, after the text. Arguments are JSON values; a string is
-        sent as it stands, so that it can be malformed JSON.
+        sent unchanged, so that it can be malformed JSON.
     :ivar finish: why it ends; None: ``"tool"`` where there are tool calls, else ``"stop"``.
     :ivar disconnect_after: cut the connection after this many tokens, before the reply ends.
     """

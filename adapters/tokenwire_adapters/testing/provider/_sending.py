@@ -54,10 +54,7 @@ class ReplySender:
             raise ScriptedDisconnect
         value = _APIS[self.request.api].body(self.request, self.replies, self.record.id)
         await self.connection.answer(
-            200,
-            dumps(value).encode(),
-            self.request_id,
-            keep_alive=self.http_request.keep_alive,
+            200, dumps(value).encode(), self.request_id, keep_alive=self.http_request.keep_alive
         )
         self.record.mark_all_sent()
 

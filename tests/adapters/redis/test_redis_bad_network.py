@@ -1,8 +1,8 @@
-"""The whole contract through a bad network, which hypothesis makes up.
+"""The whole contract through a bad network, with faults that hypothesis chooses.
 
-Every test of the contract runs in several weathers at once, each through a proxy of its own, for
-each example of hypothesis; in half of them replays come in the smallest pages.
-``TOKENWIRE_TEST_WEATHER=50`` looks at more examples than usual.
+For each example of hypothesis, a test of the contract runs with several scripts of faults at once,
+each through a proxy of its own; in half of them replays come in the smallest pages.
+``TOKENWIRE_TEST_FAULT_EXAMPLES=50`` runs more examples.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tokenwire_adapters.redis import RedisBackend
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis]
 
-EXAMPLES = int(os.environ.get("TOKENWIRE_TEST_WEATHER", "2"))
+EXAMPLES = int(os.environ.get("TOKENWIRE_TEST_FAULT_EXAMPLES", "2"))
 TOGETHER = 4
-# These wait for a lease to run out, or not to: it must outlast the weather, and that be short.
+# These wait for a lease to run out, or not to: it must outlast the faults, so they are short.
 OF_LEASES = {
     "test_a_dead_producer_is_noticed_by_watchers",
     "test_a_dead_producer_is_noticed_in_history",
@@ -35,7 +35,7 @@ OF_LEASES = {
 }
 
 
-class InWeather(BackendContract):
+class FaultyContract(BackendContract):
     """The contract over a proxy that plays a script of faults."""
 
     patience = 60.0
@@ -48,11 +48,11 @@ class InWeather(BackendContract):
     def place(self, granularity: Granularity) -> Callable[[], Backend]:
         return lambda: RedisBackend(self.proxy.url, granularity=granularity, **self.options)
 
-    def play(self, name: str, weather: Script) -> None:
-        """Run a test of the contract in that weather."""
+    def play(self, name: str, faults: Script) -> None:
+        """Run a test of the contract with these faults."""
         with FaultyProxy((self.server.host, self.server.port)) as self.proxy:
             self.setup_method()
-            playing = self.proxy.play(weather)
+            playing = self.proxy.play(faults)
             try:
                 getattr(self, name)()
             finally:
@@ -61,33 +61,33 @@ class InWeather(BackendContract):
                 self.teardown_method()
 
 
-def _weathers(name: str) -> st.SearchStrategy[list[Script]]:
-    weather = scripts(longest=0.2, min_size=1, max_size=3 if name in OF_LEASES else 6)
-    return st.lists(weather, min_size=TOGETHER, max_size=TOGETHER)
+def _fault_scripts(name: str) -> st.SearchStrategy[list[Script]]:
+    faults = scripts(longest=0.2, min_size=1, max_size=3 if name in OF_LEASES else 6)
+    return st.lists(faults, min_size=TOGETHER, max_size=TOGETHER)
 
 
 CONTRACT = sorted(name for name in dir(BackendContract) if name.startswith("test_"))
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_the_contract_in_any_weather(shared_redis, name):
-    # Nothing is shrunk: the same faults meet other moments when they are played again.
+def test_the_contract_with_any_faults(shared_redis, name):
+    # Nothing is shrunk: the same faults come at other moments when they are played again.
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(_weathers(name))
-    def check(weathers: list[Script]) -> None:
+    @given(_fault_scripts(name))
+    def check(fault_scripts: list[Script]) -> None:
         with ThreadPoolExecutor(TOGETHER) as pool:
             runs = [
-                pool.submit(InWeather(shared_redis, 1 if page else 2**20).play, name, each)
-                for page, each in zip(itertools.cycle((False, True)), weathers)
+                pool.submit(FaultyContract(shared_redis, 1 if page else 2**20).play, name, faults)
+                for page, faults in zip(itertools.cycle((False, True)), fault_scripts)
             ]
-        for weather, run in zip(weathers, runs, strict=True):
+        for faults, run in zip(fault_scripts, runs, strict=True):
             if run.exception() is not None:
-                note(f"the weather: {weather}")
+                note(f"the faults: {faults}")
         for run in runs:
             run.result()
 

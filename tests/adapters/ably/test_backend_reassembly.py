@@ -1,4 +1,4 @@
-"""The log that readers are told, whatever order and shape messages arrive in."""
+"""The log that readers are sent, whatever order and shape messages arrive in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tokenwire_adapters._backends.ably.wire import (
 
 
 class Channel:
-    """Messages as Ably keeps them; `tell` gives what a subscriber may get of one operation."""
+    """Messages as Ably keeps them; `as_append` is one as a subscriber may get it."""
 
     def __init__(self) -> None:
         self.clock = 0
@@ -70,7 +70,7 @@ def as_append(msg: ChannelMessage, text: str) -> ChannelMessage:
 @given(st.data())
 def test_any_arrival(data: st.DataObject) -> None:
     channel, log, transcript = Channel(), EventLog("c"), Transcript()
-    told: list[ChannelMessage] = []
+    sent: list[ChannelMessage] = []
     serials: dict[int, str] = {}
     texts = ["", "", ""]
     for step in range(data.draw(st.integers(1, 12))):
@@ -81,10 +81,10 @@ def test_any_arrival(data: st.DataObject) -> None:
         # The first sight of a message, and now and then another, is whole.
         whole = part not in serials or data.draw(st.booleans())
         serials[part] = msg.serial
-        told.append(msg if whole else as_append(msg, text))
+        sent.append(msg if whole else as_append(msg, text))
     extent = [len(text) for text in texts if text]
-    told.append(as_append(channel.write(serials[0], 0, "", extent), ""))
-    arriving = [msg for msg in told for _ in range(data.draw(st.sampled_from([0, 1, 1, 1, 2])))]
+    sent.append(as_append(channel.write(serials[0], 0, "", extent), ""))
+    arriving = [msg for msg in sent for _ in range(data.draw(st.sampled_from([0, 1, 1, 1, 2])))]
     if data.draw(st.booleans()):
         arriving = data.draw(st.permutations(arriving))
     seen = []

@@ -1,4 +1,4 @@
-"""What operators are told of each trouble, once; what becomes of producers that die or sleep."""
+"""Each failure is logged once; what becomes of producers that die or sleep."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _without(right):
 
 
 # How it begins, how it ends, and what the log says.
-TROUBLES = {
+FAILURES = {
     "down": (RedisServer.stop, RedisServer.start, "no connection"),
     "frozen": (RedisServer.pause, RedisServer.resume, "in time"),
     "out of memory": (*_config("maxmemory", 1, 0), "out of memory"),
@@ -57,7 +57,7 @@ TROUBLES = {
         lambda server: server.cli("ACL", "SETUSER", "default", "nopass"),
         "password",
     ),
-    "a missing right": (_without("-evalsha"), _without("+evalsha"), "lacks a right"),
+    "a missing permission": (_without("-evalsha"), _without("+evalsha"), "lacks a permission"),
 }
 
 
@@ -65,14 +65,14 @@ def _ended(event):
     return event.type == "end" or (event.type == "snapshot" and event.response.ended)
 
 
-def _told(caplog, text):
+def _logged(caplog, text):
     return [record.getMessage() for record in caplog.records if text in record.getMessage()]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_each_trouble_is_told_once_and_counted(redis_server, caplog, trouble):
-    begin, end, hint = TROUBLES[trouble]
+@pytest.mark.parametrize("failure", FAILURES)
+def test_each_failure_is_logged_once_and_counted(redis_server, caplog, failure):
+    begin, end, hint = FAILURES[failure]
     url = redis_server.url.replace("redis://", "redis://default:any-word@")
     caplog.set_level(logging.INFO, "tokenwire")
     with open_sink(url, **QUICK) as sink, open_sink(url, **QUICK) as reader:
@@ -92,18 +92,20 @@ def test_each_trouble_is_told_once_and_counted(redis_server, caplog, trouble):
         spectator.watch(watch, _ended, timeout=PATIENCE)
         assert spectator["r"].text == "before meanwhile still after"
         eventually(
-            lambda: len(_told(caplog, "lost the live")) == len(_told(caplog, "connection is back")),
-            "the live connections to stand again",
+            lambda: (
+                len(_logged(caplog, "lost the live")) == len(_logged(caplog, "connection is back"))
+            ),
+            "the pub/sub connections to be back",
         )
         writing = sink.stats().writing
         assert writing.retries >= 3
         assert writing.lost == writing.fenced == 0
-    (problem,) = _told(caplog, "does not take tokens")
+    (problem,) = _logged(caplog, "does not take tokens")
     assert hint in problem
     assert str(redis_server.port) in problem
-    assert len(_told(caplog, "takes tokens again")) == 1
+    assert len(_logged(caplog, "takes tokens again")) == 1
     # Two sinks have a live connection each, and each says so once.
-    assert len(_told(caplog, "lost the live")) <= 2
+    assert len(_logged(caplog, "lost the live")) <= 2
     assert "-word" not in caplog.text
 
 
@@ -119,7 +121,7 @@ def test_a_flushed_database_is_counted(redis_server):
         assert sink.history("c").items[0].text == "before after"
 
 
-def test_tls_that_fails_is_told_once(redis_binary, caplog):
+def test_tls_that_fails_is_reported_once(redis_binary, caplog):
     caplog.set_level(logging.INFO, "tokenwire")
     with RedisServer(binary=redis_binary, tls="server") as server:
         strangers = str(server.certificates.stranger_ca)
@@ -129,7 +131,7 @@ def test_tls_that_fails_is_told_once(redis_binary, caplog):
         eventually(lambda: sink.stats().writing.retries >= 2, "two tries")
         assert response.write(", still")
         sink.close()
-    (problem,) = _told(caplog, "does not take tokens")
+    (problem,) = _logged(caplog, "does not take tokens")
     assert "TLS" in problem
     assert "certificate" in problem
 
@@ -199,7 +201,7 @@ def test_a_producer_that_is_killed_or_sleeps_past_its_lease(redis_server, how):
                 assert producer.stdout.readline().split() == ["refused"] * 5
         finally:
             producer.kill()
-        reader.data("c", "done")
+        reader.send_event("c", "done")
         assert next(event.type for event in watch) == "data"  # nothing came after the ends
         kept = reader.history("c").items
         assert {(one.state, one.text) for one in kept} == {("abandoned", "last words")}

@@ -1,0 +1,70 @@
+"""What a user interface's protocol is built from; `vercel` and `ag_ui` are two of them.
+
+    from tokenwire_adapters.ui import ProtocolRoutes, RunEncoder
+
+    class MyEncoder(RunEncoder):
+        name = "my-protocol"
+        ...  # how a message, its parts and its end are written
+
+An encoder that is registered in the entry-point group ``tokenwire.formats`` is what
+``?format=my-protocol`` of the gateway uses. A subclass of `ProtocolRoutes` adds routes that start
+an agent, join it and stop it. docs/extending.md has a protocol in one file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tokenwire.errors import MissingExtra
+from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.json import (
+    is_json,
+    json_bytes,
+    json_text,
+    media_of,
+    parsed,
+    reason_of,
+    source_of,
+    usage_of,
+)
+from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
+from tokenwire_adapters._web.ui.state import ENVELOPE, PartState, ResponseState
+
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.ui.routes import Exchange, Handler, ProtocolRoutes
+    from tokenwire_adapters._web.ui.tasks import AgentTasks
+
+__all__ = [
+    "ENVELOPE",
+    "AgentTasks",
+    "Exchange",
+    "Handler",
+    "PartState",
+    "ProtocolRoutes",
+    "ResponseState",
+    "Run",
+    "RunEncoder",
+    "find_run",
+    "is_json",
+    "json_bytes",
+    "json_text",
+    "media_of",
+    "parsed",
+    "reason_of",
+    "recent_runs",
+    "source_of",
+    "usage_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the routes when they are asked for: an encoder needs no web framework."""
+    if name not in ("AgentTasks", "Exchange", "Handler", "ProtocolRoutes"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from tokenwire_adapters._web.ui import routes, tasks
+    except ImportError as error:
+        raise MissingExtra(
+            f'{name} needs {error.name}: pip install "tokenwire[gateway]"'
+        ) from error
+    return getattr(tasks if name == "AgentTasks" else routes, name)
