@@ -15,7 +15,7 @@ RATE = 200  # tokens a second
 TOKENS = 1000
 
 
-def published(window: int, rollup: int, granularity: str) -> int:
+def published(window: float, rollup: float, granularity: str) -> int:
     with ServerThread(settings=Settings(inbound_rate=None)) as thread:
         with sink(
             thread, rate=0, rollup_window=window, rollup=rollup, granularity=granularity
@@ -35,11 +35,9 @@ def main() -> None:
     print(f"{TOKENS} tokens at {RATE} a second")
     print("| rollup_window | sink's rollup | messages |")
     print("| --- | --- | --- |")
-    for window, rollup in ((0, 0), (20, 0), (40, 0), (100, 0), (500, 0), (0, 100), (40, 100)):
-        print(
-            f"| {window} ms | {rollup} ms | {published(window, rollup, 'response')} |", flush=True
-        )
-    print(f"| granularity token | | {published(40, 0, 'token')} |")
+    for window, rollup in ((0, 0), (0.02, 0), (0.04, 0), (0.1, 0), (0.5, 0), (0, 0.1), (0.04, 0.1)):
+        print(f"| {window} s | {rollup} s | {published(window, rollup, 'response')} |", flush=True)
+    print(f"| granularity token | | {published(0.04, 0, 'token')} |")
 
 
 if __name__ == "__main__":

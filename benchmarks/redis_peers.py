@@ -81,7 +81,7 @@ class Tokenwire(Peer):
         return self._read(await self.reader.watch("c").aopen())
 
     async def late(self) -> str | None:
-        return await self._read(await self.reader.watch("c", response="r").aopen())
+        return await self._read(await self.reader.watch("c", response_id="r").aopen())
 
     async def _read(self, watch: Any) -> str:
         parts: list[str] = []

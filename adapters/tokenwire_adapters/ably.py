@@ -80,7 +80,7 @@ class AblyBackend(Backend):
 
     def use_rollup(self, window: float) -> None:
         if self.settings.rollup_window is None and self._opened is None:
-            self.settings = replace(self.settings, rollup_window=round(window))
+            self.settings = replace(self.settings, rollup_window=window)
 
     def __repr__(self) -> str:
         return f"AblyBackend({self.settings.label})"
@@ -93,7 +93,7 @@ class AblyBackend(Backend):
             watch_params = {"heartbeats": "true"}
             publish_params = {"echo": "false", **watch_params}
             if settings.rollup_window is not None:
-                publish_params["appendRollupWindow"] = str(settings.rollup_window)
+                publish_params["appendRollupWindow"] = str(round(1000 * settings.rollup_window))
             publishing = RealtimeConnection(settings, publish_params, "publishing")
             watching = RealtimeConnection(settings, watch_params, "watching")
             rest = RestClient(settings)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from tokenwire import Sink
-    from tokenwire.instrument import Instrumentor
+    from tokenwire.instrument import Instrumentor, OnCancel
 
 __all__ = ["install", "uninstall"]
 
@@ -34,7 +34,10 @@ _undo: Callable[[], None] | None = None
 
 
 def install(
-    sink: Sink | None = None, *, channel: str | Callable[[], str | None] | None = None
+    sink: Sink | None = None,
+    *,
+    channel: str | Callable[[], str | None] | None = None,
+    on_cancel: OnCancel | None = None,
 ) -> Callable[[], None]:
     """Publish the calls that any instrumented SDK or framework makes in this process.
 
@@ -43,15 +46,21 @@ def install(
 
     :param sink: by default `tokenwire.default_sink`, opened when the first model is called.
     :param channel: a name, or a function that returns one at each call; by default the context's.
+    :param on_cancel: what a watcher's cancel does to the code that reads the model: ``"end"``: its
+        stream ends; ``"raise"``: it raises `tokenwire.ResponseCancelled`. By default streams of
+        SDKs end, and frameworks raise.
     :return: its undo, which does nothing once `install` was called again.
+    :raises ValueError: for another `on_cancel`.
     """
     global _undo
+    if on_cancel not in (None, "end", "raise"):
+        raise ValueError(f"on_cancel must be 'end' or 'raise', not {on_cancel!r}")
     if os.environ.get("TOKENWIRE_DISABLED", "").lower() not in ("", "0", "false"):
         return lambda: None
     with _lock:
         if _undo is not None:
             _undo()
-        installed = _Installed(sink, channel)
+        installed = _Installed(sink, channel, on_cancel)
 
         def undo() -> None:
             global _undo
@@ -74,9 +83,10 @@ def uninstall() -> None:
 class _Installed:
     """The instrumentors that one `install` starts."""
 
-    def __init__(self, sink: Sink | None, channel: Any) -> None:
+    def __init__(self, sink: Sink | None, channel: Any, on_cancel: OnCancel | None) -> None:
         self._sink = sink
         self._channel = channel
+        self._on_cancel = on_cancel
         self._started: list[Instrumentor] = []
         self._unwatch = watch_imports(self._callbacks)
 
@@ -91,7 +101,7 @@ class _Installed:
         instrumentor: Instrumentor = point.load()
         from tokenwire.instrument import Options
 
-        instrumentor.start(Options(self._sink, self._channel))
+        instrumentor.start(Options(self._sink, self._channel, on_cancel=self._on_cancel))
         self._started.append(instrumentor)
 
     def stop(self) -> None:

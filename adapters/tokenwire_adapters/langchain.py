@@ -16,9 +16,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import tokenwire
+from tokenwire._options import choose_on_cancel
 from tokenwire.claims import Claim, set_claim
 from tokenwire.context import resolve_channel
-from tokenwire.instrument import Instrumentor, Options, record_claimed_calls
+from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
@@ -51,7 +52,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     """Writes the tokens, tool calls and tool results of LangChain and LangGraph into channels.
 
     One handler serves any number of calls at the same time, sync and async. It never changes or
-    breaks a call, but for a cancel: see `raise_on_cancel`. Where two handlers see the same call,
+    breaks a call, but for a cancel: see `on_cancel`. Where two handlers see the same call,
     the first one publishes it.
 
     :param sink: where to write; by default `tokenwire.default_sink`, opened at the first call.
@@ -59,12 +60,14 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         the ``thread_id`` (or ``session_id``) of the call's config.
     :param metadata: published with each response: a mapping, or a function from the call's
         LangChain metadata to one.
-    :param raise_on_cancel: once a watcher has cancelled a response, raise `ResponseCancelled` out
-        of the model's call, which closes the provider's stream and ends the agent. With False
-        the agent goes on (unseen, and without a provider's stream that the SDK below closed).
+    :param on_cancel: once a watcher has cancelled a response: ``"raise"`` (the default):
+        `ResponseCancelled` leaves the model's call, which closes the provider's stream and ends
+        the agent; ``"end"``: the agent goes on, and nothing more is published of the response.
     :param stop_provider: record the calls of LangChain in the provider's SDK below, where there is
         an instrumentor for it. The SDK has what LangChain drops, and a watcher's cancel closes the
-        provider's response at once. Not where `raise_on_cancel` is False.
+        provider's response at once. Not with ``on_cancel="end"``.
+    :param raise_on_cancel: the older spelling: False is ``on_cancel="end"``.
+    :raises ValueError: for another `on_cancel`.
     """
 
     raise_error = True
@@ -76,15 +79,16 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         *,
         channel: str | Callable[[], str | None] | None = None,
         metadata: content.Metadata | None = None,
-        raise_on_cancel: bool = True,
+        on_cancel: OnCancel | None = None,
         stop_provider: bool = True,
+        raise_on_cancel: bool | None = None,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._channel = channel
         self._metadata = metadata
-        self._raise_on_cancel = raise_on_cancel
-        self._stop_provider = stop_provider and raise_on_cancel
+        self._on_cancel: OnCancel = choose_on_cancel(on_cancel, raise_on_cancel, "raise")
+        self._stop_provider = stop_provider and self._on_cancel == "raise"
         self._automatic = False
 
     def __copy__(self) -> TokenwireCallbackHandler:
@@ -183,7 +187,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         node = self._guard(_runs.enter, run_id, parent_run_id)
         if node is None:
             return
-        if node.root.cancelled is not None and self._raise_on_cancel:
+        if node.root.cancelled is not None and self._on_cancel == "raise":
             _runs.remove(run_id.int)
             raise node.root.cancelled  # a retry, a fallback or the next step of what was cancelled
         batch = max(batch, extra.get("batch_size") or 1)
@@ -212,7 +216,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 response_id=str(run_id),
                 run=node.root.id,
                 metadata=content.metadata(metadata, self._metadata),
-                raise_on_cancel=self._raise_on_cancel,
+                on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
             )
             call.model.cover()
@@ -320,10 +324,10 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     def _raise_cancelled(self, call: Call) -> None:
         """Leave the model's stream, which closes it, after a watcher's cancel.
 
-        :raises ResponseCancelled: with `raise_on_cancel`.
+        :raises ResponseCancelled: with ``on_cancel="raise"``.
         """
         writer = call.model.active_writer if call.model is not None else None
-        if writer is None or not self._raise_on_cancel:
+        if writer is None or self._on_cancel == "end":
             return
         cancelled = tokenwire.ResponseCancelled(writer.id, writer.cancel_reason)
         call.node.root.cancelled = cancelled
@@ -386,7 +390,9 @@ class _LangChainInstrumentor(Instrumentor):
 
     def start(self, options: Options) -> None:
         self.stop()
-        handler = TokenwireCallbackHandler(options.sink, channel=options.channel)
+        handler = TokenwireCallbackHandler(
+            options.sink, channel=options.channel, on_cancel=options.on_cancel
+        )
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
         # A default is seen by threads that were started with an empty context, too.
         self._variable = ContextVar("tokenwire_langchain", default=handler)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tokenwire
+from tokenwire._options import choose_on_cancel
 from tokenwire.claims import add_claim_finder
 from tokenwire.context import resolve_channel
-from tokenwire.instrument import Instrumentor, Options, record_claimed_calls, recorder_of
+from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls, recorder_of
 from tokenwire_adapters._agents.calls import ModelCall, Reporter, ToolCalls, session_of
 
 try:
@@ -56,12 +57,17 @@ class TokenwireEventHandler(BaseEventHandler):
     :param channel: its name, or a function that returns it; by default the context's channel, else
         the ``thread_id`` (or ``session_id``) of LlamaIndex's `instrument_tags`.
     :param metadata: published with each response.
+    :param on_cancel: with `stop_provider`, once a watcher has cancelled a response: ``"raise"``
+        (the default): `ResponseCancelled` leaves the model's stream and ends the agent;
+        ``"end"``: the model's stream ends, and the agent goes on.
     :param stop_provider: record the SDKs in use, for the calls of LlamaIndex alone.
+    :raises ValueError: for another `on_cancel`.
     """
 
     _sink: tokenwire.Sink | None = PrivateAttr(default=None)
     _channel: str | Callable[[], str | None] | None = PrivateAttr(default=None)
     _metadata: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _on_cancel: OnCancel = PrivateAttr(default="raise")
     _stop_provider: bool = PrivateAttr(default=True)
     _automatic: bool = PrivateAttr(default=False)
 
@@ -71,12 +77,14 @@ class TokenwireEventHandler(BaseEventHandler):
         *,
         channel: str | Callable[[], str | None] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        on_cancel: OnCancel | None = None,
         stop_provider: bool = True,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._channel = channel
         self._metadata = dict(metadata or {})
+        self._on_cancel = choose_on_cancel(on_cancel, None, "raise")
         self._stop_provider = stop_provider
         recorder_of(None)  # from now on, recorders note what they have read
         spans.install()
@@ -132,7 +140,7 @@ class TokenwireEventHandler(BaseEventHandler):
                 response_id=span,
                 run=spans.SPANS.root(span),
                 metadata=self._published(event.model_dict),
-                raise_on_cancel=True,
+                on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
                 above=above.model if above is not None else None,
             )
@@ -212,7 +220,9 @@ class _LlamaIndexInstrumentor(Instrumentor):
 
     def start(self, options: Options) -> None:
         self.stop()
-        handler = TokenwireEventHandler(options.sink, channel=options.channel)
+        handler = TokenwireEventHandler(
+            options.sink, channel=options.channel, on_cancel=options.on_cancel
+        )
         handler._automatic = True  # pyright: ignore[reportPrivateUsage]
         spans.root_dispatcher().add_event_handler(handler)
 

@@ -6,6 +6,8 @@ import secrets
 
 from tokenwire.errors import InvalidName
 
+__all__ = ["MAX_NAME", "check_name", "checked_id", "new_id"]
+
 MAX_NAME = 256
 """The longest channel name or id, in code points."""
 
@@ -28,3 +30,11 @@ def check_name(value: object, what: str) -> str:
 def new_id(prefix: str = "") -> str:
     """Make an id that nobody can guess or repeat."""
     return f"{prefix}{secrets.token_hex(8)}"
+
+
+def checked_id(value: str | None, what: str) -> str | None:
+    """Check an optional id.
+
+    :raises InvalidName: when it cannot be one.
+    """
+    return None if value is None else check_name(value, what)

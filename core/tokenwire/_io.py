@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
+__all__ = ["IoThread"]
+
+logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 _left_behind: list[object] = []
 
 
 class IoThread:
-    """Runs coroutines on a loop of its own, started on first use. Thread-safe."""
+    """Runs coroutines on a loop of its own, started on first use. Thread-safe.
 
-    def __init__(self, name: str) -> None:
+    :param keep: an object that lives as long as the thread runs.
+    """
+
+    def __init__(self, name: str, *, keep: object = None) -> None:
         self._name = name
+        self._keep = keep
         self._reset()
 
     def _reset(self) -> None:
@@ -89,6 +97,13 @@ class IoThread:
             self.loop().call_soon_threadsafe(function, *args)
         except RuntimeError as error:  # closed between the look and the call
             raise SinkClosed("this sink is closed; open a new one") from error
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
+        """Do what `call` does, but nothing once the thread was stopped."""
+        try:
+            self.call(function, *args)
+        except SinkClosed:
+            logger.debug("tokenwire: closed before %r could be called", function)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a task, from this thread only, and hold on to it until it is done."""

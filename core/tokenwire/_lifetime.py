@@ -7,27 +7,41 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from tokenwire.sink import Sink
-
-__all__ = ["sinks"]
+__all__ = ["OpenSink", "open_sinks"]
 
 logger = logging.getLogger("tokenwire")
 
-sinks: weakref.WeakSet[Sink] = weakref.WeakSet()
-"""Every sink that is open."""
+
+class OpenSink(Protocol):
+    """What is to be flushed and closed at exit, and made usable again in a forked child."""
+
+    @property
+    def waiting(self) -> int:
+        """How many responses and single entries are not yet with the backend."""
+        ...
+
+    def flush(self) -> bool:
+        """Wait, within bounds, until all that was written is with the backend."""
+        ...
+
+    def close(self) -> bool:
+        """End what is open, flush, and release everything."""
+        ...
+
+    def after_fork(self) -> None:
+        """Drop what belongs to the parent. Must not block."""
+        ...
 
 
-def _each_sink() -> Sequence[Sink]:
-    return list(sinks)
+open_sinks: weakref.WeakSet[OpenSink] = weakref.WeakSet()
+"""Every sink of this process that is not closed."""
 
 
 def _close_all() -> None:
     """At exit: flush what is there, end what is open."""
-    for sink in _each_sink():
+    for sink in list(open_sinks):
         try:
             sink.close()
         except Exception:
@@ -36,8 +50,8 @@ def _close_all() -> None:
 
 def _flush_all() -> None:
     """When the main thread ends: flush while the interpreter can still resolve names."""
-    for sink in _each_sink():
-        if sink.stats().waiting:
+    for sink in list(open_sinks):
+        if sink.waiting:
             try:
                 sink.flush()
             except Exception:
@@ -45,7 +59,7 @@ def _flush_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for sink in _each_sink():
+    for sink in list(open_sinks):
         sink.after_fork()
 
 

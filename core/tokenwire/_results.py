@@ -1,19 +1,50 @@
-"""What a sink answers with."""
+"""What a sink answers with: pages, outcomes, receipts and counters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import msgspec
 
-from tokenwire._writing.pending import OutboxStats
-from tokenwire.backend import HistoryPage
 from tokenwire.events import Response, State
 
-if TYPE_CHECKING:
-    from tokenwire.sink import Sink
+__all__ = ["CancelOutcome", "HubStats", "OutboxStats", "Page", "Receipt", "SinkStats"]
 
-__all__ = ["CancelOutcome", "HubStats", "Page", "SinkStats"]
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the delivery of a response has come.
+
+    :ivar status: ``pending``: not all of it is with the backend yet; ``delivered``: all of it is;
+        ``recovered``: likewise, and at least once only after a snapshot of the whole text took the
+        place of deltas that were lost; ``lost``: the backend would not take (all of) it;
+        ``refused``: it belongs to another producer or was declared abandoned.
+    :ivar cursor: of the last event known to be in the log.
+    :ivar retries: how many times an entry was sent again.
+    :ivar recoveries: how many snapshots were sent in place of lost deltas.
+    :ivar error: why it was lost or refused.
+    """
+
+    status: Literal["pending", "delivered", "recovered", "lost", "refused"]
+    cursor: str | None = None
+    retries: int = 0
+    recoveries: int = 0
+    error: str | None = None
+
+
+class OutboxStats(msgspec.Struct):
+    """Counters of the writing side of a sink."""
+
+    responses: int = 0
+    tokens: int = 0
+    publishes: int = 0
+    entries: int = 0
+    events: int = 0
+    retries: int = 0
+    recoveries: int = 0
+    lost: int = 0
+    fenced: int = 0
+    publish_seconds: float = 0.0
 
 
 class HubStats(msgspec.Struct):
@@ -56,7 +87,7 @@ class SinkStats(msgspec.Struct, frozen=True):
 class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a cancel.
 
-    :ivar state: how the response stands: ``cancelled``; ``complete``, ``failed`` or ``abandoned``
+    :ivar state: of the response: ``cancelled``; ``complete``, ``failed`` or ``abandoned``
         when it ended otherwise; ``pending``: it has not started, and will be cancelled when it
         does; ``streaming``: its producer did not answer in time.
     """
@@ -74,14 +105,21 @@ class Page:
     """Responses of a channel, newest first.
 
     :ivar items: the responses.
+    :ivar before: the token of the page with older responses; None when there are none.
     """
 
-    def __init__(self, sink: Sink, channel: str, limit: int, page: HistoryPage) -> None:
-        self.items: tuple[Response, ...] = page.items
-        self._sink = sink
-        self._channel = channel
-        self._limit = limit
-        self.before = page.next
+    def __init__(
+        self,
+        items: tuple[Response, ...],
+        before: str | None,
+        *,
+        fetch: Callable[[str], Page],
+        afetch: Callable[[str], Awaitable[Page]],
+    ) -> None:
+        self.items = items
+        self.before = before
+        self._fetch = fetch
+        self._afetch = afetch
 
     @property
     def has_next(self) -> bool:
@@ -89,13 +127,12 @@ class Page:
         return self.before is not None
 
     def next(self) -> Page | None:
-        """Read the page before this one; None when this is the oldest. Blocks."""
-        if self.before is None:
-            return None
-        return self._sink.history(self._channel, limit=self._limit, before=self.before)
+        """Read the page of older responses; None when this is the oldest. Blocks.
+
+        :raises BackendUnavailable: when the backend cannot be read.
+        """
+        return None if self.before is None else self._fetch(self.before)
 
     async def anext(self) -> Page | None:
         """Do what `next` does, without blocking the loop."""
-        if self.before is None:
-            return None
-        return await self._sink.ahistory(self._channel, limit=self._limit, before=self.before)
+        return None if self.before is None else await self._afetch(self.before)

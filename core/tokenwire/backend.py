@@ -198,7 +198,7 @@ class Backend(ABC):
     granularity: Granularity = "response"
 
     def use_rollup(self, window: float) -> None:
-        """Learn the sink's rollup window, in milliseconds, before anything else is asked.
+        """Take over the sink's rollup window, in seconds, before any other call.
 
         The sink merges by itself. This is for a service that merges once more, and by default does
         nothing. A window that was chosen for the backend itself stays.

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from tokenwire._options import OnCancel
+
 __all__ = [
     "Claim",
     "ClaimFinder",
@@ -40,8 +42,8 @@ class Claim:
     :ivar closed: the call is over; the claim covers nothing any more.
     :ivar suppressed: the upper layer shows the call itself, or not at all: those below, who find
         the claim taken, write nothing.
-    :ivar raise_on_cancel: the upper layer needs `ResponseCancelled` to end its loop, once a
-        watcher cancels; whoever takes the claim raises it.
+    :ivar on_cancel: ``"raise"``: once a watcher cancels, whoever takes the claim raises
+        `ResponseCancelled`, which the upper layer needs to end its loop.
     :ivar instrument: an SDK below that is recorded for claimed calls alone records this one.
     :ivar framework: the framework that opened it, by a name of its adapter's choice; else "".
     """
@@ -53,8 +55,8 @@ class Claim:
         "framework",
         "instrument",
         "metadata",
+        "on_cancel",
         "owner",
-        "raise_on_cancel",
         "response_id",
         "run",
         "sink",
@@ -70,13 +72,13 @@ class Claim:
         response_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         sink: Any = None,
-        raise_on_cancel: bool = False,
+        on_cancel: OnCancel = "end",
         instrument: bool = True,
         framework: str = "",
     ) -> None:
         self.channel = channel
         self.sink = sink
-        self.raise_on_cancel = raise_on_cancel
+        self.on_cancel: OnCancel = on_cancel
         self.instrument = instrument
         self.framework = framework
         self.suppressed = False

@@ -61,7 +61,7 @@ class ResponseClosed(TokenwireError):
 class ResponseCancelled(TokenwireError):
     """A watcher cancelled the response that is being written.
 
-    Raised into the agent only where it asked for it (``raise_on_cancel=True``).
+    Raised into the agent only where it asked for that (``on_cancel="raise"``).
 
     :ivar response_id: the response that was cancelled.
     :ivar reason: what the watcher gave as its reason, if anything.

@@ -8,7 +8,7 @@ handlers. See docs/extending.md.
 
 from __future__ import annotations
 
-from tokenwire._instrument.deferred import call_later, call_soon
+from tokenwire._instrument.deferred import call_later
 from tokenwire._instrument.generators import record, record_found
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.instrumentor import (
@@ -19,7 +19,9 @@ from tokenwire._instrument.instrumentor import (
 )
 from tokenwire._instrument.last_chunk import recorder_of
 from tokenwire._instrument.patches import Patches
-from tokenwire._instrument.recorder import Channel, OnCancel, Options, Recorder
+from tokenwire._instrument.recorder import Channel, Options, Recorder
+from tokenwire._options import OnCancel
+from tokenwire.background import call_soon
 
 __all__ = [
     "GROUP",

@@ -29,7 +29,7 @@ def open_sink(
 
     :param url: ``memory://``, ``redis://…``, ``ably://…`` or any scheme that an installed package
         adds, or a ready backend. By default ``$TOKENWIRE_URL``, else ``memory://``.
-    :param rollup: the window in which tokens merge into one publish, in milliseconds (0 to 500).
+    :param rollup: the window in which tokens merge into one publish, in seconds (0 to 0.5).
         Tokens that come while a publish is under way always merge.
     :param lease: seconds without a sign of life after which a response counts as abandoned.
     :param granularity: ``"response"`` (history keeps one item a response) or ``"token"``.

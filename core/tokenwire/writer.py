@@ -5,32 +5,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from tokenwire._clock import now_ms
-from tokenwire._ids import check_name
-from tokenwire._receipt import Receipt
-from tokenwire._redact import describe, redact
+from tokenwire._options import OnCancel
+from tokenwire._problems import Problems
+from tokenwire._redact import describe
+from tokenwire._results import Receipt
 from tokenwire._text import well_formed
-from tokenwire._writing.draft import Draft, PartSpec
-from tokenwire._writing.pending import PendingResponse
-from tokenwire.backend import Entry
-from tokenwire.errors import (
-    BackendError,
-    ResponseCancelled,
-    ResponseClosed,
-    TokenwireError,
-)
-from tokenwire.events import CancelEvent, EndEvent, StartEvent, State, ToolResultEvent, plain
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from tokenwire.sink import Sink
+from tokenwire._writing.draft import PartSpec
+from tokenwire._writing.outbox import Outbox
+from tokenwire._writing.pending import PendingResponse, tool_result_event
+from tokenwire.errors import BackendError, ResponseCancelled, ResponseClosed
+from tokenwire.events import CancelEvent, EndEvent, State, ToolResultEvent, plain
 
 __all__ = ["PartWriter", "Receipt", "ResponseWriter"]
 
@@ -48,11 +38,11 @@ class PartWriter(PartSpec):
 
     def write(self, text: str) -> bool:
         """Append text to this part; for a tool call, to its arguments (see `ResponseWriter`)."""
-        return self._writer._text(self, text)  # pyright: ignore[reportPrivateUsage]
+        return self._writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
 
 
 class ResponseWriter:
-    """One response being written. Made by `Sink.respond`; a context manager, also with `async`.
+    """One response being written, from `Sink.respond`; a context manager, also with `async`.
 
     Every method may be called from any thread, with or without an event loop; none blocks, and
     none raises because of the backend (in strict mode they do). Leaving the block without an error
@@ -64,41 +54,30 @@ class ResponseWriter:
 
     def __init__(
         self,
-        sink: Sink,
-        channel: str,
-        response_id: str,
+        pending: PendingResponse,
+        outbox: Outbox,
+        problems: Problems,
         *,
-        run: str | None,
-        metadata: dict[str, Any],
-        fence: str,
-        raise_on_cancel: bool,
+        on_cancel: OnCancel,
+        on_settled: Callable[[ResponseWriter], None],
     ) -> None:
-        self.channel = channel
-        self.id = response_id
-        self.run = run
-        self._sink = sink
-        self._inline = sink.backend.capabilities.inline
-        self._pace = sink.pace
-        self._raise_on_cancel = raise_on_cancel
-        self._ops: deque[tuple[object, str | None]] = deque()
-        self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
+        start = pending.draft.start
+        self.channel = pending.template.channel
+        self.id = start.response_id
+        self.run = start.run
+        self._pending = pending
+        self._pending_writes = pending.writes
+        self._outbox = outbox
+        self._problems = problems
+        self._on_settled = on_settled
+        self._raise_on_cancel = on_cancel == "raise"
         self._state: State = "streaming"
         self._cancel: CancelEvent | None = None
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: tuple[Callable[[], object], ...] = ()
         self._calls: dict[str, PartWriter] = {}
-        self._error: BackendError | None = None
-        self._detached = False
         self._fresh = True  # the first text does not wait for a rollup window
-        self._done = False  # it is with the backend, or given up
-        self._waiters: list[concurrent.futures.Future[Receipt]] = []
-        start = StartEvent(
-            response_id=response_id, channel=channel, run=run, metadata=metadata, ts=now_ms()
-        )
-        draft = Draft(start, channel, sink.backend.granularity)
-        entry = Entry(
-            channel=channel, events=(), response_id=response_id, fence=fence, lease=sink.grant
-        )
-        self.slot = PendingResponse(self, draft, entry)
+        pending.on_cancel = self._cancelled_by_watcher
+        pending.on_outcome = self._entry_settled
 
     # -- writing
 
@@ -118,12 +97,13 @@ class ResponseWriter:
         :return: False when the response has ended (it may have been cancelled), and in strict
             mode never False.
         :raises ResponseCancelled: after a cancel, where the response was begun with
-            ``raise_on_cancel=True``.
+            ``on_cancel="raise"``.
         :raises ResponseClosed: in strict mode, after the end.
         """
         if name is not None or call_id is not None:
-            return self._part_of_call(kind, name, call_id).write(text)
-        return self._text(kind, text)
+            part = self._calls.get(call_id) if call_id is not None else None
+            return (part or self.part(kind, name=name, call_id=call_id)).write(text)
+        return self._write_text(kind, text)
 
     def part(
         self,
@@ -140,16 +120,16 @@ class ResponseWriter:
         :param text: its first text.
         :return: its writer, for more text.
         """
-        made = PartWriter(
+        part = PartWriter(
             self,
             kind if isinstance(kind, str) and kind else "data",
             name=None if name is None else well_formed(str(name)),
             call_id=None if call_id is None else well_formed(str(call_id)),
             data=plain(data),
         )
-        if self._put(made, text or None) and made.call_id is not None:
-            self._calls.setdefault(made.call_id, made)
-        return made
+        if self._enqueue(part, text or None) and part.call_id is not None:
+            self._calls.setdefault(part.call_id, part)
+        return part
 
     def tool_call(self, name: str, call_id: str, arguments: str = "") -> PartWriter:
         """Begin a tool call; its arguments may grow through the writer returned."""
@@ -163,61 +143,57 @@ class ResponseWriter:
         name: str | None = None,
         error: str | None = None,
     ) -> bool:
-        """Tell what a tool of this response answered. Once it has ended: `Sink.tool_result`."""
-        event = ToolResultEvent(
-            call_id=well_formed(str(call_id)),
-            response_id=self.id,
-            run=self.run,
-            name=name,
-            output=plain(output),
-            error=None if error is None else redact(str(error)),
-            ts=now_ms(),
+        """Add what a tool of this response answered. Once it has ended: `Sink.tool_result`."""
+        event = tool_result_event(
+            call_id, output, response_id=self.id, run=self.run, name=name, error=error
         )
-        return self._put(event, None)
+        return self._enqueue(event, None)
 
-    def add_tool_result(self, event: ToolResultEvent) -> bool:
-        """Take a tool's answer that was told to the sink; False once the response has ended."""
-        with self._lock:  # an end comes before or after, not between
-            return self._state == "streaming" and self._put(event, None)
+    def _offer(self, event: ToolResultEvent) -> bool:
+        """Take the result of a tool call; False once the response has ended."""
+        with self._pending.lock:  # an end comes before or after, not between
+            return self._state == "streaming" and self._enqueue(event, None)
 
-    def data(self, name: str, data: Any) -> bool:
-        """Add a data part."""
+    def data_part(self, name: str, data: Any) -> bool:
+        """Add a data part.
+
+        :param data: anything JSON can hold (other things become their `str`).
+        :return: False when the response has ended.
+        """
         self.part("data", name=name, data=data)
         return not self.ended
 
-    def _part_of_call(self, kind: str, name: str | None, call_id: str | None) -> PartWriter:
-        known = self._calls.get(call_id) if call_id is not None else None
-        return known or self.part(kind, name=name, call_id=call_id)
+    def data(self, name: str, data: Any) -> bool:
+        """Do what `data_part` does: its older name."""
+        return self.data_part(name, data)
 
-    def _text(self, target: object, text: str) -> bool:
+    def _write_text(self, target: object, text: str) -> bool:
         """The hot path: some 200 ns."""
         if self._state != "streaming":
             return self._refuse()
         if not isinstance(text, str):
-            self._sink.problem(TypeError(f"text must be a str, not {type(text).__name__}"))
+            self._problems.report(TypeError(f"text must be a str, not {type(text).__name__}"))
             return False
-        self._ops.append((target, text))
-        slot = self.slot
-        if not slot.dirty:
-            self._sink.mark(slot, self._fresh)
+        self._pending_writes.append((target, text))
+        mark_at = self._pending.mark_at
+        if mark_at is not None and monotonic() >= mark_at:
+            self._outbox.mark(self._pending, self._fresh)
             self._fresh = False
-        elif self._inline and monotonic() >= self._pace.due:
-            self._sink.keep_pace()
         return True
 
-    def _put(self, target: object, text: str | None) -> bool:
+    def _enqueue(self, target: object, text: str | None) -> bool:
         if self._state != "streaming":
             return self._refuse()
-        self._ops.append((target, text))
-        self._sink.mark(self.slot, True)
+        self._pending_writes.append((target, text))
+        self._outbox.mark(self._pending, True)
         return True
 
     def _refuse(self) -> bool:
         if self._cancel is not None and self._raise_on_cancel:
             raise ResponseCancelled(self.id, self._cancel.reason)
-        if self._cancel is None and not self._detached:
-            error = self._error or ResponseClosed(f"response {self.id!r} has ended")
-            self._sink.problem(error)
+        if self._cancel is None and not self._pending.discarded:
+            error = self._pending.error or ResponseClosed(f"response {self.id!r} has ended")
+            self._problems.report(error)
         return False
 
     # -- ending
@@ -264,26 +240,26 @@ class ResponseWriter:
         usage: Any = None,
         cancel: CancelEvent | None = None,
     ) -> bool:
-        with self._lock:
+        with self._pending.lock:
             if self._state != "streaming":
                 return False
             self._state = state
             self._cancel = cancel
-        told: Any = plain(usage)
+        counts: Any = plain(usage)
         event = EndEvent(
             response_id=self.id,
             state=state,
             finish_reason=None if finish_reason is None else well_formed(str(finish_reason)),
-            usage=cast("dict[str, Any]", told) if isinstance(told, dict) else None,
+            usage=cast("dict[str, Any]", counts) if isinstance(counts, dict) else None,
             error=describe(error),
             ts=now_ms(),
         )
-        self._ops.append((event, None))
-        if self._detached:
+        self._pending_writes.append((event, None))
+        if self._pending.discarded:
             self._settle()
         else:
-            self._sink.mark(self.slot, True)
-            self._sink.flush_inline()
+            self._outbox.mark(self._pending, True)
+            self._outbox.flush()
         return True
 
     def __enter__(self) -> Self:
@@ -295,8 +271,8 @@ class ResponseWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        # `bool | None`, not `bool`: but for its own cancel, the block swallows nothing, and type
-        # checkers should not think that code in it may be skipped.
+        # Not `bool`: only its own cancel is swallowed, and type checkers should not conclude that
+        # code after the block may be reached without its last line.
         if error is None:
             self.finish()
         elif isinstance(error, ResponseCancelled) and error.response_id == self.id:
@@ -321,11 +297,11 @@ class ResponseWriter:
     ) -> bool | None:
         return self.__exit__(kind, error, traceback)
 
-    # -- what became of it
+    # -- state and outcome
 
     @property
     def state(self) -> State:
-        """Where the response stands, as its producer knows it."""
+        """The state of the response, as its producer knows it."""
         return self._state
 
     @property
@@ -340,128 +316,85 @@ class ResponseWriter:
 
     @property
     def cancel_reason(self) -> str | None:
-        """What the watcher who cancelled gave as the reason."""
+        """The reason that the watcher who cancelled gave."""
         return self._cancel.reason if self._cancel else None
 
-    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def add_cancel_callback(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call `callback` when a watcher cancels (now, if one has).
 
         It runs on the sink's I/O thread, so it must be quick: close a stream, set an event, call
         `loop.call_soon_threadsafe`. What it raises is logged. It is not called for other ends.
 
-        :return: a function that takes the callback back.
+        :return: a function that removes the callback.
         """
-        with self._lock:
+        with self._pending.lock:
             if self._cancel is None:
-                self._callbacks.append(callback)
+                self._callbacks = (*self._callbacks, callback)
         if self._cancel is not None:
             _call(callback)
 
-        def undo() -> None:
-            with self._lock:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
+        def remove() -> None:
+            with self._pending.lock:
+                kept = list(self._callbacks)
+                if callback in kept:
+                    kept.remove(callback)
+                    self._callbacks = tuple(kept)
 
-        return undo
+        return remove
+
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Do what `add_cancel_callback` does: its older name."""
+        return self.add_cancel_callback(callback)
 
     @property
     def receipt(self) -> Receipt:
-        """How its delivery stands."""
-        slot = self.slot
-        if slot.lost:
-            status: Any = "lost"
-        elif self._error is not None:
-            status = "refused"
-        elif not slot.done:
-            status = "pending"
-        else:
-            status = "recovered" if slot.recoveries else "delivered"
-        return Receipt(
-            status=status,
-            cursor=slot.cursor,
-            retries=slot.retries,
-            recoveries=slot.recoveries,
-            error=None if self._error is None else str(self._error),
-        )
+        """How far its delivery has come."""
+        return self._pending.receipt
 
     def wait(self, timeout: float | None = None) -> Receipt:
-        """Wait until the ended response is with the backend, or given up; at most `timeout` s."""
+        """Wait until the ended response is with the backend, or given up. Blocks.
+
+        :param timeout: seconds to wait at most; None for no limit.
+        :return: the receipt, with status ``pending`` after the timeout.
+        """
         try:
-            return self.settled().result(timeout)
+            return self._pending.settled().result(timeout)
         except concurrent.futures.TimeoutError:
             return self.receipt
 
     async def await_(self, timeout: float | None = None) -> Receipt:
-        """Do what `wait` does, without blocking the loop."""
+        """Do what `wait` does, without blocking the loop (``await`` itself is a keyword)."""
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.wrap_future(self.settled())
+                return await asyncio.wrap_future(self._pending.settled())
         except TimeoutError:
             return self.receipt
 
-    def settled(self) -> concurrent.futures.Future[Receipt]:
-        """The receipt, once the ended response is with the backend, or given up."""
-        future: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
-        with self._lock:
-            done = self._done
-            if not done:
-                self._waiters.append(future)
-        if done:
-            future.set_result(self.receipt)
-        return future
+    # -- callbacks of the outbox
 
-    # -- called by the outbox and the sink
-
-    def absorb(self, draft: Draft) -> None:
-        """Move what was written into `draft` (I/O side)."""
-        ops = self._ops
-        before = draft.tokens
-        target: object = None
-        texts: list[str | None] = []
-        while ops:
-            to, text = ops.popleft()
-            if to is not target or text is None:
-                draft.put(target, texts)
-                target, texts = to, []
-            texts.append(text)
-        draft.put(target, texts)
-        self._sink.count_tokens(draft.tokens - before)
-
-    def on_cancel_event(self, cancel: CancelEvent) -> None:
-        """A watcher cancelled: freeze the text, end the response, tell who must stop."""
+    def _cancelled_by_watcher(self, cancel: CancelEvent) -> None:
+        """Freeze the text, end the response, and call the cancel callbacks."""
         if self._end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
-            with self._lock:
-                callbacks, self._callbacks = self._callbacks, []
+            with self._pending.lock:
+                callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:  # not here: the caller may hold the outbox's lock
-                self._sink.call_soon(_call, callback)
+                self._outbox.call_soon(_call, callback)
 
-    def on_outcome(self, slot: PendingResponse, error: BackendError | None) -> None:
+    def _entry_settled(self, error: BackendError | None) -> None:
         """An entry was taken, or (with `error`) writing must stop."""
         if error is not None:
-            with self._lock:
-                self._error = error
+            with self._pending.lock:
+                self._pending.error = error
                 if self._state == "streaming":
                     self._state = "abandoned"
-        if slot.done:
+        if self._pending.done:
             self._settle()
         if error is not None:
-            self._sink.problem(error)
-
-    def detach(self, error: TokenwireError | None = None) -> None:
-        """Go nowhere: the sink cannot take this response (bad name, closed, forked)."""
-        self._detached = True
-        self.slot.done = True
-        if isinstance(error, BackendError):
-            self._error = error
+            self._problems.report(error)
 
     def _settle(self) -> None:
-        self._sink.forget(self)
-        with self._lock:
-            self._done = True
-            waiters, self._waiters = self._waiters, []
-        for future in waiters:
-            if future.set_running_or_notify_cancel():
-                future.set_result(self.receipt)
+        self._on_settled(self)
+        self._pending.settle()
 
 
 def _call(callback: Callable[[], object]) -> None:
@@ -469,11 +402,3 @@ def _call(callback: Callable[[], object]) -> None:
         callback()
     except Exception:
         logger.exception("tokenwire: a cancel callback failed")
-
-
-def checked_id(value: str | None, what: str) -> str | None:
-    """Check an optional id.
-
-    :raises InvalidName: when it cannot be one.
-    """
-    return None if value is None else check_name(value, what)

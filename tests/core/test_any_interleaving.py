@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 
-from tokenwire import DataEvent, MemoryBackend, ResponseWriter, Sink, Watch
+from tokenwire import DataEvent, MemoryBackend, ResponseWriter, Sink, Watch, background
 from tokenwire.memory import MemoryStore, Retention
 from tokenwire.testing import Deliver, FaultyBackend, Publish, Spectator, read_until
 
@@ -130,11 +130,11 @@ class Interleaving(RuleBasedStateMachine):
         producer.backend.kill()
         for other in self.alive:
             if other is not producer:
-                other.sink.run_blocking(_renew(other))
+                background.run(other.sink, _renew(other))
         self.clock.now += 0.6 * _LEASE
         for other in self.alive:
             if other is not producer and not other.backend.killed:
-                other.sink.run_blocking(_renew(other))
+                background.run(other.sink, _renew(other))
         self.clock.now += 0.6 * _LEASE
         self.alive.remove(producer)
         self.calm.history(_CHANNEL, limit=1)
@@ -162,8 +162,8 @@ class Interleaving(RuleBasedStateMachine):
     def read(self, watcher: Watcher) -> None:
         self.marks += 1
         mark = self.marks
-        self.reader.run_blocking(self.reading.heal())
-        self.calm.data(_CHANNEL, "mark", mark)
+        background.run(self.reader, self.reading.heal())
+        self.calm.send_event(_CHANNEL, "mark", mark)
         events = read_until(
             watcher.watch,
             lambda event: isinstance(event, DataEvent) and event.data == mark,
@@ -205,7 +205,7 @@ class Interleaving(RuleBasedStateMachine):
 
 
 async def _renew(producer: Producer) -> None:
-    await producer.sink._controls._renew()  # pyright: ignore[reportPrivateUsage]
+    await producer.sink._runtime.producer._leases._renew()  # pyright: ignore[reportPrivateUsage]
 
 
 TestInterleaving = Interleaving.TestCase

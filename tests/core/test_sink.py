@@ -29,6 +29,7 @@ from tokenwire import (
     Sink,
     SinkClosed,
     UnknownScheme,
+    background,
     open_sink,
 )
 from tokenwire.backend import Entry, Outcome
@@ -79,9 +80,9 @@ def test_memory_held_for_a_backend_that_is_down_is_that_of_the_text() -> None:
     backend.kill()
     for _ in range(200_000):
         response.write("word ")
-    held = response.slot.draft
+    held = response._pending.draft
     deadline = threading.Event()
-    while response._ops:  # pyright: ignore[reportPrivateUsage]
+    while response._pending.writes:  # pyright: ignore[reportPrivateUsage]
         deadline.wait(0.05)
     pieces = sum(
         len(item[1]._pieces)  # pyright: ignore[reportPrivateUsage]
@@ -161,9 +162,11 @@ def test_arguments_of_readers_are_checked(sink: Sink) -> None:
 
 
 def test_rollup_and_lease_are_bounded() -> None:
-    for rollup in (-1, 501):
+    for rollup in (-1, 0.501):
         with pytest.raises(ValueError, match="rollup"):
             open_sink(MemoryBackend(), rollup=rollup)
+    with pytest.raises(ValueError, match=r"rollup is in seconds.*in milliseconds: now 0\.1"):
+        open_sink(MemoryBackend(), rollup=100)
     for lease in (0, -1, 10**6):
         with pytest.raises(ValueError, match="lease"):
             open_sink(MemoryBackend(), lease=lease)
@@ -173,7 +176,7 @@ def test_rollup_and_lease_are_bounded() -> None:
 
 def test_rollup_merges_and_the_first_token_does_not_wait() -> None:
     backend = FaultyBackend(MemoryBackend())
-    sink = Sink(backend, rollup=500)
+    sink = Sink(backend, rollup=0.5)
     watch = sink.watch("c").open()
     response = sink.respond("c")
     response.write("first")
@@ -209,14 +212,14 @@ def test_publishes_that_fail_together_are_one_failure() -> None:
     backend.publish_faults.extend([Publish.FAIL] * 4)
     backend.stall()
     with Sink(backend) as sink:
-        outbox = sink._outbox
+        outbox = sink._runtime.producer.outbox
         for number in range(4):
             sink.respond(f"chat-{number}")
             deadline = time.monotonic() + 30
             while len(outbox._inflight) <= number:
                 assert time.monotonic() < deadline
                 threading.Event().wait(0.001)
-        sink.call_soon(backend.unstall)
+        background.call_soon(sink, backend.unstall)
         while sink.stats().writing.retries < 4:
             assert time.monotonic() < deadline
             threading.Event().wait(0.001)
@@ -232,7 +235,7 @@ def test_a_response_that_was_flushed_is_made_again() -> None:
             response.write("before ")
             assert sink.flush(_PATIENCE)
             store._channels.clear()  # pyright: ignore[reportPrivateUsage]
-            watch = sink.watch("c", response="r").open()
+            watch = sink.watch("c", response_id="r").open()
             if quiet:  # the next renewal of the lease notices
                 assert next(watch).type in ("start", "snapshot")
             response.write("after")
@@ -251,7 +254,7 @@ def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:
     async def main() -> None:
         joining = asyncio.create_task(sink.watch("c").aopen())
         iterating = asyncio.create_task(anext(sink.watch("d"), "the end"))
-        while sink.hubs.channels < 2:
+        while sink.stats().channels < 2:
             await asyncio.sleep(0)
         await sink.aclose()
         with pytest.raises(SinkClosed):
@@ -265,7 +268,7 @@ def test_a_part_may_stay_empty(sink: Sink) -> None:
     with sink.respond("c") as response:
         never, later = response.part("text"), response.part("text")
         response.tool_call("tool", "call-1")
-        response.data("chart", [1])
+        response.data_part("chart", [1])
         later.write("later")
         never.write("")
     (kept,) = sink.history("c").items
@@ -434,14 +437,14 @@ def test_cancel_callbacks_that_raise_are_logged(
         raise RuntimeError("in a callback")
 
     response = sink.respond("c", response_id="r")
-    response.on_cancel(broken)
-    undo = response.on_cancel(lambda: pytest.fail("it was taken back"))
+    response.add_cancel_callback(broken)
+    undo = response.add_cancel_callback(lambda: pytest.fail("it was taken back"))
     undo()
-    response.on_cancel(called.set)
+    response.add_cancel_callback(called.set)
     assert sink.cancel("c", "r").state == "cancelled"
     assert called.wait(_PATIENCE)
     late: list[int] = []
-    response.on_cancel(lambda: late.append(1))
+    response.add_cancel_callback(lambda: late.append(1))
     assert late == [1]
     assert "a cancel callback failed" in caplog.text
     sink.close()
@@ -454,7 +457,7 @@ def test_a_cancel_that_nobody_answers() -> None:
     producer.respond("c", response_id="r")
     assert producer.flush(_PATIENCE)
     backend.kill()
-    producer._controls._ears.clear()  # pyright: ignore[reportPrivateUsage] - nor does it hear
+    producer._runtime.producer._leases._listeners.clear()  # pyright: ignore[reportPrivateUsage] - nor does it hear
     viewer = Sink(MemoryBackend(store))
     assert viewer.cancel("c", "r", timeout=0.05).state in ("streaming", "cancelled")
     producer.close()
@@ -483,7 +486,7 @@ def test_nothing_blocks_on_the_io_thread(sink: Sink) -> None:
             caught.append(error)
         done.set()
 
-    sink.call_soon(callback)
+    background.call_soon(sink, callback)
     assert done.wait(_PATIENCE)
     assert "blocks" in str(caught[0])
     sink.close()
@@ -680,11 +683,10 @@ def test_problems_are_logged_once_a_minute(sink: Sink, caplog: pytest.LogCapture
 @pytest.mark.parametrize("lease", [0.05, 1.0, 15.0, 3600.0])
 def test_the_dead_are_found_within_the_lease(lease: float) -> None:
     with Sink(MemoryBackend(), lease=lease) as sink:
-        between = 1.2 * sink.hubs._reap_every  # pyright: ignore[reportPrivateUsage]
-        assert sink.grant + between <= lease
-        assert sink.grant >= 2 * lease / 3  # a renewal may fail; they come every third of it
-        response = sink.respond("c")
-        assert response.slot.template.lease == sink.grant
+        between = 1.2 * sink._runtime.hubs._reap_every  # pyright: ignore[reportPrivateUsage]
+        granted = sink.respond("c")._pending.template.lease
+        assert granted + between <= lease
+        assert granted >= 2 * lease / 3  # a renewal may fail; they come every third of it
 
 
 def test_the_shared_random_numbers_are_left_alone() -> None:

@@ -31,7 +31,7 @@ def test_a_response_on_its_way_comes_first(ended: bool, faults: list[Publish]) -
         assert [(told.call_id, told.output) for told in kept.tool_results] == [
             ("call-1", {"degrees": 7})
         ]
-        with reader.watch("c", rewind="all", response="r") as watch:
+        with reader.watch("c", rewind="all", response_id="r") as watch:
             (snapshot,) = watch
         assert isinstance(snapshot, tokenwire.SnapshotEvent)
         assert len(snapshot.response.tool_results) == 1

@@ -177,7 +177,7 @@ def test_to_browsers(sink: tokenwire.Sink, open_page: Callable[[str], Page]) -> 
         page.reload()
         page.wait_for_function("document.getElementById('text').textContent.endsWith('screen.')")
         page.get_by_text("Stop").click()
-        with sink.watch("chat-42", response="r1") as watch:
+        with sink.watch("chat-42", response_id="r1") as watch:
             read_until(
                 watch,
                 lambda event: (

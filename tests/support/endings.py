@@ -19,7 +19,7 @@ import pytest
 import tokenwire
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
-from tokenwire import Sink, State
+from tokenwire import Sink, State, background
 from tokenwire._instrument import recorder as _recorder
 
 
@@ -372,7 +372,7 @@ def check_cancel_between(talk: Talk, sink: Sink) -> None:
             if read == talk.first:
                 (response,) = responses(sink, "c")
                 assert sink.cancel("c", response.id).state == "cancelled"
-                sink.run_blocking(asyncio.sleep(0))  # let the I/O thread tell the tap
+                background.run(sink, asyncio.sleep(0))  # let the I/O thread tell the tap
         assert read == talk.first
 
 

@@ -30,7 +30,7 @@ def responses(sink: Sink, channel: str) -> list[Response]:
 def ended(sink: Sink, channel: str, index: int = -1) -> Response:
     """Wait until a response of the channel has ended, and return it."""
     response = responses(sink, channel)[index]
-    with sink.watch(channel, response=response.id) as watch:
+    with sink.watch(channel, response_id=response.id) as watch:
         for _ in watch:
             pass
     return responses(sink, channel)[index]

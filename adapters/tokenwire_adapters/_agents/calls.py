@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import tokenwire
 from tokenwire.claims import Claim, covering_claim, current_claim, set_claim
 from tokenwire.context import current_run, resolve_channel
-from tokenwire.instrument import call_soon
+from tokenwire.instrument import OnCancel, call_soon
 from tokenwire_adapters._agents.stainless.quirks import error_usage
 from tokenwire_adapters._agents.stainless.recorder import error_message
 
@@ -159,7 +159,7 @@ class ModelCall:
         response_id: str,
         run: str,
         metadata: dict[str, Any],
-        raise_on_cancel: bool,
+        on_cancel: OnCancel,
         instrument: bool = True,
         above: ModelCall | None = None,
     ) -> None:
@@ -189,7 +189,7 @@ class ModelCall:
                 response_id=response_id,
                 metadata=metadata,
                 sink=sink,
-                raise_on_cancel=raise_on_cancel,
+                on_cancel=on_cancel,
             )
             self.owns_claim = True
         self._outer = outer

@@ -1,4 +1,4 @@
-"""Calls on a sink's I/O thread, now or a little later, without waking that thread each time."""
+"""Calls on a sink's I/O thread a little later, without waking that thread each time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from tokenwire.background import call_soon
 from tokenwire.sink import Sink
 
-__all__ = ["call_later", "call_soon"]
+__all__ = ["call_later"]
 
 _TICK = 0.25  # seconds between looks for what is due
 _IDLE_TICKS = 40  # ticks with nothing to wait for before the timer stops
 
 Callback = Callable[[], object]
-
-
-def call_soon(sink: Sink, callback: Callback) -> None:
-    """Run `callback` on the I/O thread of `sink`. Takes no lock, so finalizers may call it."""
-    sink.call_soon(callback)
 
 
 def call_later(sink: Sink, seconds: float, callback: Callback) -> None:

@@ -159,7 +159,7 @@ class _Reading:
     def raise_if_cancelled(self) -> None:
         """End the consumer's loop the way it was asked for, if a watcher has cancelled."""
         recorder = self._recorder
-        if recorder is not None and recorder.cancelled and recorder.raise_on_cancel:
+        if recorder is not None and recorder.cancelled and recorder.on_cancel == "raise":
             raise recorder.cancelled_error()
 
     def __enter__(self) -> None:

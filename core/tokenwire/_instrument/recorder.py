@@ -10,11 +10,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
-from tokenwire._instrument.deferred import call_later, call_soon
+from tokenwire._instrument.deferred import call_later
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
+from tokenwire._options import OnCancel, choose_on_cancel
+from tokenwire.background import call_soon
 from tokenwire.claims import Claim, covering_claim
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.errors import ResponseCancelled
@@ -22,12 +24,11 @@ from tokenwire.opening import default_sink
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 
-__all__ = ["Channel", "OnCancel", "Options", "Recorder"]
+__all__ = ["Channel", "Options", "Recorder"]
 
 logger = logging.getLogger("tokenwire")
 
 Channel: TypeAlias = str | Callable[[], str | None] | None
-OnCancel: TypeAlias = Literal["end", "raise"]
 
 _SETTLE = 2.0  # seconds that a finished reply waits for its usage when nobody reads on
 
@@ -41,7 +42,7 @@ class Options:
     :ivar run: the agent run; None for the context's, else a run for each call.
     :ivar metadata: what watchers see beside the provider, the API and the model.
     :ivar on_cancel: what the consumer's loop meets after a watcher's cancel: its ``"end"``, or
-        `tokenwire.ResponseCancelled` (``"raise"``).
+        `tokenwire.ResponseCancelled` (``"raise"``); None for what the instrumentor does by default.
     :raises ValueError: for another `on_cancel`.
     :raises TypeError: for another `channel`.
     """
@@ -50,11 +51,10 @@ class Options:
     channel: Channel = None
     run: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    on_cancel: OnCancel = "end"
+    on_cancel: OnCancel | None = None
 
     def __post_init__(self) -> None:
-        if self.on_cancel not in ("end", "raise"):
-            raise ValueError(f"on_cancel must be 'end' or 'raise', not {self.on_cancel!r}")
+        choose_on_cancel(self.on_cancel, None, "end")
         if not (self.channel is None or isinstance(self.channel, str) or callable(self.channel)):
             raise TypeError("channel must be a string or a function that returns one")
 
@@ -70,7 +70,7 @@ class Recorder:
 
     :cvar provider: the provider's name, which watchers see; `api` likewise.
     :ivar request: the body of the request.
-    :ivar raise_on_cancel: after a watcher's cancel the consumer meets `ResponseCancelled`.
+    :ivar on_cancel: what the consumer meets after a watcher's cancel, see `Options`.
     :ivar cancelled: a watcher has cancelled all responses to this request.
     :ivar ended: every response to it has ended.
     :ivar broken: something of ours failed; nothing more is written.
@@ -89,7 +89,7 @@ class Recorder:
         self.ended = False
         self.broken = False
         self.attached = False
-        self.raise_on_cancel = options.on_cancel == "raise"
+        self.on_cancel: OnCancel = options.on_cancel or "end"
         self.last: Any = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.writers: dict[int, ResponseWriter] = {}
@@ -161,7 +161,7 @@ class Recorder:
             if claim is not None and claim.owner is self:
                 claim.writer = writer
         self.writers[index] = writer
-        writer.on_cancel(self._cancelled)
+        writer.add_cancel_callback(self._cancelled)
         return writer
 
     def _settle_target(self) -> Sink:
@@ -173,7 +173,8 @@ class Recorder:
             run = run or claim.run or (claim.writer.run if claim.writer is not None else None)
             base_id = claim.response_id if owned else None
             metadata = claim.metadata if owned else {}
-        self.raise_on_cancel |= owned and claim is not None and claim.raise_on_cancel
+        if owned and claim is not None and claim.on_cancel == "raise":
+            self.on_cancel = "raise"
         sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
         self._channel = resolve_channel(self._named_channel)
         self._run = run or self._current_run

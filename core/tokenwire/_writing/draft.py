@@ -6,6 +6,7 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,10 +58,11 @@ class PartState:
     :ivar half: the first half of a surrogate pair, whose other half has not come.
     """
 
-    __slots__ = ("half", "key", "sent", "waiting")
+    __slots__ = ("half", "index", "sent", "spec", "waiting")
 
-    def __init__(self, key: PartSpec) -> None:
-        self.key = key
+    def __init__(self, spec: PartSpec, index: int) -> None:
+        self.spec = spec
+        self.index = index
         self.sent = TextBuffer()
         self.waiting: TextBuffer | None = None
         self.half = ""
@@ -68,6 +70,18 @@ class PartState:
 
 class Draft:
     """A response as its producer has it."""
+
+    __slots__ = (
+        "_channel",
+        "_merge",
+        "_parts",
+        "_results",
+        "_silent",
+        "_waiting",
+        "end",
+        "start",
+        "tokens",
+    )
 
     def __init__(self, start: StartEvent, channel: str, granularity: Granularity) -> None:
         self.start = start
@@ -77,7 +91,7 @@ class Draft:
         self._merge = granularity == "response"
         self._parts: list[PartState] = []
         self._results: dict[str, ToolResult] = {}
-        self._waiting: list[tuple[int, TextBuffer] | Event] = [start]
+        self._waiting: list[tuple[PartState, TextBuffer] | Event] = [start]
         self._silent = False
 
     @property
@@ -95,15 +109,29 @@ class Draft:
         self._silent = True
         self._waiting.clear()
 
-    def put(self, target: object, texts: Sequence[str | None]) -> None:
+    def absorb(self, writes: deque[tuple[object, str | None]]) -> int:
+        """Take what the producer wrote: targets and their texts; return how many tokens."""
+        before = self.tokens
+        target: object = None
+        texts: list[str | None] = []
+        while writes:
+            to, text = writes.popleft()
+            if to is not target or text is None:
+                self._put(target, texts)
+                target, texts = to, []
+            texts.append(text)
+        self._put(target, texts)
+        return self.tokens - before
+
+    def _put(self, target: object, texts: Sequence[str | None]) -> None:
         """Take what the producer wrote to one target, in a row; after the end, nothing."""
         if self.end is not None:
             return
         if isinstance(target, EndEvent):
-            for out in self._parts:
-                if out.half:
-                    out.half = ""
-                    self._write(out, ["\ufffd"])
+            for part in self._parts:
+                if part.half:
+                    part.half = ""
+                    self._write(part, ["\ufffd"])
             self.end = target
         elif isinstance(target, ToolResultEvent):
             result = ToolResult(
@@ -117,56 +145,55 @@ class Draft:
                 if written:
                     self._write(self._last(target), written)
             elif target.index is not None or written or not target.bare:  # else: at its first text
-                out = self._open(target) if target.index is None else self._parts[target.index]
-                self._write(out, written)
+                part = self._open(target) if target.index is None else self._parts[target.index]
+                self._write(part, written)
 
     def _last(self, kind: str) -> PartState:
         """The last part, where it is of this kind and has no name; else a new one."""
         last = self._parts[-1] if self._parts else None
-        if last is None or last.key.kind != kind or not last.key.bare:
+        if last is None or last.spec.kind != kind or not last.spec.bare:
             last = self._open(PartSpec(kind))
         return last
 
-    def _open(self, key: PartSpec) -> PartState:
-        key.index = len(self._parts)
-        out = PartState(key)
-        self._parts.append(out)
-        if not key.bare and not self._silent:
+    def _open(self, spec: PartSpec) -> PartState:
+        spec.index = len(self._parts)
+        part = PartState(spec, spec.index)
+        self._parts.append(part)
+        if not spec.bare and not self._silent:
             self._waiting.append(
                 PartEvent(
                     response_id=self.start.response_id,
-                    part=key.index,
-                    kind=key.kind,
-                    name=key.name,
-                    call_id=key.call_id,
-                    data=key.data,
+                    part=part.index,
+                    kind=spec.kind,
+                    name=spec.name,
+                    call_id=spec.call_id,
+                    data=spec.data,
                 )
             )
-        return out
+        return part
 
-    def _write(self, out: PartState, written: list[str]) -> None:
-        self.tokens += len(written)
+    def _write(self, part: PartState, tokens: list[str]) -> None:
+        self.tokens += len(tokens)
         if self._silent:
             return
-        for told in ["".join(written)] if self._merge else written:
-            text = told
-            if out.half or not text.isascii():
-                text, out.half = joined(out.half + text)
+        for token in ["".join(tokens)] if self._merge else tokens:
+            text = token
+            if part.half or not text.isascii():
+                text, part.half = joined(part.half + text)
             if not text:
                 continue
-            if out.waiting is None or not self._merge:
-                out.waiting = TextBuffer()
-                assert out.key.index is not None
-                self._waiting.append((out.key.index, out.waiting))
-            out.waiting.append(text)
+            if part.waiting is None or not self._merge:
+                part.waiting = TextBuffer()
+                self._waiting.append((part, part.waiting))
+            part.waiting.append(text)
 
     def take(self, *, with_end: bool, max_text: int | None, ts: int) -> list[Event]:
         """Hand over what waits, as events; the end only if `with_end`."""
         events: list[Event] = []
         for item in self._waiting:
             if isinstance(item, tuple):
-                index, buffer = item
-                events.extend(self._deltas(self._parts[index], str(buffer), max_text, ts))
+                part, buffer = item
+                events.extend(self._deltas(part, str(buffer), max_text, ts))
             else:
                 events.append(item)
         self._waiting.clear()
@@ -175,30 +202,29 @@ class Draft:
         return events
 
     def _deltas(
-        self, out: PartState, text: str, max_text: int | None, ts: int
+        self, part: PartState, text: str, max_text: int | None, ts: int
     ) -> Iterator[DeltaEvent]:
-        out.waiting = None
+        part.waiting = None
         step = max_text or len(text)
         for begin in range(0, len(text), step):
             piece = text[begin : begin + step]
-            assert out.key.index is not None
             yield DeltaEvent(
                 response_id=self.start.response_id,
-                part=out.key.index,
-                kind=out.key.kind,
-                offset=out.sent.length,
+                part=part.index,
+                kind=part.spec.kind,
+                offset=part.sent.length,
                 text=piece,
                 ts=ts,
             )
-            out.sent.append(piece)
+            part.sent.append(piece)
 
     def snapshot(self) -> Response:
         """Hand over everything, as one response; nothing but the end waits afterwards."""
-        for out in self._parts:
-            out.waiting = None
+        for part in self._parts:
+            part.waiting = None
         for item in self._waiting:
             if isinstance(item, tuple):
-                self._parts[item[0]].sent.append(str(item[1]))
+                item[0].sent.append(str(item[1]))
         self._waiting.clear()
         return Response(
             id=self.start.response_id,
@@ -208,13 +234,13 @@ class Draft:
             started_at=self.start.ts,
             parts=tuple(
                 Part(
-                    kind=out.key.kind,
-                    text=str(out.sent),
-                    name=out.key.name,
-                    call_id=out.key.call_id,
-                    data=out.key.data,
+                    kind=part.spec.kind,
+                    text=str(part.sent),
+                    name=part.spec.name,
+                    call_id=part.spec.call_id,
+                    data=part.spec.data,
                 )
-                for out in self._parts
+                for part in self._parts
             ),
             tool_results=tuple(self._results.values()),
         )

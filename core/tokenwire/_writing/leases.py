@@ -1,35 +1,33 @@
-"""The producer's ear: cancels for the responses being written, and the leases they hold."""
+"""Listens for cancels of open responses, and renews their leases."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokenwire._clock import Backoff
 from tokenwire._io import IoThread
+from tokenwire._writing.outbox import Outbox
+from tokenwire._writing.pending import PendingResponse
 from tokenwire.backend import Backend, Lease, Subscription
 from tokenwire.errors import BackendUnavailable, Fenced, SinkClosed
 from tokenwire.events import CancelEvent, Event
-
-if TYPE_CHECKING:
-    from tokenwire._writing.outbox import Outbox
-    from tokenwire.writer import ResponseWriter
 
 __all__ = ["LeaseKeeper"]
 
 logger = logging.getLogger("tokenwire")
 
-_LINGER = 30.0  # seconds that a channel without open responses stays subscribed
+_IDLE_LIMIT = 30.0  # seconds after which a channel without open responses is unsubscribed
 _CHUNK = 1000  # leases in one renewal
 
 
-class _Ear:
+class CancelListener:
     """The control subscription of one channel."""
 
-    def __init__(self, controls: LeaseKeeper, channel: str) -> None:
-        self.controls = controls
+    def __init__(self, leases: LeaseKeeper, channel: str) -> None:
+        self.leases = leases
         self.channel = channel
         self.subscription: Subscription | None = None
         self.idle_since: float | None = None
@@ -41,10 +39,10 @@ class _Ear:
     ) -> None:
         for event in events:
             if isinstance(event, CancelEvent):
-                self.controls.cancel(self.channel, event)
+                self.leases.cancel(self.channel, event)
 
     def resync(self) -> None:
-        self.controls.look_again()
+        self.leases.renew_now()
 
 
 class LeaseKeeper:
@@ -54,21 +52,21 @@ class LeaseKeeper:
         self,
         backend: Backend,
         io: IoThread,
-        writers: dict[tuple[str, str], ResponseWriter],
+        open: Mapping[tuple[str, str], PendingResponse],
         outbox: Outbox,
         lease: float,
     ) -> None:
         self._backend = backend
         self._io = io
-        self._writers = writers
+        self._open = open
         self._outbox = outbox
         self._every = lease / 3
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Forget the parent's subscriptions."""
+        """Drop the parent's subscriptions."""
         self._wanted: set[str] = set()
-        self._ears: dict[str, _Ear] = {}
+        self._listeners: dict[str, CancelListener] = {}
         self._task: asyncio.Task[Any] | None = None
         self._again: asyncio.Event | None = None
         self._renewing: asyncio.Task[Any] | None = None
@@ -87,13 +85,13 @@ class LeaseKeeper:
     # -- on the I/O thread
 
     def cancel(self, channel: str, event: CancelEvent) -> None:
-        """Tell the writer of a cancelled response."""
-        writer = self._writers.get((channel, event.response_id))
-        if writer is not None:
-            writer.on_cancel_event(event)
+        """Cancel an open response."""
+        response = self._open.get((channel, event.response_id))
+        if response is not None:
+            response.on_cancel(event)
 
-    def look_again(self) -> None:
-        """Ask for cancels that may have been missed: a renewal tells."""
+    def renew_now(self) -> None:
+        """Renew leases now: that also returns cancels that may have been missed."""
         if self._again is not None:
             self._again.set()
 
@@ -101,26 +99,28 @@ class LeaseKeeper:
         if self._task is None:
             self._again = asyncio.Event()
             self._task = self._io.spawn(self._keep())
-        if channel not in self._ears:
-            self._ears[channel] = _Ear(self, channel)
-            self._io.spawn(self._subscribe(self._ears[channel]))
+        if channel not in self._listeners:
+            self._listeners[channel] = CancelListener(self, channel)
+            self._io.spawn(self._subscribe(self._listeners[channel]))
 
-    async def _subscribe(self, ear: _Ear) -> None:
+    async def _subscribe(self, listener: CancelListener) -> None:
         backoff = Backoff(0.1, 5.0)
-        while self._ears.get(ear.channel) is ear:
+        while self._listeners.get(listener.channel) is listener:
             try:
-                ear.subscription = await self._backend.control(ear.channel, ear)
+                listener.subscription = await self._backend.control(listener.channel, listener)
             except BackendUnavailable:
                 await asyncio.sleep(backoff.next())
             except Exception:
-                logger.warning("tokenwire: cannot hear cancels of %r", ear.channel, exc_info=True)
+                logger.warning(
+                    "tokenwire: cannot listen for cancels of %r", listener.channel, exc_info=True
+                )
                 return
             else:
-                self.look_again()  # a cancel may have come before we listened
+                self.renew_now()  # a cancel may have come before we subscribed
                 return
 
     async def _keep(self) -> None:
-        """Renew leases in time, and let go of channels that are idle."""
+        """Renew leases in time, and unsubscribe from channels that are idle."""
         assert self._again is not None
         while True:
             try:
@@ -131,16 +131,13 @@ class LeaseKeeper:
             self._again.clear()
             if self._renewing is None or self._renewing.done():
                 self._renewing = self._io.spawn(self._renew())
-            await self._let_go()
+            await self._unsubscribe_idle()
 
     async def _renew(self) -> None:
         held = [
-            (
-                writer,
-                Lease(writer.channel, writer.id, slot.template.fence or "", slot.template.lease),
-            )
-            for writer in list(self._writers.values())
-            if (slot := writer.slot).started and not slot.done
+            (response, _lease(response))
+            for response in list(self._open.values())
+            if response.started and not response.done
         ]
         for begin in range(0, len(held), _CHUNK):
             chunk = held[begin : begin + _CHUNK]
@@ -151,39 +148,45 @@ class LeaseKeeper:
             except Exception:
                 logger.warning("tokenwire: renewing leases failed", exc_info=True)
                 return
-            for (writer, lease), state in zip(chunk, states, strict=True):
-                slot = writer.slot
-                if state.lost and not slot.done and not slot.inflight:
-                    # What waits goes out first: the backend says exactly what has become of it.
-                    if not slot.draft.waiting:
+            for (response, lease), state in zip(chunk, states, strict=True):
+                quiet = not response.done and not response.inflight
+                if state.lost and quiet:
+                    # What waits goes out first: the backend answers it with what happened.
+                    if not response.draft.waiting:
                         error = Fenced(f"response {lease.response_id!r} was declared abandoned")
-                        self._outbox.fence(slot, error)
-                elif state.unknown and not slot.done and not slot.inflight:
-                    self._outbox.unknown(slot, f"no response {lease.response_id!r} any more")
+                        self._outbox.fence(response, error)
+                elif state.unknown and quiet:
+                    message = f"no response {lease.response_id!r} any more"
+                    self._outbox.unknown(response, message)
                 elif state.cancel is not None:
-                    writer.on_cancel_event(state.cancel)
+                    response.on_cancel(state.cancel)
 
-    async def _let_go(self) -> None:
+    async def _unsubscribe_idle(self) -> None:
         now = asyncio.get_running_loop().time()
-        busy = {channel for channel, _ in list(self._writers)}
-        for channel, ear in list(self._ears.items()):
+        busy = {channel for channel, _ in list(self._open)}
+        for channel, listener in list(self._listeners.items()):
             if channel in busy:
-                ear.idle_since = None
-            elif ear.idle_since is None:
-                ear.idle_since = now
-            elif now - ear.idle_since > _LINGER and ear.subscription is not None:
+                listener.idle_since = None
+            elif listener.idle_since is None:
+                listener.idle_since = now
+            elif now - listener.idle_since > _IDLE_LIMIT and listener.subscription is not None:
                 self._wanted.discard(channel)
-                if any(name == channel for name, _ in list(self._writers)):
+                if any(name == channel for name, _ in list(self._open)):
                     self._wanted.add(channel)  # begun just now
                     continue
-                del self._ears[channel]
-                await ear.subscription.close()
+                del self._listeners[channel]
+                await listener.subscription.close()
 
     async def close(self) -> None:
         """Stop listening and renewing."""
         if self._task is not None:
             self._task.cancel()
-        ears, self._ears = self._ears, {}
-        for ear in ears.values():
-            if ear.subscription is not None:
-                await ear.subscription.close()
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
+            if listener.subscription is not None:
+                await listener.subscription.close()
+
+
+def _lease(response: PendingResponse) -> Lease:
+    entry = response.template
+    return Lease(entry.channel, entry.response_id or "", entry.fence or "", entry.lease)

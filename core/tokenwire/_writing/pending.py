@@ -3,64 +3,78 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
 
-import msgspec
-
+from tokenwire._clock import now_ms
+from tokenwire._redact import redact
+from tokenwire._results import Receipt
+from tokenwire._text import well_formed
 from tokenwire._writing.draft import Draft
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendError
-from tokenwire.events import CancelEvent, Event
+from tokenwire.events import CancelEvent, ToolResultEvent, plain
 
-__all__ = ["OutboxStats", "Owner", "PendingEvent", "PendingResponse"]
-
-
-class OutboxStats(msgspec.Struct):
-    """Counters of the writing side of a sink."""
-
-    responses: int = 0
-    tokens: int = 0
-    publishes: int = 0
-    entries: int = 0
-    events: int = 0
-    retries: int = 0
-    recoveries: int = 0
-    lost: int = 0
-    fenced: int = 0
-    publish_seconds: float = 0.0
-
-
-class Owner(Protocol):
-    """The writer that a slot belongs to, as the outbox sees it."""
-
-    def absorb(self, draft: Draft) -> None:
-        """Move what was written into `draft`."""
-        ...
-
-    def on_cancel_event(self, cancel: CancelEvent) -> None:
-        """Learn that a watcher cancelled the response."""
-        ...
-
-    def on_outcome(self, slot: PendingResponse, error: BackendError | None) -> None:
-        """Learn that an entry was taken, or (with `error`) that writing must stop."""
-        ...
+__all__ = ["PendingEvent", "PendingResponse", "tool_result_event"]
 
 
 class PendingResponse:
-    """One response on its way to the backend."""
+    """One response on its way to the backend.
 
-    def __init__(self, owner: Owner, draft: Draft, entry: Entry) -> None:
-        self.owner = owner
+    :ivar writes: what its producer wrote since it was last looked at; any thread may append.
+    :ivar lock: guards the state of its writer, and who waits for the receipt.
+    :ivar dirty: whether it is queued to be looked at.
+    :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
+    :ivar on_cancel: called when a watcher cancels it, under the outbox's lock.
+    :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
+    """
+
+    __slots__ = (
+        "_settled",
+        "_waiters",
+        "attempts",
+        "contact",
+        "cursor",
+        "damaged",
+        "dirty",
+        "discarded",
+        "done",
+        "draft",
+        "error",
+        "inflight",
+        "lock",
+        "lost",
+        "mark_at",
+        "not_before",
+        "on_cancel",
+        "on_outcome",
+        "recoveries",
+        "retries",
+        "retry",
+        "seq",
+        "started",
+        "template",
+        "writes",
+    )
+
+    def __init__(self, draft: Draft, entry: Entry) -> None:
         self.draft = draft
         self.template = entry
+        self.lock = threading.RLock()  # a signal's handler, say, may write while it is held
+        self.writes: deque[tuple[object, str | None]] = deque()
         self.dirty = False
-        self.done = False
+        self.mark_at: float | None = 0.0
+        self.on_cancel: Callable[[CancelEvent], None] = _ignore
+        self.on_outcome: Callable[[BackendError | None], None] = _ignore
+        self.discarded = False  # it goes nowhere: the sink could not take it
+        self.done = False  # it is with the backend, or given up
         self.started = False  # the backend has taken the start
         self.damaged = False  # what the backend has may have a hole: a snapshot is due
         self.lost = False  # not even the snapshot was taken
-        self.fenced = False
+        self.error: BackendError | None = None  # why writing had to stop
         self.inflight = 0
         self.seq = 0
         self.attempts = 0
@@ -70,19 +84,55 @@ class PendingResponse:
         self.not_before = 0.0
         self.contact = time.monotonic()
         self.cursor: str | None = None
+        self._settled = False
+        self._waiters: tuple[concurrent.futures.Future[Receipt], ...] = ()
 
-    def entry(self, events: Sequence[Event]) -> Entry:
-        template = self.template
-        made = Entry(
-            channel=template.channel,
-            events=tuple(events),
-            response_id=template.response_id,
-            fence=template.fence,
-            seq=self.seq,
-            lease=template.lease,
+    def discard(self, error: Exception | None = None) -> None:
+        """Deliver nothing: the sink cannot take this response (bad name, closed, forked)."""
+        self.discarded = True
+        self.done = True
+        if isinstance(error, BackendError):
+            self.error = error
+
+    @property
+    def receipt(self) -> Receipt:
+        """How far its delivery has come."""
+        status: Literal["pending", "delivered", "recovered", "lost", "refused"]
+        if self.lost:
+            status = "lost"
+        elif self.error is not None:
+            status = "refused"
+        elif not self.done:
+            status = "pending"
+        else:
+            status = "recovered" if self.recoveries else "delivered"
+        return Receipt(
+            status=status,
+            cursor=self.cursor,
+            retries=self.retries,
+            recoveries=self.recoveries,
+            error=None if self.error is None else str(self.error),
         )
-        self.seq += 1
-        return made
+
+    def settled(self) -> concurrent.futures.Future[Receipt]:
+        """The receipt, once the ended response is with the backend, or given up."""
+        future: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
+        with self.lock:
+            settled = self._settled
+            if not settled:
+                self._waiters = (*self._waiters, future)
+        if settled:
+            future.set_result(self.receipt)
+        return future
+
+    def settle(self) -> None:
+        """Hand the receipt to all who wait for it."""
+        with self.lock:
+            self._settled = True
+            waiters, self._waiters = self._waiters, ()
+        for future in waiters:
+            if future.set_running_or_notify_cancel():
+                future.set_result(self.receipt)
 
 
 class PendingEvent:
@@ -91,9 +141,37 @@ class PendingEvent:
     :ivar behind: a response that has ended here, and that is to be with the backend first.
     """
 
+    __slots__ = ("attempts", "behind", "dirty", "entry", "future", "mark_at")
+
     def __init__(self, entry: Entry, behind: PendingResponse | None = None) -> None:
         self.entry = entry
         self.behind = behind
         self.future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
         self.attempts = 0
-        self.dirty = True
+        self.dirty = False
+        self.mark_at: float | None = None
+
+
+def _ignore(_: object) -> None:
+    """Stand in for the callbacks until its writer sets them."""
+
+
+def tool_result_event(
+    call_id: str,
+    output: Any,
+    *,
+    response_id: str | None,
+    run: str | None,
+    name: str | None,
+    error: str | None,
+) -> ToolResultEvent:
+    """The event for the result of a tool call, from whatever the caller has."""
+    return ToolResultEvent(
+        call_id=well_formed(str(call_id)),
+        response_id=response_id,
+        run=run,
+        name=name,
+        output=plain(output),
+        error=None if error is None else redact(str(error)),
+        ts=now_ms(),
+    )

@@ -1,4 +1,4 @@
-"""What waits for the backend: made into batches, and what became of them.
+"""The queue of what waits for the backend: makes batches, and applies their outcomes.
 
 For each response, entries go out in order. What cannot be delivered in order is healed by a
 snapshot of the whole text; nothing is ever sent past a hole that is known. When a batch is made,
@@ -12,10 +12,11 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tokenwire._clock import Backoff, now_ms
-from tokenwire._writing.pending import OutboxStats, PendingEvent, PendingResponse
+from tokenwire._results import OutboxStats
+from tokenwire._writing.pending import PendingEvent, PendingResponse
 from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.errors import (
     BackendError,
@@ -48,14 +49,13 @@ class Queue:
     :ivar failures: how many calls of the backend failed in a row.
     """
 
-    def __init__(self, backend: Backend, on_problem: Callable[[str], None]) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._on_problem = on_problem
         self.stats = OutboxStats()
         self.reset()
 
     def reset(self) -> None:
-        """Forget all that is under way."""
+        """Drop all that is under way."""
         self.dirty: deque[PendingResponse | PendingEvent] = deque()
         self._later: list[tuple[float, int, PendingResponse | PendingEvent]] = []
         self._numbers = itertools.count()
@@ -85,25 +85,25 @@ class Queue:
         """How many responses and single entries are not yet with the backend."""
         return len(self._unsettled) + len(self.dirty)
 
-    def fence(self, slot: PendingResponse, error: PublishRejected) -> None:
-        """Stop a slot whose lease was lost."""
-        if not slot.done:
-            self._stop(slot, error)
-            if not slot.inflight:
-                self._unsettled.discard(slot)
+    def fence(self, response: PendingResponse, error: PublishRejected) -> None:
+        """Stop a response whose lease was lost."""
+        if not response.done:
+            self._stop(response, error)
+            if not response.inflight:
+                self._unsettled.discard(response)
 
-    def forgotten(self, slot: PendingResponse, message: str) -> None:
-        """Make a response again that the backend does not know any more."""
-        if not slot.done:
-            self._unknown(slot, ResponseUnknown(message))
+    def unknown(self, response: PendingResponse, message: str) -> None:
+        """Begin a response again that the backend does not know any more."""
+        if not response.done:
+            self._restart(response, ResponseUnknown(message))
 
     def absorb_all(self) -> None:
         """Merge what is written while nothing can be sent, so that it takes little room."""
         for item in self.dirty.copy():
             if isinstance(item, PendingResponse):
-                item.owner.absorb(item.draft)
+                self.stats.tokens += item.draft.absorb(item.writes)
 
-    # -- making batches
+    # -- batches
 
     def collect(self) -> Batch:
         """Take what can be published now."""
@@ -117,6 +117,7 @@ class Queue:
                 break
             item = self.dirty.popleft()
             item.dirty = False
+            item.mark_at = 0.0
             self._unsettled.add(item)
             self._collect_one(item, now, batch)
         return batch
@@ -128,7 +129,7 @@ class Queue:
             else:
                 batch.append((item, item.entry))
             return
-        item.owner.absorb(item.draft)
+        self.stats.tokens += item.draft.absorb(item.writes)
         entry = self._next_entry(item, now)
         if entry is not None:
             item.inflight += 1
@@ -136,56 +137,59 @@ class Queue:
         elif not item.inflight and not self._pending(item):
             self._unsettled.discard(item)
 
-    def _pending(self, slot: PendingResponse) -> bool:
-        return not slot.done and (
-            slot.retry is not None or slot.damaged or slot.draft.waiting or slot.inflight > 0
+    def _pending(self, response: PendingResponse) -> bool:
+        return not response.done and (
+            response.retry is not None
+            or response.damaged
+            or response.draft.waiting
+            or response.inflight > 0
         )
 
-    def _next_entry(self, slot: PendingResponse, now: float) -> Entry | None:
-        if slot.done:
+    def _next_entry(self, response: PendingResponse, now: float) -> Entry | None:
+        if response.done:
             return None
-        if slot.retry is not None:
-            if now < slot.not_before or slot.inflight:
+        if response.retry is not None:
+            if now < response.not_before or response.inflight:
                 return None  # it is in `_later`
-            entry, slot.retry = slot.retry, None
+            entry, response.retry = response.retry, None
             return entry
-        draft = slot.draft
-        if slot.damaged:
-            return self._recovery(slot, now)
-        if slot.inflight and self._backend.capabilities.window == 1:
+        draft = response.draft
+        if response.damaged:
+            return self._recovery(response, now)
+        if response.inflight and self._backend.capabilities.window == 1:
             return None
-        with_end = slot.inflight == 0  # the end waits until all before it is known to be there
+        with_end = response.inflight == 0  # the end waits until all before it is known to be there
         if not draft.waiting or (draft.only_end and not with_end):
             return None
         events = draft.take(
             with_end=with_end, max_text=self._backend.capabilities.max_text, ts=now_ms()
         )
-        return slot.entry(events)
+        return _entry(response, events)
 
-    def _recovery(self, slot: PendingResponse, now: float) -> Entry | None:
+    def _recovery(self, response: PendingResponse, now: float) -> Entry | None:
         """The entry that heals a response: the whole text, and the end if it was reached."""
-        if slot.inflight:
+        if response.inflight:
             return None
-        if now < slot.not_before and slot.draft.end is None:
-            self._put_off(slot, slot.not_before)
+        if now < response.not_before and response.draft.end is None:
+            self._put_off(response, response.not_before)
             return None
-        draft = slot.draft
-        events: list[Event] = [] if slot.started else [draft.start]
+        draft = response.draft
+        events: list[Event] = [] if response.started else [draft.start]
         events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
         if draft.end is not None:
             events.append(draft.end)
-        slot.recoveries += 1
-        slot.not_before = now + _RECOVERY.after(slot.recoveries)
+        response.recoveries += 1
+        response.not_before = now + _RECOVERY.after(response.recoveries)
         self.stats.recoveries += 1
-        return slot.entry(events)
+        return _entry(response, events)
 
     def _put_off(self, item: PendingResponse | PendingEvent, when: float) -> None:
         heapq.heappush(self._later, (when, next(self._numbers), item))
 
-    # -- what became of them
+    # -- outcomes
 
     def sent(self, batch: Batch, outcomes: Sequence[Outcome], begun: float) -> None:
-        """The backend has told what became of each entry; it was called at `begun` (monotonic).
+        """Apply the outcomes of a batch, whose publish began at `begun` (monotonic).
 
         :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
         """
@@ -207,7 +211,7 @@ class Queue:
                 self._slow_down(outcome.error)
             try:
                 self._complete(item, entry, outcome)
-            except BackendError as error:  # strict mode; the others are to be told, too
+            except BackendError as error:  # strict mode; first the outcomes of the others
                 problem = problem or error
         if self._down and not limited and any(outcome.error is None for outcome in outcomes):
             self._down = False
@@ -216,7 +220,7 @@ class Queue:
             raise problem
 
     def failed(self, batch: Batch, error: Exception) -> None:
-        """The whole call failed: nothing is known of its entries."""
+        """Put off a batch whose publish failed as a whole: nothing is known of its entries."""
         if not isinstance(error, BackendError):
             logger.error("tokenwire: the backend raised %r", type(error).__name__, exc_info=error)
             error = BackendUnavailable(f"{type(error).__name__} in the backend")
@@ -229,7 +233,7 @@ class Queue:
                 self.down_until = now + _RETRY.after(self.failures)
             if not self._down:
                 self._down = True
-                self._on_problem(f"the backend does not take tokens, retrying: {error}")
+                logger.warning("tokenwire: the backend does not take tokens, retrying: %s", error)
         for item, entry in batch:
             self._complete(item, entry, Outcome(error=error))
 
@@ -242,98 +246,97 @@ class Queue:
         self, item: PendingResponse | PendingEvent, entry: Entry, outcome: Outcome
     ) -> None:
         if isinstance(item, PendingEvent):
-            self._complete_single(item, outcome)
+            self._complete_event(item, outcome)
             return
-        slot = item
-        slot.inflight -= 1
+        item.inflight -= 1
         try:
-            self._tell(slot, entry, outcome)
+            self._apply_outcome(item, entry, outcome)
         finally:
-            if self._pending(slot):
-                self._unsettled.add(slot)
-                if not slot.dirty and not slot.inflight and slot.retry is None:
-                    slot.dirty = True
-                    self.dirty.append(slot)
-            elif not slot.dirty:
-                self._unsettled.discard(slot)
+            if self._pending(item):
+                self._unsettled.add(item)
+                if not item.dirty and not item.inflight and item.retry is None:
+                    item.dirty = True
+                    self.dirty.append(item)
+            elif not item.dirty:
+                self._unsettled.discard(item)
 
-    def _tell(self, slot: PendingResponse, entry: Entry, outcome: Outcome) -> None:
-        """Act on what became of an entry.
+    def _apply_outcome(self, response: PendingResponse, entry: Entry, outcome: Outcome) -> None:
+        """Act on the outcome of an entry.
 
         :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
         """
         error = outcome.error
-        if slot.done:
+        if response.done:
             pass
         elif error is None:
-            self._accepted(slot, entry, outcome)
+            self._accepted(response, entry, outcome)
         elif isinstance(error, ResponseUnknown):
-            self._unknown(slot, error)
+            self._restart(response, error)
         elif isinstance(error, Fenced):
-            self._stop(slot, error)
+            self._stop(response, error)
         elif isinstance(error, PublishRejected):
-            self._rejected(slot, entry, error)
+            self._rejected(response, entry, error)
         else:
-            self._try_again(slot, entry)
+            self._try_again(response, entry)
 
-    def _accepted(self, slot: PendingResponse, entry: Entry, outcome: Outcome) -> None:
-        slot.attempts = 0
-        slot.contact = time.monotonic()
-        slot.cursor = outcome.cursor or slot.cursor
+    def _accepted(self, response: PendingResponse, entry: Entry, outcome: Outcome) -> None:
+        response.attempts = 0
+        response.contact = time.monotonic()
+        response.cursor = outcome.cursor or response.cursor
         if isinstance(entry.events[0], StartEvent):
-            slot.started = True
+            response.started = True
         if any(isinstance(event, SnapshotEvent) for event in entry.events):
-            slot.damaged = False
+            response.damaged = False
         if isinstance(entry.events[-1], EndEvent):
-            slot.done = True
-        slot.owner.on_outcome(slot, None)
-        if outcome.cancel is not None and not slot.done:
-            slot.owner.on_cancel_event(outcome.cancel)
+            response.done = True
+        response.on_outcome(None)
+        if outcome.cancel is not None and not response.done:
+            response.on_cancel(outcome.cancel)
 
-    def _unknown(self, slot: PendingResponse, error: ResponseUnknown) -> None:
-        if time.monotonic() - slot.contact > slot.template.lease:
-            self._stop(slot, error)  # we may have been declared dead, and forgotten since
+    def _restart(self, response: PendingResponse, error: ResponseUnknown) -> None:
+        if time.monotonic() - response.contact > response.template.lease:
+            self._stop(response, error)  # we may have been declared dead, and forgotten since
             return
-        slot.started = False
-        slot.damaged = True
+        response.started = False
+        response.damaged = True
 
-    def _stop(self, slot: PendingResponse, error: PublishRejected) -> None:
-        slot.done = True
-        slot.fenced = True
-        slot.draft.silence()
+    def _stop(self, response: PendingResponse, error: PublishRejected) -> None:
+        response.done = True
+        response.draft.silence()
         self.stats.fenced += 1
-        slot.owner.on_outcome(slot, error)
+        response.on_outcome(error)
 
-    def _rejected(self, slot: PendingResponse, entry: Entry, error: PublishRejected) -> None:
+    def _rejected(self, response: PendingResponse, entry: Entry, error: PublishRejected) -> None:
         if not any(isinstance(event, SnapshotEvent) for event in entry.events):
-            if slot.lost:
-                self._stop(slot, error)
+            if response.lost:
+                self._stop(response, error)
             else:
-                slot.damaged = True
+                response.damaged = True
             return
-        slot.lost = True
-        slot.damaged = False
+        response.lost = True
+        response.damaged = False
         self.stats.lost += 1
-        slot.draft.silence()
-        self._on_problem(f"response {slot.template.response_id!r} cannot be delivered: {error}")
-        slot.owner.on_outcome(slot, None)
-        if not slot.started:
-            self._stop(slot, error)
+        response.draft.silence()
+        response_id = response.template.response_id
+        logger.warning("tokenwire: response %r cannot be delivered: %s", response_id, error)
+        response.on_outcome(None)
+        if not response.started:
+            self._stop(response, error)
 
-    def _try_again(self, slot: PendingResponse, entry: Entry) -> None:
+    def _try_again(self, response: PendingResponse, entry: Entry) -> None:
         self.stats.retries += 1
-        slot.retries += 1
-        slot.attempts += 1
-        if slot.inflight or slot.retry is not None or slot.damaged:
+        response.retries += 1
+        response.attempts += 1
+        if response.inflight or response.retry is not None or response.damaged:
             # Later entries may be there already: order can only be had back by a snapshot.
-            slot.damaged = True
-            slot.retry = None
+            response.damaged = True
+            response.retry = None
             return
-        slot.retry = entry
-        slot.not_before = time.monotonic() + _RETRY.after(slot.attempts)
-        self._put_off(slot, slot.not_before)
+        response.retry = entry
+        response.not_before = time.monotonic() + _RETRY.after(response.attempts)
+        self._put_off(response, response.not_before)
 
-    def _complete_single(self, item: PendingEvent, outcome: Outcome) -> None:
+    def _complete_event(self, item: PendingEvent, outcome: Outcome) -> None:
         error = outcome.error
         if error is None or isinstance(error, PublishRejected):
             self._unsettled.discard(item)
@@ -349,3 +352,18 @@ class Queue:
             self._unsettled.discard(item)
             return
         self._put_off(item, time.monotonic() + _RETRY.after(item.attempts))
+
+
+def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:
+    """The next entry of a response, numbered."""
+    template = response.template
+    entry = Entry(
+        channel=template.channel,
+        events=tuple(events),
+        response_id=template.response_id,
+        fence=template.fence,
+        seq=response.seq,
+        lease=template.lease,
+    )
+    response.seq += 1
+    return entry

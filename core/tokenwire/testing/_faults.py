@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from tokenwire import background
 from tokenwire.backend import Entry
 from tokenwire.errors import Fenced, PublishRejected
 from tokenwire.events import DataEvent, DeltaEvent, EndEvent, StartEvent
@@ -52,14 +53,20 @@ class FaultsContract(ContractBase):
         others = [self.sink() for _ in range(3)]
         self.eventually(lambda: others[0].history(self.channel).items[0].state == "abandoned")
         threads = [
-            threading.Thread(target=other.run_blocking, args=(other.backend.reap(self.channel),))
+            threading.Thread(
+                target=background.run,
+                args=(
+                    other,
+                    other.backend.reap(self.channel),
+                ),
+            )
             for other in others
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        others[0].data(self.channel, "done")
+        others[0].send_event(self.channel, "done")
         events = self.read(watch, lambda event: isinstance(event, DataEvent))
         assert sum(ended("r")(event) for event in events) == 1
 
@@ -76,7 +83,7 @@ class FaultsContract(ContractBase):
         response.write(", and more")
         response.finish("stop")
         assert response.wait(self.patience).status == "refused"
-        reader.data(self.channel, "done")
+        reader.send_event(self.channel, "done")
         spectator = Spectator()
         spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)
         assert (spectator["r"].state, spectator["r"].text) == ("abandoned", "last words")
@@ -126,7 +133,7 @@ class FaultsContract(ContractBase):
             if backend.capabilities.fencing == "backend":
                 assert isinstance(outcome.error, PublishRejected)
 
-        sink.run_blocking(publish())
+        background.run(sink, publish())
         kept = self.sink().history(self.channel).items[0]
         assert (kept.state, kept.text) == ("complete", "right")
 
@@ -201,9 +208,9 @@ class FaultsContract(ContractBase):
             receipt = writer.wait(self.patience)
             if receipt.status == "lost":  # two refusals in a row lose the text
                 played.pop(writer.id)
-        sink.run_blocking(writing.heal())
-        reader.run_blocking(reading.heal())
-        self.sink().data(channel, "done")
+        background.run(sink, writing.heal())
+        background.run(reader, reading.heal())
+        self.sink().send_event(channel, "done")
         for watch in watches:
             spectator = Spectator()
             spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)

@@ -225,7 +225,7 @@ class ReadingContract(ContractBase):
         with sink.respond(self.channel, response_id="r") as response:
             response.write("some ")
             sink.flush(self.patience)
-            watch = self.sink().watch(self.channel, response="r").open()
+            watch = self.sink().watch(self.channel, response_id="r").open()
             self._produce(sink, "third", script)
             response.write("more")
         events: list[Event] = list(watch)  # it ends of itself
@@ -234,7 +234,7 @@ class ReadingContract(ContractBase):
             spectator.see(event)
         assert {event.response_id for event in events} == {"r"}
         assert spectator["r"].text == "some more"
-        again = list(self.sink().watch(self.channel, response="r"))
+        again = list(self.sink().watch(self.channel, response_id="r"))
         assert ended("r")(again[-1])
 
     def test_known_responses_are_passed_over(self) -> None:
@@ -252,7 +252,7 @@ class ReadingContract(ContractBase):
         played = list(zip(range(6), scripts(16, tokens=20), strict=False))
         for number, script in played:
             self._produce(sink, f"r{number}", script)
-        beside = reader.watch(self.channel, response="r5")  # when it ends, the ring has moved on
+        beside = reader.watch(self.channel, response_id="r5")  # when it ends, the ring has moved on
         list(beside)
         spectator = Spectator()
         spectator.watch(watch, ended("r5"), timeout=self.patience)

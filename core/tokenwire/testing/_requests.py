@@ -19,7 +19,7 @@ class RequestsContract(ContractBase):
         sink, viewer = self.sink(), self.sink()
         stopped = threading.Event()
         response = sink.respond(self.channel, response_id="r")
-        response.on_cancel(stopped.set)
+        response.add_cancel_callback(stopped.set)
         response.write("so far")
         assert sink.flush(self.patience)
         outcome = viewer.cancel(self.channel, "r", reason="enough", timeout=self.patience)
@@ -33,7 +33,7 @@ class RequestsContract(ContractBase):
 
     def test_a_cancel_may_raise_into_the_agent(self) -> None:
         sink, viewer = self.sink(), self.sink()
-        with sink.respond(self.channel, response_id="r", raise_on_cancel=True) as response:
+        with sink.respond(self.channel, response_id="r", on_cancel="raise") as response:
             response.write("so far")
             sink.flush(self.patience)
             viewer.cancel(self.channel, "r", timeout=self.patience)
@@ -76,7 +76,7 @@ class RequestsContract(ContractBase):
             return [outcome.state for outcome in await asyncio.gather(*cancels)]
 
         assert asyncio.run(all_of_them()) == ["cancelled"] * 5
-        viewer.data(self.channel, "done")
+        viewer.send_event(self.channel, "done")
         events = self.read(watch, lambda event: isinstance(event, DataEvent))
         assert sum(ended("r")(event) for event in events) == 1
         assert any(isinstance(event, CancelEvent) for event in events)
@@ -164,12 +164,12 @@ class RequestsContract(ContractBase):
     def test_data_events_travel_in_the_log(self) -> None:
         sink = self.sink()
         watch = self.sink().watch(self.channel).open()
-        sink.data(self.channel, "progress", {"percent": 40})
+        sink.send_event(self.channel, "progress", {"percent": 40})
         assert sink.flush(self.patience)  # else one that is refused may come after the response
         with sink.respond(self.channel, response_id="r"):
             pass
         assert sink.flush(self.patience)
-        sink.data(self.channel, "done")
+        sink.send_event(self.channel, "done")
         events = self.read(watch, lambda e: isinstance(e, DataEvent) and e.name == "done")
         assert [event.type for event in events] == ["data", "start", "end", "data"]
         assert isinstance(events[0], DataEvent)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
+from tokenwire import background
 from tokenwire.backend import Entry
 from tokenwire.events import DeltaEvent, EndEvent, Response, StartEvent
 from tokenwire.sink import Page
@@ -30,7 +31,7 @@ class WritingContract(ContractBase):
             call.write(': "Oslo"}')
             response.tool_result("call-1", {"degrees": 7})
             response.write(" World")
-            response.data("chart", {"points": [1, 2.5, None]})
+            response.data_part("chart", {"points": [1, 2.5, None]})
             response.finish("stop", usage={"input_tokens": 3, "output_tokens": 9})
         assert response.wait(self.patience).status in ("delivered", "recovered")
         (kept,) = self.sink().history(self.channel).items
@@ -196,7 +197,7 @@ class WritingContract(ContractBase):
                     (outcome,) = await self.publish(backend, entry)
                     assert outcome.error is None, outcome
 
-        sink.run_blocking(publish())
+        background.run(sink, publish())
         events = self.read(watch, ended("r"))
         start, *deltas, end = events
         assert (start.type, end.type) == ("start", "end")
@@ -230,7 +231,7 @@ class WritingContract(ContractBase):
             )
             assert all(outcome.error is None for outcome in outcomes), outcomes
 
-        sink.run_blocking(publish())
+        background.run(sink, publish())
         for name in names:
             assert sink.history(name).items[0].text == name
 

@@ -20,7 +20,7 @@ from ably import AblyRest
 
 import tokenwire
 from tests.adapters.ably.places import sink
-from tokenwire import Sink
+from tokenwire import Sink, background
 from tokenwire.errors import BackendMisconfigured
 from tokenwire.testing import read_until
 from tokenwire_adapters.ably import AblyBackend
@@ -67,7 +67,7 @@ def test_a_key_over_tls(secure: ServerThread) -> None:
     url = f"ably://{server.key.full}?endpoint=127.0.0.1&port={server.port}&client_id=agent"
     with tokenwire.open_sink(url) as made:
         streamed(made)
-        report = made.run_blocking(made.backend.check())
+        report = background.run(made, made.backend.check())
         assert report["account"].startswith("app.key at")
         # The connections brought the key itself, and REST had it as basic authentication.
         connections = [session.params for session in server.sessions]
@@ -84,7 +84,7 @@ def test_a_wrong_key_is_reported_and_its_secret_is_not(
         with made.respond("ai:chat") as response:
             response.write("anybody there?")  # the agent goes on
         with pytest.raises(BackendMisconfigured, match="key or token is not valid") as raised:
-            made.run_blocking(made.backend.check())
+            background.run(made, made.backend.check())
         assert "wr0ng" not in str(raised.value)
     messages = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
     assert any("not valid" in message for message in messages)
@@ -217,7 +217,7 @@ def test_a_url_that_refuses_is_reported() -> None:
                 with made.respond("ai:chat") as response:
                     response.write("x")
                 with pytest.raises(BackendMisconfigured, match="auth_url"):
-                    made.run_blocking(made.backend.check())
+                    background.run(made, made.backend.check())
 
 
 def test_a_url_that_fails_for_a_while() -> None:
@@ -325,7 +325,7 @@ def test_a_callback_that_raises_is_reported() -> None:
     with ServerThread() as thread:
         with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as made:
             with pytest.raises(BackendMisconfigured, match="auth_callback failed") as raised:
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert "s3cret" not in str(raised.value)
 
 
@@ -363,7 +363,7 @@ def test_a_token_that_cannot_be_renewed_is_reported(caplog: pytest.LogCaptureFix
             thread.fault("expire_tokens")
             response.write("y")
             with pytest.raises(BackendMisconfigured, match="auth_callback="):
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
             assert not made.flush(1)
 
 

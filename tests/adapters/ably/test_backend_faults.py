@@ -11,7 +11,7 @@ import pytest
 from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
 from tests.support.forking import forked
-from tokenwire import Sink, Transcript
+from tokenwire import Sink, Transcript, background
 from tokenwire.errors import BackendError, BackendMisconfigured
 from tokenwire_adapters.ably import AblyBackend
 from tokenwire_adapters.testing.ably import ServerThread, Settings
@@ -102,7 +102,7 @@ def test_a_wrong_token_is_reported_and_the_agent_goes_on(caplog: pytest.LogCaptu
         with pytest.raises(BackendError):
             wrong.watch("ai:chat").open()
         with pytest.raises(BackendMisconfigured, match="not valid") as raised:
-            wrong.run_blocking(wrong.backend.check())
+            background.run(wrong, wrong.backend.check())
         assert "nonsense" not in str(raised.value)
         wrong.close(0.1)
 
@@ -123,7 +123,7 @@ def test_missing_rights_are_reported_with_what_to_tick(
         token = thread.server.token("agent", **capability)
         with sink(thread, token=token) as limited:
             with pytest.raises(BackendMisconfigured, match=what):
-                limited.run_blocking(limited.backend.check())
+                background.run(limited, limited.backend.check())
 
 
 def test_a_client_without_an_id_is_reported() -> None:
@@ -132,19 +132,19 @@ def test_a_client_without_an_id_is_reported() -> None:
         token = thread.server.token(None, **rights)
         with sink(thread, token=token) as nameless:
             with pytest.raises(BackendMisconfigured, match="client_id="):
-                nameless.run_blocking(nameless.backend.check())
+                background.run(nameless, nameless.backend.check())
 
 
 def test_a_missing_channel_rule_is_reported_with_what_to_click() -> None:
     with ServerThread(settings=Settings(mutable=("ai",))) as thread:
         with sink(thread, check_channel="plain:x") as made:
             with pytest.raises(BackendMisconfigured, match="Rules"):
-                made.run_blocking(made.backend.check())
+                background.run(made, made.backend.check())
         with sink(thread, check_channel="plain:x", granularity="token") as made:
-            report = made.run_blocking(made.backend.check())
+            report = background.run(made, made.backend.check())
         assert report["channel"] == "plain:x"
         with sink(thread, check_channel="ai:x") as made:
-            report = made.run_blocking(made.backend.check())
+            report = background.run(made, made.backend.check())
         assert {"connect_ms", "publish_ms", "append_ms", "round_trip_ms"} <= set(report)
 
 

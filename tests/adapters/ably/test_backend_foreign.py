@@ -52,7 +52,7 @@ def test_foreign_streams(publish: Any) -> None:
                 await publish(client.channels.get("ai:chat"))
 
         asyncio.run(main())
-        viewer.data("ai:chat", "done")
+        viewer.send_event("ai:chat", "done")
         live, late = Spectator(), Spectator()
         for event in read_until(watch, lambda event: event.type == "data"):
             live.see(event)

@@ -16,9 +16,9 @@ from tokenwire_adapters.testing.ably import ServerThread
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = AblyBackend("ably://app.key:secret?granularity=token&rollup_window=100").settings
+    settings = AblyBackend("ably://app.key:secret?granularity=token&rollup_window=0.1").settings
     assert (settings.key, settings.granularity) == ("app.key:secret", "token")
-    assert settings.rollup_window == 100
+    assert settings.rollup_window == 0.1
     monkeypatch.setenv("MY_KEY", "app.key:other")
     assert AblyBackend("ably://?key_env=MY_KEY").settings.key == "app.key:other"
     assert AblyBackend("ably://?auth_url=https://x.example/t").settings.auth_url
@@ -35,7 +35,7 @@ def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ably://app.key:secret/path", {}, "no path"),
         ("ably://app.key:secret?granularity=word", {}, "granularity"),
         ("ably://app.key:secret?nonsense=1", {}, "nonsense"),
-        ("ably://app.key:secret?rollup_window=501", {}, "rollup_window"),
+        ("ably://app.key:secret?rollup_window=100", {}, "rollup_window is in seconds.*now 0.1"),
         ("ably://app.key:secret?rollup_window=x", {}, "rollup_window"),
         ("ably://app.key:secret?tls=perhaps", {}, "tls"),
         ("ably://?key_env=NOT_THERE_AT_ALL", {}, "NOT_THERE_AT_ALL"),
@@ -56,10 +56,10 @@ def test_what_is_wrong_is_reported(url: str | None, options: dict[str, Any], wha
     ("rollup", "settings", "asked"),
     [
         (0, {}, None),  # Ably's own
-        (100, {}, "100"),
-        (100, {"rollup_window": 20}, "20"),
-        (100, {"rollup_window": 0}, "0"),
-        (0, {"rollup_window": 500}, "500"),
+        (0.1, {}, "100"),
+        (0.1, {"rollup_window": 0.02}, "20"),
+        (0.1, {"rollup_window": 0}, "0"),
+        (0, {"rollup_window": 0.5}, "500"),
     ],
 )
 def test_the_rollup_of_the_sink_is_asked_of_ably(

@@ -26,14 +26,14 @@ def test_data_events_keep_their_place(settings: dict[str, Any]) -> None:
             watch = viewer.watch("ai:chat").open()
             expected: list[str] = []
             for name in ("r1", "r2", "r3"):
-                agent.data("ai:chat", f"before {name}")
+                agent.send_event("ai:chat", f"before {name}")
                 with agent.respond("ai:chat", response_id=name) as response:
                     response.write("some")
                     assert agent.flush(60)  # what waits to be sent is merged, across data events
-                    agent.data("ai:chat", f"within {name}")
+                    agent.send_event("ai:chat", f"within {name}")
                     response.write("text")
                 assert response.wait(60).status == "delivered"  # an end waits for all before it
-                agent.data("ai:chat", f"after {name}")
+                agent.send_event("ai:chat", f"after {name}")
                 expected += [f"before {name}", "start", f"within {name}", "end", f"after {name}"]
             events = read_until(watch, lambda e: isinstance(e, DataEvent) and e.name == "after r3")
             watch.close()
@@ -51,7 +51,7 @@ def test_a_taken_id_is_refused_after_many_messages(granularity: str) -> None:
                     response.write(f"{number} ")
                     assert first.flush(60)
             for number in range(90):
-                first.data("ai:chat", f"later {number}")
+                first.send_event("ai:chat", f"later {number}")
         with sink(thread, rate=0, granularity=granularity) as again:
             with again.respond("ai:chat", response_id="r") as response:
                 response.write("something else")

@@ -115,7 +115,7 @@ def test_a_deleted_message_takes_its_response_from_history() -> None:
                     await client.channels.get("ai:chat").delete_message(Message(serial=head))
 
             asyncio.run(delete())
-            agent.data("ai:chat", "done")
+            agent.send_event("ai:chat", "done")
             events = read_until(watch, lambda event: event.type == "data")
             watch.close()
             assert [event.type for event in events].count("end") == 2

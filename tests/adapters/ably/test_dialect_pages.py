@@ -77,7 +77,7 @@ def test_a_run(thread: ServerThread, page: Page, agent: Sink, fault: str) -> Non
         agent.flush(30)
         call.write(': "Oslo"}')
         response.tool_result("call-1", {"degrees": 4}, name="weather")
-        response.data("chart", {"points": [1, 2]})
+        response.data_part("chart", {"points": [1, 2]})
         for step, token in enumerate(TOKENS):
             response.write(token)
             if step % 10 == 0:
@@ -178,7 +178,7 @@ def test_a_producer_that_dies(thread: ServerThread, page: Page, agent: Sink) -> 
     # Whoever ends it for its producer may leave at once: the page must not depend on its staying.
     thread.fault("delay_rest", 0.3)
     with sink(thread, "viewer", lease=2.0) as viewer:
-        watch = viewer.watch("ai:chat", response="r")
+        watch = viewer.watch("ai:chat", response_id="r")
         last = read_until(watch, lambda event: event.type == "end")[-1]
         assert last.state == "abandoned"
     page.do("status", "user", "error")

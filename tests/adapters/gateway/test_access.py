@@ -549,7 +549,7 @@ async def test_text_cannot_forge_events(client: httpx.AsyncClient, sink: tokenwi
         await stream.next()
         with sink.respond("c", response_id="r1", metadata={"a\nb": evil}) as response:
             response.write(evil)
-            response.data(evil, {"x": evil})
+            response.data_part(evil, {"x": evil})
         events = await stream.until("end")
     assert {event.event for event in events} == {"message"}
     assert all("forged" not in event.id for event in events)

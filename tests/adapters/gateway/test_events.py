@@ -90,7 +90,7 @@ async def test_a_reader_gets_on_that_is_cut_off_after_each_event(
                     ticks.append(event.data)
                 if reads == 3:
                     for n in range(40):
-                        sink.data("c", "tick", n)
+                        sink.send_event("c", "tick", n)
                     assert await sink.aflush(PATIENCE)
     assert ticks == list(range(40))
     assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}
@@ -354,8 +354,7 @@ async def test_a_slow_client_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
                 await stream.next()
                 with sink.respond("c", response_id="r1") as response:
                     for _ in range(4000):  # 4 MB, more than the buffers of two sockets hold
-                        response.write(text)
-                        sink.flush_inline()  # an event each: they are not to gather
+                        response.part("text", text=text)  # published at once
                         await asyncio.sleep(0)
                 transcript = Transcript()
                 await stream.fold(transcript, "r1")

@@ -94,7 +94,7 @@ async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> No
         for n in range(8):
             with sink.respond("c", response_id=f"r{n}") as response:
                 response.write(f"text {n}")
-            sink.data("c", f"data {n}")
+            sink.send_event("c", f"data {n}")
             assert sink.flush(PATIENCE)
         slow.write(" on")  # so that it comes last in a replay
         assert sink.flush(PATIENCE)

@@ -277,8 +277,7 @@ async def test_a_slow_socket_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
             await chat.ask("subscribe")
             with sink.respond("c", response_id="r1") as response:
                 for _ in range(8000):
-                    response.write(text)
-                    sink.flush_inline()  # an event each: they are not to gather
+                    response.part("text", text=text)  # published at once
                     await asyncio.sleep(0)
             while "r1" not in chat.transcript or not chat.transcript["r1"].ended:
                 await chat.receive()

@@ -97,7 +97,7 @@ async def test_a_retry_or_a_fallback_does_not_go_on(
 
 
 async def test_the_agent_may_go_on(sink: tokenwire.Sink) -> None:
-    handler = TokenwireCallbackHandler(sink, channel="c", raise_on_cancel=False)
+    handler = TokenwireCallbackHandler(sink, channel="c", on_cancel="end")
     gate = Gate(SOME)
     async with Replay(Reply(TEXT.body, gate=gate)) as replay:
         model = models.model("chat", replay)

@@ -81,7 +81,7 @@ def test_a_call_that_does_not_stream_is_one_delta(
     config: Any, sink: tokenwire.Sink, only: Only
 ) -> None:
     FakeMessagesListChatModel(responses=[AIMessage("Hello")]).invoke("hi", config=config)
-    events = list(sink.watch("c", response=only().id))
+    events = list(sink.watch("c", response_id=only().id))
     deltas = [event for event in events if isinstance(event, tokenwire.DeltaEvent)]
     snapshots = [event for event in events if isinstance(event, tokenwire.SnapshotEvent)]
     assert [event.text for event in deltas] == ["Hello"] or snapshots[0].response.text == "Hello"

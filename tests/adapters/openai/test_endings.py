@@ -13,7 +13,7 @@ from tests.support.endings import ASYNC, SYNC, Talk
 from tests.support.recordings import named
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import ended, responses
-from tokenwire import Sink
+from tokenwire import Sink, background
 from tokenwire._instrument import recorder as _recorder
 from tokenwire_adapters.openai import wrap
 
@@ -209,5 +209,5 @@ def test_cancel_both_choices(sink: Sink) -> None:
             if read == 6:
                 for response in responses(sink, "c"):
                     assert sink.cancel("c", response.id).state == "cancelled"
-                sink.run_blocking(asyncio.sleep(0))
+                background.run(sink, asyncio.sleep(0))
         assert read == 6

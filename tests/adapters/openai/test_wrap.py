@@ -365,8 +365,11 @@ class BrokenLater(Broken):
 
 
 def _broken() -> list[Any]:
-    made: list[Any] = [Broken("respond"), Broken("call_soon"), Broken("strict")]
-    made += [BrokenLater(at) for at in ("write", "part", "finish", "on_cancel", "fail", "cancel")]
+    made: list[Any] = [Broken("respond"), Broken("_runtime"), Broken("strict")]
+    made += [
+        BrokenLater(at)
+        for at in ("write", "part", "finish", "add_cancel_callback", "fail", "cancel")
+    ]
     closed = fresh_sink(strict=False)
     closed.close()
     return [*made, closed]

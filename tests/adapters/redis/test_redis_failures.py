@@ -201,7 +201,7 @@ def test_a_producer_that_is_killed_or_sleeps_past_its_lease(redis_server, how):
                 assert producer.stdout.readline().split() == ["refused"] * 5
         finally:
             producer.kill()
-        reader.data("c", "done")
+        reader.send_event("c", "done")
         assert next(event.type for event in watch) == "data"  # nothing came after the ends
         kept = reader.history("c").items
         assert {(one.state, one.text) for one in kept} == {("abandoned", "last words")}

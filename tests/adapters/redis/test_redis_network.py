@@ -47,7 +47,7 @@ def _storm(proxy: FaultyProxy, granularity: Granularity, seed: int, faults: tupl
                 writers[name].write(text, kind=kind)
             sink.flush(0.02)  # so that the faults hit something
             if number == 20:
-                sink.data(channel, "midway")
+                sink.send_event(channel, "midway")
                 watches.append(reader.watch(channel, rewind="all"))
         for writer in writers.values():
             writer.finish("stop")
@@ -56,7 +56,7 @@ def _storm(proxy: FaultyProxy, granularity: Granularity, seed: int, faults: tupl
         assert sink.flush(PATIENCE)
         playing.cancel()
         proxy.heal()
-        sink.data(channel, "done")
+        sink.send_event(channel, "done")
         for watch in watches:
             spectator = Spectator()
             done = lambda event: isinstance(event, DataEvent) and event.name == "done"  # noqa: E731
@@ -113,7 +113,7 @@ def test_a_lost_reply_repeats_nothing(proxy, shared_redis):
                 assert sink.flush(PATIENCE)
         assert response.wait(PATIENCE).status == "delivered"  # no snapshot was needed
         proxy.lose_reply(matching=b"EVALSHA")
-        sink.data("lost-reply", "done")
+        sink.send_event("lost-reply", "done")
         events = _all(watch)
         proxy.heal()
         assert "".join(e.text for e in events if isinstance(e, DeltaEvent)) == "".join(

@@ -13,7 +13,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 
 from tests.redis_support import RedisServer, eventually
-from tokenwire import open_sink
+from tokenwire import background, open_sink
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire.testing import Spectator
@@ -42,7 +42,7 @@ def _works(make, **options):
         spectator = Spectator()
         spectator.watch(watch, _ended, timeout=PATIENCE)
         assert spectator["r"].text == "hello world"
-        list(other.watch("c", rewind=2, response="r"))
+        list(other.watch("c", rewind=2, response_id="r"))
         slow = sink.respond("c", response_id="slow")
         assert sink.flush(PATIENCE)
         assert other.cancel("c", "slow", timeout=PATIENCE).state == "cancelled"
@@ -50,9 +50,9 @@ def _works(make, **options):
         other.input("c", "message", "hi")
         assert other.flush(PATIENCE)
         assert other.history("c").items[0].id == "slow"
-        other.run_blocking(other.backend.reap("c"))
-        assert _ended(list(other.watch("c", response="slow"))[-1])
-        return other.run_blocking(other.backend.check())
+        background.run(other, other.backend.reap("c"))
+        assert _ended(list(other.watch("c", response_id="slow"))[-1])
+        return background.run(other, other.backend.check())
 
 
 def _refused(server):

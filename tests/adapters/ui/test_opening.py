@@ -27,7 +27,7 @@ def work(sink: tokenwire.Sink, run: str) -> tokenwire.ResponseWriter:
         response.write("hm", kind="reasoning")
         response.write("Let me see. ")
         response.tool_call("look", f"call-{run}", '{"at": "it"}')
-    sink.data("c", "note", {"n": 1}, run=run)
+    sink.send_event("c", "note", {"n": 1}, run=run)
     envelope.tool_result(f"call-{run}", "a cat")
     return envelope
 

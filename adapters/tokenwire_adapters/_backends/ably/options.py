@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 from ably.transport.defaults import Defaults
 
+from tokenwire._options import check_rollup
 from tokenwire.backend import Granularity
 from tokenwire_adapters._backends.ably.callbacks import as_coroutine_function
 from tokenwire_adapters._backends.ably.quirks import without_port
@@ -32,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar fallback_hosts: hosts to try where that one does not answer; by default Ably's.
     :ivar granularity: ``"response"``: one growing message per part; ``"token"``: one per token.
     :ivar dialect: ``"native"``, or ``"ai-transport"`` for pages with Ably's client library.
-    :ivar rollup_window: milliseconds in which Ably joins appends to a message (0 to 500).
+    :ivar rollup_window: seconds in which Ably joins appends to a message (0 to 0.5).
     :ivar markers: with granularity ``"token"``, whether ``start`` and ``stop`` are published.
     :ivar binary: whether to use msgpack rather than JSON.
     :ivar timeout: seconds to wait for an acknowledgement or a reply.
@@ -60,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fallback_hosts: list[str] | None = None
     granularity: Granularity = "response"
     dialect: Literal["native", "ai-transport"] = "native"
-    rollup_window: int | None = None
+    rollup_window: float | None = None
     markers: bool = True
     binary: bool = True
     timeout: float = 10.0
@@ -168,7 +169,7 @@ _FROM_TEXT: dict[str, Any] = {
     "fallback_hosts": _hosts,
     "granularity": str,
     "dialect": str,
-    "rollup_window": int,
+    "rollup_window": float,
     "markers": _boolean,
     "binary": _boolean,
     "timeout": float,
@@ -254,7 +255,7 @@ def _from_client(client: Any) -> dict[str, Any]:
         values["token"] = token
     window = options.transport_params.get("appendRollupWindow")
     if window is not None:
-        values["rollup_window"] = int(window)
+        values["rollup_window"] = int(window) / 1000
     if options.endpoint != "main":
         host, colon, port = str(options.endpoint).rpartition(":")
         if colon and port.isdigit():
@@ -289,8 +290,8 @@ def _check(settings: Settings) -> None:
             raise ValueError("an Ably key looks like APP.KEY:SECRET")
         if not settings.tls:  # ably-python would send it over realtime all the same
             raise ValueError("a key goes over TLS only: leave out tls=false, or use a token")
-    if settings.rollup_window is not None and not 0 <= settings.rollup_window <= 500:
-        raise ValueError("rollup_window must be from 0 to 500 milliseconds")
+    if settings.rollup_window is not None:
+        check_rollup(settings.rollup_window, "rollup_window")
     if settings.port is not None and not settings.endpoint:
         raise ValueError("port needs endpoint")
     _check_numbers(settings)

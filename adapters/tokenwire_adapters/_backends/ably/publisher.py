@@ -35,7 +35,7 @@ logger = logging.getLogger("tokenwire")
 
 _MAX_WRITERS = 1024  # more are kept for a while after their responses end, for retried entries
 _OWNERSHIP_TIMEOUT = 10.0  # seconds that a start waits to learn whether its id is taken
-_DEFAULT_ROLLUP = 40  # milliseconds, Ably's
+_DEFAULT_ROLLUP = 0.04  # seconds, Ably's
 
 
 class Publisher:
@@ -55,7 +55,7 @@ class Publisher:
         self._settings = settings
         self._state_of = state_of
         rollup = settings.rollup_window
-        limiter = RateLimiter(settings.rate, (_DEFAULT_ROLLUP if rollup is None else rollup) / 1000)
+        limiter = RateLimiter(settings.rate, _DEFAULT_ROLLUP if rollup is None else rollup)
         self._sender = MessageSender(connection, settings, limiter)
         self._writers: dict[tuple[str, str], ResponseWriter] = {}
         self._ordering = Ordering()

@@ -78,7 +78,7 @@ def _events(url: str, channel: str, args: argparse.Namespace) -> Generator[Itera
         return
     with (
         tokenwire.open_sink(url) as sink,
-        sink.watch(channel, rewind=args.rewind, response=args.response) as watch,
+        sink.watch(channel, rewind=args.rewind, response_id=args.response) as watch,
     ):
         yield iter(watch)
 

@@ -139,7 +139,7 @@ class Demo:
                 )
         except Exception as error:
             logger.warning("the agent failed: %s", error)
-            self.sink.data(channel, "failed", {"error": type(error).__name__}, run=run)
+            self.sink.send_event(channel, "failed", {"error": type(error).__name__}, run=run)
 
     async def _run(self, request: Request) -> Response:
         """The provider's records of one question: how many tokens, and whether it was stopped."""

@@ -66,7 +66,7 @@ class AgentTurn(msgspec.Struct, frozen=True, kw_only=True):
 
     def state(self, snapshot: Any) -> None:
         """Give clients a new state."""
-        self.response.data("state", snapshot)
+        self.response.data_part("state", snapshot)
 
     def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Tell what a tool of the agent answered.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from tokenwire import background
 from tokenwire.backend import Replay, ReplayFrom
 from tokenwire.events import Response, SnapshotEvent
 from tokenwire.response import Transcript
@@ -89,7 +90,7 @@ class Core:
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
         """Read what there is of a channel."""
         backend = self.sink.backend
-        return await self.within(self.sink.hubs.io.arun(_replay(backend, channel, start)))
+        return await self.within(background.arun(self.sink, _replay(backend, channel, start)))
 
     async def look_up(self, channel: str, response_id: str) -> tuple[Response | None, str | None]:
         """A response as it stands and the cursor of its last event; None where there is none."""

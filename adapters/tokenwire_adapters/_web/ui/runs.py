@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tokenwire import background
 from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
@@ -125,7 +126,7 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
 async def _active_run(sink: Sink, channel: str) -> str | None:
     """The newest run of which anything streams."""
     # Not through a watch: watches that join alike share a replay that is up to a second old.
-    replay = await sink.hubs.io.arun(sink.backend.replay(channel, ReplayFrom()))
+    replay = await background.arun(sink, sink.backend.replay(channel, ReplayFrom()))
     streaming = [
         event.response
         for event in reversed(replay.events)

@@ -65,7 +65,7 @@ class AgentTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
-        response.on_cancel(lambda: loop.call_soon_threadsafe(self._stop, response, task))
+        response.add_cancel_callback(lambda: loop.call_soon_threadsafe(self._stop, response, task))
 
     async def _work(self, response: ResponseWriter, turn: Any) -> None:
         error: BaseException | None = None

@@ -1,0 +1,40 @@
+"""Options that several public functions share, and their older spellings."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+__all__ = ["OnCancel", "check_rollup", "choose_on_cancel"]
+
+OnCancel: TypeAlias = Literal["end", "raise"]
+"""What a watcher's cancel does to the code that writes: ``"end"``: the response ends, and further
+writes return False; ``"raise"``: likewise, but further writes raise `ResponseCancelled`."""
+
+_MAX_ROLLUP = 0.5
+
+
+def choose_on_cancel(
+    on_cancel: OnCancel | None, raise_on_cancel: bool | None, default: OnCancel
+) -> OnCancel:
+    """Resolve `on_cancel` and its older spelling, the bool `raise_on_cancel`.
+
+    :raises ValueError: when both are given, or `on_cancel` is neither ``"end"`` nor ``"raise"``.
+    """
+    if raise_on_cancel is not None:
+        if on_cancel is not None:
+            raise ValueError("give on_cancel= only: raise_on_cancel= is its older spelling")
+        return "raise" if raise_on_cancel else "end"
+    if on_cancel not in (None, "end", "raise"):
+        raise ValueError(f"on_cancel must be 'end' or 'raise', not {on_cancel!r}")
+    return on_cancel or default
+
+
+def check_rollup(seconds: float, name: str = "rollup") -> float:
+    """Check a rollup window.
+
+    :raises ValueError: when it is not from 0 to 0.5 seconds; older releases took milliseconds.
+    """
+    if not 0 <= seconds <= _MAX_ROLLUP:
+        hint = f"; it was in milliseconds: now {seconds / 1000:g}" if seconds >= 1 else ""
+        raise ValueError(f"{name} is in seconds, from 0 to {_MAX_ROLLUP}, not {seconds!r}{hint}")
+    return seconds

@@ -1,0 +1,60 @@
+"""What is done with problems that must not harm the agent: raise under test, else log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+__all__ = ["LogOnce", "Problems"]
+
+logger = logging.getLogger("tokenwire")
+
+
+class LogOnce:
+    """Logs warnings, each text at most once a minute."""
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, float] = {}
+
+    def warning(self, message: str) -> None:
+        """Log `message`, unless it was logged within the last minute."""
+        now = time.monotonic()
+        last = self._logged_at.get(message)
+        if last is None or now - last >= 60:
+            if len(self._logged_at) >= 256:
+                self._logged_at.clear()
+            self._logged_at[message] = now
+            logger.warning("tokenwire: %s", message)
+
+
+class Problems:
+    """Reports the problems of one sink.
+
+    :ivar strict: whether problems raise into the caller rather than being logged.
+    """
+
+    def __init__(self, strict: bool, *, on_io_thread: Callable[[], bool]) -> None:
+        self.strict = strict
+        self._on_io_thread = on_io_thread
+        self._kept: Exception | None = None
+        self._log = LogOnce()
+
+    def report(self, error: Exception) -> None:
+        """Raise `error` in strict mode, where the caller can see it; else keep or log it."""
+        if self.strict and not self._on_io_thread():
+            raise error
+        self.keep(error)
+
+    def keep(self, error: Exception) -> None:
+        """Log `error`; in strict mode keep it for `raise_kept`. Never raises."""
+        if self.strict:
+            self._kept = self._kept or error
+        else:
+            self._log.warning(str(error))
+
+    def raise_kept(self) -> None:
+        """Raise the first problem kept since the last call, if any (strict mode)."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            raise kept

@@ -1,0 +1,265 @@
+"""The writing side of a sink: its open responses, and every event it puts into a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from tokenwire._clock import now_ms
+from tokenwire._ids import check_name, checked_id, new_id
+from tokenwire._io import IoThread
+from tokenwire._options import OnCancel
+from tokenwire._problems import Problems
+from tokenwire._writing.draft import Draft
+from tokenwire._writing.inline import InlineOutbox
+from tokenwire._writing.leases import LeaseKeeper
+from tokenwire._writing.outbox import Outbox
+from tokenwire._writing.pending import PendingEvent, PendingResponse, tool_result_event
+from tokenwire.backend import Backend, Entry, Outcome
+from tokenwire.context import current_run, resolve_channel
+from tokenwire.errors import Fenced, InvalidName, SinkClosed, TokenwireError
+from tokenwire.events import (
+    CancelEvent,
+    DataEvent,
+    InputEvent,
+    StartEvent,
+    ToolResultEvent,
+    plain,
+)
+from tokenwire.writer import ResponseWriter
+
+__all__ = ["Producer"]
+
+_OWN_WRITES = 1.0  # seconds that a history read waits for what this sink has just ended
+
+
+class Producer:
+    """Begins responses and sends single events, in order.
+
+    :ivar closing: whether the sink is being closed: nothing new is taken.
+    """
+
+    def __init__(
+        self, backend: Backend, io: IoThread, problems: Problems, *, rollup: float, lease: float
+    ) -> None:
+        self.closing = False
+        self._backend = backend
+        self._problems = problems
+        # Watchers look for dead producers every now and then (`reap_every`, give or take a fifth).
+        # A producer's lease leaves time for that, so that watchers learn it within `lease` seconds.
+        self._lease = 0.8 * lease
+        outbox = InlineOutbox if backend.capabilities.inline else Outbox
+        self.outbox = outbox(backend, io, problems, rollup=rollup)
+        self._open: dict[tuple[str, str], PendingResponse] = {}
+        self._writers: dict[tuple[str, str], ResponseWriter] = {}
+        self._leases = LeaseKeeper(backend, io, self._open, self.outbox, lease)
+        self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
+
+    @property
+    def open(self) -> int:
+        """How many responses are being written."""
+        return len(self._open)
+
+    # -- responses
+
+    def begin(
+        self,
+        channel: str | Callable[[], str | None] | None,
+        response_id: str | None,
+        run: str | None,
+        metadata: dict[str, Any] | None,
+        on_cancel: OnCancel,
+    ) -> ResponseWriter:
+        """Begin a response (see `Sink.respond`)."""
+        error: TokenwireError | None = None
+        if isinstance(channel, str):
+            try:
+                name = check_name(channel, "channel")
+            except InvalidName as invalid:
+                error, name = invalid, "invalid"
+        else:
+            name = resolve_channel(channel)
+        try:
+            response_id = checked_id(response_id, "response id") or new_id("r-")
+            run = checked_id(run, "run") or current_run() or response_id
+        except InvalidName as invalid:
+            error, response_id, run = invalid, new_id("r-"), None
+        pending = self._pending(name, response_id, run, plain(metadata or {}))
+        writer = ResponseWriter(
+            pending,
+            self.outbox,
+            self._problems,
+            on_cancel=on_cancel,
+            on_settled=self._release,
+        )
+        key = (name, response_id)
+        with self._lock:
+            if error is None and self.closing:
+                error = SinkClosed("this sink is closed; open a new one")
+            if error is None and key in self._open:
+                error = Fenced(f"response {response_id!r} is being written in channel {name!r}")
+            if error is None:
+                self._open[key] = pending
+                self._writers[key] = writer
+        if error is not None:
+            pending.discard(error)
+            self._problems.report(error)
+            return writer
+        self.outbox.stats.responses += 1
+        self.outbox.mark(pending, True)
+        self._leases.want(name)
+        self.outbox.flush()
+        return writer
+
+    def _pending(
+        self, channel: str, response_id: str, run: str | None, metadata: Any
+    ) -> PendingResponse:
+        start = StartEvent(
+            response_id=response_id,
+            channel=channel,
+            run=run,
+            metadata=cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {},
+            ts=now_ms(),
+        )
+        entry = Entry(
+            channel=channel,
+            events=(),
+            response_id=response_id,
+            fence=new_id(),
+            lease=self._lease,
+        )
+        return PendingResponse(Draft(start, channel, self._backend.granularity), entry)
+
+    def _release(self, writer: ResponseWriter) -> None:
+        """Drop a response that is with the backend, or given up."""
+        key = (writer.channel, writer.id)
+        with self._lock:
+            if self._writers.get(key) is writer:
+                del self._writers[key]
+                del self._open[key]
+
+    # -- single events
+
+    def tool_result(
+        self,
+        channel: str,
+        call_id: str,
+        output: Any,
+        *,
+        response_id: str | None,
+        run: str | None,
+        name: str | None,
+        error: str | None,
+    ) -> None:
+        """Add the result of a tool call (see `Sink.tool_result`)."""
+        event = tool_result_event(
+            call_id,
+            output,
+            response_id=response_id,
+            run=run or current_run(),
+            name=name,
+            error=error,
+        )
+        # One of a response of this sink must not overtake what is still on its way: it goes along
+        # with a response that streams, and behind one that has ended.
+        behind: PendingResponse | None = None
+        if response_id is not None:
+            behind = self._open.get((channel, response_id))
+            writer = self._writers.get((channel, response_id))
+            if writer is not None and writer._offer(event):  # pyright: ignore[reportPrivateUsage]
+                self.outbox.flush()
+                return
+        key = f"tool-result:{response_id}:{event.call_id}"
+        self._send(channel, event, key=key, behind=behind)
+
+    def event(
+        self, channel: str, name: str, data: Any, *, response_id: str | None, run: str | None
+    ) -> None:
+        """Send a data event (see `Sink.send_event`)."""
+        event = DataEvent(
+            name=str(plain(name)),
+            data=plain(data),
+            id=new_id("d-"),
+            response_id=response_id,
+            run=run or current_run(),
+            ts=now_ms(),
+        )
+        self._send(channel, event, key=event.id)
+
+    def _send(
+        self,
+        channel: str,
+        event: ToolResultEvent | DataEvent,
+        *,
+        key: str | None,
+        behind: PendingResponse | None = None,
+    ) -> None:
+        """Hand a single event to the outbox; never raises but in strict mode."""
+        try:
+            entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+            self.check_open()
+        except TokenwireError as error:
+            self._problems.report(error)
+            return
+        self.outbox.mark(PendingEvent(entry, behind), True)
+        self.outbox.flush()
+
+    async def deliver(self, channel: str, event: CancelEvent | InputEvent, key: str) -> Outcome:
+        """Publish a single event and wait until it is in the log.
+
+        :raises InvalidName: when `channel` cannot be a name.
+        :raises PublishRejected: when the backend will not take it.
+        """
+        entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+        pending = PendingEvent(entry)
+        self.outbox.mark(pending, True)
+        return await asyncio.wrap_future(pending.future)
+
+    # -- reading what was written
+
+    async def own_writes(self, channel: str) -> None:
+        """Wait a little for what this sink has ended in `channel`, so that it reads its writes."""
+        ended = [
+            asyncio.wrap_future(pending.settled())
+            for key, pending in list(self._open.items())
+            if key[0] == channel and (writer := self._writers.get(key)) and writer.ended
+        ]
+        if ended:
+            await asyncio.wait(ended, timeout=_OWN_WRITES)
+
+    # -- closing and forking
+
+    def check_open(self) -> None:
+        """Check that the sink is not being closed.
+
+        :raises SinkClosed: when it is.
+        """
+        if self.closing:
+            raise SinkClosed("this sink is closed; open a new one")
+
+    def begin_close(self) -> bool:
+        """End open responses as abandoned, and take nothing new; False when that was done."""
+        with self._lock:
+            if self.closing:
+                return False
+            self.closing = True
+            writers = list(self._writers.values())
+        for writer in writers:
+            writer.abandon("its producer closed the sink")
+        return True
+
+    async def close(self) -> None:
+        """Stop listening for cancels and renewing leases (I/O thread)."""
+        await self._leases.close()
+
+    def after_fork(self) -> None:
+        """Drop what the parent has open: the parent goes on with it."""
+        self._lock = threading.RLock()
+        self.outbox.after_fork()
+        self._leases.after_fork()
+        for pending in list(self._open.values()):
+            pending.discard()
+        self._open.clear()
+        self._writers.clear()

@@ -1,0 +1,126 @@
+"""The inline publisher: the threads that write publish, where the backend can do so at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tokenwire._writing.outbox import AWAKE, Outbox
+from tokenwire._writing.pending import PendingEvent, PendingResponse
+
+__all__ = ["InlineOutbox"]
+
+MAX_INLINE_ITEMS = 4  # items that a writing thread publishes itself; the I/O thread takes more
+GRACE = 0.05  # seconds that the I/O thread leaves to writing threads, once text is due
+TIMER_SLACK = 0.001  # seconds that a loop's timer may come early: some count whole milliseconds
+
+
+class InlineOutbox(Outbox):
+    """Publishes with a write, or from a timer of the event loop that the writer runs on.
+
+    The I/O thread only takes what these leave (many items, retries, text that nobody follows up).
+    While they run, it would have to take Python's lock from them again and again, which costs
+    more than the publishing itself.
+    """
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._flushing = False  # the thread that holds the lock is publishing
+        self._due = 0.0  # when text is to be published next (monotonic)
+        self._loop_due = 0.0  # what an event loop was last asked to publish at
+
+    def mark(self, item: PendingResponse | PendingEvent, urgent: bool) -> None:
+        """Publish `item` now, where it is urgent or text is due; else see that it soon is."""
+        due = self._due
+        waiting = self._queue.dirty
+        if not item.dirty:
+            item.dirty = True
+            item.mark_at = due if len(waiting) < MAX_INLINE_ITEMS else None
+            waiting.append(item)
+        now = time.monotonic()
+        if urgent:
+            self._urgent = True
+            if not self._publish_here():
+                self._wake()
+        elif now >= due or len(waiting) > MAX_INLINE_ITEMS:
+            if now < due or not self._publish_here():
+                self._wake_by(due)
+        else:
+            self._schedule_on_loop(due - now, due)
+            self._wake_by(due + GRACE)
+
+    def flush(self) -> None:
+        with self._lock:
+            # A finalizer or a signal's handler may interrupt a flush, which then takes it along.
+            while self._queue.dirty and not self._flushing and self._publish_batch():
+                pass
+            if self._queue.dirty or self._queue.next_try is not None or self._idle:
+                self._wake()
+
+    def _schedule_on_loop(self, delay: float, due: float) -> None:
+        """Have the event loop that runs here, if any, publish when text is due."""
+        if self._loop_due < due:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+            self._loop_due = due
+            loop.call_later(delay, self._flush_from_loop)
+
+    def _flush_from_loop(self) -> None:
+        if self._queue.dirty and time.monotonic() >= self._due - TIMER_SLACK:
+            try:
+                if not self._publish_here():
+                    self._wake_by(self._due)
+            except Exception as error:  # the loop is not ours: it should not log our errors
+                self._problems.keep(error)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._queue.dirty) > MAX_INLINE_ITEMS or self._queue.troubled
+
+    def _publish_here(self) -> bool:
+        """Publish what little waits, if no other thread does; say whether nothing is left."""
+        if self._many or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._flushing:
+                return False
+            self._publish_batch()
+            return not (self._queue.dirty or self._queue.troubled or self._idle)
+        finally:
+            self._lock.release()
+
+    def _publish_batch(self) -> bool:
+        """Publish a batch, under the lock; say whether there was one."""
+        self._urgent = False
+        self._flushing = True
+        try:
+            batch = self._queue.collect()
+            if batch:
+                self._last_publish = now = time.monotonic()
+                self._due = now + self._interval
+                try:
+                    outcomes = self._backend.publish_nowait([entry for _, entry in batch])
+                except Exception as error:
+                    self._queue.failed(batch, error)
+                else:
+                    self._queue.sent(batch, outcomes, now)
+            return bool(batch)
+        finally:
+            self._flushing = False
+
+    # -- on the I/O thread
+
+    async def _publish_some(self) -> None:
+        with self._lock:
+            self._publish_batch()
+
+    async def _sleep_until_due(self, due: float) -> None:
+        self._looks_at = due + GRACE
+        if self._many:
+            self._looks_at = AWAKE
+            await self._sleep_until(due)
+        else:
+            await self._sleep_until(due + GRACE)
+            self._looks_at = AWAKE
