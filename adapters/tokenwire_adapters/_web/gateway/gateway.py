@@ -105,23 +105,31 @@ class Gateway:
         *,
         after: str | None = None,
         rewind: str | int | None = None,
-        response: str | None = None,
+        response_id: str | None = None,
         format: str = "native",
+        response: str | None = None,
     ) -> EventsResponse:
         """An event stream as the response of a handler of your own, which has authorized it.
 
-        Parameters as those of the route; nothing is read from the request.
+        Parameters as those of `Sink.watch` and the route; nothing is read from the request.
 
+        :param response: the older name of `response_id`.
         :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
         """
         check_name(channel, "channel")
-        self.sink.reader(channel, after=after, rewind=rewind, response_id=response)  # checks them
+        if response is not None:
+            if response_id is not None:
+                raise ValueError("give response_id= only: response= is its older name")
+            response_id = response
+        self.sink.reader(
+            channel, after=after, rewind=rewind, response_id=response_id
+        )  # checks them
         find_encoder(format)
         plan = StreamPlan(
             channel=channel,
             after=after,
             rewind=None if rewind is None else str(rewind),
-            response_id=response,
+            response_id=response_id,
             format=format,
         )
         return EventsResponse(self._core, plan)
