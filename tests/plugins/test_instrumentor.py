@@ -48,7 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(chunk).encode() + b"\n")
         if prompt != "hang":
             self._send(b"")
-        elif self.rfile.read(1) == b"":
+            return
+        try:
+            closed = self.rfile.read(1) == b""
+        except ConnectionResetError:  # it closed before it had read all that was sent
+            closed = True
+        if closed:
             self.server.hung_up.set()
 
     def _send(self, chunk: bytes) -> None:
