@@ -1,12 +1,14 @@
-"""What all routes of a gateway share."""
+"""What can be done in a channel, and the limits and counters that all routes share."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -16,12 +18,12 @@ from tokenwire.events import Response, SnapshotEvent
 from tokenwire.response import Transcript
 from tokenwire.sink import Sink
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
-from tokenwire_adapters._web.gateway.connections import Lines
+from tokenwire_adapters._web.gateway.connections import Connections
 from tokenwire_adapters._web.gateway.cors import Origins
 from tokenwire_adapters._web.gateway.limits import Limits, Rates
 from tokenwire_adapters._web.gateway.problems import Problem
 
-__all__ = ["Core"]
+__all__ = ["Service", "Traffic"]
 
 logger = logging.getLogger("tokenwire.gateway")
 T = TypeVar("T")
@@ -29,10 +31,40 @@ T = TypeVar("T")
 _BACKEND_TIMEOUT = 10.0
 
 
-class Core:
-    """The parts of a gateway, and what can be done in a channel, whatever the way in.
+class Traffic:
+    """The connections, rates and counters of a sink in this process.
+
+    Every gateway and every set of routes on the same sink shares them, so that limits and metrics
+    concern all of its clients.
+
+    :ivar connections: open event streams and sockets.
+    :ivar refused: requests refused, by the problem's code.
+    :ivar answered: HTTP requests answered, by route and status.
+    """
+
+    def __init__(self) -> None:
+        self.connections = Connections()
+        self.requests = Rates()
+        self.inputs = Rates()
+        self.events_sent = 0
+        self.bytes_sent = 0
+        self.refused: dict[str, int] = {}
+        self.answered: dict[tuple[str, int], int] = {}
+
+    def count_sent(self, events: int, size: int) -> None:
+        """Count what was sent on a connection: events, and bytes."""
+        self.events_sent += events
+        self.bytes_sent += size
+
+
+_traffic: WeakKeyDictionary[Sink, Traffic] = WeakKeyDictionary()
+
+
+class Service:
+    """What a gateway, or a set of routes, does for its clients, whichever transport they use.
 
     :ivar owner: the metadata field of a response that names the only principal who may cancel it.
+    :ivar closing: no more connections are taken, since the server shuts down.
     """
 
     def __init__(
@@ -42,29 +74,54 @@ class Core:
         guard: Guard,
         limits: Limits,
         origins: Origins,
-        owner: str | None,
+        owner: str | None = None,
     ) -> None:
         self.sink = sink
         self.guard = guard
         self.limits = limits
         self.origins = origins
         self.owner = owner
-        self.lines = Lines(limits, guard)
-        self.requests = Rates(limits.request_rate, limits.request_burst)
-        self.inputs = Rates(limits.input_rate, limits.input_burst)
-        self.events_sent = 0
-        self.bytes_sent = 0
-        self.denied: dict[str, int] = {}
-        self.answered: dict[tuple[str, int], int] = {}
+        self.closing = False
+        self.traffic = _traffic.setdefault(sink, Traffic())
 
-    def count(self, events: int, size: int) -> None:
-        """Count what was sent on a line."""
-        self.events_sent += events
-        self.bytes_sent += size
+    # -- connections
+
+    @contextmanager
+    def admitted(self, caller: Caller) -> Generator[None, None, None]:
+        """Count a connection, from before it is opened until it is closed.
+
+        :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
+        """
+        if self.closing:
+            raise Problem("unavailable", "the server is shutting down", retry_after=2)
+        with self.traffic.connections.admitted(caller, self.limits):
+            yield
+
+    def close(self) -> None:
+        """Take no more connections, and have those that are open say goodbye."""
+        self.closing = True
+        for connection in self.traffic.connections.of(self):
+            connection.drop("bye")
+
+    async def closed(self, timeout: float) -> bool:
+        """Wait until all connections have ended; False after `timeout` seconds."""
+        return await self.traffic.connections.closed(self, timeout)
+
+    # -- limits
+
+    def require_request(self, key: str, what: str = "requests") -> None:
+        """Take one from the rate of requests. :raises Problem: ``rate_limited``."""
+        limits = self.limits
+        self.traffic.requests.require(key, what, limits.request_rate, limits.request_burst)
+
+    def require_input(self, key: str, what: str = "cancels and inputs") -> None:
+        """Take one from the rate of inputs. :raises Problem: ``rate_limited``."""
+        self.traffic.inputs.require(key, what, self.limits.input_rate, self.limits.input_burst)
 
     def refused(self, problem: Problem, caller: Caller | None, what: str) -> None:
         """Count and log that something was refused."""
-        self.denied[problem.code] = self.denied.get(problem.code, 0) + 1
+        counts = self.traffic.refused
+        counts[problem.code] = counts.get(problem.code, 0) + 1
         level = logging.INFO if problem.status in (401, 403) else logging.DEBUG
         logger.log(
             level,
@@ -80,7 +137,7 @@ class Core:
         )
 
     async def within(self, awaitable: Awaitable[T], timeout: float = _BACKEND_TIMEOUT) -> T:
-        """Await the backend, but not for ever. :raises Problem: ``unavailable``."""
+        """Await the backend for at most `timeout` seconds. :raises Problem: ``unavailable``."""
         try:
             async with asyncio.timeout(timeout):
                 return await awaitable
@@ -88,26 +145,26 @@ class Core:
             raise Problem("unavailable", "the backend did not answer in time") from error
 
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
-        """Read what there is of a channel."""
-        backend = self.sink.backend
-        return await self.within(background.arun(self.sink, _replay(backend, channel, start)))
+        """Read a channel from its backend."""
+        replay = self.sink.backend.replay(channel, start)
+        return await self.within(background.arun(self.sink, replay))
 
     async def look_up(self, channel: str, response_id: str) -> tuple[Response | None, str | None]:
-        """A response as it stands and the cursor of its last event; None where there is none."""
-        found = await self.replay(channel, ReplayFrom(response_id=response_id))
-        transcript = Transcript(found.events)
+        """A response as it is now, and the cursor of its last event; None where there is none."""
+        replay = await self.replay(channel, ReplayFrom(response_id=response_id))
+        transcript = Transcript(replay.events)
         if response_id not in transcript:
             return None, None
-        return transcript[response_id], found.events[-1].cursor
+        return transcript[response_id], replay.events[-1].cursor
 
     async def anything_streams(self, channel: str) -> bool:
         """Whether any response of the channel is streaming now."""
-        found = await self.replay(channel, ReplayFrom())
+        replay = await self.replay(channel, ReplayFrom())
         return any(
-            isinstance(event, SnapshotEvent) and not event.response.ended for event in found.events
+            isinstance(event, SnapshotEvent) and not event.response.ended for event in replay.events
         )
 
-    # -- what can be done, over HTTP and sockets alike; arguments come from outside
+    # -- operations, for HTTP and sockets alike; arguments come from outside
 
     async def history(
         self, caller: Caller, channel: str, limit: Any = None, before: Any = None
@@ -130,7 +187,7 @@ class Core:
         if reason is not None and (not isinstance(reason, str) or len(reason) > 500):
             raise Problem("invalid", "reason must be a string of at most 500 characters")
         await self.guard.require(caller, channel, "cancel")
-        self.inputs.require(caller.key, "cancels and inputs")
+        self.require_input(caller.key)
         if self.owner is not None:
             await self._require_owner(caller, channel, response_id, self.owner)
         outcome = await self.sink.acancel(
@@ -161,17 +218,13 @@ class Core:
         if len(msgspec.json.encode(data)) > self.limits.input_bytes:
             raise Problem("too_large", f"data is over {self.limits.input_bytes} bytes")
         await self.guard.require(caller, channel, "input")
-        self.inputs.require(caller.key, "cancels and inputs")
+        self.require_input(caller.key)
         key = input_id if input_id is not None else f"i-{secrets.token_hex(8)}"
         sender = caller.principal if _is_name(caller.principal) else None
         cursor = await self.within(
             self.sink.ainput(channel, name, data, sender=sender, id=key), 15.0
         )
         return {"id": key, "cursor": cursor or None}
-
-
-async def _replay(backend: Any, channel: str, start: ReplayFrom) -> Replay:
-    return cast("Replay", await backend.replay(channel, start))
 
 
 def _is_name(value: str | None) -> bool:

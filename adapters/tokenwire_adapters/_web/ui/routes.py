@@ -1,21 +1,19 @@
-"""Routes of a UI protocol: what `ChatRoutes` and `AgentRoutes` share. Raw ASGI."""
+"""The base of a UI protocol's routes: they start an agent, join it and stop it. Raw ASGI."""
 
 from __future__ import annotations
 
-import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import (
-    Message,
     Receive,
     Request,
     Scope,
@@ -25,52 +23,42 @@ from tokenwire_adapters._web.gateway.asgi import (
     send_json,
     send_response,
 )
-from tokenwire_adapters._web.gateway.auth import Authorize, Caller, Guard, same_origin
+from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Route, serve_http
 from tokenwire_adapters._web.gateway.limits import Limits
-from tokenwire_adapters._web.gateway.problems import Problem, problem_of
-from tokenwire_adapters._web.gateway.service import Core
-from tokenwire_adapters._web.gateway.sse import serve_watch
+from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
-__all__ = ["LIMITS", "Exchange", "Handler", "Routes"]
-
-logger = logging.getLogger("tokenwire.gateway")
+__all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
 
 LIMITS = Limits(input_bytes=4 * 2**20)
 """The gateway's limits, but for bodies: pages send the whole conversation."""
 
 
-class Exchange:
-    """One request and what is needed to answer it."""
+class ProtocolRoutes(ABC):
+    """An ASGI 3 app with the routes of a UI protocol under one path.
 
-    __slots__ = ("caller", "headers", "names", "receive", "request", "send")
+    Its requests pass the same limits, checks and metrics as those of a gateway, and its streams
+    count among the connections of the sink.
 
-    def __init__(
-        self,
-        request: Request,
-        names: Sequence[str],
-        caller: Caller,
-        receive: Receive,
-        send: Send,
-        headers: list[tuple[bytes, bytes]],
-    ) -> None:
-        self.request = request
-        self.names = names
-        self.caller = caller
-        self.receive = receive
-        self.send = send
-        self.headers = headers
-
-
-Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
-
-
-class Routes:
-    """An ASGI 3 app with a few routes under one path.
-
+    :param sink: where answers are kept; by default the process's own.
+    :param agent: called with a turn; a coroutine function, or a function that is run in a thread.
+    :param path: of the first route; all others are below it.
+    :param channel: from a conversation's id, which pages choose, to its channel; by default the
+        id itself.
+    :param authorize: as the gateway's; actions are ``input``, ``subscribe``, ``cancel`` and
+        ``history``. Without it and `tokens` only pages of the same machine are served.
+    :param tokens: checks signed tokens, as the gateway's.
+    :param allow_origins: exact origins whose pages may send requests, beside its own.
+    :param limits: as the gateway's.
+    :ivar tasks: runs the agent.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
+    :raises ValueError: for arguments that cannot be.
     """
 
     def __init__(
@@ -79,51 +67,53 @@ class Routes:
         agent: Callable[[Any], Any],
         *,
         path: str,
-        channel: Callable[[str], str] | None,
-        authorize: Authorize | None,
-        tokens: Tokens | None,
-        allow_origins: Iterable[str],
-        limits: Limits | None,
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         if sink is not None and not isinstance(sink, Sink):
             raise ValueError("sink must be a tokenwire.Sink, as tokenwire.open_sink gives it")
         if not path.startswith("/") or path.endswith("/"):
             raise ValueError(f"path must begin with a slash and not end with one, not {path!r}")
         self.sink: Sink = default_sink() if sink is None else sink
-        self.turns = AgentTasks(self.sink, agent)
-        self._path = path
-        self._channel: Callable[[str], str] = channel or str
-        self._core = Core(
+        self.tasks = AgentTasks(self.sink, agent)
+        self.service = Service(
             self.sink,
             guard=Guard(authorize, tokens),
             limits=limits or LIMITS,
             origins=Origins(allow_origins),
-            owner=None,
         )
+        self._path = path
+        self._channel: Callable[[str], str] = channel or str
         self._depth = path.count("/")
         app = _App(self)
         self.routes: list[BaseRoute] = [
-            Route(path, app, name=f"tokenwire{path}"),
-            Route(f"{path}/{{rest:path}}", app, name=f"tokenwire{path}/"),
+            StarletteRoute(path, app, name=f"tokenwire{path}"),
+            StarletteRoute(f"{path}/{{rest:path}}", app, name=f"tokenwire{path}/"),
         ]
 
+    # -- what a protocol provides
+
     @abstractmethod
-    def _find(self, names: Sequence[str]) -> dict[str, Handler]:
-        """The handlers of a path below ours, by method; empty where there are none."""
-        raise NotImplementedError
+    def find(self, names: Sequence[str]) -> Route | None:
+        """The route of a path below `path`, by its segments; None where there is none."""
+
+    # -- the app
 
     async def aclose(self) -> None:
-        """Stop the agents that run here, and let go of the pages."""
-        self._core.lines.close()
-        await self.turns.aclose()
-        await self._core.lines.closed(5.0)
+        """Stop the agents that run here, and end their streams. Takes 5 seconds at most."""
+        self.service.close()
+        await self.tasks.aclose()
+        await self.service.closed(5.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), whose path is the full one or the one below a mount."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await serve_http(self.service, self._find, scope, receive, send)
         else:
             raise ValueError(f"these routes do not serve {scope['type']!r}")
 
@@ -136,122 +126,89 @@ class Routes:
             if message["type"] == "lifespan.shutdown":
                 return
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+    def _find(self, request: Request) -> Route | None:
+        return self.find(self.names_of(request))
 
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
-            await send(message)
-
-        origin = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"origin"), None)
-        headers = self._core.origins.headers(origin)
-        caller: Caller | None = None
-        try:
-            request = Request(scope, self._core.limits)
-            handlers = self._find(self._below(request.segments))
-            if not handlers:
-                raise Problem("not_found", "there is no such route")
-            if request.method == "OPTIONS":
-                preflight = self._core.origins.preflight(origin)
-                await send_response(sent, 204, headers=preflight)
-                return
-            handler = handlers.get(request.method)
-            if handler is None:
-                allow = ", ".join([*handlers, "OPTIONS"])
-                raise Problem("method_not_allowed", f"this route takes {allow}", allow=allow)
-            self._core.requests.require(f"c:{request.client}", "requests")
-            self._check_origin(request, origin)
-            caller = self._core.guard.identify(request, websocket=False, browser_only=False)
-            names = self._below(request.segments)
-            await handler(Exchange(request, names, caller, receive, sent, headers))
-        except Exception as error:
-            problem = problem_of(error)
-            self._core.refused(problem, caller, "a request")
-            if begun:
-                return
-            await send_response(
-                sent,
-                problem.status,
-                problem.document(),
-                headers=[
-                    (b"content-type", b"application/problem+json"),
-                    (b"cache-control", b"no-store"),
-                    *problem.headers(),
-                    *headers,
-                ],
-            )
-
-    def _below(self, segments: Sequence[str]) -> Sequence[str]:
-        """The path below ours: the app may be mounted there, or see the full path."""
-        ours = self._path.split("/")[1:]
-        segments = list(segments)
-        if segments[: self._depth] == ours:
+    def names_of(self, request: Request) -> list[str]:
+        """The segments below `path`: the app may be mounted there, or receive the full path."""
+        segments = list(request.segments)
+        if segments[: self._depth] == self._path.split("/")[1:]:
             segments = segments[self._depth :]
-        return [each for each in segments if each] if segments in ([], [""]) else segments
-
-    def _check_origin(self, request: Request, origin: str | None) -> None:
-        """Refuse what a page of another site sends without asking first."""
-        if request.method != "POST" or origin is None:
-            return
-        if self._core.origins.allows(origin) or same_origin(request, origin):
-            return
-        raise Problem("forbidden", f"pages of {origin[:100]!a} may not talk to this agent")
+        return [] if segments == [""] else segments
 
     # -- for handlers
 
-    async def _may(self, exchange: Exchange, name: str, action: str) -> str:
-        """The channel of a conversation, where the caller may do `action` there."""
+    async def authorize(self, exchange: Exchange, name: str, action: str) -> str:
+        """The channel of a conversation, where the caller may do `action` there.
+
+        :raises Problem, InvalidName: when the caller may not, or the id cannot be one.
+        """
         channel = checked_name(self._channel(checked_name(name, "chat id")), "channel")
-        await self._core.guard.require(exchange.caller, channel, action)
+        await self.service.guard.require(exchange.caller, channel, action)
         return channel
 
-    async def _body(self, exchange: Exchange) -> dict[str, Any]:
-        body = await read_json(exchange.request, exchange.receive, self._core.limits)
+    async def read_body(self, exchange: Exchange) -> dict[str, Any]:
+        """The JSON object of the body; empty where there is none.
+
+        :raises Problem: when it is no object, is too large or does not arrive in time.
+        """
+        body = await read_json(exchange.request, exchange.receive, self.service.limits)
         if body is not None and not isinstance(body, dict):
             raise Problem("invalid", "the body must be an object")
         return cast("dict[str, Any]", body or {})
 
-    async def _watch_from(
-        self, channel: str, begin: Callable[[], Awaitable[None]]
-    ) -> ChannelReader:
-        """Watch a channel, and only then begin what is to be seen there."""
-        watch = self.sink.reader(channel)
+    async def watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> ChannelReader:
+        """Open a channel, and only then begin what is to be seen there."""
+        reader = self.sink.reader(channel)
         try:
-            await self._core.within(watch.aopen())
+            await self.service.within(reader.aopen())
             await begin()
         except BaseException:
-            watch.close()
+            reader.close()
             raise
-        return watch
+        return reader
 
-    async def _stream(
-        self, exchange: Exchange, channel: str, encoder: Encoder, watch: ChannelReader
+    async def stream(
+        self, exchange: Exchange, channel: str, encoder: Encoder, reader: ChannelReader
     ) -> None:
-        plan = StreamPlan(channel=channel, format=encoder.name)
-        await serve_watch(
-            self._core,
+        """Answer with an event stream, until the encoder has finished. Closes `reader`."""
+        await serve_reader(
+            self.service,
             exchange.caller,
-            plan,
+            StreamPlan(channel=channel, format=encoder.name),
             encoder,
-            watch,
+            reader,
             exchange.receive,
             exchange.send,
             exchange.headers,
         )
 
-    async def _json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+    async def resume(
+        self, exchange: Exchange, channel: str, encoder: RunEncoder, *, wait: bool = False
+    ) -> None:
+        """Answer with the run under way, from its beginning; with 204 where there is none."""
+        with self.service.admitted(exchange.caller):
+            reader = await self.service.within(encoder.join(self.sink, channel, wait=wait))
+            if reader is None:
+                await self.send_nothing(exchange)
+            else:
+                await self.stream(exchange, channel, encoder, reader)
+
+    async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+        """Answer with JSON."""
         await send_json(exchange.send, status, value, headers=exchange.headers)
 
-    async def _nothing(self, exchange: Exchange) -> None:
+    async def send_nothing(self, exchange: Exchange) -> None:
+        """Answer with 204: there is nothing to show."""
         headers = [(b"cache-control", b"no-store"), *exchange.headers]
         await send_response(exchange.send, 204, headers=headers)
 
-    async def _stop(self, exchange: Exchange, channel: str, run: str | None) -> None:
-        self._core.inputs.require(exchange.caller.key, "cancels and inputs")
-        outcomes = await self.turns.cancel(channel, run=run, reason="stopped by the user")
+    async def stop(self, exchange: Exchange, channel: str, run: str | None = None) -> None:
+        """Stop the run under way (or only the one named), and answer with the outcome."""
+        self.service.require_input(exchange.caller.key)
+        outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
         first = outcomes[0] if outcomes else None
-        await self._json(
+        await self.send_json(
             exchange,
             {
                 "success": first is None or first.acknowledged,
@@ -263,15 +220,10 @@ class Routes:
 
 
 class _App:
-    """Makes Starlette's `Route` take routes as an app of their own, with all methods."""
+    """An ASGI app of its own for Starlette's `Route`, which then passes on every method."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: ProtocolRoutes) -> None:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._routes(scope, receive, send)
-
-
-def encoded_size(value: Any) -> int:
-    """Bytes that a value has as JSON."""
-    return len(msgspec.json.encode(value))

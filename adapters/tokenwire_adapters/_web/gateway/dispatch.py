@@ -1,0 +1,208 @@
+"""Answers HTTP requests: limits, identity, errors, headers, spans and metrics of all routes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from tokenwire_adapters._web.gateway.asgi import (
+    NOSNIFF,
+    Headers,
+    Message,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    send_response,
+)
+from tokenwire_adapters._web.gateway.auth import Caller, same_origin
+from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.tracing import Span, span
+
+__all__ = [
+    "Exchange",
+    "Find",
+    "Handler",
+    "Route",
+    "check_origin",
+    "origin_of",
+    "send_problem",
+    "serve_http",
+]
+
+logger = logging.getLogger("tokenwire.gateway")
+
+
+class Exchange:
+    """One HTTP request and its response.
+
+    :ivar headers: headers that every response to this request has.
+    :ivar route: the route's name, for metrics and spans.
+    :ivar status: of the response, once it has begun.
+    """
+
+    __slots__ = ("_caller", "_send", "headers", "receive", "request", "route", "status")
+
+    def __init__(
+        self, request: Request, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.request = request
+        self.receive = receive
+        self.headers = headers
+        self.route = "none"
+        self.status: int | None = None
+        self._send = send
+        self._caller: Caller | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI message of the response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    @property
+    def caller(self) -> Caller:
+        """Who made the request; only guarded routes know."""
+        assert self._caller is not None
+        return self._caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self._caller = caller
+
+    @property
+    def known_caller(self) -> Caller | None:
+        """Who made the request, as far as has been found out."""
+        return self._caller
+
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+
+
+class Route(NamedTuple):
+    """A route that a request was found to be for.
+
+    :ivar name: for metrics and spans.
+    :ivar handlers: by method.
+    :ivar guarded: whether rates are limited and the caller is identified.
+    :ivar query_token: whether a token may come in the query, since browsers can send no header.
+    """
+
+    name: str
+    handlers: Mapping[str, Handler]
+    guarded: bool = True
+    query_token: bool = False
+
+
+Find: TypeAlias = Callable[[Request], Route | None]
+"""Finds the route of a request; None where there is none."""
+
+
+async def serve_http(
+    service: Service, find: Find, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer one HTTP request. Raises nothing but cancellation."""
+    began = time.monotonic()
+    origin = origin_of(scope)
+    headers = service.origins.headers(origin)
+    try:
+        exchange = Exchange(Request(scope, service.limits), receive, send, headers)
+    except Problem as problem:
+        service.refused(problem, None, "a request")
+        await send_problem(send, problem, headers)
+        return
+    with span("tokenwire.gateway.request", {"http.request.method": exchange.request.method}) as sp:
+        try:
+            await _answer(service, find, exchange, origin)
+        except Exception as error:
+            await _refuse(service, exchange, problem_of(error))
+        _finish(service, exchange, sp, began)
+
+
+async def _answer(service: Service, find: Find, exchange: Exchange, origin: str | None) -> None:
+    request = exchange.request
+    route = find(request)
+    if route is None:
+        raise Problem("not_found", "there is no such route")
+    exchange.route = route.name
+    allow = ", ".join((*route.handlers, "OPTIONS"))
+    if request.method == "OPTIONS":
+        headers = [(b"allow", allow.encode()), *service.origins.preflight(origin)]
+        await send_response(exchange.send, 204, headers=headers)
+        return
+    handler = route.handlers.get(request.method)
+    if handler is None:
+        raise Problem("method_not_allowed", f"this route takes {allow}", allow=allow)
+    if route.guarded:
+        service.require_request(f"c:{request.client}")
+        if request.method == "POST":
+            check_origin(service, request, origin)
+        exchange.caller = service.guard.identify(
+            request, websocket=False, browser_only=route.query_token
+        )
+    await handler(exchange)
+
+
+def origin_of(scope: Scope) -> str | None:
+    """The origin of the page that sent a request; None where no page did."""
+    for name, value in scope.get("headers", ()):
+        if name == b"origin":
+            return str(value.decode("latin-1"))
+    return None
+
+
+def check_origin(service: Service, request: Request, origin: str | None) -> None:
+    """Refuse requests of another site's page, which browsers send without asking first.
+
+    :raises Problem: ``forbidden``.
+    """
+    if origin is None or service.origins.allows(origin) or same_origin(request, origin):
+        return
+    raise Problem("forbidden", f"pages of {origin[:100]!a} may not send requests here")
+
+
+async def _refuse(service: Service, exchange: Exchange, problem: Problem) -> None:
+    service.refused(problem, exchange.known_caller, f"a request ({exchange.route})")
+    if exchange.status is None:
+        head = exchange.request.method == "HEAD"
+        await send_problem(exchange.send, problem, exchange.headers, head=head)
+
+
+async def send_problem(
+    send: Send, problem: Problem, headers: Headers = (), *, head: bool = False
+) -> None:
+    """Send a response with a problem document (RFC 9457)."""
+    await send_response(
+        send,
+        problem.status,
+        problem.document(),
+        headers=[
+            (b"content-type", b"application/problem+json"),
+            (b"cache-control", b"no-store"),
+            NOSNIFF,
+            *problem.headers(),
+            *headers,
+        ],
+        head=head,
+    )
+
+
+def _finish(service: Service, exchange: Exchange, sp: Span, began: float) -> None:
+    answered, key = service.traffic.answered, (exchange.route, exchange.status or 0)
+    answered[key] = answered.get(key, 0) + 1
+    sp.set("http.route", exchange.route)
+    sp.set("http.response.status_code", exchange.status or 0)
+    logger.debug(
+        "tokenwire gateway: %s answered %s",
+        exchange.route,
+        exchange.status,
+        extra={
+            "tokenwire_route": exchange.route,
+            "tokenwire_status": exchange.status,
+            "tokenwire_client": exchange.request.client,
+            "tokenwire_seconds": round(time.monotonic() - began, 6),
+        },
+    )
