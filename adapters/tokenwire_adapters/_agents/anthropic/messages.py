@@ -149,8 +149,8 @@ class MessagesRecorder(StainlessRecorder):
         usage: dict[str, Any] = to_json(event.usage) or {}
         # Older servers send the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_COUNTS if key in self._before}
-        known = {key: value for key, value in usage.items() if value is not None}
-        self._usage = {**usage, **began, **known}
+        known = {k: value for k, value in usage.items() if value is not None or k not in began}
+        self._usage = {**began, **known}
         if self._reason is not None:
             self.settle_later(event)
 
