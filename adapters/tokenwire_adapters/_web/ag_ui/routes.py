@@ -17,10 +17,11 @@ from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import ASKED, asked_by, conversation, merged
 from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
-from tokenwire_adapters._web.ui.routes import Exchange, Handler, Routes
+from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
 
 __all__ = ["AgentRoutes", "AgentTurn"]
@@ -95,7 +96,7 @@ class AgentTurn(msgspec.Struct, frozen=True, kw_only=True):
         return told
 
 
-class AgentRoutes(Routes):
+class AgentRoutes(ProtocolRoutes):
     """An agent for clients of AG-UI 1.0 such as ``HttpAgent`` of ``@ag-ui/client``.
 
     | route | what |
@@ -124,6 +125,7 @@ class AgentRoutes(Routes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -134,42 +136,42 @@ class AgentRoutes(Routes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            gateway=gateway,
         )
 
-    def _find(self, names: Sequence[str]) -> dict[str, Handler]:
+    def find(self, names: Sequence[str]) -> Route | None:
         match names:
             case []:
-                return {"POST": self._run}
+                return Route("agent", {"POST": self._run})
             case ["connect"]:
-                return {"POST": self._connect}
+                return Route("agent.connect", {"POST": self._connect})
             case [_, "stream"]:
-                return {"GET": self._resume}
+                return Route("agent.stream", {"GET": self._resume})
             case [_, "stop"]:
-                return {"POST": self._stop_thread}
+                return Route("agent.stop", {"POST": self._stop_thread})
             case _:
-                return {}
+                return None
 
     async def _run(self, exchange: Exchange) -> None:
         told = await self._input(exchange)
         run = checked_name(told.run_id, "runId")
-        channel = await self._may(exchange, told.thread_id, "input")
-        self._core.inputs.require(exchange.caller.key, "runs")
-        core = self._core
-        with core.lines.admitted(exchange.caller):
+        channel = await self.channel_of(exchange, told.thread_id, "input")
+        self.limit_inputs(exchange, "runs")
+        with self.admitted(exchange):
             encoder = AgUiEncoder(thread_id=told.thread_id)
             # A client that asks again, since its connection broke, is told of the same run.
-            watch = await core.within(encoder.join(self.sink, channel, run=run))
+            watch = await self.within(encoder.join(self.sink, channel, run=run))
             if watch is None:
-                active = await core.within(self.turns.active(channel))
+                active = await self.within(self.tasks.active(channel))
                 if active is not None:
-                    await self.turns.cancel(channel, run=active.id, reason="another run came")
+                    await self.tasks.cancel(channel, run=active.id, reason="another run came")
                 encoder = AgUiEncoder(run=run, enveloped=True, thread_id=told.thread_id)
 
                 async def begin() -> None:
                     self._begin(exchange, told, channel, run)
 
-                watch = await self._watch_from(channel, begin)
-            await self._stream(exchange, channel, encoder, watch)
+                watch = await self.reader_before(channel, begin)
+            await self.stream(exchange, channel, encoder, watch)
 
     def _begin(self, exchange: Exchange, told: RunAgentInput, channel: str, run: str) -> None:
         messages = _plain(told)
@@ -187,43 +189,42 @@ class AgentRoutes(Routes):
                 principal=exchange.caller.principal,
             )
 
-        self.turns.begin(channel, run, {ASKED: asked_by(messages)}, turn)
+        self.tasks.begin(channel, run, {ASKED: asked_by(messages)}, turn)
 
     async def _connect(self, exchange: Exchange) -> None:
         told = await self._input(exchange)
-        channel = await self._may(exchange, told.thread_id, "subscribe")
+        channel = await self.channel_of(exchange, told.thread_id, "subscribe")
         await self._join(exchange, channel, told.thread_id, told)
 
     async def _resume(self, exchange: Exchange) -> None:
         name = exchange.names[0]
-        channel = await self._may(exchange, name, "subscribe")
+        channel = await self.channel_of(exchange, name, "subscribe")
         await self._join(exchange, channel, name, None)
 
     async def _join(
         self, exchange: Exchange, channel: str, thread_id: str, told: RunAgentInput | None
     ) -> None:
-        core = self._core
-        with core.lines.admitted(exchange.caller):
-            runs = await core.within(recent_runs(self.sink, channel))
+        with self.admitted(exchange):
+            runs = await self.within(recent_runs(self.sink, channel))
             history = merged(conversation(runs), [] if told is None else _plain(told))
             encoder = AgUiEncoder(thread_id=thread_id, history=history)
-            watch = await core.within(encoder.join(self.sink, channel, wait=False))
+            watch = await self.within(encoder.join(self.sink, channel, wait=False))
             if watch is not None:
-                await self._stream(exchange, channel, encoder, watch)
+                await self.stream(exchange, channel, encoder, watch)
             elif told is None:
-                await self._nothing(exchange)
+                await self.send_nothing(exchange)
             else:
                 nothing = _Nothing(told, history)
-                watch = await core.within(self.sink.reader(channel).aopen())
-                await self._stream(exchange, channel, nothing, watch)
+                watch = await self.within(self.sink.reader(channel).aopen())
+                await self.stream(exchange, channel, nothing, watch)
 
     async def _stop_thread(self, exchange: Exchange) -> None:
-        channel = await self._may(exchange, exchange.names[0], "cancel")
-        run = (await self._body(exchange)).get("runId")
-        await self._stop(exchange, channel, run if isinstance(run, str) else None)
+        channel = await self.channel_of(exchange, exchange.names[0], "cancel")
+        run = (await self.read_body(exchange)).get("runId")
+        await self.stop(exchange, channel, run if isinstance(run, str) else None)
 
     async def _input(self, exchange: Exchange) -> RunAgentInput:
-        body = await self._body(exchange)
+        body = await self.read_body(exchange)
         try:
             return RunAgentInput.model_validate(body)
         except ValidationError as error:

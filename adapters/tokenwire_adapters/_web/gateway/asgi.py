@@ -1,4 +1,4 @@
-"""Raw ASGI, in the few forms that the gateway needs."""
+"""Reading and writing raw ASGI messages."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ __all__ = [
     "Request",
     "Scope",
     "Send",
+    "checked_name",
+    "header_of",
     "read_json",
     "send_json",
     "send_response",
+    "serve_lifespan",
     "split_path",
 ]
 
@@ -38,7 +41,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Request:
-    """What the gateway wants to know of an HTTP request or WebSocket handshake.
+    """An HTTP request or WebSocket handshake, parsed and within the limits of sizes.
 
     :ivar scope: of ASGI.
     :ivar root: the path of the mount point, decoded; empty at the top.
@@ -74,10 +77,7 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header that may come once; the first one where it comes more often."""
-        for key, value in self._headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        return header_of(self.scope, name)
 
     def has_header_like(self, beginnings: tuple[bytes, ...]) -> bool:
         """Whether there is a header whose name begins like this."""
@@ -92,6 +92,14 @@ class Request:
         if value is not None and len(value) > limit:
             raise Problem("bad_request", f"the parameter {name} is over {limit} characters")
         return value or None
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """A header of a scope; the first one where it comes more often."""
+    for key, value in scope.get("headers", ()):
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
 
 
 def _query(raw: bytes) -> dict[str, str]:
@@ -112,13 +120,13 @@ def _query(raw: bytes) -> dict[str, str]:
 def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
     """Split a path: the mount point, and the segments under it, each decoded exactly once.
 
-    The raw path is what tells ``a%2Fb``, one segment, from ``a/b``, two.
+    Only the raw path distinguishes ``a%2Fb``, one segment, from ``a/b``, two.
 
     :raises Problem: when it is not well-formed percent-encoded UTF-8.
     """
     root: str = scope.get("root_path", "").rstrip("/")
     path: str = scope["path"]
-    # Some frameworks take the mount point off the path, others leave it on and tell it as the root.
+    # Some frameworks remove the mount point from the path, others leave it there as the root.
     under = path[len(root) :] if path.startswith(f"{root}/") else path
     raw: bytes | None = scope.get("raw_path")
     if raw is not None:
@@ -130,7 +138,7 @@ def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
                 mount = "/".join(decoded[:begin])
                 mount = mount if mount.startswith(root) else root + mount
                 return mount, tuple(decoded[begin:])
-    return root, tuple(under.removeprefix("/").split("/"))  # names with a slash cannot be told
+    return root, tuple(under.removeprefix("/").split("/"))  # no raw path: names have no slash
 
 
 def _decode(segment: bytes) -> str:
@@ -159,7 +167,7 @@ async def send_response(
 async def send_json(
     send: Send, status: int, value: Any, *, headers: Headers = (), head: bool = False
 ) -> None:
-    """Send a JSON response that nobody may keep."""
+    """Send a JSON response that no cache may keep."""
     await send_response(
         send,
         status,
@@ -172,6 +180,19 @@ async def send_json(
         ],
         head=head,
     )
+
+
+async def serve_lifespan(
+    receive: Receive, send: Send, shutdown: Callable[[], Awaitable[object]]
+) -> None:
+    """Answer the lifespan protocol; `shutdown` is called when the server stops."""
+    while True:
+        kind = (await receive())["type"]
+        if kind == "lifespan.shutdown":
+            await shutdown()
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
 
 
 async def read_json(request: Request, receive: Receive, limits: Limits) -> Any:

@@ -1,39 +1,47 @@
-"""Open lines: event streams and sockets, and the one task that looks after all of them."""
+"""Open connections, which are event streams and WebSockets, and the tasks that monitor them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tokenwire._clock import jitter
 from tokenwire_adapters._web.gateway.asgi import Message, Send
-from tokenwire_adapters._web.gateway.auth import Caller, Guard
+from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.quirks import ServerExit
 
-__all__ = ["Gone", "Line", "Lines", "Reason"]
+if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.service import Service
+
+__all__ = ["ClientGone", "Connection", "Connections", "Reason", "retry_hint"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
-"""Why a line was dropped."""
+"""Why a connection was dropped."""
+
+_MONITOR_INTERVAL = 0.5  # seconds
 
 
-class Gone(Exception):
-    """The client has left; there is nobody to send to."""
+class ClientGone(Exception):
+    """The client has disconnected: nothing more can be sent."""
 
 
-class Line:
-    """One open event stream or socket. Made and run by the task that serves it.
+class Connection:
+    """One open event stream or WebSocket. Created and run by the task that serves it.
 
-    :ivar reason: why it was dropped; None while it was not.
+    :param service: of the routes that serve it: their limits and access rules apply to it.
+    :param kind: ``sse`` or ``ws``.
+    :ivar reason: why it was dropped; None while it is open, and after an ordinary end.
     """
 
-    def __init__(self, caller: Caller, send: Send, kind: str) -> None:
+    def __init__(self, service: Service, caller: Caller, send: Send, kind: str) -> None:
+        self.service = service
         self.caller = caller
         self.kind = kind
         self.reason: Reason | None = None
@@ -46,7 +54,10 @@ class Line:
         self._over = False
 
     async def send(self, message: Message) -> None:
-        """Send, one message at a time, whoever calls. :raises Gone: when the client has left."""
+        """Send one message at a time, from any task.
+
+        :raises ClientGone: when the client has disconnected.
+        """
         async with self._lock:
             self.sending_since = self.loop.time()
             try:
@@ -60,23 +71,23 @@ class Line:
                     self.reason = self.reason or "gone"
                 else:
                     self.drop("gone")
-                raise Gone from error
+                raise ClientGone from error
             finally:
                 self.sending_since = None
                 self.sent_at = self.loop.time()
 
     def drop(self, reason: Reason) -> None:
-        """End the line: interrupt the task that serves it. The first reason counts."""
+        """End the connection: cancel the task that serves it. The first reason counts."""
         if self.reason is None and not self._over and self._task is not None:
             self.reason = reason
             self._task.cancel()
 
     @contextmanager
     def serving(self) -> Generator[None, None, None]:
-        """Run the body until it ends, or until `drop` ends it (and only it)."""
+        """Run the body until it ends, or until `drop` cancels it (and only it)."""
         try:
             yield
-        except Gone:
+        except ClientGone:
             pass
         except asyncio.CancelledError:
             if self.reason is None or self._task is None:
@@ -86,58 +97,48 @@ class Line:
             self._over = True
 
     def check(self, now: float) -> None:
-        """Look after what is special to this kind of line. Called about once a second."""
+        """Apply the timeouts of this kind of connection; called at least twice a second."""
 
     def keep_alive(self) -> Message | None:
-        """What to send when nothing was sent for a while."""
+        """The message to send when nothing was sent for `Limits.keep_alive` seconds."""
         return None
 
 
-class Lines:
-    """All open lines of a gateway.
+class Connections:
+    """The open connections of a gateway and of the routes that share its service.
 
-    :ivar closing: no more lines are taken, since the server shuts down.
+    :ivar opened: how many were opened, by kind.
+    :ivar dropped: how many were dropped, by reason.
     """
 
-    def __init__(self, limits: Limits, guard: Guard) -> None:
-        self._limits = limits
-        self._guard = guard
-        self._lines: set[Line] = set()
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
         self._clients = Counts()
         self._principals = Counts()
-        self._keeper: asyncio.Task[None] | None = None
+        self._monitors: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._sends: set[asyncio.Task[None]] = set()
-        self._server: Any = None
-        self.closing = False
-        self.total: dict[str, int] = {"sse": 0, "ws": 0}
+        self.opened: dict[str, int] = {"sse": 0, "ws": 0}
         self.dropped: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[Line]:
-        return iter(list(self._lines))
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open))
 
     def __len__(self) -> int:
-        return len(self._lines)
-
-    def open(self, kind: str) -> int:
-        """How many lines of a kind are open."""
-        return sum(1 for line in self._lines if line.kind == kind)
+        return len(self._open)
 
     @contextmanager
-    def admitted(self, caller: Caller) -> Generator[None, None, None]:
-        """Count a line, from before it is opened until it is closed.
+    def admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
+        """Count a connection, from before it is opened until it is closed.
 
         :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
         """
-        if self.closing:
-            raise Problem("unavailable", "the server is shutting down", retry_after=2)
-        limits = self._limits
         if not self._clients.add("all", limits.connections):
             raise Problem("unavailable", "the gateway has all the connections it takes")
         try:
             if not self._clients.add(f"c:{caller.client}", limits.connections_per_client):
                 raise Problem("rate_limited", "too many connections from this address")
             try:
-                with self.principal_admitted(caller):
+                with self.principal_admitted(caller, limits):
                     yield
             finally:
                 self._clients.remove(f"c:{caller.client}")
@@ -145,13 +146,13 @@ class Lines:
             self._clients.remove("all")
 
     @contextmanager
-    def principal_admitted(self, caller: Caller) -> Generator[None, None, None]:
-        """Count a line of a principal, where the caller has one by now."""
+    def principal_admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
+        """Count a connection of the caller's principal, where that is known."""
         principal = caller.principal
         if principal is None:
             yield
             return
-        if not self._principals.add(principal, self._limits.connections_per_principal):
+        if not self._principals.add(principal, limits.connections_per_principal):
             raise Problem("rate_limited", "too many connections of this principal")
         try:
             yield
@@ -159,90 +160,96 @@ class Lines:
             self._principals.remove(principal)
 
     @contextmanager
-    def listed(self, line: Line) -> Generator[None, None, None]:
-        """Look after `line` while the body runs."""
-        self._lines.add(line)
-        self.total[line.kind] = self.total.get(line.kind, 0) + 1
-        if self._keeper is None or self._keeper.done() or self._keeper.get_loop() != line.loop:
-            self._server = _server_of_signals()
-            self._keeper = asyncio.create_task(self._keep(), name="tokenwire-gateway-keeper")
+    def registered(self, connection: Connection) -> Generator[None, None, None]:
+        """Monitor `connection` while the body runs."""
+        self._open.add(connection)
+        self.opened[connection.kind] = self.opened.get(connection.kind, 0) + 1
+        loop = connection.loop
+        monitor = self._monitors.get(loop)
+        if monitor is None or monitor.done():
+            self._monitors = {known: t for known, t in self._monitors.items() if not t.done()}
+            self._monitors[loop] = asyncio.create_task(
+                self._monitor(loop), name="tokenwire-gateway-monitor"
+            )
         try:
             yield
         finally:
-            self._lines.discard(line)
-            if line.reason is not None:
-                self.dropped[line.reason] = self.dropped.get(line.reason, 0) + 1
+            self._open.discard(connection)
+            if connection.reason is not None:
+                self.dropped[connection.reason] = self.dropped.get(connection.reason, 0) + 1
 
-    async def _keep(self) -> None:
-        """Every second, while there are lines: keep alive, expire, drop the slow and the idle."""
-        while self._lines:
-            await asyncio.sleep(
-                min(0.5, self._limits.keep_alive / 2, self._limits.send_timeout / 2)
-            )
-            if self._server is not None and getattr(self._server, "should_exit", False):
-                self.close()
+    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
+        return [connection for connection in self if connection.loop is loop]
+
+    async def _monitor(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Check the connections of this loop at least twice a second, while there are any."""
+        server = ServerExit()
+        while connections := self._of_loop(loop):
+            await asyncio.sleep(min(map(_interval, connections)))
+            if server.requested:
+                for connection in connections:
+                    connection.service.close()
             try:
-                for line in list(self._lines):
-                    self._look_after(line)
+                for connection in self._of_loop(loop):
+                    self._check(connection)
             except Exception:
-                logger.exception("tokenwire gateway: looking after lines failed")
+                logger.exception("tokenwire gateway: checking the connections failed")
 
-    def _look_after(self, line: Line) -> None:
-        now = line.loop.time()
-        since = line.sending_since
-        if since is not None and now - since > self._limits.send_timeout:
-            line.drop("slow")
-        elif self._guard.expired(line.caller):
-            line.drop("expired")
+    def _check(self, connection: Connection) -> None:
+        service, now = connection.service, connection.loop.time()
+        since = connection.sending_since
+        if since is not None and now - since > service.limits.send_timeout:
+            connection.drop("slow")
+        elif service.guard.expired(connection.caller):
+            connection.drop("expired")
         else:
-            if since is None and now - line.sent_at >= self._limits.keep_alive:
-                message = line.keep_alive()
+            if since is None and now - connection.sent_at >= service.limits.keep_alive:
+                message = connection.keep_alive()
                 if message is not None:
-                    task = asyncio.create_task(_send_quietly(line, message))
+                    task = asyncio.create_task(_send_or_drop(connection, message))
                     self._sends.add(task)
                     task.add_done_callback(self._sends.discard)
-            line.check(now)
+            connection.check(now)
 
-    def close(self) -> None:
-        """Take no more lines, and have those that are open say goodbye."""
-        self.closing = True
-        for line in list(self._lines):
-            line.drop("bye")
-
-    async def closed(self, timeout: float) -> bool:
-        """Wait until all lines have ended; False after `timeout` seconds."""
+    async def wait_closed(self, connections: list[Connection], timeout: float) -> bool:
+        """Wait until these have ended; False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while self._lines and loop.time() < deadline:  # noqa: ASYNC110
+        while not self._open.isdisjoint(connections) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        if self._keeper is not None and self._keeper.get_loop() is loop and not self._lines:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        return not self._lines
+        monitor = self._monitors.get(loop)
+        if monitor is not None and not self._of_loop(loop):
+            monitor.cancel()
+            await asyncio.gather(monitor, return_exceptions=True)
+        return self._open.isdisjoint(connections)
+
+
+def drop_all(connections: list[Connection], reason: Reason) -> None:
+    """Drop connections, whichever thread's event loop serves them."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    for connection in connections:
+        if connection.loop is running:
+            connection.drop(reason)
+        else:
+            with suppress(RuntimeError):  # its loop is closed
+                connection.loop.call_soon_threadsafe(connection.drop, reason)
 
 
 def retry_hint() -> int:
-    """Milliseconds after which a client told to go may come back; spread, lest all come at once."""
+    """Milliseconds after which a dropped client may reconnect, spread at random."""
     return int(1000 * jitter(1.75, 5 / 7))
 
 
-async def _send_quietly(line: Line, message: Message) -> None:
+def _interval(connection: Connection) -> float:
+    limits = connection.service.limits
+    return min(_MONITOR_INTERVAL, limits.keep_alive / 2, limits.send_timeout / 2)
+
+
+async def _send_or_drop(connection: Connection, message: Message) -> None:
     try:
-        await line.send(message)
+        await connection.send(message)
     except Exception:
-        line.drop("gone")
-
-
-def _server_of_signals() -> Any:
-    """The uvicorn server of this process, where there is one.
-
-    It waits for open streams before it tells the app that it shuts down, so that streams, which
-    never end, must be told otherwise. Its `should_exit` is public, and its signal handler, a
-    bound method, leads to it.
-    """
-    try:
-        handler = signal.getsignal(signal.SIGTERM)
-    except ValueError:
-        return None
-    server = getattr(handler, "__self__", None)
-    return server if hasattr(server, "should_exit") else None
+        connection.drop("gone")

@@ -1,4 +1,4 @@
-"""An event stream as a Starlette response, for handlers of one's own."""
+"""An event stream as a Starlette response, to return from a request handler."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from starlette.types import Receive, Scope, Send
 
 from tokenwire.encoding import StreamPlan
 from tokenwire.errors import TokenwireError
-from tokenwire_adapters._web.gateway.asgi import Request, send_response
+from tokenwire_adapters._web.gateway.asgi import Request
 from tokenwire_adapters._web.gateway.auth import Caller
+from tokenwire_adapters._web.gateway.dispatch import send_problem
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.sse import serve_events
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Core
+    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["EventsResponse"]
 
 
 class EventsResponse(Response):
-    """Made by `Gateway.events`; return it from a handler of Starlette or FastAPI."""
+    """Created by `Gateway.events`; return it from a handler of Starlette or FastAPI."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, core: Core, plan: StreamPlan) -> None:
+    def __init__(self, service: Service, plan: StreamPlan) -> None:
         super().__init__()
-        self._core = core
+        self._service = service
         self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,12 +36,11 @@ class EventsResponse(Response):
         own = {b"content-length", b"content-type", b"cache-control"}
         extra = [pair for pair in self.raw_headers if pair[0] not in own]
         try:
-            caller = Caller(Request(scope, self._core.limits))
-            await serve_events(self._core, caller, self._plan, receive, send, extra)
+            caller = Caller(Request(scope, self._service.limits))
+            await serve_events(self._service, caller, self._plan, receive, send, extra)
         except (Problem, TokenwireError, ValueError) as error:
             problem = problem_of(error)
-            self._core.refused(problem, None, "an event stream")
-            headers = [(b"content-type", b"application/problem+json"), *problem.headers()]
-            await send_response(send, problem.status, problem.document(), headers=headers)
+            self._service.log_refusal(problem, None, "an event stream")
+            await send_problem(send, problem)
         if self.background is not None:
             await self.background()

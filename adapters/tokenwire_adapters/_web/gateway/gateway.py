@@ -1,4 +1,4 @@
-"""`Gateway`: the app."""
+"""`Gateway`: channels as an ASGI app."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tokenwire import Sink, open_sink
 from tokenwire._ids import check_name
 from tokenwire.backend import Backend
 from tokenwire.encoding import StreamPlan, find_encoder
-from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send
+from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, serve_lifespan
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
 from tokenwire_adapters._web.gateway.events_response import EventsResponse
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.log_masking import protect
 from tokenwire_adapters._web.gateway.operations import MetricsFor, Operations
-from tokenwire_adapters._web.gateway.routes import serve_http, serve_websocket
-from tokenwire_adapters._web.gateway.service import Core
+from tokenwire_adapters._web.gateway.routes import GatewayRoutes
+from tokenwire_adapters._web.gateway.service import Service, share
 from tokenwire_adapters._web.gateway.tokens import Tokens
 
 __all__ = ["Gateway"]
@@ -44,7 +44,7 @@ class Gateway:
     :param owner: a metadata field: a response may be cancelled only by the principal that this
         field of it names.
     :param metrics_for: who may read ``/metrics``.
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -66,14 +66,15 @@ class Gateway:
             raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
         self._owned = not isinstance(sink, Sink)
         self.sink = sink if isinstance(sink, Sink) else open_sink(sink)
-        self._core = Core(
+        self._service = Service(
             self.sink,
             guard=Guard(authorize, tokens),
             limits=limits or Limits(),
             origins=Origins(allow_origins),
             owner=owner,
         )
-        self._operations = Operations(self._core, metrics_for)
+        share(self, self._service)
+        self._routes = GatewayRoutes(self._service, Operations(self._service, metrics_for))
         if tokens is not None:
             protect("uvicorn.access", "uvicorn.error")
 
@@ -81,23 +82,13 @@ class Gateway:
         """Serve one connection (ASGI 3)."""
         kind = scope["type"]
         if kind == "http":
-            await serve_http(self._core, self._operations, scope, receive, send)
+            await self._routes.serve_http(scope, receive, send)
         elif kind == "websocket":
-            await serve_websocket(self._core, scope, receive, send)
+            await self._routes.serve_websocket(scope, receive, send)
         elif kind == "lifespan":
-            await self._lifespan(receive, send)
+            await serve_lifespan(receive, send, self.shutdown)
         else:
             raise ValueError(f"the gateway does not serve {kind!r}")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.shutdown()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
     def events(
         self,
@@ -112,7 +103,7 @@ class Gateway:
 
         Parameters as those of the route; nothing is read from the request.
 
-        :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
+        :raises InvalidName, InvalidCursor, ValueError: for arguments that are not valid.
         """
         check_name(channel, "channel")
         self.sink.reader(channel, after=after, rewind=rewind, response_id=response)  # checks them
@@ -124,12 +115,12 @@ class Gateway:
             response_id=response,
             format=format,
         )
-        return EventsResponse(self._core, plan)
+        return EventsResponse(self._service, plan)
 
     @property
     def connections(self) -> int:
-        """How many event streams and sockets are open."""
-        return len(self._core.lines)
+        """How many event streams and WebSockets are open, with those of `ProtocolRoutes`."""
+        return len(self._service.traffic.connections)
 
     async def shutdown(self, timeout: float = 5.0) -> bool:
         """Take no more connections, tell clients to reconnect elsewhere, and wait for them to go.
@@ -139,10 +130,10 @@ class Gateway:
         Idempotent.
 
         :param timeout: how long to wait, in seconds.
-        :return: whether all lines have ended.
+        :return: whether all connections have ended.
         """
-        self._core.lines.close()
-        done = await self._core.lines.closed(timeout)
+        self._service.close()
+        done = await self._service.wait_closed(timeout)
         if self._owned:
             await self.sink.aclose()
         return done

@@ -82,6 +82,10 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def same_rate(self, other: Rates) -> bool:
+        """Whether both allow the same rate and burst."""
+        return (self._rate, self._burst) == (other._rate, other._burst)
+
     def take(self, key: str) -> float:
         """Take one; return 0 when there was one, else the seconds until there is."""
         now = self._clock()

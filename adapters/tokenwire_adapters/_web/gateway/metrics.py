@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from tokenwire_adapters._web.gateway.problems import Problem
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Core
+    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["render"]
 
 
-def render(core: Core) -> tuple[str, bytes]:
+def render(service: Service) -> tuple[str, bytes]:
     """The content type and body of ``/metrics``.
 
     :raises Problem: ``not_found`` when prometheus-client is not installed.
@@ -25,7 +25,7 @@ def render(core: Core) -> tuple[str, bytes]:
             "not_found", 'metrics need prometheus-client: pip install "tokenwire[metrics]"'
         ) from error
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(core))
+    registry.register(_Collector(service))
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
@@ -58,13 +58,13 @@ _GAUGES = {
 class _Collector:
     """Reads everything at one moment."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def collect(self) -> Iterable[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        stats = self._core.sink.stats()
+        stats = self._service.sink.stats()
         for name, (text, path) in _COUNTERS.items():
             yield CounterMetricFamily(f"tokenwire_{name}", text, value=_at(stats, path))
         for name, (text, path) in _GAUGES.items():
@@ -78,37 +78,39 @@ class _Collector:
         yield from self._gateway(CounterMetricFamily, GaugeMetricFamily)
 
     def _gateway(self, counter: Any, gauge: Any) -> Iterable[Any]:
-        core = self._core
-        lines = list(core.lines)
+        traffic = self._service.traffic
+        connections = list(traffic.connections)
         prefix = "tokenwire_gateway_"
-        yield counter(f"{prefix}sent_events", "Events sent to clients.", value=core.events_sent)
-        yield counter(f"{prefix}sent_bytes", "Bytes of events sent.", value=core.bytes_sent)
-        open_lines = gauge(f"{prefix}connections", "Open streams and sockets.", labels=["kind"])
+        yield counter(f"{prefix}sent_events", "Events sent to clients.", value=traffic.events_sent)
+        yield counter(f"{prefix}sent_bytes", "Bytes of events sent.", value=traffic.bytes_sent)
+        open_connections = gauge(
+            f"{prefix}connections", "Open streams and sockets.", labels=["kind"]
+        )
         opened = counter(f"{prefix}opened", "Streams and sockets opened.", labels=["kind"])
-        for kind, total in core.lines.total.items():
-            open_lines.add_metric([kind], sum(line.kind == kind for line in lines))
+        for kind, total in traffic.connections.opened.items():
+            open_connections.add_metric([kind], sum(c.kind == kind for c in connections))
             opened.add_metric([kind], total)
-        yield open_lines
+        yield open_connections
         yield opened
-        now = max((line.loop.time() for line in lines), default=0.0)
-        waits = [now - line.sending_since for line in lines if line.sending_since is not None]
+        now = max((connection.loop.time() for connection in connections), default=0.0)
+        waits = [now - c.sending_since for c in connections if c.sending_since is not None]
         yield gauge(
             f"{prefix}lag_seconds",
             "How long the slowest client has kept a message waiting.",
             value=max(waits, default=0.0),
         )
-        dropped = counter(f"{prefix}dropped", "Lines ended before time.", labels=["reason"])
-        for reason, count in core.lines.dropped.items():
+        dropped = counter(f"{prefix}dropped", "Connections ended before time.", labels=["reason"])
+        for reason, count in traffic.connections.dropped.items():
             dropped.add_metric([reason], count)
         yield dropped
         refused = counter(f"{prefix}refused", "Requests refused.", labels=["code"])
-        for code, count in core.denied.items():
+        for code, count in traffic.refused.items():
             refused.add_metric([code], count)
         yield refused
         answered = counter(
             f"{prefix}requests", "HTTP requests answered.", labels=["route", "status"]
         )
-        for (route, status), count in core.answered.items():
+        for (route, status), count in traffic.answered.items():
             answered.add_metric([route, str(status)], count)
         yield answered
 

@@ -8,7 +8,7 @@ from tokenwire._version import __version__
 from tokenwire.encoding import encoder_formats
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Core
+    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["describe"]
 
@@ -62,9 +62,9 @@ _CHANNEL = _parameter("channel", "path", _NAME, "The channel's name, percent-enc
 _RESPONSE = _parameter("id", "path", _NAME, "The response's id, percent-encoded once.")
 
 
-def describe(root: str, core: Core) -> dict[str, Any]:
+def describe(root: str, service: Service) -> dict[str, Any]:
     """Describe the gateway that is mounted at `root`."""
-    secured = core.guard.tokens is not None
+    secured = service.guard.tokens is not None
     return {
         "openapi": "3.1.0",
         "info": {
@@ -76,7 +76,7 @@ def describe(root: str, core: Core) -> dict[str, Any]:
         "security": [{"bearer": []}] if secured else [],
         "paths": {
             "/channels/{channel}/events": {"get": _events()},
-            "/channels/{channel}/responses": {"get": _history(core.limits.page)},
+            "/channels/{channel}/responses": {"get": _history(service.limits.page)},
             "/channels/{channel}/responses/{id}/cancel": {"post": _cancel()},
             "/channels/{channel}/inputs": {"post": _inputs()},
             "/healthz": {"get": _status("health", "Whether the process lives.")},

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Literal, TypeAlias
 
 from tokenwire._version import __version__
 from tokenwire.errors import TokenwireError
-from tokenwire_adapters._web.gateway.asgi import Request, Send, send_json, send_response
+from tokenwire_adapters._web.gateway.asgi import send_json, send_response
 from tokenwire_adapters._web.gateway.auth import is_local
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Route
 from tokenwire_adapters._web.gateway.metrics import render
 from tokenwire_adapters._web.gateway.openapi import describe
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.service import Core
+from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["MetricsFor", "Operations"]
 
 MetricsFor: TypeAlias = Literal["local", "everyone", "nobody"]
-_Operation: TypeAlias = Callable[[Request, Send, list[tuple[bytes, bytes]]], Awaitable[None]]
 
 _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
@@ -34,39 +33,36 @@ _CHECK_FRESH = 1.0
 class Operations:
     """The routes that concern no channel."""
 
-    def __init__(self, core: Core, metrics_for: MetricsFor) -> None:
-        self._core = core
+    def __init__(self, service: Service, metrics_for: MetricsFor) -> None:
+        self._service = service
         self._metrics_for = metrics_for
         self._checked: tuple[float, bool] | None = None
         self._checking = asyncio.Lock()
-        self._routes: dict[str, _Operation] = {
+        handlers = {
             "healthz": self._health,
             "readyz": self._ready,
             "metrics": self._metrics,
             "openapi.json": self._openapi,
+            **dict.fromkeys(_STATIC, self._static),
+        }
+        self._routes = {
+            name: Route(name, {"GET": handler, "HEAD": handler}, public=True)
+            for name, handler in handlers.items()
         }
 
-    def find(self, segments: tuple[str, ...]) -> _Operation | None:
-        """The operation of a path, if there is one."""
-        if len(segments) != 1:
-            return None
-        if segments[0] in _STATIC:
-            return self._static
-        return self._routes.get(segments[0])
+    def find(self, names: tuple[str, ...]) -> Route | None:
+        """The route of a path; None where there is none."""
+        return self._routes.get(names[0]) if len(names) == 1 else None
 
-    async def _health(
-        self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        await _say(request, send, headers, 200, {"status": "ok", "version": __version__})
+    async def _health(self, exchange: Exchange) -> None:
+        await _send(exchange, {"status": "ok", "version": __version__})
 
-    async def _ready(
-        self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        if self._core.lines.closing or self._core.sink.closed:
+    async def _ready(self, exchange: Exchange) -> None:
+        if self._service.closing or self._service.sink.closed:
             raise Problem("unavailable", "the server is shutting down", retry_after=5)
         if not await self._backend_answers():
             raise Problem("unavailable", "the backend cannot be reached", retry_after=5)
-        await _say(request, send, headers, 200, {"status": "ready"})
+        await _send(exchange, {"status": "ready"})
 
     async def _backend_answers(self) -> bool:
         """Ask the backend, but not more than about once a second."""
@@ -76,38 +72,36 @@ class Operations:
                 return self._checked[1]
             try:
                 async with asyncio.timeout(_CHECK_TIMEOUT):
-                    await self._core.sink.ahistory("tokenwire-check", limit=1)
-                good = True
+                    await self._service.sink.ahistory("tokenwire-check", limit=1)
+                reachable = True
             except (TokenwireError, TimeoutError):
-                good = False
-            self._checked = (time.monotonic(), good)
-            return good
+                reachable = False
+            self._checked = (time.monotonic(), reachable)
+            return reachable
 
-    async def _metrics(
-        self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
-    ) -> None:
+    async def _metrics(self, exchange: Exchange) -> None:
         if self._metrics_for == "nobody":
             raise Problem("not_found", "there is no such route")
-        if self._metrics_for == "local" and not is_local(request):
+        if self._metrics_for == "local" and not is_local(exchange.request):
             raise Problem("forbidden", "metrics are for clients of this machine (metrics_for=)")
-        kind, body = render(self._core)
+        kind, body = render(self._service)
         await send_response(
-            send,
+            exchange.send,
             200,
             body,
-            headers=[(b"content-type", kind.encode()), (b"cache-control", b"no-store"), *headers],
-            head=request.method == "HEAD",
+            headers=[
+                (b"content-type", kind.encode()),
+                (b"cache-control", b"no-store"),
+                *exchange.headers,
+            ],
+            head=exchange.request.method == "HEAD",
         )
 
-    async def _openapi(
-        self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        await _say(request, send, headers, 200, describe(request.root or "/", self._core))
+    async def _openapi(self, exchange: Exchange) -> None:
+        await _send(exchange, describe(exchange.request.root or "/", self._service))
 
-    async def _static(
-        self, request: Request, send: Send, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        name = request.segments[0]
+    async def _static(self, exchange: Exchange) -> None:
+        name = exchange.names[0]
         path = resources.files("tokenwire_adapters") / "_static" / name
         if not path.is_file():
             raise Problem("not_found", f"this installation has no {name}")
@@ -118,27 +112,26 @@ class Operations:
             (b"cache-control", b"public, max-age=300, must-revalidate"),
             (b"x-content-type-options", b"nosniff"),
             # A module is fetched in CORS mode, and is no secret.
-            *[pair for pair in headers if not pair[0].startswith(b"access-control-allow-")],
+            *[
+                pair
+                for pair in exchange.headers
+                if not pair[0].startswith(b"access-control-allow-")
+            ],
             (b"access-control-allow-origin", b"*"),
         ]
-        if tag in (request.header(b"if-none-match") or ""):
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
+        if tag in (exchange.request.header(b"if-none-match") or ""):
+            await exchange.send({"type": "http.response.start", "status": 304, "headers": headers})
+            await exchange.send({"type": "http.response.body", "body": b""})
             return
         await send_response(
-            send,
+            exchange.send,
             200,
             body,
             headers=[(b"content-type", _STATIC[name]), *headers],
-            head=request.method == "HEAD",
+            head=exchange.request.method == "HEAD",
         )
 
 
-async def _say(
-    request: Request,
-    send: Send,
-    headers: list[tuple[bytes, bytes]],
-    status: int,
-    value: dict[str, Any],
-) -> None:
-    await send_json(send, status, value, headers=headers, head=request.method == "HEAD")
+async def _send(exchange: Exchange, value: dict[str, Any]) -> None:
+    head = exchange.request.method == "HEAD"
+    await send_json(exchange.send, 200, value, headers=exchange.headers, head=head)

@@ -12,12 +12,12 @@ from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Gone, Line, retry_hint
+from tokenwire_adapters._web.gateway.connections import ClientGone, Connection, retry_hint
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Core
+    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["plan_of", "serve_events", "serve_watch"]
 
@@ -69,7 +69,7 @@ def encoder_for(name: str) -> Callable[[], Encoder]:
 
 
 async def serve_events(
-    core: Core,
+    service: Service,
     caller: Caller,
     plan: StreamPlan,
     receive: Receive,
@@ -81,16 +81,16 @@ async def serve_events(
     :raises Problem: before the response has started; afterwards, the stream itself tells.
     """
     encoder = encoder_for(plan.format)()
-    with core.lines.admitted(caller):
-        watch = await _open(core, plan, encoder)
+    with service.admitted(caller):
+        watch = await _open(service, plan, encoder)
         if watch is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
             return
-        await serve_watch(core, caller, plan, encoder, watch, receive, send, headers)
+        await serve_watch(service, caller, plan, encoder, watch, receive, send, headers)
 
 
 async def serve_watch(
-    core: Core,
+    service: Service,
     caller: Caller,
     plan: StreamPlan,
     encoder: Encoder,
@@ -99,52 +99,55 @@ async def serve_watch(
     send: Send,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    """Serve a watch that is open, and close it. The caller has been admitted to the lines."""
+    """Serve a watch that is open, and close it. The caller has been admitted."""
     try:
-        stream = _Stream(core, caller, send, StreamFramer(encoder), watch, plan)
-        with core.lines.listed(stream):
+        stream = _Stream(service, caller, send, StreamFramer(encoder), watch, plan)
+        with service.traffic.connections.registered(stream):
             await stream.run(receive, headers)
     finally:
         watch.close()
 
 
-async def _open(core: Core, plan: StreamPlan, encoder: Encoder) -> ChannelReader | None:
+async def _open(service: Service, plan: StreamPlan, encoder: Encoder) -> ChannelReader | None:
     """Open the channel for an encoder; None when there is nothing to send."""
-    if await _nothing_to_send(core, plan):
+    if await _nothing_to_send(service, plan):
         return None
-    return await core.within(encoder.open(core.sink, plan))
+    return await service.within(encoder.open(service.sink, plan))
 
 
-async def _nothing_to_send(core: Core, plan: StreamPlan) -> bool:
+async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
     """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
-    if not plan.wait and plan.response_id is None and not await core.anything_streams(plan.channel):
+    if (
+        not plan.wait
+        and plan.response_id is None
+        and not await service.anything_streams(plan.channel)
+    ):
         return True
     if plan.response_id is None or plan.after is None or ResumePoint.parse(plan.after).midway:
         return False
-    response, cursor = await core.look_up(plan.channel, plan.response_id)
+    response, cursor = await service.look_up(plan.channel, plan.response_id)
     if response is None or not response.ended or cursor is None:
         return False
-    order = core.sink.backend.order
+    order = service.sink.backend.order
     try:
         return bool(order(plan.after) >= order(cursor))
     except TypeError:  # cursors of another age of the log
         return False
 
 
-class _Stream(Line):
+class _Stream(Connection):
     """One open event stream."""
 
     def __init__(
         self,
-        core: Core,
+        service: Service,
         caller: Caller,
         send: Send,
         framer: StreamFramer,
         watch: ChannelReader,
         plan: StreamPlan,
     ) -> None:
-        super().__init__(caller, send, "sse")
-        self._core = core
+        super().__init__(service, caller, send, "sse")
         self._framer = framer
         self._watch = watch
         self._plan = plan
@@ -170,12 +173,12 @@ class _Stream(Line):
         if self.reason is not None:
             last = self._dropped()
         if self.reason not in ("gone", "slow"):
-            with suppress(TimeoutError, Gone):
+            with suppress(TimeoutError, ClientGone):
                 async with asyncio.timeout(_LAST_WORDS):
                     await self._send_last(last)
 
     async def _send_last(self, data: bytes) -> None:
-        self._core.count(0, len(data))
+        self.service.count(0, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _listen(self, receive: Receive) -> None:
@@ -214,13 +217,13 @@ class _Stream(Line):
     async def _ready(self) -> None:
         if self._framer.native:
             cursor = self._watch.position
-            told: dict[str, Any] = {"type": "ready", "cursor": cursor}
+            ready: dict[str, Any] = {"type": "ready", "cursor": cursor}
             if self._watch.reset:
-                told["reset"] = True
-            await self._write(named("ready", told, id=cursor))
+                ready["reset"] = True
+            await self._write(named("ready", ready, id=cursor))
 
     async def _write(self, data: bytes, events: int = 0) -> None:
-        self._core.count(events, len(data))
+        self.service.count(events, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _failed(self, problem: Problem) -> bytes:
@@ -238,5 +241,5 @@ class _Stream(Line):
         return b""
 
     def keep_alive(self) -> Message:
-        self._core.count(0, len(_COMMENT))
+        self.service.count(0, len(_COMMENT))
         return {"type": "http.response.body", "body": _COMMENT, "more_body": True}

@@ -17,12 +17,12 @@ from tokenwire._ids import check_name
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Gone, Line, Reason, retry_hint
+from tokenwire_adapters._web.gateway.connections import ClientGone, Connection, Reason, retry_hint
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.subscription import Subscription
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Core
+    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["PROTOCOL", "Socket"]
 
@@ -41,19 +41,18 @@ _LAST_WORDS = 2.0
 _FLOOD = 50  # refused messages in a row that end a socket
 
 
-class Socket(Line):
+class Socket(Connection):
     """One socket, accepted already.
 
     :param channel: of its path: what messages without a channel mean.
     """
 
-    def __init__(self, core: Core, caller: Caller, channel: str, send: Send) -> None:
-        super().__init__(caller, send, "ws")
-        self._core = core
+    def __init__(self, service: Service, caller: Caller, channel: str, send: Send) -> None:
+        super().__init__(service, caller, send, "ws")
         self._channel = channel
         self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
         self._requests: set[asyncio.Task[None]] = set()
-        self._heard_at = self.opened_at
+        self._active_at = self.opened_at
         self._excess = 0
         self._close: tuple[int, str] | None = None
         self._counted = ExitStack()
@@ -65,19 +64,19 @@ class Socket(Line):
         """Serve the socket until it ends."""
         try:
             with self.serving():
-                await self._tell(self._hello())
+                await self._send_message(self._hello())
                 await self._listen(receive)
         except Exception as error:
             problem_of(error)
             self._close = (1011, "internal error")
         finally:
-            await self._let_go()
+            await self._release()
         with suppress(Exception):
             async with asyncio.timeout(_LAST_WORDS):
-                await self._say_goodbye()
+                await self._send_close()
 
     def _hello(self) -> dict[str, Any]:
-        guard, limits = self._core.guard, self._core.limits
+        guard, limits = self.service.guard, self.service.limits
         state = "none" if guard.tokens is None else "done"
         return {
             "op": "hello",
@@ -100,22 +99,22 @@ class Socket(Line):
                 self.reason = "gone"
                 return
             if message["type"] == "websocket.receive":
-                await self._take(message.get("text"))
+                await self._receive(message.get("text"))
 
-    async def _say_goodbye(self) -> None:
+    async def _send_close(self) -> None:
         if self.reason == "gone":
             return
         if self.reason == "bye":
-            await self._tell({"op": "bye", "retry": retry_hint()})
+            await self._send_message({"op": "bye", "retry": retry_hint()})
         elif self.reason in ("expired", "unauthorized"):
             code = "token_expired" if self.reason == "expired" else "unauthorized"
-            await self._tell(
+            await self._send_message(
                 {"op": "error", "error": Problem(code, _CLOSE[self.reason][1]).error()}
             )
         close = self._close or (_CLOSE[self.reason] if self.reason else (1000, ""))
         await self.send({"type": "websocket.close", "code": close[0], "reason": close[1]})
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         tasks = [*self._requests]
         for subscription in self._subscriptions.values():
             if subscription is not None:
@@ -128,28 +127,28 @@ class Socket(Line):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self, now: float) -> None:
-        """Called about once a second."""
-        limits = self._core.limits
-        if self._core.guard.wants_token(self.caller):
+        """Apply the timeouts of a socket that is not authenticated, or idle."""
+        limits = self.service.limits
+        if self.service.guard.wants_token(self.caller):
             if now - self.opened_at > limits.auth_timeout:
                 self.drop("unauthorized")
         elif self._subscriptions or self._requests:
-            self._heard_at = now
-        elif now - self._heard_at > limits.idle_timeout:
+            self._active_at = now
+        elif now - self._active_at > limits.idle_timeout:
             self.drop("idle")
 
     def keep_alive(self) -> Message:
         return {"type": "websocket.send", "text": '{"op":"ping"}'}
 
-    async def _tell(self, message: dict[str, Any]) -> None:
+    async def _send_message(self, message: dict[str, Any]) -> None:
         await self.send({"type": "websocket.send", "text": msgspec.json.encode(message).decode()})
 
     # -- requests
 
-    async def _take(self, text: str | None) -> None:
+    async def _receive(self, text: str | None) -> None:
         """Take one message; what is not one ends the socket."""
-        limits = self._core.limits
-        self._heard_at = self.loop.time()
+        limits = self.service.limits
+        self._active_at = self.loop.time()
         if text is None:
             self._close = (4400, "messages are JSON in text frames")
             return
@@ -171,10 +170,10 @@ class Socket(Line):
         await self._dispatch(op, request_id, fields)
 
     async def _dispatch(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        core = self._core
+        service = self.service
         try:
-            core.requests.require(self.caller.key, "messages")
-            if len(self._requests) >= core.limits.pending_per_socket:
+            service.requests.require(self.caller.key, "messages")
+            if len(self._requests) >= service.limits.pending_per_socket:
                 raise Problem("rate_limited", "too many requests at a time", retry_after=0.5)
         except Problem as problem:
             self._excess += 1
@@ -191,15 +190,15 @@ class Socket(Line):
         task.add_done_callback(self._requests.discard)
 
     async def _answer(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        with suppress(Gone):
+        with suppress(ClientGone):
             try:
-                await self._work(op, request_id, fields)
-            except Gone:
+                await self._handle(op, request_id, fields)
+            except ClientGone:
                 raise
             except Exception as error:
                 await self._refuse(request_id, problem_of(error))
 
-    async def _work(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+    async def _handle(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
         if op == "subscribe":  # replies before its events come
             await self._subscribe(request_id, fields)
             return
@@ -207,12 +206,12 @@ class Socket(Line):
         if handler is None:
             raise Problem("bad_request", f"no such op: {op[:32]!a}")
         result = await handler(self, fields)
-        await self._tell({"op": "reply", "id": request_id, "result": result})
+        await self._send_message({"op": "reply", "id": request_id, "result": result})
 
     async def _refuse(self, request_id: Any, problem: Problem) -> None:
-        self._core.refused(problem, self.caller, "a message")
-        await self._tell({"op": "error", "id": request_id, "error": problem.error()})
-        if problem.status == 401 and self._core.guard.wants_token(self.caller):
+        self.service.log_refusal(problem, self.caller, "a message")
+        await self._send_message({"op": "error", "id": request_id, "error": problem.error()})
+        if problem.status == 401 and self.service.guard.wants_token(self.caller):
             self.drop("unauthorized")
 
     def _channel_of(self, fields: dict[str, Any]) -> str:
@@ -224,7 +223,7 @@ class Socket(Line):
         if not isinstance(token, str):
             raise Problem("bad_request", "auth needs a token")
         before = self.caller.grant
-        self._core.guard.admit(self.caller, token)
+        self.service.guard.admit(self.caller, token)
         grant = self.caller.grant
         if before is None:
             self._count()
@@ -243,7 +242,11 @@ class Socket(Line):
         :raises Problem: ``rate_limited`` when that has too many already.
         """
         if self._counted_as is None and self.caller.principal is not None:
-            self._counted.enter_context(self._core.lines.principal_admitted(self.caller))
+            self._counted.enter_context(
+                self.service.traffic.connections.principal_admitted(
+                    self.caller, self.service.limits
+                )
+            )
             self._counted_as = self.caller.principal
 
     async def _recheck(self) -> None:
@@ -252,22 +255,22 @@ class Socket(Line):
             if subscription is None:
                 continue
             try:
-                await self._core.guard.require(self.caller, subscription.channel, "subscribe")
+                await self.service.guard.require(self.caller, subscription.channel, "subscribe")
             except Problem as problem:
                 self._end(key)
-                await self._tell({**subscription.about("error"), "error": problem.error()})
+                await self._send_message({**subscription.about("error"), "error": problem.error()})
 
     async def _ping(self, fields: dict[str, Any]) -> dict[str, Any]:
         _ = fields
         return {"ts": now_ms()}
 
     async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self._core.history(
+        return await self.service.history(
             self.caller, self._channel_of(fields), fields.get("limit"), fields.get("before")
         )
 
     async def _cancel(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self._core.cancel(
+        return await self.service.cancel(
             self.caller,
             self._channel_of(fields),
             check_name(fields.get("response"), "response id"),
@@ -275,7 +278,7 @@ class Socket(Line):
         )
 
     async def _input(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self._core.input(
+        return await self.service.input(
             self.caller,
             self._channel_of(fields),
             fields.get("name"),
@@ -286,7 +289,7 @@ class Socket(Line):
     # -- subscriptions
 
     async def _subscribe(self, request_id: Any, fields: dict[str, Any]) -> None:
-        core, channel = self._core, self._channel_of(fields)
+        service, channel = self.service, self._channel_of(fields)
         name = None if fields.get("sub") is None else check_name(fields["sub"], "sub")
         start = {key: _text_of(fields, key) for key in ("after", "response")}
         rewind = fields.get("rewind")
@@ -295,24 +298,24 @@ class Socket(Line):
         key = (channel, name)
         if key in self._subscriptions:
             raise Problem("bad_request", f"channel {channel!a} is subscribed to already")
-        if len(self._subscriptions) >= core.limits.channels_per_socket:
+        if len(self._subscriptions) >= service.limits.channels_per_socket:
             raise Problem(
                 "rate_limited",
-                f"a socket has at most {core.limits.channels_per_socket} subscriptions",
+                f"a socket has at most {service.limits.channels_per_socket} subscriptions",
             )
         self._subscriptions[key] = None  # taken, while we find out whether it may be
         watch: ChannelReader | None = None
         try:
-            await core.guard.require(self.caller, channel, "subscribe")
+            await service.guard.require(self.caller, channel, "subscribe")
             self._count()  # `authorize` has named the principal
             after = start["after"]
-            watch = core.sink.reader(
+            watch = service.sink.reader(
                 channel,
                 after=after,
                 rewind=None if after else rewind,
                 response_id=start["response"],
             )
-            await core.within(watch.aopen())
+            await service.within(watch.aopen())
         except BaseException:
             del self._subscriptions[key]
             if watch is not None:
@@ -321,7 +324,7 @@ class Socket(Line):
         subscription = Subscription(channel, name, start["response"], watch)
         self._subscriptions[key] = subscription
         result = {k: v for k, v in subscription.about("").items() if k != "op"}
-        await self._tell({"op": "reply", "id": request_id, "result": result})
+        await self._send_message({"op": "reply", "id": request_id, "result": result})
         subscription.task = asyncio.create_task(self._pump(key, subscription))
 
     async def _unsubscribe(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -346,24 +349,24 @@ class Socket(Line):
     async def _pump(self, key: tuple[str, str | None], subscription: Subscription) -> None:
         try:
             await subscription.send_events(self._send_text)
-        except Gone:
+        except ClientGone:
             return
         except Exception as error:
             farewell = {**subscription.about("error"), "error": problem_of(error).error()}
         else:
-            if subscription.response is None or self._core.sink.closed:
+            if subscription.response is None or self.service.sink.closed:
                 self.drop("bye")
                 return
             farewell = subscription.about("end")
         if self._subscriptions.get(key) is subscription:
             del self._subscriptions[key]
             subscription.watch.close()
-            self._heard_at = self.loop.time()
-            with suppress(Gone):
-                await self._tell(farewell)
+            self._active_at = self.loop.time()
+            with suppress(ClientGone):
+                await self._send_message(farewell)
 
     async def _send_text(self, text: str, events: int) -> None:
-        self._core.count(events, len(text))
+        self.service.count(events, len(text))
         await self.send({"type": "websocket.send", "text": text})
 
 

@@ -1,76 +1,72 @@
-"""Routes of a UI protocol: what `ChatRoutes` and `AgentRoutes` share. Raw ASGI."""
+"""`ProtocolRoutes`: the base of the routes of a UI protocol. An ASGI app."""
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import (
-    Message,
     Receive,
-    Request,
     Scope,
     Send,
     checked_name,
     read_json,
     send_json,
     send_response,
+    serve_lifespan,
 )
-from tokenwire_adapters._web.gateway.auth import Authorize, Caller, Guard, same_origin
+from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Handler, Route, dispatch
+from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
-from tokenwire_adapters._web.gateway.problems import Problem, problem_of
-from tokenwire_adapters._web.gateway.service import Core
+from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.service import Service, share, shared_by_owner, shared_by_sink
 from tokenwire_adapters._web.gateway.sse import serve_watch
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
-__all__ = ["LIMITS", "Exchange", "Handler", "Routes"]
+__all__ = ["Exchange", "Handler", "ProtocolRoutes", "Route"]
 
-logger = logging.getLogger("tokenwire.gateway")
+T = TypeVar("T")
 
-LIMITS = Limits(input_bytes=4 * 2**20)
-"""The gateway's limits, but for bodies: pages send the whole conversation."""
-
-
-class Exchange:
-    """One request and what is needed to answer it."""
-
-    __slots__ = ("caller", "headers", "names", "receive", "request", "send")
-
-    def __init__(
-        self,
-        request: Request,
-        names: Sequence[str],
-        caller: Caller,
-        receive: Receive,
-        send: Send,
-        headers: list[tuple[bytes, bytes]],
-    ) -> None:
-        self.request = request
-        self.names = names
-        self.caller = caller
-        self.receive = receive
-        self.send = send
-        self.headers = headers
+_BODY_BYTES = 4 * 2**20  # pages send the whole conversation
+_CLOSE_TIMEOUT = 5.0
 
 
-Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
+class ProtocolRoutes:
+    """An ASGI 3 app with the routes of a UI protocol under one path, which start an agent.
 
+    Open streams count with those of the gateway of the same sink: in `Gateway.connections`, in
+    its metrics and towards its limits. That is `gateway`, or else the first `Gateway` that was
+    made for the sink by the time of the first request. Without a gateway, all routes of a sink
+    count together.
 
-class Routes:
-    """An ASGI 3 app with a few routes under one path.
-
+    :param sink: where answers are kept; by default the gateway's, else the process's own.
+    :param agent: ``agent(turn)``, a coroutine function or a function that is run in a thread.
+    :param path: of the first route.
+    :param channel: maps the id of a conversation to the name of its channel.
+    :param authorize: as `Gateway` has it. Without it and `tokens`, `gateway`'s rules apply, where
+        that is given; else only clients of this machine are answered.
+    :param tokens: checks signed tokens.
+    :param allow_origins: exact origins whose pages are answered, beside the app's own; by default
+        those of `gateway`, where that is given.
+    :param limits: by default the gateway's, with bodies of up to 4 MiB.
+    :param gateway: the gateway to share connections, metrics and limits with.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
+    :ivar tasks: the runs of the agent in this process.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -79,199 +75,180 @@ class Routes:
         agent: Callable[[Any], Any],
         *,
         path: str,
-        channel: Callable[[str], str] | None,
-        authorize: Authorize | None,
-        tokens: Tokens | None,
-        allow_origins: Iterable[str],
-        limits: Limits | None,
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         if sink is not None and not isinstance(sink, Sink):
             raise ValueError("sink must be a tokenwire.Sink, as tokenwire.open_sink gives it")
         if not path.startswith("/") or path.endswith("/"):
             raise ValueError(f"path must begin with a slash and not end with one, not {path!r}")
-        self.sink: Sink = default_sink() if sink is None else sink
-        self.turns = AgentTasks(self.sink, agent)
+        if gateway is not None and not isinstance(gateway, Gateway):
+            raise ValueError("gateway must be a tokenwire_adapters.asgi.Gateway")
+        if gateway is not None and sink not in (None, gateway.sink):
+            raise ValueError("the gateway is one of another sink")
+        if sink is None:
+            sink = default_sink() if gateway is None else gateway.sink
+        self.sink: Sink = sink
+        self.tasks = AgentTasks(self.sink, agent)
         self._path = path
+        self._prefix = tuple(path.split("/")[1:])
         self._channel: Callable[[str], str] = channel or str
-        self._core = Core(
-            self.sink,
-            guard=Guard(authorize, tokens),
-            limits=limits or LIMITS,
-            origins=Origins(allow_origins),
-            owner=None,
-        )
-        self._depth = path.count("/")
+        self._guard = Guard(authorize, tokens)
+        self._origins = Origins(allow_origins)
+        self._limits = limits
+        self._gateway = gateway
         app = _App(self)
         self.routes: list[BaseRoute] = [
-            Route(path, app, name=f"tokenwire{path}"),
-            Route(f"{path}/{{rest:path}}", app, name=f"tokenwire{path}/"),
+            StarletteRoute(path, app, name=f"tokenwire{path}"),
+            StarletteRoute(f"{path}/{{rest:path}}", app, name=f"tokenwire{path}/"),
         ]
 
     @abstractmethod
-    def _find(self, names: Sequence[str]) -> dict[str, Handler]:
-        """The handlers of a path below ours, by method; empty where there are none."""
+    def find(self, names: Sequence[str]) -> Route | None:
+        """The route of a path, given the segments below `path`; None where there is none."""
         raise NotImplementedError
 
+    @cached_property
+    def service(self) -> Service:
+        """Access rules, limits and counts; settled at the first request."""
+        guard: Guard | None = self._guard
+        origins: Origins | None = self._origins
+        if self._gateway is not None:
+            parent: Service | None = shared_by_owner(self._gateway)
+            if self._guard.authorize is None and self._guard.tokens is None:
+                guard = None
+            origins = self._origins if self._origins.allowed else None
+        else:
+            parent = shared_by_sink(self.sink)
+        if parent is None:
+            parent = Service(
+                self.sink,
+                guard=self._guard,
+                limits=Limits(),
+                origins=self._origins,
+            )
+            share(self, parent)
+        size = max(parent.limits.input_bytes, _BODY_BYTES)
+        limits = self._limits or msgspec.structs.replace(parent.limits, input_bytes=size)
+        return parent.derived(guard=guard, origins=origins, limits=limits)
+
     async def aclose(self) -> None:
-        """Stop the agents that run here, and let go of the pages."""
-        self._core.lines.close()
-        await self.turns.aclose()
-        await self._core.lines.closed(5.0)
+        """Stop the agents that run here, and end the streams."""
+        self.service.close()
+        await self.tasks.aclose()
+        await self.service.wait_closed(_CLOSE_TIMEOUT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), whose path is the full one or the one below a mount."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await serve_lifespan(receive, send, self.aclose)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await dispatch(self.service, self._find, scope, receive, send)
         else:
             raise ValueError(f"these routes do not serve {scope['type']!r}")
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self.aclose()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
-            await send(message)
-
-        origin = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"origin"), None)
-        headers = self._core.origins.headers(origin)
-        caller: Caller | None = None
-        try:
-            request = Request(scope, self._core.limits)
-            handlers = self._find(self._below(request.segments))
-            if not handlers:
-                raise Problem("not_found", "there is no such route")
-            if request.method == "OPTIONS":
-                preflight = self._core.origins.preflight(origin)
-                await send_response(sent, 204, headers=preflight)
-                return
-            handler = handlers.get(request.method)
-            if handler is None:
-                allow = ", ".join([*handlers, "OPTIONS"])
-                raise Problem("method_not_allowed", f"this route takes {allow}", allow=allow)
-            self._core.requests.require(f"c:{request.client}", "requests")
-            self._check_origin(request, origin)
-            caller = self._core.guard.identify(request, websocket=False, browser_only=False)
-            names = self._below(request.segments)
-            await handler(Exchange(request, names, caller, receive, sent, headers))
-        except Exception as error:
-            problem = problem_of(error)
-            self._core.refused(problem, caller, "a request")
-            if begun:
-                return
-            await send_response(
-                sent,
-                problem.status,
-                problem.document(),
-                headers=[
-                    (b"content-type", b"application/problem+json"),
-                    (b"cache-control", b"no-store"),
-                    *problem.headers(),
-                    *headers,
-                ],
-            )
-
-    def _below(self, segments: Sequence[str]) -> Sequence[str]:
-        """The path below ours: the app may be mounted there, or see the full path."""
-        ours = self._path.split("/")[1:]
-        segments = list(segments)
-        if segments[: self._depth] == ours:
-            segments = segments[self._depth :]
-        return [each for each in segments if each] if segments in ([], [""]) else segments
-
-    def _check_origin(self, request: Request, origin: str | None) -> None:
-        """Refuse what a page of another site sends without asking first."""
-        if request.method != "POST" or origin is None:
-            return
-        if self._core.origins.allows(origin) or same_origin(request, origin):
-            return
-        raise Problem("forbidden", f"pages of {origin[:100]!a} may not talk to this agent")
+    def _find(self, exchange: Exchange) -> Route | None:
+        names = exchange.names
+        if names[: len(self._prefix)] == self._prefix:  # not mounted there: the full path
+            names = names[len(self._prefix) :]
+        exchange.names = () if names == ("",) else names
+        return self.find(exchange.names)
 
     # -- for handlers
 
-    async def _may(self, exchange: Exchange, name: str, action: str) -> str:
-        """The channel of a conversation, where the caller may do `action` there."""
+    async def channel_of(self, exchange: Exchange, name: str, action: str) -> str:
+        """The channel of the conversation `name`, where the caller may do `action`.
+
+        :raises InvalidName, Problem: when it is no name, or the caller may not.
+        """
         channel = checked_name(self._channel(checked_name(name, "chat id")), "channel")
-        await self._core.guard.require(exchange.caller, channel, action)
+        await self.service.guard.require(exchange.caller, channel, action)
         return channel
 
-    async def _body(self, exchange: Exchange) -> dict[str, Any]:
-        body = await read_json(exchange.request, exchange.receive, self._core.limits)
+    async def read_body(self, exchange: Exchange) -> dict[str, Any]:
+        """The JSON object in the body; empty where there is none. :raises Problem: for others."""
+        body = await read_json(exchange.request, exchange.receive, self.service.limits)
         if body is not None and not isinstance(body, dict):
             raise Problem("invalid", "the body must be an object")
         return cast("dict[str, Any]", body or {})
 
-    async def _watch_from(
+    @contextmanager
+    def admitted(self, exchange: Exchange) -> Generator[None, None, None]:
+        """Count a stream from before it is opened until it ends. :raises Problem: at the limit."""
+        with self.service.admitted(exchange.caller):
+            yield
+
+    async def within(self, awaitable: Awaitable[T]) -> T:
+        """Await the backend for a limited time. :raises Problem: ``unavailable``."""
+        return await self.service.within(awaitable)
+
+    def limit_inputs(self, exchange: Exchange, what: str) -> None:
+        """Count an input towards the caller's rate. :raises Problem: ``rate_limited``."""
+        self.service.inputs.require(exchange.caller.key, what)
+
+    async def reader_before(
         self, channel: str, begin: Callable[[], Awaitable[None]]
     ) -> ChannelReader:
-        """Watch a channel, and only then begin what is to be seen there."""
-        watch = self.sink.reader(channel)
+        """Open a reader of a channel, and only then call `begin`, so that nothing is missed."""
+        reader = self.sink.reader(channel)
         try:
-            await self._core.within(watch.aopen())
+            await self.within(reader.aopen())
             await begin()
         except BaseException:
-            watch.close()
+            reader.close()
             raise
-        return watch
+        return reader
 
-    async def _stream(
-        self, exchange: Exchange, channel: str, encoder: Encoder, watch: ChannelReader
+    async def stream(
+        self, exchange: Exchange, channel: str, encoder: Encoder, reader: ChannelReader
     ) -> None:
-        plan = StreamPlan(channel=channel, format=encoder.name)
+        """Answer with an event stream, to its end, and close `reader`."""
         await serve_watch(
-            self._core,
+            self.service,
             exchange.caller,
-            plan,
+            StreamPlan(channel=channel, format=encoder.name),
             encoder,
-            watch,
+            reader,
             exchange.receive,
             exchange.send,
             exchange.headers,
         )
 
-    async def _json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+    async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+        """Answer with JSON."""
         await send_json(exchange.send, status, value, headers=exchange.headers)
 
-    async def _nothing(self, exchange: Exchange) -> None:
+    async def send_nothing(self, exchange: Exchange) -> None:
+        """Answer 204: there is nothing to stream."""
         headers = [(b"cache-control", b"no-store"), *exchange.headers]
         await send_response(exchange.send, 204, headers=headers)
 
-    async def _stop(self, exchange: Exchange, channel: str, run: str | None) -> None:
-        self._core.inputs.require(exchange.caller.key, "cancels and inputs")
-        outcomes = await self.turns.cancel(channel, run=run, reason="stopped by the user")
+    async def stop(self, exchange: Exchange, channel: str, run: str | None) -> None:
+        """Stop a run, by default the one under way, and answer with the outcome."""
+        self.limit_inputs(exchange, "cancels and inputs")
+        outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
         first = outcomes[0] if outcomes else None
-        await self._json(
+        acknowledged = first is None or first.acknowledged
+        await self.send_json(
             exchange,
             {
-                "success": first is None or first.acknowledged,
+                "success": acknowledged,
                 "run": None if first is None else first.response_id,
                 "state": None if first is None else first.state,
             },
-            200 if first is None or first.acknowledged else 202,
+            200 if acknowledged else 202,
         )
 
 
 class _App:
-    """Makes Starlette's `Route` take routes as an app of their own, with all methods."""
+    """Makes Starlette's `Route` treat routes as an ASGI app, with all methods."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: ProtocolRoutes) -> None:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._routes(scope, receive, send)
-
-
-def encoded_size(value: Any) -> int:
-    """Bytes that a value has as JSON."""
-    return len(msgspec.json.encode(value))

@@ -12,10 +12,11 @@ from tokenwire._ids import new_id
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
-from tokenwire_adapters._web.ui.routes import Exchange, Handler, Routes
+from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
@@ -98,7 +99,7 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
         return told
 
 
-class ChatRoutes(Routes):
+class ChatRoutes(ProtocolRoutes):
     """An agent for pages made with the AI SDK's ``useChat`` and `DefaultChatTransport`.
 
     | route | what |
@@ -137,6 +138,7 @@ class ChatRoutes(Routes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        gateway: Gateway | None = None,
         busy: Busy = "replace",
         dynamic_tools: bool = False,
     ) -> None:
@@ -149,48 +151,48 @@ class ChatRoutes(Routes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            gateway=gateway,
         )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
         self._busy = busy
         self._dynamic_tools = dynamic_tools
 
-    def _find(self, names: Sequence[str]) -> dict[str, Handler]:
+    def find(self, names: Sequence[str]) -> Route | None:
         match names:
             case []:
-                return {"POST": self._send}
+                return Route("chat", {"POST": self._send})
             case [_, "stream"]:
-                return {"GET": self._resume}
+                return Route("chat.stream", {"GET": self._resume})
             case [_, "stop"]:
-                return {"POST": self._stop_chat}
+                return Route("chat.stop", {"POST": self._stop_chat})
             case [_, "messages"]:
-                return {"GET": self._messages}
+                return Route("chat.messages", {"GET": self._messages})
             case _:
-                return {}
+                return None
 
     def _encoder(self, run: str | None, *, enveloped: bool = False) -> VercelEncoder:
         return VercelEncoder(run=run, enveloped=enveloped, dynamic_tools=self._dynamic_tools)
 
     async def _send(self, exchange: Exchange) -> None:
-        body = await self._body(exchange)
+        body = await self.read_body(exchange)
         chat_id = body.get("id")
         if not isinstance(chat_id, str):
             raise Problem("invalid", 'the body must have the chat\'s "id"')
-        channel = await self._may(exchange, chat_id, "input")
+        channel = await self.channel_of(exchange, chat_id, "input")
         messages = messages_of(body)
-        self._core.inputs.require(exchange.caller.key, "messages")
-        core = self._core
-        with core.lines.admitted(exchange.caller):
+        self.limit_inputs(exchange, "messages")
+        with self.admitted(exchange):
             if await self._same_again(exchange, channel, messages, body):
                 return
             run = new_id("run-")
 
             async def begin() -> None:
-                await core.within(self._page_tools(channel, messages[-1]))
+                await self.within(self._page_tools(channel, messages[-1]))
                 self._begin(exchange, chat_id, channel, run, messages, body)
 
-            watch = await self._watch_from(channel, begin)
-            await self._stream(exchange, channel, self._encoder(run, enveloped=True), watch)
+            watch = await self.reader_before(channel, begin)
+            await self.stream(exchange, channel, self._encoder(run, enveloped=True), watch)
 
     def _begin(
         self,
@@ -219,7 +221,7 @@ class ChatRoutes(Routes):
                 principal=exchange.caller.principal,
             )
 
-        self.turns.begin(channel, run, metadata_of(messages, body), turn)
+        self.tasks.begin(channel, run, metadata_of(messages, body), turn)
 
     async def _page_tools(self, channel: str, message: dict[str, Any]) -> None:
         """Tell everybody what the page's own tools answered."""
@@ -255,7 +257,7 @@ class ChatRoutes(Routes):
 
         A page that sends the same message again (a retry) is given the answer under way.
         """
-        active = await self._core.within(self.turns.active(channel))
+        active = await self.within(self.tasks.active(channel))
         if active is None:
             return False
         envelope = active.envelope
@@ -263,35 +265,33 @@ class ChatRoutes(Routes):
         asked = asked_in(messages, body)
         if asked is not None and told.get("asked") == asked:
             encoder = self._encoder(None)
-            watch = await self._core.within(
-                encoder.join(self.sink, channel, run=active.id, wait=False)
-            )
+            watch = await self.within(encoder.join(self.sink, channel, run=active.id, wait=False))
             if watch is not None:
-                await self._stream(exchange, channel, encoder, watch)
+                await self.stream(exchange, channel, encoder, watch)
                 return True
         if self._busy == "refuse":
             raise Problem("invalid", "an answer is under way in this chat", status=409)
-        await self.turns.cancel(channel, run=active.id, reason="another message came")
+        await self.tasks.cancel(channel, run=active.id, reason="another message came")
         return False
 
     async def _resume(self, exchange: Exchange) -> None:
-        channel = await self._may(exchange, exchange.names[0], "subscribe")
+        channel = await self.channel_of(exchange, exchange.names[0], "subscribe")
         wait = exchange.request.parameter("wait") == "1"
         encoder = self._encoder(None)
-        with self._core.lines.admitted(exchange.caller):
-            watch = await self._core.within(encoder.join(self.sink, channel, wait=wait))
+        with self.admitted(exchange):
+            watch = await self.within(encoder.join(self.sink, channel, wait=wait))
             if watch is None:
-                await self._nothing(exchange)
+                await self.send_nothing(exchange)
             else:
-                await self._stream(exchange, channel, encoder, watch)
+                await self.stream(exchange, channel, encoder, watch)
 
     async def _stop_chat(self, exchange: Exchange) -> None:
-        channel = await self._may(exchange, exchange.names[0], "cancel")
-        body = await self._body(exchange)
+        channel = await self.channel_of(exchange, exchange.names[0], "cancel")
+        body = await self.read_body(exchange)
         run = body.get("activeStreamId") or body.get("run")
-        await self._stop(exchange, channel, run if isinstance(run, str) else None)
+        await self.stop(exchange, channel, run if isinstance(run, str) else None)
 
     async def _messages(self, exchange: Exchange) -> None:
-        channel = await self._may(exchange, exchange.names[0], "history")
-        runs = await self._core.within(recent_runs(self.sink, channel))
-        await self._json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
+        channel = await self.channel_of(exchange, exchange.names[0], "history")
+        runs = await self.within(recent_runs(self.sink, channel))
+        await self.send_json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
