@@ -61,7 +61,7 @@ class Gateway:
         if authorize is not None and not callable(authorize):
             raise ValueError("authorize must be a function")
         if tokens is not None and not isinstance(tokens, Tokens):
-            raise ValueError("tokens must be a Tokens object, made with your keys")
+            raise ValueError("tokens must be a Tokens object, with your keys")
         if metrics_for not in ("local", "everyone", "nobody"):
             raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
         self._owned = not isinstance(sink, Sink)
@@ -123,10 +123,10 @@ class Gateway:
         return len(self._service.traffic.connections)
 
     async def shutdown(self, timeout: float = 5.0) -> bool:
-        """Take no more connections, tell clients to reconnect elsewhere, and wait for them to go.
+        """Take no more connections, tell clients to reconnect elsewhere, and wait for that.
 
-        Call it when the app shuts down. Under uvicorn, open streams are told by themselves as soon
-        as the server begins to; a gateway that is the app itself does all of it in its lifespan.
+        Call it when the app shuts down. Under uvicorn, open streams are notified as soon as the
+        server begins to; a gateway that is the app itself does all of it in its lifespan.
         Idempotent.
 
         :param timeout: how long to wait, in seconds.

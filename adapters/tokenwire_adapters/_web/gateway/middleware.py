@@ -1,4 +1,4 @@
-"""`TokenwireMiddleware`: the current channel and run of each request of a web app."""
+"""`TokenwireMiddleware`: the current channel and run of every request of a web app."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class GatewayRoutes:
             None if limit is None else int(limit),
             request.parameter("before"),
         )
-        page["items"] = [_spelled_out(item) for item in page["items"]]
+        page["items"] = [_with_text(item) for item in page["items"]]
         await send_json(
             exchange.send, 200, page, headers=exchange.headers, head=request.method == "HEAD"
         )
@@ -134,7 +134,7 @@ class GatewayRoutes:
                 if problem.status != 401:
                     raise
                 service.log_refusal(problem, caller, "a WebSocket")
-                # Refused before it is accepted, a browser's script could not tell why.
+                # Scripts in browsers see no reason when a handshake is refused.
                 await _accept(scope, send)
                 await send(
                     {"type": "websocket.close", "code": 4401, "reason": problem.detail[:120]}
@@ -149,8 +149,8 @@ class GatewayRoutes:
             await _deny(service, scope, send, problem_of(error), caller)
 
 
-def _spelled_out(response: Response) -> dict[str, Any]:
-    """A response with what clients without a library would have to put together of its parts."""
+def _with_text(response: Response) -> dict[str, Any]:
+    """A response with its text, reasoning and tool calls, for clients without a library."""
     return {
         **msgspec.to_builtins(response),
         "text": response.text,

@@ -78,7 +78,7 @@ async def serve_events(
 ) -> None:
     """Serve one event stream, from its parameters to its end.
 
-    :raises Problem: before the response has started; afterwards, the stream itself tells.
+    :raises Problem: before the response has started; afterwards, errors are sent in the stream.
     """
     encoder = encoder_for(plan.format)()
     with service.admitted(caller):
