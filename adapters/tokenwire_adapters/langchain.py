@@ -23,12 +23,12 @@ from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
-from tokenwire_adapters._agents.langchain.tools import ToolOutcome, ToolRuns
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
 
     from tokenwire_adapters._agents.langchain import quirks
+    from tokenwire_adapters._agents.langchain.tools import ToolRuns
 except ImportError as error:  # pragma: no cover - tried without the extra by tests/wheel
     raise tokenwire.MissingExtra(
         'TokenwireCallbackHandler needs langchain-core: pip install "tokenwire[langchain]"'
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = ["TokenwireCallbackHandler", "instrumentor"]
-
-_HIDDEN = frozenset({"nostream", "langsmith:nostream"})
-"""Tags of calls that are not for users to see (LangGraph's `TAG_NOSTREAM`)."""
 
 _reporter = Reporter("the LangChain handler")
 _runs = Runs(_reporter)
@@ -109,13 +106,8 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     def ignore_retriever(self) -> bool:
         return True
 
-    @property
-    def ignore_retry(self) -> bool:
-        return True
-
-    @property
-    def ignore_custom_event(self) -> bool:
-        return True
+    ignore_retry = ignore_retriever
+    ignore_custom_event = ignore_retriever
 
     # -- chains and graphs: which run belongs to which
 
@@ -207,7 +199,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if self._stop_provider and not self._automatic:
             record_claimed_calls()
         call = Call(self, node, None)
-        if _HIDDEN.isdisjoint(tags):
+        if content.HIDDEN.isdisjoint(tags):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "langchain",
@@ -359,17 +351,16 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         self, run_id: UUID, name: str | None, output: Any, error: BaseException | None
     ) -> None:
         node = _runs.leave(run_id)
-        call_id = _tool_runs.end(run_id, self)
-        if call_id is None or (error is not None and quirks.is_interrupt(error)):
+        outcome = _tool_runs.end(run_id, self, output, error)
+        if outcome is None:
             return
-        outcome = ToolOutcome.of(call_id, output) if error is None else ToolOutcome.of_error(error)
         result: dict[str, Any] = {"name": name or outcome.name, "error": outcome.error}
-        if not _tool_calls.publish_result(call_id, outcome.output, **result):
+        if not _tool_calls.publish_result(outcome.call_id, outcome.output, **result):
             # The call was made in another process, or long ago: its response is not known here.
             sink = self._sink if self._sink is not None else tokenwire.default_sink()
             run = node.root.id if node is not None else None
             channel = resolve_channel(self._channel)
-            sink.tool_result(channel, call_id, outcome.output, run=run, **result)
+            sink.tool_result(channel, outcome.call_id, outcome.output, run=run, **result)
 
     def _guard(self, step: Callable[..., Any], *args: Any) -> Any:
         """Call `step`; what it raises is reported, and never reaches LangChain."""

@@ -31,14 +31,13 @@ from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 from tokenwire_adapters._web.ui.state import ENVELOPE, PartState, ResponseState
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.ui.routes import Exchange, Handler, ProtocolRoutes, Route
+    from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
     from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = [
     "ENVELOPE",
     "AgentTasks",
     "Exchange",
-    "Handler",
     "PartState",
     "ProtocolRoutes",
     "ResponseState",
@@ -60,7 +59,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the routes when they are asked for: an encoder needs no web framework."""
-    if name not in ("AgentTasks", "Exchange", "Handler", "ProtocolRoutes", "Route"):
+    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from tokenwire_adapters._web.ui import routes, tasks

@@ -1,8 +1,8 @@
 """The port that every backend implements.
 
 A backend keeps, for each channel, an ordered log of events and, for each response, who may write
-it and until when. The sink, the hub and the gateway stand on these few methods, and
-`tokenwire.testing` holds the suite that says what they must do.
+it and until when. The sink, the hub and the gateway use these few methods only, and
+`tokenwire.testing` has the suite that checks them.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LeaseState(msgspec.Struct, frozen=True):
     """The answer.
 
     :ivar lost: the response has ended, or belongs to somebody else.
-    :ivar unknown: the backend does not know it (its data was flushed, say): it may be made again.
+    :ivar unknown: the backend does not know it (its data was flushed, say): it may be begun again.
     :ivar cancel: a cancel that waits for its producer.
     """
 
@@ -137,7 +137,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         (or, with `after`, one with the state at that cursor) every response that it may hear of
         later: responses that are streaming are always among them, as snapshots where the reader
         does not have their beginning.
-    :ivar cursor: the channel's head when the replay was made; live events after it complete the
+    :ivar cursor: the channel's head when the replay was read; live events after it complete the
         picture.
     :ivar reset: the cursor asked for is no longer retained: these are snapshots of everything that
         changed after it and is still there, not a continuation.
@@ -188,7 +188,8 @@ class Backend(ABC):
     """Where channels live. All methods run on one event loop, that of the sink's I/O thread.
 
     Errors of the client underneath are translated: `BackendUnavailable` (try again),
-    `RateLimited`, `BackendMisconfigured`, `PublishRejected`. Nothing else is raised.
+    `RateLimited`, `BackendMisconfigured`, `PublishRejected`. Beside these, only `InvalidCursor` is
+    raised, where a method says so.
 
     :ivar granularity: ``"response"``: history keeps one item a response; ``"token"``: every event
         is an item of its own.
@@ -225,15 +226,15 @@ class Backend(ABC):
     async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
         """Deliver every event of `channel` from now on.
 
-        When this returns, the subscription stands: whatever is published afterwards is delivered,
-        or `receiver.resync` is called. It lasts through lost connections.
+        When this returns, the subscription is in effect: whatever is published afterwards is
+        delivered, or `receiver.resync` is called. It lasts through lost connections.
 
         :raises BackendUnavailable: when it cannot be set up now.
         """
 
     @abstractmethod
     async def control(self, channel: str, receiver: Receiver) -> Subscription:
-        """Deliver the cancel and input events of `channel` from now on: the producer's ear."""
+        """Deliver the cancel and input events of `channel` from now on, for a producer."""
 
     @abstractmethod
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
@@ -255,7 +256,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def renew(self, leases: Sequence[Lease]) -> Sequence[LeaseState]:
-        """Renew leases; tell of each whether it was lost and whether a cancel waits.
+        """Renew leases; return for each whether it was lost and whether a cancel waits.
 
         :raises BackendUnavailable: when it cannot be done now.
         """
@@ -280,7 +281,7 @@ class Backend(ABC):
         """Let go of connections and whatever else this backend opened itself."""
 
     async def check(self) -> dict[str, Any]:
-        """Try the backend out, for `tokenwire doctor`; return what is worth telling.
+        """Try the backend out, for `tokenwire doctor`; return what it should print.
 
         :raises BackendError: saying what is wrong and what to do.
         """

@@ -1,4 +1,4 @@
-"""Every error that tokenwire raises, under one root.
+"""The errors of tokenwire, under one root. Wrong arguments may also raise ValueError or TypeError.
 
 A name says what happened (`Fenced`, `InvalidCursor`), the message says to what and what to do.
 Backends translate the errors of their clients into these, in one place each.
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class TokenwireError(Exception):
-    """The root of everything that tokenwire raises."""
+    """The root of tokenwire's own errors."""
 
 
 class InvalidName(TokenwireError, ValueError):

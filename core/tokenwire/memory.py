@@ -1,7 +1,7 @@
 """`MemoryBackend`: channels in this process. The default, and what the other backends are held to.
 
 ``memory://`` is one store for the whole process: an agent and a gateway that open it separately
-meet there. ``memory://NAME`` is another. `MemoryBackend()` made by hand has a store of its own.
+meet there. ``memory://NAME`` is another. `MemoryBackend()` has a store of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from tokenwire._memory.channel import Retention
-from tokenwire._memory.store import MemoryStore, MemorySubscription
+from tokenwire._memory.log import MemorySubscription
+from tokenwire._memory.store import MemoryStore
 from tokenwire.backend import (
     Backend,
     Capabilities,

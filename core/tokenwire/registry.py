@@ -44,7 +44,9 @@ def open_backend(url: str, **options: Any) -> Backend:
     from_url = getattr(factory, "from_url", factory)
     backend = from_url(url, **options)
     if not isinstance(backend, Backend):
-        raise TypeError(f"the {scheme!r} entry point made {type(backend).__name__}, not a Backend")
+        raise TypeError(
+            f"the {scheme!r} entry point returned {type(backend).__name__}, not a Backend"
+        )
     return backend
 
 

@@ -29,7 +29,9 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
     def run(program: str, **options: Any) -> Any:
         """Run a program that uses a sink, in a process of its own; return what it prints."""
-        opened = f"import json, tokenwire\nsink = tokenwire.open_sink({url!r}, **{options!r})\n"
+        opened = (
+            f"import asyncio, json, tokenwire\nsink = tokenwire.open_sink({url!r}, **{options!r})\n"
+        )
         done = subprocess.run(
             [sys.executable, "-c", opened + program],
             env=environment,
@@ -72,7 +74,7 @@ with sink.respond("c", response_id="r1") as response:
     response.write(" World")
 sink.data("c", "progress", 40)
 assert sink.flush(60)
-events = sink.run_blocking(sink.backend.replay("c", tokenwire.backend.ReplayFrom(after=AFTER)))
+events = asyncio.run(sink.backend.replay("c", tokenwire.backend.ReplayFrom(after=AFTER)))
 print(json.dumps([[event.type, event.cursor] for event in events.events]))
 """
 
@@ -102,7 +104,7 @@ print(json.dumps([[response.id, response.state, response.text] for response in p
     assert (
         run(
             f"""
-events = sink.run_blocking(sink.backend.replay("c", tokenwire.backend.ReplayFrom(after={first!r})))
+events = asyncio.run(sink.backend.replay("c", tokenwire.backend.ReplayFrom(after={first!r})))
 print(json.dumps([[event.type, event.cursor] for event in events.events]))
 """
         )

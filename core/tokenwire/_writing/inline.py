@@ -77,7 +77,7 @@ class InlineOutbox(Outbox):
 
     @property
     def _many(self) -> bool:
-        return len(self._queue.dirty) > MAX_INLINE_ITEMS or self._queue.troubled
+        return len(self._queue.dirty) > MAX_INLINE_ITEMS or self._queue.degraded
 
     def _publish_here(self) -> bool:
         """Publish what little waits, if no other thread does; say whether nothing is left."""
@@ -87,7 +87,7 @@ class InlineOutbox(Outbox):
             if self._flushing:
                 return False
             self._publish_batch()
-            return not (self._queue.dirty or self._queue.troubled or self._idle)
+            return not (self._queue.dirty or self._queue.degraded or self._idle)
         finally:
             self._lock.release()
 

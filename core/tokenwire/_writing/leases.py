@@ -46,7 +46,7 @@ class CancelListener:
 
 
 class LeaseKeeper:
-    """Subscribes to the channels that a sink writes to, and renews its leases."""
+    """Listens for cancels in the channels that a sink writes to, and renews its leases."""
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class Queue:
         self._down = False
 
     @property
-    def troubled(self) -> bool:
+    def degraded(self) -> bool:
         """Whether more than plain publishing is to be done."""
         return bool(self.failures or self.interval or self._later)
 

@@ -10,7 +10,7 @@ import tokenwire
 from tests.adapters.anthropic.clients import client as anthropic_client
 from tests.adapters.openai.clients import client as openai_client
 from tests.support.recordings import named
-from tests.support.replay import Replay
+from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import check, responses
 from tokenwire import Sink
 from tokenwire_adapters import anthropic as anthropic_adapter
@@ -44,6 +44,33 @@ def test_every_client_is_recorded(sink: Sink) -> None:
     with Replay(CHAT.body) as replay:
         chat(replay)
     assert len(responses(sink, "c")) == 2
+
+
+@pytest.mark.parametrize("on_cancel", [None, "end", "raise"])
+def test_what_a_cancel_does(sink: Sink, on_cancel: Any) -> None:
+    auto.install(sink, channel="c", on_cancel=on_cancel)
+    gate = Gate(2)
+    with Replay(Reply(CHAT.body, gate=gate)) as replay, openai_client(replay) as on:
+        stream = on.chat.completions.create(model="m", messages=[], stream=True)
+        next(stream)
+        (response,) = [event.response_id for event in _started(sink)]
+        assert sink.cancel("c", response or "").state == "cancelled"
+        gate.open()
+        if on_cancel == "raise":
+            with pytest.raises(tokenwire.ResponseCancelled):
+                list(stream)
+        else:
+            list(stream)
+
+
+def _started(sink: Sink) -> list[tokenwire.Event]:
+    with sink.watch("c", rewind="all") as watch:
+        return [next(watch)]
+
+
+def test_what_a_cancel_does_is_checked(sink: Sink) -> None:
+    with pytest.raises(ValueError, match="on_cancel"):
+        auto.install(sink, on_cancel="explode")  # type: ignore[arg-type]
 
 
 def test_the_context_names_the_channel(sink: Sink) -> None:

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from types import TracebackType
 from typing import Self
 
 PATIENCE = 60.0
@@ -79,11 +78,6 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self.status is None:
             self.stop()

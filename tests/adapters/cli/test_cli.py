@@ -224,6 +224,8 @@ def test_serve_watch_and_doctor_on_redis() -> None:
             health = tokenwire("doctor", redis.url)
             assert health.returncode == 0
             assert "RedisBackend" in health.stdout
+            for extra in ("ag-ui", "cli", "testing"):
+                assert re.search(rf"^  {extra} +\w", health.stdout, re.MULTILINE)
         assert gateway.status == 0
         log = "".join(gateway.output)
         assert "GET /channels/c/events" in log

@@ -374,7 +374,10 @@ async def test_a_client_that_never_reads_is_dropped(sink: tokenwire.Sink) -> Non
                     response.finish()
 
 
-async def test_a_handler_of_ones_own_can_answer_with_a_stream(sink: tokenwire.Sink) -> None:
+@pytest.mark.parametrize("keyword", ["response_id", "response"])
+async def test_a_handler_of_ones_own_can_answer_with_a_stream(
+    sink: tokenwire.Sink, keyword: str
+) -> None:
     from fastapi import FastAPI
     from starlette.responses import Response
 
@@ -384,7 +387,7 @@ async def test_a_handler_of_ones_own_can_answer_with_a_stream(sink: tokenwire.Si
     @app.post("/reply")
     async def reply() -> Response:
         response = sink.respond("c", response_id="r1")
-        stream = gateway.events("c", response="r1")
+        stream = gateway.events("c", **{keyword: "r1"})  # type: ignore[arg-type]
         response.write("text")
         response.finish()
         return stream

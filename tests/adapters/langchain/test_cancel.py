@@ -96,8 +96,9 @@ async def test_a_retry_or_a_fallback_does_not_go_on(
     assert len(responses()) == 1
 
 
-async def test_the_agent_may_go_on(sink: tokenwire.Sink) -> None:
-    handler = TokenwireCallbackHandler(sink, channel="c", on_cancel="end")
+@pytest.mark.parametrize("options", [{"on_cancel": "end"}, {"raise_on_cancel": False}])
+async def test_the_agent_may_go_on(sink: tokenwire.Sink, options: dict[str, Any]) -> None:
+    handler = TokenwireCallbackHandler(sink, channel="c", **options)
     gate = Gate(SOME)
     async with Replay(Reply(TEXT.body, gate=gate)) as replay:
         model = models.model("chat", replay)

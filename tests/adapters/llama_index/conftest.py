@@ -42,15 +42,6 @@ def stop_claimed_sdks() -> None:
     _instrumentor._claimed_sdks._waiting = None
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Have the collector pass over what LlamaIndex's modules hold: half a second each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(autouse=True)
 def _no_strays() -> Iterator[None]:
     """Collect the clients that LlamaIndex leaves unclosed before another test's loop runs."""

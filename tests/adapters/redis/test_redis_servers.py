@@ -99,7 +99,7 @@ async def test_what_is_refused_is_reported(redis_binary, caplog):
         for url, hint in (
             (f"redis://:wrong-word@{server.host}:{server.port}", "password"),
             (f"redis://{server.host}:{server.port}", "password"),
-            (server.url_for("few", "secret-word"), "right"),
+            (server.url_for("few", "secret-word"), "permission"),
         ):
             backend = RedisBackend(url)
             with pytest.raises(BackendMisconfigured, match=hint) as caught:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 from tokenwire_adapters._agents.calls import ModelCall, Parts
 
 __all__ = [
+    "HIDDEN",
     "Metadata",
     "finish_reason",
     "metadata",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 Metadata: TypeAlias = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+HIDDEN = frozenset({"nostream", "langsmith:nostream"})
+"""Tags of calls that are not for users to see (LangGraph's `TAG_NOSTREAM`)."""
 
 _PUBLISHED = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns", "lc_agent_name")
 """Metadata that watchers see as it is; of the rest they see nothing."""

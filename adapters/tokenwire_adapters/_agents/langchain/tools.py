@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from tokenwire_adapters._agents.calls import drop_oldest
+from tokenwire_adapters._agents.langchain.quirks import is_interrupt
 
 __all__ = ["ToolOutcome", "ToolRuns"]
 
@@ -27,39 +28,41 @@ class ToolRuns:
             if self.running.setdefault(run_id.int, (handler, call_id))[0] is handler:
                 drop_oldest(self.running)
 
-    def end(self, run_id: UUID, handler: object) -> str | None:
-        """Remove a run that has ended; its tool call, or None where it is another handler's."""
+    def end(
+        self, run_id: UUID, handler: object, output: Any, error: BaseException | None
+    ) -> ToolOutcome | None:
+        """Remove a run that has ended; its outcome, or None where `handler` has none to publish."""
         with self._lock:
             run = self.running.get(run_id.int)
             if run is None or run[0] is not handler:
                 return None
             del self.running[run_id.int]
-            return run[1]
+        call_id = run[1]
+        if error is None:
+            return _outcome(call_id, output)
+        if is_interrupt(error):
+            return None
+        return ToolOutcome(call_id, None, str(error) or type(error).__name__, None)
 
 
 class ToolOutcome(NamedTuple):
     """What a tool returned or raised."""
 
+    call_id: str
     output: Any
     error: str | None
     name: str | None
 
-    @classmethod
-    def of(cls, call_id: str, output: Any) -> ToolOutcome:
-        """Read what the tool for `call_id` returned."""
-        message = _tool_message(output, call_id)
-        if message is None:
-            return cls(output, None, None)
-        content = getattr(message, "content", output)
-        name = getattr(message, "name", None)
-        if getattr(message, "status", None) == "error":
-            return cls(None, str(content), name)
-        return cls(content, None, name)
 
-    @classmethod
-    def of_error(cls, error: BaseException) -> ToolOutcome:
-        """Read what a tool raised."""
-        return cls(None, str(error) or type(error).__name__, None)
+def _outcome(call_id: str, output: Any) -> ToolOutcome:
+    message = _tool_message(output, call_id)
+    if message is None:
+        return ToolOutcome(call_id, output, None, None)
+    content = getattr(message, "content", output)
+    name = getattr(message, "name", None)
+    if getattr(message, "status", None) == "error":
+        return ToolOutcome(call_id, None, str(content), name)
+    return ToolOutcome(call_id, content, None, name)
 
 
 def _tool_message(output: Any, call_id: str) -> Any:

@@ -301,9 +301,12 @@ class PerResponseWriter(ResponseWriter):
         return tasks
 
     async def _begin_heartbeat(self) -> asyncio.Task[Any] | None:
-        if self._head.serial is None or self._head.suspect:
+        if self._head.serial is None:
             return None
         channel = await self._sender.connection.channel(self.channel)
+        if self._head.suspect:  # else one failure would end all heartbeats until the next entry
+            await self._repair(channel)
+            return self._head.last
         return await self._write(channel, self._head, "", None)
 
 

@@ -15,7 +15,6 @@ from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import ASKED, asked_by, conversation, merged
 from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
-from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -94,7 +93,6 @@ class AgentRoutes(ProtocolRoutes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
-        gateway: Gateway | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -105,7 +103,6 @@ class AgentRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
-            gateway=gateway,
         )
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -124,14 +121,15 @@ class AgentRoutes(ProtocolRoutes):
     async def _run(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
         run = checked_name(request.run_id, "runId")
-        channel = await self.channel_of(exchange, request.thread_id, "input")
-        self.limit_inputs(exchange, "runs")
-        with self.admitted(exchange):
+        channel = await self.authorize(exchange, request.thread_id, "input")
+        self.service.require_input(exchange.caller.key, "runs")
+        service = self.service
+        with service.admitted(exchange.caller):
             encoder = AgUiEncoder(thread_id=request.thread_id)
             # A client that asks again, since its connection broke, is sent the same run.
-            watch = await self.within(encoder.join(self.sink, channel, run=run))
-            if watch is None:
-                active = await self.within(self.tasks.active(channel))
+            reader = await service.within(encoder.join(self.sink, channel, run=run))
+            if reader is None:
+                active = await service.within(self.tasks.active(channel))
                 if active is not None:
                     await self.tasks.cancel(channel, run=active.id, reason="another run came")
                 encoder = AgUiEncoder(run=run, enveloped=True, thread_id=request.thread_id)
@@ -139,8 +137,8 @@ class AgentRoutes(ProtocolRoutes):
                 async def begin() -> None:
                     self._begin(exchange, request, channel, run)
 
-                watch = await self.reader_before(channel, begin)
-            await self.stream(exchange, channel, encoder, watch)
+                reader = await self.watch_from(channel, begin)
+            await self.stream(exchange, channel, encoder, reader)
 
     def _begin(self, exchange: Exchange, request: RunAgentInput, channel: str, run: str) -> None:
         messages = _plain(request)
@@ -162,33 +160,34 @@ class AgentRoutes(ProtocolRoutes):
 
     async def _connect(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
-        channel = await self.channel_of(exchange, request.thread_id, "subscribe")
+        channel = await self.authorize(exchange, request.thread_id, "subscribe")
         await self._join(exchange, channel, request.thread_id, request)
 
     async def _resume(self, exchange: Exchange) -> None:
-        name = exchange.names[0]
-        channel = await self.channel_of(exchange, name, "subscribe")
+        name = self.names_of(exchange.request)[0]
+        channel = await self.authorize(exchange, name, "subscribe")
         await self._join(exchange, channel, name, None)
 
     async def _join(
         self, exchange: Exchange, channel: str, thread_id: str, request: RunAgentInput | None
     ) -> None:
-        with self.admitted(exchange):
-            runs = await self.within(recent_runs(self.sink, channel))
+        service = self.service
+        with service.admitted(exchange.caller):
+            runs = await service.within(recent_runs(self.sink, channel))
             history = merged(conversation(runs), [] if request is None else _plain(request))
             encoder = AgUiEncoder(thread_id=thread_id, history=history)
-            watch = await self.within(encoder.join(self.sink, channel, wait=False))
-            if watch is not None:
-                await self.stream(exchange, channel, encoder, watch)
+            reader = await service.within(encoder.join(self.sink, channel, wait=False))
+            if reader is not None:
+                await self.stream(exchange, channel, encoder, reader)
             elif request is None:
                 await self.send_nothing(exchange)
             else:
                 empty = _EmptyRun(request, history)
-                watch = await self.within(self.sink.reader(channel).aopen())
-                await self.stream(exchange, channel, empty, watch)
+                reader = await service.within(self.sink.reader(channel).aopen())
+                await self.stream(exchange, channel, empty, reader)
 
     async def _stop_thread(self, exchange: Exchange) -> None:
-        channel = await self.channel_of(exchange, exchange.names[0], "cancel")
+        channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
         run = (await self.read_body(exchange)).get("runId")
         await self.stop(exchange, channel, run if isinstance(run, str) else None)
 

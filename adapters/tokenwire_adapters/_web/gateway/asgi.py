@@ -15,12 +15,13 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 
 __all__ = [
+    "NOSNIFF",
+    "Headers",
     "Message",
     "Receive",
     "Request",
     "Scope",
     "Send",
-    "checked_name",
     "header_of",
     "read_json",
     "send_json",
@@ -35,13 +36,16 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""The header that keeps browsers from guessing another content type."""
+
 _MAX_SEGMENTS = 64
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Request:
-    """An HTTP request or WebSocket handshake, parsed and within the limits of sizes.
+    """An HTTP request or WebSocket handshake, checked and decoded.
 
     :ivar scope: of ASGI.
     :ivar root: the path of the mount point, decoded; empty at the top.
@@ -167,7 +171,7 @@ async def send_response(
 async def send_json(
     send: Send, status: int, value: Any, *, headers: Headers = (), head: bool = False
 ) -> None:
-    """Send a JSON response that no cache may keep."""
+    """Send a JSON response that must not be stored."""
     await send_response(
         send,
         status,
@@ -175,7 +179,7 @@ async def send_json(
         headers=[
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
+            NOSNIFF,
             *headers,
         ],
         head=head,

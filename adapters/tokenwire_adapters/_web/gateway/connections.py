@@ -1,4 +1,4 @@
-"""Open connections, which are event streams and WebSockets, and the tasks that monitor them."""
+"""Open event streams and sockets, and the task that monitors them."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ import asyncio
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from tokenwire._clock import jitter
 from tokenwire_adapters._web.gateway.asgi import Message, Send
-from tokenwire_adapters._web.gateway.auth import Caller
+from tokenwire_adapters._web.gateway.auth import Caller, Guard
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.quirks import ServerExit
+from tokenwire_adapters._web.gateway.quirks import uvicorn_is_stopping
 
-if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Service
-
-__all__ = ["ClientGone", "Connection", "Connections", "Reason", "retry_hint"]
+__all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "retry_hint"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
 """Why a connection was dropped."""
 
-_MONITOR_INTERVAL = 0.5  # seconds
+
+class Disconnected(Exception):
+    """The client has disconnected; there is nobody to send to."""
 
 
-class ClientGone(Exception):
-    """The client has disconnected: nothing more can be sent."""
+class Owner(Protocol):
+    """The service that a connection belongs to."""
+
+    limits: Limits
+    guard: Guard
+
+    def close(self) -> None:
+        """Take no more connections, and drop those that are open."""
 
 
 class Connection:
-    """One open event stream or WebSocket. Created and run by the task that serves it.
+    """One open event stream or socket. Created and run by the task that serves it.
 
-    :param service: of the routes that serve it: their limits and access rules apply to it.
-    :param kind: ``sse`` or ``ws``.
-    :ivar reason: why it was dropped; None while it is open, and after an ordinary end.
+    :ivar reason: why it was dropped; None while it was not.
+    :ivar sending_since: when the send under way began (the loop's time); None when none is.
     """
 
-    def __init__(self, service: Service, caller: Caller, send: Send, kind: str) -> None:
-        self.service = service
+    def __init__(self, owner: Owner, caller: Caller, send: Send, kind: str) -> None:
+        self.owner = owner
         self.caller = caller
         self.kind = kind
         self.reason: Reason | None = None
@@ -54,40 +58,45 @@ class Connection:
         self._over = False
 
     async def send(self, message: Message) -> None:
-        """Send one message at a time, from any task.
+        """Send, one message at a time, whoever calls.
 
-        :raises ClientGone: when the client has disconnected.
+        :raises Disconnected: when the client has disconnected.
         """
         async with self._lock:
             self.sending_since = self.loop.time()
             try:
                 await self._send(message)
             except (OSError, RuntimeError) as error:
-                # ASGI servers raise an OSError once the client has left; uvicorn a RuntimeError
-                # where it has closed a socket itself, whose peer answered no ping.
+                # ASGI servers raise an OSError once the client has disconnected; uvicorn a
+                # RuntimeError where it has closed a socket whose peer answered no ping.
                 if isinstance(error, RuntimeError) and self.kind != "ws":
                     raise
                 if asyncio.current_task() is self._task:
                     self.reason = self.reason or "gone"
                 else:
                     self.drop("gone")
-                raise ClientGone from error
+                raise Disconnected from error
             finally:
                 self.sending_since = None
                 self.sent_at = self.loop.time()
 
     def drop(self, reason: Reason) -> None:
-        """End the connection: cancel the task that serves it. The first reason counts."""
+        """End the connection: interrupt the task that serves it. The first reason counts."""
         if self.reason is None and not self._over and self._task is not None:
             self.reason = reason
             self._task.cancel()
 
+    def drop_soon(self, reason: Reason) -> None:
+        """`drop`, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed, and the connection with it
+            self.loop.call_soon_threadsafe(self.drop, reason)
+
     @contextmanager
     def serving(self) -> Generator[None, None, None]:
-        """Run the body until it ends, or until `drop` cancels it (and only it)."""
+        """Run the body until it ends, or until `drop` ends it (and only it)."""
         try:
             yield
-        except ClientGone:
+        except Disconnected:
             pass
         except asyncio.CancelledError:
             if self.reason is None or self._task is None:
@@ -97,22 +106,18 @@ class Connection:
             self._over = True
 
     def check(self, now: float) -> None:
-        """Apply the timeouts of this kind of connection; called at least twice a second."""
+        """Check what is special to this kind of connection. Called at least twice a second."""
 
     def keep_alive(self) -> Message | None:
-        """The message to send when nothing was sent for `Limits.keep_alive` seconds."""
+        """What to send when nothing was sent for a while."""
         return None
 
 
 class Connections:
-    """The open connections of a gateway and of the routes that share its service.
-
-    :ivar opened: how many were opened, by kind.
-    :ivar dropped: how many were dropped, by reason.
-    """
+    """All open connections of a sink's gateways and routes in this process."""
 
     def __init__(self) -> None:
-        self._open: set[Connection] = set()
+        self._connections: set[Connection] = set()
         self._clients = Counts()
         self._principals = Counts()
         self._monitors: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
@@ -121,10 +126,14 @@ class Connections:
         self.dropped: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._open))
+        return iter(list(self._connections))
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._connections)
+
+    def of(self, owner: Owner) -> list[Connection]:
+        """The connections of one service."""
+        return [connection for connection in self if connection.owner is owner]
 
     @contextmanager
     def admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
@@ -147,7 +156,7 @@ class Connections:
 
     @contextmanager
     def principal_admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
-        """Count a connection of the caller's principal, where that is known."""
+        """Count a connection of a principal, where the caller is known to be one."""
         principal = caller.principal
         if principal is None:
             yield
@@ -160,50 +169,51 @@ class Connections:
             self._principals.remove(principal)
 
     @contextmanager
-    def registered(self, connection: Connection) -> Generator[None, None, None]:
-        """Monitor `connection` while the body runs."""
-        self._open.add(connection)
+    def monitored(self, connection: Connection) -> Generator[None, None, None]:
+        """List and monitor a connection while the body runs."""
+        self._connections.add(connection)
         self.opened[connection.kind] = self.opened.get(connection.kind, 0) + 1
-        loop = connection.loop
-        monitor = self._monitors.get(loop)
+        monitor = self._monitors.get(connection.loop)
         if monitor is None or monitor.done():
-            self._monitors = {known: t for known, t in self._monitors.items() if not t.done()}
-            self._monitors[loop] = asyncio.create_task(
-                self._monitor(loop), name="tokenwire-gateway-monitor"
-            )
+            monitor = asyncio.create_task(self._monitor(), name="tokenwire-gateway-monitor")
+            self._monitors[connection.loop] = monitor
         try:
             yield
         finally:
-            self._open.discard(connection)
+            self._connections.discard(connection)
             if connection.reason is not None:
                 self.dropped[connection.reason] = self.dropped.get(connection.reason, 0) + 1
 
-    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
-        return [connection for connection in self if connection.loop is loop]
-
-    async def _monitor(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Check the connections of this loop at least twice a second, while there are any."""
-        server = ServerExit()
-        while connections := self._of_loop(loop):
-            await asyncio.sleep(min(map(_interval, connections)))
-            if server.requested:
-                for connection in connections:
-                    connection.service.close()
-            try:
-                for connection in self._of_loop(loop):
-                    self._check(connection)
-            except Exception:
-                logger.exception("tokenwire gateway: checking the connections failed")
+    async def _monitor(self) -> None:
+        """Keep the connections of this loop alive, expire them, drop the slow and the idle."""
+        loop = asyncio.get_running_loop()
+        try:
+            while mine := [connection for connection in self if connection.loop is loop]:
+                limits = [connection.owner.limits for connection in mine]
+                await asyncio.sleep(
+                    min(0.5, *(min(one.keep_alive, one.send_timeout) / 2 for one in limits))
+                )
+                if uvicorn_is_stopping():
+                    for owner in {id(c.owner): c.owner for c in mine}.values():
+                        owner.close()
+                for connection in mine:
+                    try:
+                        self._check(connection)
+                    except Exception:
+                        logger.exception("tokenwire gateway: checking a connection failed")
+        finally:
+            if self._monitors.get(loop) is asyncio.current_task():
+                del self._monitors[loop]
 
     def _check(self, connection: Connection) -> None:
-        service, now = connection.service, connection.loop.time()
+        now, limits = connection.loop.time(), connection.owner.limits
         since = connection.sending_since
-        if since is not None and now - since > service.limits.send_timeout:
+        if since is not None and now - since > limits.send_timeout:
             connection.drop("slow")
-        elif service.guard.expired(connection.caller):
+        elif connection.owner.guard.expired(connection.caller):
             connection.drop("expired")
         else:
-            if since is None and now - connection.sent_at >= service.limits.keep_alive:
+            if since is None and now - connection.sent_at >= limits.keep_alive:
                 message = connection.keep_alive()
                 if message is not None:
                     task = asyncio.create_task(_send_or_drop(connection, message))
@@ -211,41 +221,22 @@ class Connections:
                     task.add_done_callback(self._sends.discard)
             connection.check(now)
 
-    async def wait_closed(self, connections: list[Connection], timeout: float) -> bool:
-        """Wait until these have ended; False after `timeout` seconds."""
+    async def closed(self, owner: Owner, timeout: float) -> bool:
+        """Wait until all connections of a service have ended; False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while not self._open.isdisjoint(connections) and loop.time() < deadline:  # noqa: ASYNC110
+        while self.of(owner) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         monitor = self._monitors.get(loop)
-        if monitor is not None and not self._of_loop(loop):
+        if monitor is not None and not any(connection.loop is loop for connection in self):
             monitor.cancel()
             await asyncio.gather(monitor, return_exceptions=True)
-        return self._open.isdisjoint(connections)
-
-
-def drop_all(connections: list[Connection], reason: Reason) -> None:
-    """Drop connections, whichever thread's event loop serves them."""
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    for connection in connections:
-        if connection.loop is running:
-            connection.drop(reason)
-        else:
-            with suppress(RuntimeError):  # its loop is closed
-                connection.loop.call_soon_threadsafe(connection.drop, reason)
+        return not self.of(owner)
 
 
 def retry_hint() -> int:
-    """Milliseconds after which a dropped client may reconnect, spread at random."""
+    """Milliseconds after which a dropped client may reconnect, spread by jitter."""
     return int(1000 * jitter(1.75, 5 / 7))
-
-
-def _interval(connection: Connection) -> float:
-    limits = connection.service.limits
-    return min(_MONITOR_INTERVAL, limits.keep_alive / 2, limits.send_timeout / 2)
 
 
 async def _send_or_drop(connection: Connection, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Dispatches HTTP requests to the handlers of routes, of the gateway and of UI protocols alike."""
+"""Answers HTTP requests: limits, identity, errors, headers, spans and metrics of all routes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from tokenwire_adapters._web.gateway.asgi import (
+    NOSNIFF,
     Headers,
     Message,
     Receive,
@@ -22,7 +23,15 @@ from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.tracing import Span, span
 
-__all__ = ["Exchange", "Find", "Handler", "Route", "check_origin", "dispatch", "send_problem"]
+__all__ = [
+    "Exchange",
+    "Find",
+    "Handler",
+    "Route",
+    "check_origin",
+    "send_problem",
+    "serve_http",
+]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -30,43 +39,23 @@ logger = logging.getLogger("tokenwire.gateway")
 class Exchange:
     """One HTTP request and its response.
 
-    :ivar authenticated: who makes the request, once that is checked; see `caller`.
-    :ivar headers: to add to every response: those of CORS.
-    :ivar names: the segments of the path below the mount point, decoded.
-    :ivar route: the name of the route, for metrics and spans.
+    :ivar headers: headers that every response to this request has.
+    :ivar route: the route's name, for metrics and spans.
     :ivar status: of the response, once it has begun.
     """
 
-    __slots__ = (
-        "_send",
-        "authenticated",
-        "headers",
-        "names",
-        "origin",
-        "receive",
-        "request",
-        "route",
-        "status",
-    )
+    __slots__ = ("_caller", "_send", "headers", "receive", "request", "route", "status")
 
     def __init__(
         self, request: Request, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
     ) -> None:
         self.request = request
-        self.names: tuple[str, ...] = request.segments
-        self.origin = request.header(b"origin")
-        self.headers = headers
         self.receive = receive
+        self.headers = headers
         self.route = "none"
         self.status: int | None = None
         self._send = send
-        self.authenticated: Caller | None = None
-
-    @property
-    def caller(self) -> Caller:
-        """Who makes the request; routes that are public have none."""
-        assert self.authenticated is not None
-        return self.authenticated
+        self._caller: Caller | None = None
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message of the response."""
@@ -74,30 +63,45 @@ class Exchange:
             self.status = message["status"]
         await self._send(message)
 
+    @property
+    def caller(self) -> Caller:
+        """The client; known on guarded routes only."""
+        assert self._caller is not None
+        return self._caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self._caller = caller
+
+    @property
+    def known_caller(self) -> Caller | None:
+        """The client, once it is identified."""
+        return self._caller
+
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class Route(NamedTuple):
-    """A route that a path leads to.
+    """What a path leads to.
 
-    :param name: for metrics and spans.
-    :param handlers: by HTTP method.
-    :param public: whether it is answered without access rules and rate limits.
-    :param query_token: whether a token may come in the query: browsers send no header here.
+    :ivar name: for metrics and spans.
+    :ivar handlers: by method.
+    :ivar guarded: whether rates are limited and the caller is identified.
+    :ivar query_token: whether a token may come in the query, since browsers can send no header.
     """
 
     name: str
     handlers: Mapping[str, Handler]
-    public: bool = False
+    guarded: bool = True
     query_token: bool = False
 
 
-Find: TypeAlias = Callable[[Exchange], Route | None]
-"""Finds the route of a request; may set `Exchange.names`."""
+Find: TypeAlias = Callable[[Request], Route | None]
+"""Finds the route of a request; None where there is none."""
 
 
-async def dispatch(
+async def serve_http(
     service: Service, find: Find, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answer one HTTP request. Raises nothing but cancellation."""
@@ -107,62 +111,82 @@ async def dispatch(
     try:
         exchange = Exchange(Request(scope, service.limits), receive, send, headers)
     except Problem as problem:
-        service.log_refusal(problem, None, "a request")
+        service.refused(problem, None, "a request")
         await send_problem(send, problem, headers)
         return
-    method = exchange.request.method
-    with span("tokenwire.gateway.request", {"http.request.method": method}) as current:
+    with span("tokenwire.gateway.request", {"http.request.method": exchange.request.method}) as sp:
         try:
-            await _route(service, find, exchange)
+            await _answer(service, find, exchange, origin)
         except Exception as error:
-            answer = problem_of(error)
-            service.log_refusal(answer, exchange.authenticated, f"a request ({exchange.route})")
-            if exchange.status is None:
-                await send_problem(exchange.send, answer, headers, head=method == "HEAD")
-        _record(service, exchange, current, began)
+            await _refuse(service, exchange, problem_of(error))
+        _finish(service, exchange, sp, began)
 
 
-async def _route(service: Service, find: Find, exchange: Exchange) -> None:
-    request, origin = exchange.request, exchange.origin
-    route = find(exchange)
+async def _answer(service: Service, find: Find, exchange: Exchange, origin: str | None) -> None:
+    request = exchange.request
+    route = find(request)
     if route is None:
         raise Problem("not_found", "there is no such route")
     exchange.route = route.name
-    allow = ", ".join([*route.handlers, "OPTIONS"])
+    allow = ", ".join((*route.handlers, "OPTIONS"))
     if request.method == "OPTIONS":
-        allowed = [(b"allow", allow.encode()), *service.origins.preflight(origin)]
-        await send_response(exchange.send, 204, headers=allowed)
+        headers = [(b"allow", allow.encode()), *service.origins.preflight(origin)]
+        await send_response(exchange.send, 204, headers=headers)
         return
     handler = route.handlers.get(request.method)
     if handler is None:
         raise Problem("method_not_allowed", f"this route takes {allow}", allow=allow)
-    if not route.public:
-        service.requests.require(f"c:{request.client}", "requests")
+    if route.guarded:
+        service.require_request(f"c:{request.client}")
         if request.method == "POST":
             check_origin(service, request, origin)
-        exchange.authenticated = service.guard.identify(
+        exchange.caller = service.guard.identify(
             request, websocket=False, browser_only=route.query_token
         )
     await handler(exchange)
 
 
 def check_origin(service: Service, request: Request, origin: str | None) -> None:
-    """Refuse pages of other sites, whose requests a browser may send without a preflight.
+    """Refuse requests of another site's page, which browsers send without asking first.
 
     :raises Problem: ``forbidden``.
     """
     if origin is None or service.origins.allows(origin) or same_origin(request, origin):
         return
-    raise Problem("forbidden", f"pages of {origin[:100]!a} may not talk to this gateway")
+    raise Problem("forbidden", f"pages of {origin[:100]!a} may not send requests here")
 
 
-def _record(service: Service, exchange: Exchange, current: Span, began: float) -> None:
-    status = exchange.status or 0
-    key = (exchange.route, status)
-    answered = service.traffic.answered
+async def _refuse(service: Service, exchange: Exchange, problem: Problem) -> None:
+    service.refused(problem, exchange.known_caller, f"a request ({exchange.route})")
+    if exchange.status is None:
+        head = exchange.request.method == "HEAD"
+        await send_problem(exchange.send, problem, exchange.headers, head=head)
+
+
+async def send_problem(
+    send: Send, problem: Problem, headers: Headers = (), *, head: bool = False
+) -> None:
+    """Send a response with a problem document (RFC 9457)."""
+    await send_response(
+        send,
+        problem.status,
+        problem.document(),
+        headers=[
+            (b"content-type", b"application/problem+json"),
+            (b"cache-control", b"no-store"),
+            NOSNIFF,
+            *problem.headers(),
+            *headers,
+        ],
+        head=head,
+    )
+
+
+def _finish(service: Service, exchange: Exchange, sp: Span, began: float) -> None:
+    answered, key = service.traffic.answered, (exchange.route, exchange.status or 0)
     answered[key] = answered.get(key, 0) + 1
-    current.set("http.route", exchange.route)
-    current.set("http.response.status_code", status)
+    sp.set("http.route", exchange.route)
+    sp.set("http.response.status_code", exchange.status or 0)
     logger.debug(
         "tokenwire gateway: %s answered %s",
         exchange.route,
@@ -173,23 +197,4 @@ def _record(service: Service, exchange: Exchange, current: Span, began: float) -
             "tokenwire_client": exchange.request.client,
             "tokenwire_seconds": round(time.monotonic() - began, 6),
         },
-    )
-
-
-async def send_problem(
-    send: Send, problem: Problem, headers: Headers = (), *, head: bool = False
-) -> None:
-    """Send an error as a problem document (RFC 9457)."""
-    await send_response(
-        send,
-        problem.status,
-        problem.document(),
-        headers=[
-            (b"content-type", b"application/problem+json"),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-            *problem.headers(),
-            *headers,
-        ],
-        head=head,
     )

@@ -1,8 +1,6 @@
-"""An event stream as a Starlette response, to return from a request handler."""
+"""An event stream as a Starlette response, for handlers of one's own."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,16 +11,14 @@ from tokenwire_adapters._web.gateway.asgi import Request
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.dispatch import send_problem
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_events
-
-if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["EventsResponse"]
 
 
 class EventsResponse(Response):
-    """Created by `Gateway.events`; return it from a handler of Starlette or FastAPI."""
+    """What `Gateway.events` returns, for a handler of Starlette or FastAPI to return."""
 
     media_type = "text/event-stream"
 
@@ -40,7 +36,7 @@ class EventsResponse(Response):
             await serve_events(self._service, caller, self._plan, receive, send, extra)
         except (Problem, TokenwireError, ValueError) as error:
             problem = problem_of(error)
-            self._service.log_refusal(problem, None, "an event stream")
+            self._service.refused(problem, None, "an event stream")
             await send_problem(send, problem)
         if self.background is not None:
             await self.background()

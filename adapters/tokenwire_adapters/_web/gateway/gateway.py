@@ -13,12 +13,13 @@ from tokenwire.encoding import StreamPlan, find_encoder
 from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, serve_lifespan
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
+from tokenwire_adapters._web.gateway.dispatch import serve_http
 from tokenwire_adapters._web.gateway.events_response import EventsResponse
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.log_masking import protect
 from tokenwire_adapters._web.gateway.operations import MetricsFor, Operations
-from tokenwire_adapters._web.gateway.routes import GatewayRoutes
-from tokenwire_adapters._web.gateway.service import Service, share
+from tokenwire_adapters._web.gateway.routes import ChannelRoutes, serve_websocket
+from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.tokens import Tokens
 
 __all__ = ["Gateway"]
@@ -73,8 +74,7 @@ class Gateway:
             origins=Origins(allow_origins),
             owner=owner,
         )
-        share(self, self._service)
-        self._routes = GatewayRoutes(self._service, Operations(self._service, metrics_for))
+        self._routes = ChannelRoutes(self._service, Operations(self._service, metrics_for))
         if tokens is not None:
             protect("uvicorn.access", "uvicorn.error")
 
@@ -82,9 +82,9 @@ class Gateway:
         """Serve one connection (ASGI 3)."""
         kind = scope["type"]
         if kind == "http":
-            await self._routes.serve_http(scope, receive, send)
+            await serve_http(self._service, self._routes.find, scope, receive, send)
         elif kind == "websocket":
-            await self._routes.serve_websocket(scope, receive, send)
+            await serve_websocket(self._service, scope, receive, send)
         elif kind == "lifespan":
             await serve_lifespan(receive, send, self.shutdown)
         else:
@@ -96,44 +96,52 @@ class Gateway:
         *,
         after: str | None = None,
         rewind: str | int | None = None,
-        response: str | None = None,
+        response_id: str | None = None,
         format: str = "native",
+        response: str | None = None,
     ) -> EventsResponse:
         """An event stream as the response of a handler of your own, which has authorized it.
 
-        Parameters as those of the route; nothing is read from the request.
+        Parameters as those of `Sink.watch` and the route; nothing is read from the request.
 
+        :param response: the older name of `response_id`.
         :raises InvalidName, InvalidCursor, ValueError: for arguments that are not valid.
         """
         check_name(channel, "channel")
-        self.sink.reader(channel, after=after, rewind=rewind, response_id=response)  # checks them
+        if response is not None:
+            if response_id is not None:
+                raise ValueError("give response_id= only: response= is its older name")
+            response_id = response
+        self.sink.reader(
+            channel, after=after, rewind=rewind, response_id=response_id
+        )  # checks them
         find_encoder(format)
         plan = StreamPlan(
             channel=channel,
             after=after,
             rewind=None if rewind is None else str(rewind),
-            response_id=response,
+            response_id=response_id,
             format=format,
         )
         return EventsResponse(self._service, plan)
 
     @property
     def connections(self) -> int:
-        """How many event streams and WebSockets are open, with those of `ProtocolRoutes`."""
+        """How many event streams and sockets of this sink are open, also those of chat routes."""
         return len(self._service.traffic.connections)
 
     async def shutdown(self, timeout: float = 5.0) -> bool:
         """Take no more connections, tell clients to reconnect elsewhere, and wait for that.
 
-        Call it when the app shuts down. Under uvicorn, open streams are notified as soon as the
-        server begins to; a gateway that is the app itself does all of it in its lifespan.
+        Call it when the app shuts down. Under uvicorn, open streams end by themselves as soon as
+        the server begins to; a gateway that is the app itself does all of it in its lifespan.
         Idempotent.
 
         :param timeout: how long to wait, in seconds.
-        :return: whether all connections have ended.
+        :return: whether all of its connections have ended.
         """
         self._service.close()
-        done = await self._service.wait_closed(timeout)
+        done = await self._service.closed(timeout)
         if self._owned:
             await self.sink.aclose()
         return done

@@ -68,42 +68,34 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates:
-    """Token buckets, one for each key; the least recently used are evicted.
+    """Token buckets, one for each key; the least recently used are evicted."""
 
-    :param rate: how many a second.
-    :param burst: how many at once.
-    """
-
-    def __init__(
-        self, rate: float, burst: float, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate = rate
-        self._burst = max(1.0, float(burst))
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def same_rate(self, other: Rates) -> bool:
-        """Whether both allow the same rate and burst."""
-        return (self._rate, self._burst) == (other._rate, other._burst)
+    def take(self, key: str, rate: float, burst: float) -> float:
+        """Take one; return 0 when there was one, else the seconds until there is.
 
-    def take(self, key: str) -> float:
-        """Take one; return 0 when there was one, else the seconds until there is."""
-        now = self._clock()
-        level, at = self._buckets.get(key, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self._rate)
-        wait = 0.0 if level >= 1 else (1 - level) / self._rate
+        :param rate: how many a second.
+        :param burst: how many at once.
+        """
+        now, burst = self._clock(), max(1.0, float(burst))
+        level, since = self._buckets.get(key, (burst, now))
+        level = min(burst, level + (now - since) * rate)
+        wait = 0.0 if level >= 1 else (1 - level) / rate
         self._buckets[key] = (level if wait else level - 1, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)
         return wait
 
-    def require(self, key: str, what: str) -> None:
+    def require(self, key: str, what: str, rate: float, burst: float) -> None:
         """Take one.
 
         :raises Problem: ``rate_limited`` when there is none.
         """
-        wait = self.take(key)
+        wait = self.take(key, rate, burst)
         if wait:
             raise Problem("rate_limited", f"too many {what}; slow down", retry_after=wait)
 

@@ -78,7 +78,8 @@ class _Collector:
         yield from self._gateway(CounterMetricFamily, GaugeMetricFamily)
 
     def _gateway(self, counter: Any, gauge: Any) -> Iterable[Any]:
-        traffic = self._service.traffic
+        service = self._service
+        traffic = service.traffic
         connections = list(traffic.connections)
         prefix = "tokenwire_gateway_"
         yield counter(f"{prefix}sent_events", "Events sent to clients.", value=traffic.events_sent)
@@ -88,18 +89,22 @@ class _Collector:
         )
         opened = counter(f"{prefix}opened", "Streams and sockets opened.", labels=["kind"])
         for kind, total in traffic.connections.opened.items():
-            open_connections.add_metric([kind], sum(c.kind == kind for c in connections))
+            open_connections.add_metric(
+                [kind], sum(connection.kind == kind for connection in connections)
+            )
             opened.add_metric([kind], total)
         yield open_connections
         yield opened
-        now = max((connection.loop.time() for connection in connections), default=0.0)
+        now = max((c.loop.time() for c in connections), default=0.0)
         waits = [now - c.sending_since for c in connections if c.sending_since is not None]
         yield gauge(
             f"{prefix}lag_seconds",
             "How long the slowest client has kept a message waiting.",
             value=max(waits, default=0.0),
         )
-        dropped = counter(f"{prefix}dropped", "Connections ended before time.", labels=["reason"])
+        dropped = counter(
+            f"{prefix}dropped", "Connections ended by the gateway.", labels=["reason"]
+        )
         for reason, count in traffic.connections.dropped.items():
             dropped.add_metric([reason], count)
         yield dropped

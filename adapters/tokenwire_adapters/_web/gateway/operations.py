@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 from tokenwire._version import __version__
 from tokenwire.errors import TokenwireError
-from tokenwire_adapters._web.gateway.asgi import send_json, send_response
+from tokenwire_adapters._web.gateway.asgi import NOSNIFF, send_json, send_response
 from tokenwire_adapters._web.gateway.auth import is_local
-from tokenwire_adapters._web.gateway.dispatch import Exchange, Route
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Handler, Route
 from tokenwire_adapters._web.gateway.metrics import render
 from tokenwire_adapters._web.gateway.openapi import describe
 from tokenwire_adapters._web.gateway.problems import Problem
@@ -26,8 +26,9 @@ _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
 }
-_CHECK_TIMEOUT = 3.0
-_CHECK_FRESH = 1.0
+_CORS = b"access-control-allow-"
+_CHECK_TIMEOUT = 3.0  # seconds
+_CHECK_FRESH = 1.0  # seconds
 
 
 class Operations:
@@ -38,7 +39,7 @@ class Operations:
         self._metrics_for = metrics_for
         self._checked: tuple[float, bool] | None = None
         self._checking = asyncio.Lock()
-        handlers = {
+        handlers: dict[str, Handler] = {
             "healthz": self._health,
             "readyz": self._ready,
             "metrics": self._metrics,
@@ -46,13 +47,13 @@ class Operations:
             **dict.fromkeys(_STATIC, self._static),
         }
         self._routes = {
-            name: Route(name, {"GET": handler, "HEAD": handler}, public=True)
+            name: Route(name, {"GET": handler, "HEAD": handler}, guarded=False)
             for name, handler in handlers.items()
         }
 
-    def find(self, names: tuple[str, ...]) -> Route | None:
+    def find(self, segments: tuple[str, ...]) -> Route | None:
         """The route of a path; None where there is none."""
-        return self._routes.get(names[0]) if len(names) == 1 else None
+        return self._routes.get(segments[0]) if len(segments) == 1 else None
 
     async def _health(self, exchange: Exchange) -> None:
         await _send(exchange, {"status": "ok", "version": __version__})
@@ -73,11 +74,11 @@ class Operations:
             try:
                 async with asyncio.timeout(_CHECK_TIMEOUT):
                     await self._service.sink.ahistory("tokenwire-check", limit=1)
-                reachable = True
+                good = True
             except (TokenwireError, TimeoutError):
-                reachable = False
-            self._checked = (time.monotonic(), reachable)
-            return reachable
+                good = False
+            self._checked = (time.monotonic(), good)
+            return good
 
     async def _metrics(self, exchange: Exchange) -> None:
         if self._metrics_for == "nobody":
@@ -85,23 +86,17 @@ class Operations:
         if self._metrics_for == "local" and not is_local(exchange.request):
             raise Problem("forbidden", "metrics are for clients of this machine (metrics_for=)")
         kind, body = render(self._service)
-        await send_response(
-            exchange.send,
-            200,
-            body,
-            headers=[
-                (b"content-type", kind.encode()),
-                (b"cache-control", b"no-store"),
-                *exchange.headers,
-            ],
-            head=exchange.request.method == "HEAD",
-        )
+        own = [(b"content-type", kind.encode()), (b"cache-control", b"no-store"), NOSNIFF]
+        head = exchange.request.method == "HEAD"
+        headers = [*own, *exchange.headers]
+        await send_response(exchange.send, 200, body, headers=headers, head=head)
 
     async def _openapi(self, exchange: Exchange) -> None:
         await _send(exchange, describe(exchange.request.root or "/", self._service))
 
     async def _static(self, exchange: Exchange) -> None:
-        name = exchange.names[0]
+        request = exchange.request
+        name = request.segments[0]
         path = resources.files("tokenwire_adapters") / "_static" / name
         if not path.is_file():
             raise Problem("not_found", f"this installation has no {name}")
@@ -110,25 +105,18 @@ class Operations:
         headers = [
             (b"etag", tag.encode()),
             (b"cache-control", b"public, max-age=300, must-revalidate"),
-            (b"x-content-type-options", b"nosniff"),
+            NOSNIFF,
             # A module is fetched in CORS mode, and is no secret.
-            *[
-                pair
-                for pair in exchange.headers
-                if not pair[0].startswith(b"access-control-allow-")
-            ],
+            *[pair for pair in exchange.headers if not pair[0].startswith(_CORS)],
             (b"access-control-allow-origin", b"*"),
         ]
-        if tag in (exchange.request.header(b"if-none-match") or ""):
+        if tag in (request.header(b"if-none-match") or ""):
             await exchange.send({"type": "http.response.start", "status": 304, "headers": headers})
             await exchange.send({"type": "http.response.body", "body": b""})
             return
+        headers.insert(0, (b"content-type", _STATIC[name]))
         await send_response(
-            exchange.send,
-            200,
-            body,
-            headers=[(b"content-type", _STATIC[name]), *headers],
-            head=exchange.request.method == "HEAD",
+            exchange.send, 200, body, headers=headers, head=request.method == "HEAD"
         )
 
 

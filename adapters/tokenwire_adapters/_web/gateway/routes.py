@@ -1,8 +1,7 @@
-"""The routes of the gateway."""
+"""The routes of the gateway: channels over HTTP and WebSocket."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import msgspec
@@ -24,7 +23,6 @@ from tokenwire_adapters._web.gateway.dispatch import (
     Exchange,
     Route,
     check_origin,
-    dispatch,
     send_problem,
 )
 from tokenwire_adapters._web.gateway.operations import Operations
@@ -34,45 +32,44 @@ from tokenwire_adapters._web.gateway.sse import plan_of, serve_events
 from tokenwire_adapters._web.gateway.tracing import span
 from tokenwire_adapters._web.gateway.websocket import PROTOCOL, Socket
 
-__all__ = ["GatewayRoutes"]
-
-logger = logging.getLogger("tokenwire.gateway")
+__all__ = ["ChannelRoutes", "serve_websocket"]
 
 
-class GatewayRoutes:
-    """Channels over HTTP and WebSocket."""
+class ChannelRoutes:
+    """The HTTP routes of a gateway."""
 
     def __init__(self, service: Service, operations: Operations) -> None:
         self._service = service
         self._operations = operations
-        self._routes = {
-            ("events",): Route("events", {"GET": self._events}, query_token=True),
-            ("responses",): Route("history", {"GET": self._history, "HEAD": self._history}),
-            ("responses", "cancel"): Route("cancel", {"POST": self._cancel}),
-            ("inputs",): Route("inputs", {"POST": self._input}),
-            ("ws",): Route("ws", {"GET": _refuse_http}),
-        }
+        history = {"GET": self._history, "HEAD": self._history}
+        self._events_route = Route("events", {"GET": self._events}, query_token=True)
+        self._history_route = Route("history", history)
+        self._cancel_route = Route("cancel", {"POST": self._cancel})
+        self._inputs_route = Route("inputs", {"POST": self._input})
+        self._socket_route = Route("ws", {"GET": self._not_a_socket})
 
-    async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request. Raises nothing but cancellation."""
-        await dispatch(self._service, self._find, scope, receive, send)
-
-    def _find(self, exchange: Exchange) -> Route | None:
-        match exchange.names:
-            case ("channels", _, kind):
-                return self._routes.get((kind,))
-            case ("channels", _, kind, _, verb):
-                return self._routes.get((kind, verb))
+    def find(self, request: Request) -> Route | None:
+        """The route of a request; None where there is none."""
+        match request.segments:
+            case ("channels", _, "events"):
+                return self._events_route
+            case ("channels", _, "responses"):
+                return self._history_route
+            case ("channels", _, "responses", _, "cancel"):
+                return self._cancel_route
+            case ("channels", _, "inputs"):
+                return self._inputs_route
+            case ("channels", _, "ws"):
+                return self._socket_route
             case _:
-                return self._operations.find(exchange.names)
+                return self._operations.find(request.segments)
 
     async def _events(self, exchange: Exchange) -> None:
         channel = checked_name(exchange.request.segments[1], "channel")
         plan = plan_of(exchange.request, channel)
-        caller = exchange.caller
-        await self._service.guard.require(caller, channel, "subscribe")
+        await self._service.guard.require(exchange.caller, channel, "subscribe")
         await serve_events(
-            self._service, caller, plan, exchange.receive, exchange.send, exchange.headers
+            self._service, exchange.caller, plan, exchange.receive, exchange.send, exchange.headers
         )
 
     async def _history(self, exchange: Exchange) -> None:
@@ -87,7 +84,7 @@ class GatewayRoutes:
             None if limit is None else int(limit),
             request.parameter("before"),
         )
-        page["items"] = [_with_text(item) for item in page["items"]]
+        page["items"] = [_with_joined_parts(item) for item in page["items"]]
         await send_json(
             exchange.send, 200, page, headers=exchange.headers, head=request.method == "HEAD"
         )
@@ -109,48 +106,17 @@ class GatewayRoutes:
         body = await read_json(exchange.request, exchange.receive, self._service.limits)
         if not isinstance(body, dict):
             raise Problem("invalid", 'the body must be an object such as {"name": "message"}')
-        result = await self._service.input(
-            exchange.caller, channel, _field(body, "name"), _field(body, "data"), _field(body, "id")
-        )
+        name, data, input_id = (_field(body, key) for key in ("name", "data", "id"))
+        result = await self._service.input(exchange.caller, channel, name, data, input_id)
         await send_json(exchange.send, 201, result, headers=exchange.headers)
 
-    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket, from its handshake on."""
-        service = self._service
-        await receive()  # websocket.connect
-        caller: Caller | None = None
-        try:
-            request = Request(scope, service.limits)
-            match request.segments:
-                case ("channels", name, "ws"):
-                    channel = checked_name(name, "channel")
-                case _:
-                    raise Problem("not_found", "there is no such route")
-            service.requests.require(f"c:{request.client}", "requests")
-            check_origin(service, request, request.header(b"origin"))
-            try:
-                caller = service.guard.identify(request, websocket=True, browser_only=True)
-            except Problem as problem:
-                if problem.status != 401:
-                    raise
-                service.log_refusal(problem, caller, "a WebSocket")
-                # Scripts in browsers see no reason when a handshake is refused.
-                await _accept(scope, send)
-                await send(
-                    {"type": "websocket.close", "code": 4401, "reason": problem.detail[:120]}
-                )
-                return
-            with service.admitted(caller), span("tokenwire.gateway.socket", {}):
-                await _accept(scope, send)
-                socket = Socket(service, caller, channel, send)
-                with service.traffic.connections.registered(socket):
-                    await socket.run(receive)
-        except (Problem, TokenwireError, ValueError) as error:
-            await _deny(service, scope, send, problem_of(error), caller)
+    async def _not_a_socket(self, exchange: Exchange) -> None:
+        _ = exchange
+        raise Problem("bad_request", "this route is for WebSockets")
 
 
-def _with_text(response: Response) -> dict[str, Any]:
-    """A response with its text, reasoning and tool calls, for clients without a library."""
+def _with_joined_parts(response: Response) -> dict[str, Any]:
+    """A response as JSON, with the fields that a client would otherwise join from its parts."""
     return {
         **msgspec.to_builtins(response),
         "text": response.text,
@@ -163,9 +129,39 @@ def _field(body: Any, name: str) -> Any:
     return body.get(name) if body is not None else None
 
 
-async def _refuse_http(exchange: Exchange) -> None:
-    _ = exchange
-    raise Problem("bad_request", "this route is for WebSockets")
+# -- sockets
+
+
+async def serve_websocket(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one WebSocket, from its handshake on."""
+    await receive()  # websocket.connect
+    caller: Caller | None = None
+    try:
+        request = Request(scope, service.limits)
+        match request.segments:
+            case ("channels", name, "ws"):
+                channel = checked_name(name, "channel")
+            case _:
+                raise Problem("not_found", "there is no such route")
+        service.require_request(f"c:{request.client}")
+        check_origin(service, request, request.header(b"origin"))
+        try:
+            caller = service.guard.identify(request, websocket=True, browser_only=True)
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            service.refused(problem, caller, "a socket")
+            # A script in a browser could not read a refusal before the socket is accepted.
+            await _accept(scope, send)
+            await send({"type": "websocket.close", "code": 4401, "reason": problem.detail[:120]})
+            return
+        with service.admitted(caller), span("tokenwire.gateway.socket", {}):
+            await _accept(scope, send)
+            socket = Socket(service, caller, channel, send)
+            with service.traffic.connections.monitored(socket):
+                await socket.run(receive)
+    except (Problem, TokenwireError, ValueError) as error:
+        await _deny(service, scope, send, problem_of(error), caller)
 
 
 async def _accept(scope: Scope, send: Send) -> None:
@@ -178,7 +174,7 @@ async def _accept(scope: Scope, send: Send) -> None:
 async def _deny(
     service: Service, scope: Scope, send: Send, problem: Problem, caller: Caller | None
 ) -> None:
-    service.log_refusal(problem, caller, "a WebSocket")
+    service.refused(problem, caller, "a socket")
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 4403, "reason": ""})
         return

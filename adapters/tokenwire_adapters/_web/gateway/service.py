@@ -1,4 +1,4 @@
-"""The service behind all routes: access, limits, counts, and what is done in a channel."""
+"""What can be done in a channel, and the limits and counters that all routes share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import secrets
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -18,43 +18,53 @@ from tokenwire.events import Response, SnapshotEvent
 from tokenwire.response import Transcript
 from tokenwire.sink import Sink
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
-from tokenwire_adapters._web.gateway.connections import Connection, Connections, drop_all
+from tokenwire_adapters._web.gateway.connections import Connections
 from tokenwire_adapters._web.gateway.cors import Origins
 from tokenwire_adapters._web.gateway.limits import Limits, Rates
 from tokenwire_adapters._web.gateway.problems import Problem
 
-__all__ = ["Service", "Traffic", "share", "shared_by_owner", "shared_by_sink"]
+__all__ = ["Service", "Traffic"]
 
 logger = logging.getLogger("tokenwire.gateway")
 T = TypeVar("T")
 
 _BACKEND_TIMEOUT = 10.0
-_by_owner: WeakKeyDictionary[object, Service] = WeakKeyDictionary()
-# By the id of the sink, which each service keeps alive: ids are not reused while an entry lives.
-_by_sink: WeakValueDictionary[int, Service] = WeakValueDictionary()
 
 
 class Traffic:
-    """What is open, was sent and was refused by all routes that share a service's limits.
+    """The connections, rates and counters of a sink in this process.
 
-    :ivar refused: how many requests and messages were refused, by code.
-    :ivar answered: how many HTTP requests were answered, by route and status.
+    Every gateway and every set of routes on the same sink shares them, so that limits and metrics
+    concern all of its clients.
+
+    :ivar connections: open event streams and sockets.
+    :ivar refused: requests refused, by the problem's code.
+    :ivar answered: HTTP requests answered, by route and status.
     """
 
     def __init__(self) -> None:
         self.connections = Connections()
+        self.requests = Rates()
+        self.inputs = Rates()
         self.events_sent = 0
         self.bytes_sent = 0
         self.refused: dict[str, int] = {}
         self.answered: dict[tuple[str, int], int] = {}
 
+    def count_sent(self, events: int, size: int) -> None:
+        """Count what was sent on a connection: events, and bytes."""
+        self.events_sent += events
+        self.bytes_sent += size
+
+
+_traffic: WeakKeyDictionary[Sink, Traffic] = WeakKeyDictionary()
+
 
 class Service:
-    """What a gateway does in channels, whichever protocol a request comes by.
+    """What a gateway, or a set of routes, does for its clients, whichever transport they use.
 
-    :param owner: the metadata field of a response that names the only principal who may cancel it.
-    :param parent: a service of the same sink, whose traffic counts together with this one's; see
-        `derived`.
+    :ivar owner: the metadata field of a response that names the only principal who may cancel it.
+    :ivar closing: no more connections are taken, since the server shuts down.
     """
 
     def __init__(
@@ -65,56 +75,16 @@ class Service:
         limits: Limits,
         origins: Origins,
         owner: str | None = None,
-        parent: Service | None = None,
     ) -> None:
         self.sink = sink
         self.guard = guard
         self.limits = limits
         self.origins = origins
         self.owner = owner
-        self.root: Service = self if parent is None else parent.root
-        self.traffic: Traffic = Traffic() if parent is None else parent.traffic
-        self.requests = Rates(limits.request_rate, limits.request_burst)
-        self.inputs = Rates(limits.input_rate, limits.input_burst)
-        if parent is not None:
-            if self.requests.same_rate(parent.requests):
-                self.requests = parent.requests
-            if self.inputs.same_rate(parent.inputs):
-                self.inputs = parent.inputs
-        self._closing = False
+        self.closing = False
+        self.traffic = _traffic.setdefault(sink, Traffic())
 
-    def derived(
-        self, *, guard: Guard | None, origins: Origins | None, limits: Limits | None
-    ) -> Service:
-        """A service for other routes, whose connections, metrics and rates count with this one's.
-
-        :param guard: who may do what; by default as here. `origins` and `limits` likewise.
-        """
-        return Service(
-            self.sink,
-            guard=guard or self.guard,
-            origins=origins or self.origins,
-            limits=limits or self.limits,
-            parent=self,
-        )
-
-    @property
-    def closing(self) -> bool:
-        """Whether no more connections are taken, since the server shuts down."""
-        return self._closing or self.root._closing
-
-    def _own_connections(self) -> list[Connection]:
-        """The open connections of this service, and of those derived from it."""
-        return [one for one in self.traffic.connections if self in (one.service, one.service.root)]
-
-    def close(self) -> None:
-        """Take no more connections, and end the open ones with a goodbye."""
-        self._closing = True
-        drop_all(self._own_connections(), "bye")
-
-    async def wait_closed(self, timeout: float) -> bool:
-        """Wait until the connections have ended; False after `timeout` seconds."""
-        return await self.traffic.connections.wait_closed(self._own_connections(), timeout)
+    # -- connections
 
     @contextmanager
     def admitted(self, caller: Caller) -> Generator[None, None, None]:
@@ -127,15 +97,31 @@ class Service:
         with self.traffic.connections.admitted(caller, self.limits):
             yield
 
-    def count(self, events: int, size: int) -> None:
-        """Count events and bytes that were sent on a connection."""
-        self.traffic.events_sent += events
-        self.traffic.bytes_sent += size
+    def close(self) -> None:
+        """Take no more connections, and have those that are open say goodbye."""
+        self.closing = True
+        for connection in self.traffic.connections.of(self):
+            connection.drop_soon("bye")
 
-    def log_refusal(self, problem: Problem, caller: Caller | None, what: str) -> None:
-        """Count and log the refusal of `what`: a request, a message or a connection."""
-        refused = self.traffic.refused
-        refused[problem.code] = refused.get(problem.code, 0) + 1
+    async def closed(self, timeout: float) -> bool:
+        """Wait until all connections have ended; False after `timeout` seconds."""
+        return await self.traffic.connections.closed(self, timeout)
+
+    # -- limits
+
+    def require_request(self, key: str, what: str = "requests") -> None:
+        """Take one from the rate of requests. :raises Problem: ``rate_limited``."""
+        limits = self.limits
+        self.traffic.requests.require(key, what, limits.request_rate, limits.request_burst)
+
+    def require_input(self, key: str, what: str = "cancels and inputs") -> None:
+        """Take one from the rate of inputs. :raises Problem: ``rate_limited``."""
+        self.traffic.inputs.require(key, what, self.limits.input_rate, self.limits.input_burst)
+
+    def refused(self, problem: Problem, caller: Caller | None, what: str) -> None:
+        """Count and log that something was refused."""
+        counts = self.traffic.refused
+        counts[problem.code] = counts.get(problem.code, 0) + 1
         level = logging.INFO if problem.status in (401, 403) else logging.DEBUG
         logger.log(
             level,
@@ -151,7 +137,7 @@ class Service:
         )
 
     async def within(self, awaitable: Awaitable[T], timeout: float = _BACKEND_TIMEOUT) -> T:
-        """Await the backend for `timeout` seconds. :raises Problem: ``unavailable``."""
+        """Await the backend for at most `timeout` seconds. :raises Problem: ``unavailable``."""
         try:
             async with asyncio.timeout(timeout):
                 return await awaitable
@@ -159,12 +145,12 @@ class Service:
             raise Problem("unavailable", "the backend did not answer in time") from error
 
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:
-        """Replay a channel from the backend."""
-        backend = self.sink.backend
-        return await self.within(background.arun(self.sink, _replay(backend, channel, start)))
+        """Read a channel from its backend."""
+        replay = self.sink.backend.replay(channel, start)
+        return await self.within(background.arun(self.sink, replay))
 
     async def look_up(self, channel: str, response_id: str) -> tuple[Response | None, str | None]:
-        """The present state of a response and the cursor of its last event; None for no such."""
+        """A response as it is now, and the cursor of its last event; None where there is none."""
         replay = await self.replay(channel, ReplayFrom(response_id=response_id))
         transcript = Transcript(replay.events)
         if response_id not in transcript:
@@ -178,12 +164,12 @@ class Service:
             isinstance(event, SnapshotEvent) and not event.response.ended for event in replay.events
         )
 
-    # -- operations, over HTTP and WebSockets alike; their arguments come from clients
+    # -- operations, for HTTP and sockets alike; arguments come from outside
 
     async def history(
         self, caller: Caller, channel: str, limit: Any = None, before: Any = None
     ) -> dict[str, Any]:
-        """A page of responses. :raises Problem, TokenwireError, ValueError: see `problem_of`."""
+        """A page of responses. :raises Problem, TokenwireError, ValueError: (see `problem_of`)."""
         most = self.limits.page
         limit = min(20, most) if limit is None else limit
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
@@ -197,11 +183,11 @@ class Service:
     async def cancel(
         self, caller: Caller, channel: str, response_id: str, reason: Any = None
     ) -> dict[str, Any]:
-        """Stop a response; the outcome. :raises Problem, TokenwireError: see `problem_of`."""
+        """Stop a response; the outcome. :raises Problem, TokenwireError: (see `problem_of`)."""
         if reason is not None and (not isinstance(reason, str) or len(reason) > 500):
             raise Problem("invalid", "reason must be a string of at most 500 characters")
         await self.guard.require(caller, channel, "cancel")
-        self.inputs.require(caller.key, "cancels and inputs")
+        self.require_input(caller.key)
         if self.owner is not None:
             await self._require_owner(caller, channel, response_id, self.owner)
         outcome = await self.sink.acancel(
@@ -226,41 +212,19 @@ class Service:
     async def input(
         self, caller: Caller, channel: str, name: Any, data: Any = None, input_id: Any = None
     ) -> dict[str, Any]:
-        """Send a message to the agent. :raises Problem, TokenwireError: see `problem_of`."""
+        """Send a message to the agent. :raises Problem, TokenwireError: (see `problem_of`)."""
         if not isinstance(name, str) or (input_id is not None and not isinstance(input_id, str)):
             raise Problem("invalid", "name and id must be strings")
         if len(msgspec.json.encode(data)) > self.limits.input_bytes:
             raise Problem("too_large", f"data is over {self.limits.input_bytes} bytes")
         await self.guard.require(caller, channel, "input")
-        self.inputs.require(caller.key, "cancels and inputs")
+        self.require_input(caller.key)
         key = input_id if input_id is not None else f"i-{secrets.token_hex(8)}"
         sender = caller.principal if _is_name(caller.principal) else None
         cursor = await self.within(
             self.sink.ainput(channel, name, data, sender=sender, id=key), 15.0
         )
         return {"id": key, "cursor": cursor or None}
-
-
-def share(owner: object, service: Service) -> None:
-    """Let routes find this service: by its owner, and by its sink unless another one is open."""
-    _by_owner[owner] = service
-    if shared_by_sink(service.sink) is None:
-        _by_sink[id(service.sink)] = service
-
-
-def shared_by_owner(owner: object) -> Service:
-    """The service that an owner, such as a gateway, shares."""
-    return _by_owner[owner]
-
-
-def shared_by_sink(sink: Sink) -> Service | None:
-    """The service of the first gateway (or other routes) of a sink, while it is open."""
-    service = _by_sink.get(id(sink))
-    return None if service is None or service.closing else service
-
-
-async def _replay(backend: Any, channel: str, start: ReplayFrom) -> Replay:
-    return cast("Replay", await backend.replay(channel, start))
 
 
 def _is_name(value: str | None) -> bool:

@@ -6,20 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import ClientGone, Connection, retry_hint
+from tokenwire_adapters._web.gateway.connections import Connection, Disconnected, retry_hint
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.service import Service
 
-if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Service
-
-__all__ = ["plan_of", "serve_events", "serve_watch"]
+__all__ = ["plan_of", "serve_events", "serve_reader"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -32,7 +30,7 @@ _HEADERS = [
 ]
 _PROLOGUE = b"retry: 2000\n\n"
 _COMMENT = b": keep-alive\n\n"
-_LAST_WORDS = 2.0  # seconds that a goodbye may take
+_CLOSE_TIMEOUT = 2.0  # seconds that the last frames may take
 
 
 def plan_of(request: Request, channel: str) -> StreamPlan:
@@ -82,30 +80,30 @@ async def serve_events(
     """
     encoder = encoder_for(plan.format)()
     with service.admitted(caller):
-        watch = await _open(service, plan, encoder)
-        if watch is None:
+        reader = await _open(service, plan, encoder)
+        if reader is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
             return
-        await serve_watch(service, caller, plan, encoder, watch, receive, send, headers)
+        await serve_reader(service, caller, plan, encoder, reader, receive, send, headers)
 
 
-async def serve_watch(
+async def serve_reader(
     service: Service,
     caller: Caller,
     plan: StreamPlan,
     encoder: Encoder,
-    watch: ChannelReader,
+    reader: ChannelReader,
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    """Serve a watch that is open, and close it. The caller has been admitted."""
+    """Serve an open reader, and close it. The caller has been admitted."""
     try:
-        stream = _Stream(service, caller, send, StreamFramer(encoder), watch, plan)
-        with service.traffic.connections.registered(stream):
+        stream = _Stream(service, caller, send, StreamFramer(encoder), reader, plan)
+        with service.traffic.connections.monitored(stream):
             await stream.run(receive, headers)
     finally:
-        watch.close()
+        reader.close()
 
 
 async def _open(service: Service, plan: StreamPlan, encoder: Encoder) -> ChannelReader | None:
@@ -116,7 +114,7 @@ async def _open(service: Service, plan: StreamPlan, encoder: Encoder) -> Channel
 
 
 async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
-    """Whether a client comes back for a response whose end it has seen, or wants not to wait."""
+    """Whether a client returns for a response whose end it has, or does not want to wait."""
     if (
         not plan.wait
         and plan.response_id is None
@@ -131,7 +129,7 @@ async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
     order = service.sink.backend.order
     try:
         return bool(order(plan.after) >= order(cursor))
-    except TypeError:  # cursors of another age of the log
+    except TypeError:  # cursors of an earlier log
         return False
 
 
@@ -144,12 +142,13 @@ class _Stream(Connection):
         caller: Caller,
         send: Send,
         framer: StreamFramer,
-        watch: ChannelReader,
+        reader: ChannelReader,
         plan: StreamPlan,
     ) -> None:
         super().__init__(service, caller, send, "sse")
+        self._service = service
         self._framer = framer
-        self._watch = watch
+        self._reader = reader
         self._plan = plan
 
     async def run(self, receive: Receive, headers: list[tuple[bytes, bytes]]) -> None:
@@ -173,12 +172,12 @@ class _Stream(Connection):
         if self.reason is not None:
             last = self._dropped()
         if self.reason not in ("gone", "slow"):
-            with suppress(TimeoutError, ClientGone):
-                async with asyncio.timeout(_LAST_WORDS):
+            with suppress(TimeoutError, Disconnected):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self._send_last(last)
 
     async def _send_last(self, data: bytes) -> None:
-        self.service.count(0, len(data))
+        self._service.traffic.count_sent(0, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _listen(self, receive: Receive) -> None:
@@ -188,20 +187,20 @@ class _Stream(Connection):
 
     async def _pump(self) -> bytes:
         """Send events until there are no more; return what is to be sent last."""
-        framer, watch = self._framer, self._watch
+        framer, reader = self._framer, self._reader
         await self._write(_PROLOGUE + framer.begin())
         if framer.finished:
             return framer.end()
-        while items := await watch.ahydrate():
+        while items := await reader.ahydrate():
             for data in framer.whole(items):
                 await self._write(data, len(items))
             if framer.finished:
                 return framer.end()
         await self._ready()
         whole, conflated = False, 0
-        while items := await watch.abatch():
-            if whole or conflated != watch.conflated:
-                whole, conflated = watch.hydrating, watch.conflated
+        while items := await reader.abatch():
+            if whole or conflated != reader.conflated:
+                whole, conflated = reader.hydrating, reader.conflated
                 for data in framer.whole(items):
                     await self._write(data, len(items))
             else:
@@ -216,14 +215,14 @@ class _Stream(Connection):
 
     async def _ready(self) -> None:
         if self._framer.native:
-            cursor = self._watch.position
-            ready: dict[str, Any] = {"type": "ready", "cursor": cursor}
-            if self._watch.reset:
-                ready["reset"] = True
-            await self._write(named("ready", ready, id=cursor))
+            cursor = self._reader.position
+            message: dict[str, Any] = {"type": "ready", "cursor": cursor}
+            if self._reader.reset:
+                message["reset"] = True
+            await self._write(named("ready", message, id=cursor))
 
     async def _write(self, data: bytes, events: int = 0) -> None:
-        self.service.count(events, len(data))
+        self._service.traffic.count_sent(events, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _failed(self, problem: Problem) -> bytes:
@@ -241,5 +240,5 @@ class _Stream(Connection):
         return b""
 
     def keep_alive(self) -> Message:
-        self.service.count(0, len(_COMMENT))
+        self._service.traffic.count_sent(0, len(_COMMENT))
         return {"type": "http.response.body", "body": _COMMENT, "more_body": True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,12 +17,10 @@ from tokenwire._ids import check_name
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import ClientGone, Connection, Reason, retry_hint
+from tokenwire_adapters._web.gateway.connections import Connection, Disconnected, Reason, retry_hint
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.subscription import Subscription
-
-if TYPE_CHECKING:
-    from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["PROTOCOL", "Socket"]
 
@@ -37,28 +35,29 @@ _CLOSE: dict[Reason, tuple[int, str]] = {
     "flood": (4429, "too many messages"),
     "bye": (1012, "going away"),
 }
-_LAST_WORDS = 2.0
+_CLOSE_TIMEOUT = 2.0  # seconds
 _FLOOD = 50  # refused messages in a row that end a socket
 
 
 class Socket(Connection):
-    """One socket, accepted already.
+    """One accepted socket.
 
-    :param channel: of its path: what messages without a channel mean.
+    :param channel: the one in its path, for messages that name none.
     """
 
     def __init__(self, service: Service, caller: Caller, channel: str, send: Send) -> None:
         super().__init__(service, caller, send, "ws")
+        self._service = service
         self._channel = channel
         self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
         self._requests: set[asyncio.Task[None]] = set()
-        self._active_at = self.opened_at
+        self._received_at = self.opened_at
         self._excess = 0
         self._close: tuple[int, str] | None = None
         self._counted = ExitStack()
-        self._counted_as = caller.principal  # whom this socket is counted for
+        self._counted_as = caller.principal
 
-    # -- its life
+    # -- serving
 
     async def run(self, receive: Receive) -> None:
         """Serve the socket until it ends."""
@@ -72,11 +71,11 @@ class Socket(Connection):
         finally:
             await self._release()
         with suppress(Exception):
-            async with asyncio.timeout(_LAST_WORDS):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._send_close()
 
     def _hello(self) -> dict[str, Any]:
-        guard, limits = self.service.guard, self.service.limits
+        guard, limits = self._service.guard, self._service.limits
         state = "none" if guard.tokens is None else "done"
         return {
             "op": "hello",
@@ -99,7 +98,7 @@ class Socket(Connection):
                 self.reason = "gone"
                 return
             if message["type"] == "websocket.receive":
-                await self._receive(message.get("text"))
+                await self._take(message.get("text"))
 
     async def _send_close(self) -> None:
         if self.reason == "gone":
@@ -127,14 +126,14 @@ class Socket(Connection):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self, now: float) -> None:
-        """Apply the timeouts of a socket that is not authenticated, or idle."""
-        limits = self.service.limits
-        if self.service.guard.wants_token(self.caller):
+        """Called about once a second."""
+        limits = self._service.limits
+        if self._service.guard.wants_token(self.caller):
             if now - self.opened_at > limits.auth_timeout:
                 self.drop("unauthorized")
         elif self._subscriptions or self._requests:
-            self._active_at = now
-        elif now - self._active_at > limits.idle_timeout:
+            self._received_at = now
+        elif now - self._received_at > limits.idle_timeout:
             self.drop("idle")
 
     def keep_alive(self) -> Message:
@@ -145,10 +144,10 @@ class Socket(Connection):
 
     # -- requests
 
-    async def _receive(self, text: str | None) -> None:
+    async def _take(self, text: str | None) -> None:
         """Take one message; what is not one ends the socket."""
-        limits = self.service.limits
-        self._active_at = self.loop.time()
+        limits = self._service.limits
+        self._received_at = self.loop.time()
         if text is None:
             self._close = (4400, "messages are JSON in text frames")
             return
@@ -170,9 +169,9 @@ class Socket(Connection):
         await self._dispatch(op, request_id, fields)
 
     async def _dispatch(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        service = self.service
+        service = self._service
         try:
-            service.requests.require(self.caller.key, "messages")
+            service.require_request(self.caller.key, "messages")
             if len(self._requests) >= service.limits.pending_per_socket:
                 raise Problem("rate_limited", "too many requests at a time", retry_after=0.5)
         except Problem as problem:
@@ -190,15 +189,15 @@ class Socket(Connection):
         task.add_done_callback(self._requests.discard)
 
     async def _answer(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        with suppress(ClientGone):
+        with suppress(Disconnected):
             try:
-                await self._handle(op, request_id, fields)
-            except ClientGone:
+                await self._work(op, request_id, fields)
+            except Disconnected:
                 raise
             except Exception as error:
                 await self._refuse(request_id, problem_of(error))
 
-    async def _handle(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
+    async def _work(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
         if op == "subscribe":  # replies before its events come
             await self._subscribe(request_id, fields)
             return
@@ -209,9 +208,9 @@ class Socket(Connection):
         await self._send_message({"op": "reply", "id": request_id, "result": result})
 
     async def _refuse(self, request_id: Any, problem: Problem) -> None:
-        self.service.log_refusal(problem, self.caller, "a message")
+        self._service.refused(problem, self.caller, "a message")
         await self._send_message({"op": "error", "id": request_id, "error": problem.error()})
-        if problem.status == 401 and self.service.guard.wants_token(self.caller):
+        if problem.status == 401 and self._service.guard.wants_token(self.caller):
             self.drop("unauthorized")
 
     def _channel_of(self, fields: dict[str, Any]) -> str:
@@ -223,7 +222,7 @@ class Socket(Connection):
         if not isinstance(token, str):
             raise Problem("bad_request", "auth needs a token")
         before = self.caller.grant
-        self.service.guard.admit(self.caller, token)
+        self._service.guard.admit(self.caller, token)
         grant = self.caller.grant
         if before is None:
             self._count()
@@ -237,15 +236,14 @@ class Socket(Connection):
         }
 
     def _count(self) -> None:
-        """Count the socket for its principal, who may become known only on the way.
+        """Count the socket for its principal, who may become known only after the handshake.
 
         :raises Problem: ``rate_limited`` when that has too many already.
         """
         if self._counted_as is None and self.caller.principal is not None:
+            connections = self._service.traffic.connections
             self._counted.enter_context(
-                self.service.traffic.connections.principal_admitted(
-                    self.caller, self.service.limits
-                )
+                connections.principal_admitted(self.caller, self._service.limits)
             )
             self._counted_as = self.caller.principal
 
@@ -255,7 +253,7 @@ class Socket(Connection):
             if subscription is None:
                 continue
             try:
-                await self.service.guard.require(self.caller, subscription.channel, "subscribe")
+                await self._service.guard.require(self.caller, subscription.channel, "subscribe")
             except Problem as problem:
                 self._end(key)
                 await self._send_message({**subscription.about("error"), "error": problem.error()})
@@ -265,12 +263,12 @@ class Socket(Connection):
         return {"ts": now_ms()}
 
     async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self.service.history(
+        return await self._service.history(
             self.caller, self._channel_of(fields), fields.get("limit"), fields.get("before")
         )
 
     async def _cancel(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self.service.cancel(
+        return await self._service.cancel(
             self.caller,
             self._channel_of(fields),
             check_name(fields.get("response"), "response id"),
@@ -278,7 +276,7 @@ class Socket(Connection):
         )
 
     async def _input(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return await self.service.input(
+        return await self._service.input(
             self.caller,
             self._channel_of(fields),
             fields.get("name"),
@@ -289,7 +287,7 @@ class Socket(Connection):
     # -- subscriptions
 
     async def _subscribe(self, request_id: Any, fields: dict[str, Any]) -> None:
-        service, channel = self.service, self._channel_of(fields)
+        service, channel = self._service, self._channel_of(fields)
         name = None if fields.get("sub") is None else check_name(fields["sub"], "sub")
         start = {key: _text_of(fields, key) for key in ("after", "response")}
         rewind = fields.get("rewind")
@@ -303,7 +301,7 @@ class Socket(Connection):
                 "rate_limited",
                 f"a socket has at most {service.limits.channels_per_socket} subscriptions",
             )
-        self._subscriptions[key] = None  # taken, while we find out whether it may be
+        self._subscriptions[key] = None  # reserved while the caller is authorized
         watch: ChannelReader | None = None
         try:
             await service.guard.require(self.caller, channel, "subscribe")
@@ -349,24 +347,24 @@ class Socket(Connection):
     async def _pump(self, key: tuple[str, str | None], subscription: Subscription) -> None:
         try:
             await subscription.send_events(self._send_text)
-        except ClientGone:
+        except Disconnected:
             return
         except Exception as error:
             farewell = {**subscription.about("error"), "error": problem_of(error).error()}
         else:
-            if subscription.response is None or self.service.sink.closed:
+            if subscription.response is None or self._service.sink.closed:
                 self.drop("bye")
                 return
             farewell = subscription.about("end")
         if self._subscriptions.get(key) is subscription:
             del self._subscriptions[key]
             subscription.watch.close()
-            self._active_at = self.loop.time()
-            with suppress(ClientGone):
+            self._received_at = self.loop.time()
+            with suppress(Disconnected):
                 await self._send_message(farewell)
 
     async def _send_text(self, text: str, events: int) -> None:
-        self.service.count(events, len(text))
+        self._service.traffic.count_sent(events, len(text))
         await self.send({"type": "websocket.send", "text": text})
 
 

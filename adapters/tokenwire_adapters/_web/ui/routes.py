@@ -1,14 +1,11 @@
-"""`ProtocolRoutes`: the base of the routes of a UI protocol. An ASGI app."""
+"""The base of a UI protocol's routes: they start an agent, join it and stop it. Raw ASGI."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, TypeVar, cast
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, cast
 
-import msgspec
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
@@ -18,6 +15,7 @@ from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import (
     Receive,
+    Request,
     Scope,
     Send,
     checked_name,
@@ -28,44 +26,39 @@ from tokenwire_adapters._web.gateway.asgi import (
 )
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
-from tokenwire_adapters._web.gateway.dispatch import Exchange, Handler, Route, dispatch
-from tokenwire_adapters._web.gateway.gateway import Gateway
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Route, serve_http
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.service import Service, share, shared_by_owner, shared_by_sink
-from tokenwire_adapters._web.gateway.sse import serve_watch
+from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
-__all__ = ["Exchange", "Handler", "ProtocolRoutes", "Route"]
+__all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
 
-T = TypeVar("T")
-
-_BODY_BYTES = 4 * 2**20  # pages send the whole conversation
-_CLOSE_TIMEOUT = 5.0
+LIMITS = Limits(input_bytes=4 * 2**20)
+"""The gateway's limits, but for bodies: pages send the whole conversation."""
 
 
-class ProtocolRoutes:
-    """An ASGI 3 app with the routes of a UI protocol under one path, which start an agent.
+class ProtocolRoutes(ABC):
+    """An ASGI 3 app with the routes of a UI protocol under one path.
 
-    Open streams count with those of the gateway of the same sink: in `Gateway.connections`, in
-    its metrics and towards its limits. That is `gateway`, or else the first `Gateway` that was
-    made for the sink by the time of the first request. Without a gateway, all routes of a sink
-    count together.
+    Its requests pass the same limits, checks and metrics as those of a gateway, and its streams
+    count among the connections of the sink.
 
-    :param sink: where answers are kept; by default the gateway's, else the process's own.
-    :param agent: ``agent(turn)``, a coroutine function or a function that is run in a thread.
-    :param path: of the first route.
-    :param channel: maps the id of a conversation to the name of its channel.
-    :param authorize: as `Gateway` has it. Without it and `tokens`, `gateway`'s rules apply, where
-        that is given; else only clients of this machine are answered.
-    :param tokens: checks signed tokens.
-    :param allow_origins: exact origins whose pages are answered, beside the app's own; by default
-        those of `gateway`, where that is given.
-    :param limits: by default the gateway's, with bodies of up to 4 MiB.
-    :param gateway: the gateway to share connections, metrics and limits with.
+    :param sink: where answers are kept; by default the process's own.
+    :param agent: called with a turn; a coroutine function, or a function that is run in a thread.
+    :param path: of the first route; all others are below it.
+    :param channel: from a conversation's id, which pages choose, to its channel; by default the
+        id itself.
+    :param authorize: as the gateway's; actions are ``input``, ``subscribe``, ``cancel`` and
+        ``history``. Without it and `tokens` only pages of the same machine are served.
+    :param tokens: checks signed tokens, as the gateway's.
+    :param allow_origins: exact origins whose pages may send requests, beside its own.
+    :param limits: as the gateway's.
+    :ivar tasks: runs the agent.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
-    :ivar tasks: the runs of the agent in this process.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -80,123 +73,87 @@ class ProtocolRoutes:
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
-        gateway: Gateway | None = None,
     ) -> None:
         if sink is not None and not isinstance(sink, Sink):
             raise ValueError("sink must be a tokenwire.Sink, as tokenwire.open_sink gives it")
         if not path.startswith("/") or path.endswith("/"):
             raise ValueError(f"path must begin with a slash and not end with one, not {path!r}")
-        if gateway is not None and not isinstance(gateway, Gateway):
-            raise ValueError("gateway must be a tokenwire_adapters.asgi.Gateway")
-        if gateway is not None and sink not in (None, gateway.sink):
-            raise ValueError("the gateway is one of another sink")
-        if sink is None:
-            sink = default_sink() if gateway is None else gateway.sink
-        self.sink: Sink = sink
+        self.sink: Sink = default_sink() if sink is None else sink
         self.tasks = AgentTasks(self.sink, agent)
+        self.service = Service(
+            self.sink,
+            guard=Guard(authorize, tokens),
+            limits=limits or LIMITS,
+            origins=Origins(allow_origins),
+        )
         self._path = path
-        self._prefix = tuple(path.split("/")[1:])
         self._channel: Callable[[str], str] = channel or str
-        self._guard = Guard(authorize, tokens)
-        self._origins = Origins(allow_origins)
-        self._limits = limits
-        self._gateway = gateway
+        self._depth = path.count("/")
         app = _App(self)
         self.routes: list[BaseRoute] = [
             StarletteRoute(path, app, name=f"tokenwire{path}"),
             StarletteRoute(f"{path}/{{rest:path}}", app, name=f"tokenwire{path}/"),
         ]
 
+    # -- what a protocol provides
+
     @abstractmethod
     def find(self, names: Sequence[str]) -> Route | None:
-        """The route of a path, given the segments below `path`; None where there is none."""
-        raise NotImplementedError
+        """The route of a path below `path`, by its segments; None where there is none."""
 
-    @cached_property
-    def service(self) -> Service:
-        """Access rules, limits and counts; settled at the first request."""
-        guard: Guard | None = self._guard
-        origins: Origins | None = self._origins
-        if self._gateway is not None:
-            parent: Service | None = shared_by_owner(self._gateway)
-            if self._guard.authorize is None and self._guard.tokens is None:
-                guard = None
-            origins = self._origins if self._origins.allowed else None
-        else:
-            parent = shared_by_sink(self.sink)
-        if parent is None:
-            parent = Service(
-                self.sink,
-                guard=self._guard,
-                limits=Limits(),
-                origins=self._origins,
-            )
-            share(self, parent)
-        size = max(parent.limits.input_bytes, _BODY_BYTES)
-        limits = self._limits or msgspec.structs.replace(parent.limits, input_bytes=size)
-        return parent.derived(guard=guard, origins=origins, limits=limits)
+    # -- the app
 
     async def aclose(self) -> None:
-        """Stop the agents that run here, and end the streams."""
+        """Stop the agents that run here, and end their streams. Takes 5 seconds at most."""
         self.service.close()
         await self.tasks.aclose()
-        await self.service.wait_closed(_CLOSE_TIMEOUT)
+        await self.service.closed(5.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), whose path is the full one or the one below a mount."""
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send, self.aclose)
         elif scope["type"] == "http":
-            await dispatch(self.service, self._find, scope, receive, send)
+            await serve_http(self.service, self._find, scope, receive, send)
         else:
             raise ValueError(f"these routes do not serve {scope['type']!r}")
 
-    def _find(self, exchange: Exchange) -> Route | None:
-        names = exchange.names
-        if names[: len(self._prefix)] == self._prefix:  # not mounted there: the full path
-            names = names[len(self._prefix) :]
-        exchange.names = () if names == ("",) else names
-        return self.find(exchange.names)
+    def _find(self, request: Request) -> Route | None:
+        return self.find(self.names_of(request))
+
+    def names_of(self, request: Request) -> list[str]:
+        """The segments below `path`: the app may be mounted there, or receive the full path."""
+        segments = list(request.segments)
+        if segments[: self._depth] == self._path.split("/")[1:]:
+            segments = segments[self._depth :]
+        return [] if segments == [""] else segments
 
     # -- for handlers
 
-    async def channel_of(self, exchange: Exchange, name: str, action: str) -> str:
-        """The channel of the conversation `name`, where the caller may do `action`.
+    async def authorize(self, exchange: Exchange, name: str, action: str) -> str:
+        """The channel of a conversation, where the caller may do `action` there.
 
-        :raises InvalidName, Problem: when it is no name, or the caller may not.
+        :raises Problem, InvalidName: when the caller may not, or the id cannot be one.
         """
         channel = checked_name(self._channel(checked_name(name, "chat id")), "channel")
         await self.service.guard.require(exchange.caller, channel, action)
         return channel
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
-        """The JSON object in the body; empty where there is none. :raises Problem: for others."""
+        """The JSON object of the body; empty where there is none.
+
+        :raises Problem: when it is no object, is too large or does not arrive in time.
+        """
         body = await read_json(exchange.request, exchange.receive, self.service.limits)
         if body is not None and not isinstance(body, dict):
             raise Problem("invalid", "the body must be an object")
         return cast("dict[str, Any]", body or {})
 
-    @contextmanager
-    def admitted(self, exchange: Exchange) -> Generator[None, None, None]:
-        """Count a stream from before it is opened until it ends. :raises Problem: at the limit."""
-        with self.service.admitted(exchange.caller):
-            yield
-
-    async def within(self, awaitable: Awaitable[T]) -> T:
-        """Await the backend for a limited time. :raises Problem: ``unavailable``."""
-        return await self.service.within(awaitable)
-
-    def limit_inputs(self, exchange: Exchange, what: str) -> None:
-        """Count an input towards the caller's rate. :raises Problem: ``rate_limited``."""
-        self.service.inputs.require(exchange.caller.key, what)
-
-    async def reader_before(
-        self, channel: str, begin: Callable[[], Awaitable[None]]
-    ) -> ChannelReader:
-        """Open a reader of a channel, and only then call `begin`, so that nothing is missed."""
+    async def watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> ChannelReader:
+        """Open a channel, and only then begin what is to be seen there."""
         reader = self.sink.reader(channel)
         try:
-            await self.within(reader.aopen())
+            await self.service.within(reader.aopen())
             await begin()
         except BaseException:
             reader.close()
@@ -206,8 +163,8 @@ class ProtocolRoutes:
     async def stream(
         self, exchange: Exchange, channel: str, encoder: Encoder, reader: ChannelReader
     ) -> None:
-        """Answer with an event stream, to its end, and close `reader`."""
-        await serve_watch(
+        """Answer with an event stream, until the encoder has finished. Closes `reader`."""
+        await serve_reader(
             self.service,
             exchange.caller,
             StreamPlan(channel=channel, format=encoder.name),
@@ -218,34 +175,44 @@ class ProtocolRoutes:
             exchange.headers,
         )
 
+    async def resume(
+        self, exchange: Exchange, channel: str, encoder: RunEncoder, *, wait: bool = False
+    ) -> None:
+        """Answer with the run under way, from its beginning; with 204 where there is none."""
+        with self.service.admitted(exchange.caller):
+            reader = await self.service.within(encoder.join(self.sink, channel, wait=wait))
+            if reader is None:
+                await self.send_nothing(exchange)
+            else:
+                await self.stream(exchange, channel, encoder, reader)
+
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""
         await send_json(exchange.send, status, value, headers=exchange.headers)
 
     async def send_nothing(self, exchange: Exchange) -> None:
-        """Answer 204: there is nothing to stream."""
+        """Answer with 204: there is nothing to show."""
         headers = [(b"cache-control", b"no-store"), *exchange.headers]
         await send_response(exchange.send, 204, headers=headers)
 
-    async def stop(self, exchange: Exchange, channel: str, run: str | None) -> None:
-        """Stop a run, by default the one under way, and answer with the outcome."""
-        self.limit_inputs(exchange, "cancels and inputs")
+    async def stop(self, exchange: Exchange, channel: str, run: str | None = None) -> None:
+        """Stop the run under way (or only the one named), and answer with the outcome."""
+        self.service.require_input(exchange.caller.key)
         outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
         first = outcomes[0] if outcomes else None
-        acknowledged = first is None or first.acknowledged
         await self.send_json(
             exchange,
             {
-                "success": acknowledged,
+                "success": first is None or first.acknowledged,
                 "run": None if first is None else first.response_id,
                 "state": None if first is None else first.state,
             },
-            200 if acknowledged else 202,
+            200 if first is None or first.acknowledged else 202,
         )
 
 
 class _App:
-    """Makes Starlette's `Route` treat routes as an ASGI app, with all methods."""
+    """An ASGI app of its own for Starlette's `Route`, which then passes on every method."""
 
     def __init__(self, routes: ProtocolRoutes) -> None:
         self._routes = routes

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tokenwire import context
+from tokenwire._ids import new_id
 from tokenwire.errors import TokenwireError
 from tokenwire.sink import CancelOutcome, Sink
 from tokenwire.writer import ResponseWriter
@@ -42,6 +43,11 @@ class AgentTasks:
             getattr(agent, "__call__", None)  # noqa: B004
         )
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def new_run() -> str:
+        """An id for a run that nobody can guess or repeat."""
+        return new_id("run-")
 
     def begin(
         self,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from tokenwire._ids import new_id
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.auth import Authorize
-from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -80,7 +78,7 @@ class ChatRoutes(ProtocolRoutes):
     The agent runs on whether or not anybody watches. Add `routes` to an app of Starlette or
     FastAPI (``app.router.routes.extend(chat.routes)``), or use this as an ASGI app.
 
-    :param sink: where answers are kept; by default the gateway's, else the process's own.
+    :param sink: where answers are kept; by default the process's own.
     :param agent: ``agent(turn)``, a coroutine function or a function that is run in a thread.
     :param path: as `api` of the page's transport.
     :param channel: from a chat's id, which pages choose, to its channel; by default the id itself.
@@ -88,8 +86,7 @@ class ChatRoutes(ProtocolRoutes):
         ``history``. Without it and `tokens` only pages of the same machine are served.
     :param tokens: checks signed tokens, as the gateway's.
     :param allow_origins: exact origins whose pages may talk to the agent, beside its own.
-    :param limits: by default the gateway's, with bodies of up to 4 MiB.
-    :param gateway: whose connections, metrics and limits to share; see `ProtocolRoutes`.
+    :param limits: as the gateway's.
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
         ``refuse`` answers 409.
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
@@ -107,7 +104,6 @@ class ChatRoutes(ProtocolRoutes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
-        gateway: Gateway | None = None,
         busy: Busy = "replace",
         dynamic_tools: bool = False,
     ) -> None:
@@ -120,7 +116,6 @@ class ChatRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
-            gateway=gateway,
         )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
@@ -148,20 +143,21 @@ class ChatRoutes(ProtocolRoutes):
         chat_id = body.get("id")
         if not isinstance(chat_id, str):
             raise Problem("invalid", 'the body must have the chat\'s "id"')
-        channel = await self.channel_of(exchange, chat_id, "input")
+        channel = await self.authorize(exchange, chat_id, "input")
         messages = messages_of(body)
-        self.limit_inputs(exchange, "messages")
-        with self.admitted(exchange):
+        self.service.require_input(exchange.caller.key, "messages")
+        service = self.service
+        with service.admitted(exchange.caller):
             if await self._same_again(exchange, channel, messages, body):
                 return
-            run = new_id("run-")
+            run = self.tasks.new_run()
 
             async def begin() -> None:
-                await self.within(self._page_tools(channel, messages[-1]))
+                await service.within(self._page_tools(channel, messages[-1]))
                 self._begin(exchange, chat_id, channel, run, messages, body)
 
-            watch = await self.reader_before(channel, begin)
-            await self.stream(exchange, channel, self._encoder(run, enveloped=True), watch)
+            reader = await self.watch_from(channel, begin)
+            await self.stream(exchange, channel, self._encoder(run, enveloped=True), reader)
 
     def _begin(
         self,
@@ -226,7 +222,7 @@ class ChatRoutes(ProtocolRoutes):
 
         A page that sends the same message again (a retry) gets the answer under way.
         """
-        active = await self.within(self.tasks.active(channel))
+        active = await self.service.within(self.tasks.active(channel))
         if active is None:
             return False
         envelope = active.envelope
@@ -234,9 +230,11 @@ class ChatRoutes(ProtocolRoutes):
         asked = asked_in(messages, body)
         if asked is not None and metadata.get("asked") == asked:
             encoder = self._encoder(None)
-            watch = await self.within(encoder.join(self.sink, channel, run=active.id, wait=False))
-            if watch is not None:
-                await self.stream(exchange, channel, encoder, watch)
+            reader = await self.service.within(
+                encoder.join(self.sink, channel, run=active.id, wait=False)
+            )
+            if reader is not None:
+                await self.stream(exchange, channel, encoder, reader)
                 return True
         if self._busy == "refuse":
             raise Problem("invalid", "an answer is under way in this chat", status=409)
@@ -244,23 +242,18 @@ class ChatRoutes(ProtocolRoutes):
         return False
 
     async def _resume(self, exchange: Exchange) -> None:
-        channel = await self.channel_of(exchange, exchange.names[0], "subscribe")
+        names = self.names_of(exchange.request)
+        channel = await self.authorize(exchange, names[0], "subscribe")
         wait = exchange.request.parameter("wait") == "1"
-        encoder = self._encoder(None)
-        with self.admitted(exchange):
-            watch = await self.within(encoder.join(self.sink, channel, wait=wait))
-            if watch is None:
-                await self.send_nothing(exchange)
-            else:
-                await self.stream(exchange, channel, encoder, watch)
+        await self.resume(exchange, channel, self._encoder(None), wait=wait)
 
     async def _stop_chat(self, exchange: Exchange) -> None:
-        channel = await self.channel_of(exchange, exchange.names[0], "cancel")
+        channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
         body = await self.read_body(exchange)
         run = body.get("activeStreamId") or body.get("run")
         await self.stop(exchange, channel, run if isinstance(run, str) else None)
 
     async def _messages(self, exchange: Exchange) -> None:
-        channel = await self.channel_of(exchange, exchange.names[0], "history")
-        runs = await self.within(recent_runs(self.sink, channel))
+        channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
+        runs = await self.service.within(recent_runs(self.sink, channel))
         await self.send_json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))

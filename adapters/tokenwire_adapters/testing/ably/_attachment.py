@@ -129,6 +129,7 @@ class Attachment:
     def end(self) -> None:
         """Leave the channel without notifying the client."""
         self.channel.attachments.discard(self)
+        self.session.attachments.pop(self.channel.name, None)
 
     # -- messages -----------------------------------------------------------------------------
 

@@ -200,7 +200,7 @@ class Session:
         finally:
             heartbeat.cancel()
             self.acks.closed = True
-            for attachment in self.attachments.values():
+            for attachment in list(self.attachments.values()):
                 attachment.end()
 
     def _handle(self, raw: str | bytes) -> None:
@@ -255,7 +255,7 @@ class Session:
                 raise AblyError(40160, f"Channel denied access based on given capability; {name}")
             params = as_object(frame.get("params"))
             attachment = Attachment(self, self.server.channel(name), modes, params)
-            previous = self.attachments.pop(name, None)
+            previous = self.attachments.get(name)
             if previous is not None:
                 previous.end()
             attachment.start(frame.get("channelSerial"))
@@ -270,7 +270,7 @@ class Session:
 
     def _on_detach(self, frame: Wire) -> None:
         name = str(frame.get("channel") or "")
-        attachment = self.attachments.pop(name, None)
+        attachment = self.attachments.get(name)
         if attachment is not None:
             attachment.end()
             attachment.channel.drop_members(self.state.id)
@@ -300,5 +300,5 @@ class Session:
                 if mode in attachment.modes and not principal.allows(operation, name)
             ]
             if revoked:  # RTC8a1: a downgrade fails the channels it revokes
-                self.attachments.pop(name).end()
+                attachment.end()
                 self.channel_error(name, ErrorInfo(40160, "capability was taken away"))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._protocol import Action
 
 if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._attachment import Attachment
     from tokenwire_adapters.testing.ably._connection import Session
     from tokenwire_adapters.testing.ably._server import AblyServer
 
@@ -35,7 +35,7 @@ class ActiveFaults:
 
     def __init__(self, server: AblyServer) -> None:
         self._server = server
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers = WeakKeyDictionary["Session", asyncio.TimerHandle]()
         self._awake = asyncio.Event()
         self._reset()
 
@@ -112,13 +112,6 @@ class ActiveFaults:
         self._full_count += 1
         return bool(self._full_every) and self._full_count % self._full_every == 0
 
-    def _attachments(self, channel: str) -> list[tuple[Session, Attachment]]:
-        return [
-            (session, session.attachments[channel])
-            for session in self._server.sessions
-            if channel in session.attachments
-        ]
-
     def _apply_to_sessions(self) -> None:
         for session in list(self._server.sessions):
             session.apply_faults()
@@ -127,13 +120,13 @@ class ActiveFaults:
         """Called by the server for a new transport."""
         seconds, client_id = self._cut_after
         if seconds and client_id in {None, session.state.principal.client_id}:
-            self._timers.append(asyncio.get_running_loop().call_later(seconds, session.abort))
-            self._timers = [timer for timer in self._timers if not _is_over(timer)]
+            loop = asyncio.get_running_loop()
+            self._timers[session] = loop.call_later(seconds, session.abort)
 
     def _stop_timers(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
-        self._timers = []
+        self._timers.clear()
 
 
 class Faults(ActiveFaults):
@@ -245,23 +238,22 @@ class Faults(ActiveFaults):
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
         """Detach a channel (RTL13)."""
         error = ErrorInfo(code, "detached on command", status)
-        for session, attachment in self._attachments(channel):
-            del session.attachments[channel]
+        for attachment in list(self._server.channel(channel).attachments):
             attachment.end()
-            detached = {"action": int(Action.DETACHED), "channel": channel, "error": error.wire()}
-            session.send(detached)
+            frame = {"action": int(Action.DETACHED), "channel": channel, "error": error.wire()}
+            attachment.session.send(frame)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
         """Send an ERROR for a channel: it fails (RTL14)."""
-        for session, attachment in self._attachments(channel):
-            del session.attachments[channel]
+        error = ErrorInfo(code, "failed on command", status)
+        for attachment in list(self._server.channel(channel).attachments):
             attachment.end()
-            session.channel_error(channel, ErrorInfo(code, "failed on command", status))
+            attachment.session.channel_error(channel, error)
 
     def reattach(self, channel: str) -> None:
         """Send another ATTACHED without the RESUMED flag: continuity is lost (RTL12)."""
         error = ErrorInfo(90003, "continuity lost on command")
-        for _, attachment in self._attachments(channel):
+        for attachment in list(self._server.channel(channel).attachments):
             attachment.send_attached(attachment.channel.serial, attachment.modes, error)
 
     def expire_tokens(self) -> None:
@@ -275,10 +267,6 @@ class Faults(ActiveFaults):
         """Ask every client for a new token (RTN22)."""
         for session in list(self._server.sessions):
             session.send({"action": int(Action.AUTH)})
-
-
-def _is_over(timer: asyncio.TimerHandle) -> bool:
-    return timer.cancelled() or timer.when() < asyncio.get_running_loop().time()
 
 
 COMMANDS = frozenset(

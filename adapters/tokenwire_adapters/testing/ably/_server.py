@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 from tokenwire_adapters.testing.ably._auth import Auth, Key
@@ -72,12 +71,7 @@ class AblyServer:
         self.control_port = await self._control.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self.faults.clear()
         await self._control.stop()
         for state in self.connections.values():

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tokenwire_adapters.testing._thread import running_in_thread
@@ -43,12 +42,7 @@ class ServerThread:
         self._loop = self._stack.enter_context(running_in_thread(self.server, "ably-server"))
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
     def call(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 from tokenwire_adapters.testing._thread import running_in_thread
@@ -156,12 +155,7 @@ class Provider:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def start(self) -> None:
