@@ -141,6 +141,29 @@ async def test_the_api_is_described(client: httpx.AsyncClient) -> None:
     assert "vercel" in json.dumps(description)
 
 
+async def test_the_description_has_every_field_of_a_response(
+    client: httpx.AsyncClient, sink: tokenwire.Sink
+) -> None:
+    response = sink.respond("c", response_id="r1", run="run-1", metadata={"user": "u1"})
+    response.write("text")
+    response.tool_call("search", call_id="call-1")
+    response.tool_result("call-1", {"found": 1})
+    response.finish(finish_reason="stop", usage={"output_tokens": 1})
+    sink.respond("c", response_id="r2").fail("broken")
+    items = (await client.get("/channels/c/responses")).json()["items"]
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    described = schemas["Response"]["properties"]
+    assert {"usage", "error", "finish_reason", "started_at", "ended_at"} <= described.keys()
+    assert {"usage", "error", "finish_reason", "started_at", "ended_at"} <= {
+        name for item in items for name in item
+    }
+    for item in items:
+        assert item.keys() <= described.keys()
+        assert set(schemas["Response"]["required"]) <= item.keys()
+        for part in item["tool_calls"]:
+            assert part.keys() <= schemas["Part"]["properties"].keys()
+
+
 async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
     sdk = needs("opentelemetry.sdk.trace")
     from opentelemetry import trace

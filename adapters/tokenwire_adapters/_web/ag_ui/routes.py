@@ -1,14 +1,12 @@
-"""`AgentRoutes`: what an `HttpAgent` of AG-UI talks to."""
+"""`AgentRoutes`: the routes that an `HttpAgent` of AG-UI uses."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
-import msgspec
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
-from starlette.requests import HTTPConnection
 
 from tokenwire.events import Event
 from tokenwire.sink import Sink
@@ -22,81 +20,52 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = ["AgentRoutes", "AgentTurn"]
 
 
-class AgentTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is to do.
-
-    Code of the agent that names no channel writes into the thread's: wrapped clients of OpenAI or
-    Anthropic, LangChain and LlamaIndex with their handlers, ``sink.respond()``. An agent without
-    any of these writes into `response`.
+class AgentTurn(Turn, frozen=True, kw_only=True):
+    """A run of an agent; see `Turn` for the rest of its fields.
 
     :ivar input: the request, as ``ag_ui.core.RunAgentInput``: messages, tools, state, context.
-    :ivar thread_id: as the client calls it; `channel`: where it is kept; `run`: the run's id.
+    :ivar thread_id: the id of the thread in the client; `channel` is where it is published.
     :ivar messages: those of the input, as plain JSON.
-    :ivar response: stands for the run; it ends when the agent does.
-    :ivar connection: the request, as Starlette has it.
-    :ivar principal: who `authorize` or the token says is asking.
     """
 
     input: RunAgentInput
     thread_id: str
-    channel: str
-    run: str
-    messages: list[dict[str, Any]]
-    sink: Sink
-    response: ResponseWriter
-    connection: HTTPConnection
-    principal: str | None = None
 
-    @property
-    def text(self) -> str:
-        """The text of the last message of the user."""
-        for message in reversed(self.messages):
-            if message["role"] == "user":
-                return _text_of(message)
-        return ""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the user has stopped the run; for agents that run in a thread."""
-        return self.response.cancelled
+    @staticmethod
+    def text_of(message: dict[str, Any]) -> str:
+        """The text of an AG-UI message."""
+        return _text_of(message)
 
     def state(self, snapshot: Any) -> None:
         """Give clients a new state."""
         self.response.data_part("state", snapshot)
 
-    def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
-        """Tell what a tool of the agent answered.
-
-        :param output: anything JSON can hold.
-        :param error: what went wrong, in place of an output.
-        """
-        self.response.tool_result(call_id, output, error=error)
-
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
-        told: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         for message in self.messages:
             role = message["role"]
             if role in ("developer", "system", "user"):
-                told.append({"role": role, "content": _text_of(message)})
+                messages.append({"role": role, "content": _text_of(message)})
             elif role == "tool":
                 content = _text_of(message)
-                told.append(
+                messages.append(
                     {"role": role, "tool_call_id": message["toolCallId"], "content": content}
                 )
             elif role == "assistant":
                 calls = message.get("toolCalls")
                 entry = {"role": role, "content": _text_of(message) or None}
-                told.append({**entry, "tool_calls": calls} if calls else entry)
-        return told
+                messages.append({**entry, "tool_calls": calls} if calls else entry)
+        return messages
 
 
 class AgentRoutes(ProtocolRoutes):
-    """An agent for clients of AG-UI 1.0 such as ``HttpAgent`` of ``@ag-ui/client``.
+    """Routes of an agent for clients of AG-UI 1.0 such as ``HttpAgent`` of ``@ag-ui/client``.
 
     | route | what |
     | --- | --- |
@@ -110,7 +79,7 @@ class AgentRoutes(ProtocolRoutes):
 
     Parameters are those of `tokenwire_adapters.vercel.ChatRoutes`; `path` is by default ``/agent``.
 
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -150,34 +119,34 @@ class AgentRoutes(ProtocolRoutes):
                 return None
 
     async def _run(self, exchange: Exchange) -> None:
-        told = await self._input(exchange)
-        run = checked_name(told.run_id, "runId")
-        channel = await self.authorize(exchange, told.thread_id, "input")
+        request = await self._input(exchange)
+        run = checked_name(request.run_id, "runId")
+        channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
         with service.admitted(exchange.caller):
-            encoder = AgUiEncoder(thread_id=told.thread_id)
-            # A client that asks again, since its connection broke, is told of the same run.
+            encoder = AgUiEncoder(thread_id=request.thread_id)
+            # A client that asks again, since its connection broke, is sent the same run.
             reader = await service.within(encoder.join(self.sink, channel, run=run))
             if reader is None:
                 active = await service.within(self.tasks.active(channel))
                 if active is not None:
                     await self.tasks.cancel(channel, run=active.id, reason="another run came")
-                encoder = AgUiEncoder(run=run, enveloped=True, thread_id=told.thread_id)
+                encoder = AgUiEncoder(run=run, enveloped=True, thread_id=request.thread_id)
 
                 async def begin() -> None:
-                    self._begin(exchange, told, channel, run)
+                    self._begin(exchange, request, channel, run)
 
                 reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
 
-    def _begin(self, exchange: Exchange, told: RunAgentInput, channel: str, run: str) -> None:
-        messages = _plain(told)
+    def _begin(self, exchange: Exchange, request: RunAgentInput, channel: str, run: str) -> None:
+        messages = _plain(request)
 
         def turn(response: ResponseWriter) -> AgentTurn:
             return AgentTurn(
-                input=told,
-                thread_id=told.thread_id,
+                input=request,
+                thread_id=request.thread_id,
                 channel=channel,
                 run=run,
                 messages=messages,
@@ -190,9 +159,9 @@ class AgentRoutes(ProtocolRoutes):
         self.tasks.begin(channel, run, {ASKED: asked_by(messages)}, turn)
 
     async def _connect(self, exchange: Exchange) -> None:
-        told = await self._input(exchange)
-        channel = await self.authorize(exchange, told.thread_id, "subscribe")
-        await self._join(exchange, channel, told.thread_id, told)
+        request = await self._input(exchange)
+        channel = await self.authorize(exchange, request.thread_id, "subscribe")
+        await self._join(exchange, channel, request.thread_id, request)
 
     async def _resume(self, exchange: Exchange) -> None:
         name = self.names_of(exchange.request)[0]
@@ -200,22 +169,22 @@ class AgentRoutes(ProtocolRoutes):
         await self._join(exchange, channel, name, None)
 
     async def _join(
-        self, exchange: Exchange, channel: str, thread_id: str, told: RunAgentInput | None
+        self, exchange: Exchange, channel: str, thread_id: str, request: RunAgentInput | None
     ) -> None:
         service = self.service
         with service.admitted(exchange.caller):
             runs = await service.within(recent_runs(self.sink, channel))
-            history = merged(conversation(runs), [] if told is None else _plain(told))
+            history = merged(conversation(runs), [] if request is None else _plain(request))
             encoder = AgUiEncoder(thread_id=thread_id, history=history)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))
             if reader is not None:
                 await self.stream(exchange, channel, encoder, reader)
-            elif told is None:
+            elif request is None:
                 await self.send_nothing(exchange)
             else:
-                nothing = _Nothing(told, history)
+                empty = _EmptyRun(request, history)
                 reader = await service.within(self.sink.reader(channel).aopen())
-                await self.stream(exchange, channel, nothing, reader)
+                await self.stream(exchange, channel, empty, reader)
 
     async def _stop_thread(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
@@ -228,18 +197,18 @@ class AgentRoutes(ProtocolRoutes):
             return RunAgentInput.model_validate(body)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(each) for each in first["loc"])
+            path = ".".join(str(step) for step in first["loc"])
             raise Problem(
-                "invalid", f"not a RunAgentInput: {place}: {first['msg']}"[:300]
+                "invalid", f"not a RunAgentInput: {path}: {first['msg']}"[:300]
             ) from error
 
 
-class _Nothing(AgUiEncoder):
-    """A run of nothing but the thread's messages: nothing is under way."""
+class _EmptyRun(AgUiEncoder):
+    """A finished run without responses, for a thread in which no run is under way."""
 
-    def __init__(self, told: RunAgentInput, history: list[dict[str, Any]]) -> None:
-        super().__init__(thread_id=told.thread_id, history=history)
-        self.run = told.run_id
+    def __init__(self, request: RunAgentInput, history: list[dict[str, Any]]) -> None:
+        super().__init__(thread_id=request.thread_id, history=history)
+        self.run = request.run_id
 
     def end_past(self) -> None:
         self.start_message()
@@ -257,8 +226,8 @@ class _Nothing(AgUiEncoder):
             )
 
 
-def _plain(told: RunAgentInput) -> list[dict[str, Any]]:
-    return [each.model_dump(by_alias=True, mode="json") for each in told.messages]
+def _plain(request: RunAgentInput) -> list[dict[str, Any]]:
+    return [message.model_dump(by_alias=True, mode="json") for message in request.messages]
 
 
 def _text_of(message: dict[str, Any]) -> str:

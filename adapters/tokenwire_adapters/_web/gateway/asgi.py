@@ -1,4 +1,4 @@
-"""Raw ASGI, in the few forms that the gateway needs."""
+"""Reading and writing raw ASGI messages."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ __all__ = [
     "Request",
     "Scope",
     "Send",
+    "header_of",
     "read_json",
     "send_json",
     "send_response",
+    "serve_lifespan",
     "split_path",
 ]
 
@@ -79,10 +81,7 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header that may come once; the first one where it comes more often."""
-        for key, value in self._headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        return header_of(self.scope, name)
 
     def has_header_like(self, beginnings: tuple[bytes, ...]) -> bool:
         """Whether there is a header whose name begins like this."""
@@ -97,6 +96,14 @@ class Request:
         if value is not None and len(value) > limit:
             raise Problem("bad_request", f"the parameter {name} is over {limit} characters")
         return value or None
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """A header of a scope; the first one where it comes more often."""
+    for key, value in scope.get("headers", ()):
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
 
 
 def _query(raw: bytes) -> dict[str, str]:
@@ -117,13 +124,13 @@ def _query(raw: bytes) -> dict[str, str]:
 def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
     """Split a path: the mount point, and the segments under it, each decoded exactly once.
 
-    The raw path is what tells ``a%2Fb``, one segment, from ``a/b``, two.
+    Only the raw path distinguishes ``a%2Fb``, one segment, from ``a/b``, two.
 
     :raises Problem: when it is not well-formed percent-encoded UTF-8.
     """
     root: str = scope.get("root_path", "").rstrip("/")
     path: str = scope["path"]
-    # Some frameworks take the mount point off the path, others leave it on and tell it as the root.
+    # Some frameworks remove the mount point from the path, others leave it there as the root.
     under = path[len(root) :] if path.startswith(f"{root}/") else path
     raw: bytes | None = scope.get("raw_path")
     if raw is not None:
@@ -135,7 +142,7 @@ def split_path(scope: Scope) -> tuple[str, tuple[str, ...]]:
                 mount = "/".join(decoded[:begin])
                 mount = mount if mount.startswith(root) else root + mount
                 return mount, tuple(decoded[begin:])
-    return root, tuple(under.removeprefix("/").split("/"))  # names with a slash cannot be told
+    return root, tuple(under.removeprefix("/").split("/"))  # no raw path: names have no slash
 
 
 def _decode(segment: bytes) -> str:
@@ -177,6 +184,19 @@ async def send_json(
         ],
         head=head,
     )
+
+
+async def serve_lifespan(
+    receive: Receive, send: Send, shutdown: Callable[[], Awaitable[object]]
+) -> None:
+    """Answer the lifespan protocol; `shutdown` is called when the server stops."""
+    while True:
+        kind = (await receive())["type"]
+        if kind == "lifespan.shutdown":
+            await shutdown()
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
 
 
 async def read_json(request: Request, receive: Receive, limits: Limits) -> Any:

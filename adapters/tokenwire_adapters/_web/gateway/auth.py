@@ -47,7 +47,7 @@ def is_local(request: Request) -> bool:
     """Whether the client is on this machine, and nothing suggests that it speaks for another.
 
     A proxy on this machine connects from loopback, too: a header that proxies set gives it away,
-    and so does HTTP/1.0, which nginx speaks where it is not told otherwise. A page of some site
+    and so does HTTP/1.0, which nginx speaks by default. A page of some site
     that resolves to 127.0.0.1 (DNS rebinding) is given away by `Host`.
     """
     try:
@@ -69,7 +69,7 @@ def is_local(request: Request) -> bool:
 
 
 class Caller:
-    """Who is at the other end of one request or socket.
+    """The client of one request or WebSocket.
 
     :ivar grant: what its token says; None where it has none.
     :ivar client: its address.
@@ -96,19 +96,19 @@ class Caller:
 
 
 class Guard:
-    """Decides."""
+    """Decides who may do what."""
 
     def __init__(self, authorize: Authorize | None, tokens: Tokens | None) -> None:
         self.authorize = authorize
         self.tokens = tokens
 
     def identify(self, request: Request, *, websocket: bool, browser_only: bool) -> Caller:
-        """Find out who makes a request.
+        """Identify the client of a request.
 
-        :param browser_only: it is of a kind that browsers can send no header with, so that a
+        :param browser_only: browsers can send no header with such requests, so that a
             token may come in the query.
         :raises Problem: when the token is not valid, or the gateway is closed to this client. No
-            token at all is found out by `require`.
+            missing token is refused by `require`.
         """
         caller = Caller(request)
         if self.tokens is None:

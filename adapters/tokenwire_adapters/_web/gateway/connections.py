@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, Protocol, TypeAlias
 
 from tokenwire._clock import jitter
@@ -85,6 +85,11 @@ class Connection:
         if self.reason is None and not self._over and self._task is not None:
             self.reason = reason
             self._task.cancel()
+
+    def drop_soon(self, reason: Reason) -> None:
+        """`drop`, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed, and the connection with it
+            self.loop.call_soon_threadsafe(self.drop, reason)
 
     @contextmanager
     def serving(self) -> Generator[None, None, None]:
@@ -186,7 +191,7 @@ class Connections:
             while mine := [connection for connection in self if connection.loop is loop]:
                 limits = [connection.owner.limits for connection in mine]
                 await asyncio.sleep(
-                    min(0.5, *(min(each.keep_alive, each.send_timeout) / 2 for each in limits))
+                    min(0.5, *(min(one.keep_alive, one.send_timeout) / 2 for one in limits))
                 )
                 if uvicorn_is_stopping():
                     for owner in {id(c.owner): c.owner for c in mine}.values():

@@ -15,6 +15,7 @@ from tokenwire_adapters._web.gateway.asgi import (
     Request,
     Scope,
     Send,
+    header_of,
     send_response,
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
@@ -28,7 +29,6 @@ __all__ = [
     "Handler",
     "Route",
     "check_origin",
-    "origin_of",
     "send_problem",
     "serve_http",
 ]
@@ -65,7 +65,7 @@ class Exchange:
 
     @property
     def caller(self) -> Caller:
-        """Who made the request; only guarded routes know."""
+        """The client; known on guarded routes only."""
         assert self._caller is not None
         return self._caller
 
@@ -75,7 +75,7 @@ class Exchange:
 
     @property
     def known_caller(self) -> Caller | None:
-        """Who made the request, as far as has been found out."""
+        """The client, once it is identified."""
         return self._caller
 
 
@@ -83,7 +83,7 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class Route(NamedTuple):
-    """A route that a request was found to be for.
+    """What a path leads to.
 
     :ivar name: for metrics and spans.
     :ivar handlers: by method.
@@ -106,7 +106,7 @@ async def serve_http(
 ) -> None:
     """Answer one HTTP request. Raises nothing but cancellation."""
     began = time.monotonic()
-    origin = origin_of(scope)
+    origin = header_of(scope, b"origin")
     headers = service.origins.headers(origin)
     try:
         exchange = Exchange(Request(scope, service.limits), receive, send, headers)
@@ -144,14 +144,6 @@ async def _answer(service: Service, find: Find, exchange: Exchange, origin: str 
             request, websocket=False, browser_only=route.query_token
         )
     await handler(exchange)
-
-
-def origin_of(scope: Scope) -> str | None:
-    """The origin of the page that sent a request; None where no page did."""
-    for name, value in scope.get("headers", ()):
-        if name == b"origin":
-            return str(value.decode("latin-1"))
-    return None
 
 
 def check_origin(service: Service, request: Request, origin: str | None) -> None:

@@ -1,4 +1,4 @@
-"""From batches of events to what goes over the wire, each event encoded once for all watchers."""
+"""Frames batches of events for streams and sockets; encodes each event once for all watchers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named(event: str, value: Any, *, id: str | None = None) -> bytes:
 class StreamFramer:
     """Server-sent events for one watcher.
 
-    :param encoder: made for this watcher.
+    :param encoder: of this watcher alone.
     """
 
     __slots__ = ("_slot", "encoder", "native")
@@ -73,7 +73,7 @@ class StreamFramer:
         return data
 
     def whole(self, items: Iterable[Item]) -> Iterator[bytes]:
-        """A replay, in pieces. Ids say how to go on from the midst of it."""
+        """A replay, in pieces. From the ids in it a client can resume in its middle."""
         return map(b"".join, chunks(self.live((item,)) for item in items))
 
 
@@ -135,7 +135,7 @@ def _text(item: Item) -> str:
 
 
 def marked(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Tell of each value whether it is the last."""
+    """Pair the values with whether they are the last."""
     iterator = iter(values)
     try:
         held = next(iterator)

@@ -1,4 +1,4 @@
-"""`Gateway`: the app."""
+"""`Gateway`: channels as an ASGI app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokenwire import Sink, open_sink
 from tokenwire._ids import check_name
 from tokenwire.backend import Backend
 from tokenwire.encoding import StreamPlan, find_encoder
-from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send
+from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, serve_lifespan
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
 from tokenwire_adapters._web.gateway.dispatch import serve_http
@@ -45,7 +45,7 @@ class Gateway:
     :param owner: a metadata field: a response may be cancelled only by the principal that this
         field of it names.
     :param metrics_for: who may read ``/metrics``.
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Gateway:
         if authorize is not None and not callable(authorize):
             raise ValueError("authorize must be a function")
         if tokens is not None and not isinstance(tokens, Tokens):
-            raise ValueError("tokens must be a Tokens object, made with your keys")
+            raise ValueError("tokens must be a Tokens object, with your keys")
         if metrics_for not in ("local", "everyone", "nobody"):
             raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
         self._owned = not isinstance(sink, Sink)
@@ -86,19 +86,9 @@ class Gateway:
         elif kind == "websocket":
             await serve_websocket(self._service, scope, receive, send)
         elif kind == "lifespan":
-            await self._lifespan(receive, send)
+            await serve_lifespan(receive, send, self.shutdown)
         else:
             raise ValueError(f"the gateway does not serve {kind!r}")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.shutdown()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
     def events(
         self,
@@ -115,7 +105,7 @@ class Gateway:
         Parameters as those of `Sink.watch` and the route; nothing is read from the request.
 
         :param response: the older name of `response_id`.
-        :raises InvalidName, InvalidCursor, ValueError: for arguments that cannot be.
+        :raises InvalidName, InvalidCursor, ValueError: for arguments that are not valid.
         """
         check_name(channel, "channel")
         if response is not None:
@@ -141,7 +131,7 @@ class Gateway:
         return len(self._service.traffic.connections)
 
     async def shutdown(self, timeout: float = 5.0) -> bool:
-        """Take no more connections, tell clients to reconnect elsewhere, and wait for them to go.
+        """Take no more connections, tell clients to reconnect elsewhere, and wait for that.
 
         Call it when the app shuts down. Under uvicorn, open streams end by themselves as soon as
         the server begins to; a gateway that is the app itself does all of it in its lifespan.

@@ -68,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates:
-    """Token buckets, one for each key; those not used for longest are dropped."""
+    """Token buckets, one for each key; the least recently used are evicted."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -101,7 +101,7 @@ class Rates:
 
 
 class Counts:
-    """How many of something each key has open."""
+    """Counts of what is open, by key."""
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}

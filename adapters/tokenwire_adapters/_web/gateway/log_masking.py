@@ -37,7 +37,7 @@ def _masked(value: Any) -> Any:
 
 
 def protect(*names: str) -> None:
-    """Put the filter on loggers, once each."""
+    """Add the filter to loggers that have none."""
     for name in names:
         logger = logging.getLogger(name)
         if not any(isinstance(one, MaskTokens) for one in logger.filters):

@@ -1,4 +1,4 @@
-"""`TokenwireMiddleware`: the current channel and run of each request of a web app."""
+"""`TokenwireMiddleware`: the current channel and run of every request of a web app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from tokenwire import context
 from tokenwire._ids import check_name, new_id
 from tokenwire.errors import InvalidName
-from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send
+from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, header_of
 
 __all__ = ["TokenwireMiddleware"]
 
@@ -105,16 +105,9 @@ def _finder(source: str | Finder) -> Finder:
     return makers[kind](name)
 
 
-def _headers(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope.get("headers", ()):
-        if key == name:
-            return str(value.decode("latin-1"))
-    return None
-
-
 def _header(name: str) -> Finder:
     key = name.lower().encode("latin-1")
-    return lambda scope: _headers(scope, key)
+    return lambda scope: header_of(scope, key)
 
 
 def _query(name: str) -> Finder:
@@ -128,7 +121,7 @@ def _query(name: str) -> Finder:
 def _cookie(name: str) -> Finder:
     def find(scope: Scope) -> str | None:
         try:
-            cookie = SimpleCookie(_headers(scope, b"cookie") or "").get(name)
+            cookie = SimpleCookie(header_of(scope, b"cookie") or "").get(name)
         except CookieError:
             return None
         return None if cookie is None else cookie.value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
 
 from tokenwire._version import __version__
 from tokenwire.encoding import encoder_formats
+from tokenwire.events import Response, State
 
 if TYPE_CHECKING:
     from tokenwire_adapters._web.gateway.service import Service
@@ -20,7 +23,7 @@ _NAME = {
     "pattern": r"^[^\u0000-\u001f\u007f-\u00a0\u2028\u2029]+$",
 }
 _CURSOR = {"type": "string", "maxLength": 512}  # an empty one is none
-_STATES = ["streaming", "complete", "cancelled", "failed", "abandoned"]
+_STATES = list(get_args(State))
 
 
 def _parameter(name: str, where: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
@@ -177,6 +180,21 @@ def _status(name: str, summary: str) -> dict[str, Any]:
     return _operation(name, summary, {"200": _answer("Yes.", schema)}, security=[])
 
 
+def _response() -> dict[str, Any]:
+    """Schemas of a response and its parts, with what the history route adds."""
+    _, schemas = msgspec.json.schema_components(
+        [Response], ref_template="#/components/schemas/{name}"
+    )
+    response = schemas["Response"]
+    response["required"] = ["id", "text", "reasoning", "tool_calls"]
+    response["properties"] |= {
+        "text": {"type": "string", "description": "The text parts, joined."},
+        "reasoning": {"type": "string", "description": "The reasoning parts, joined."},
+        "tool_calls": {"type": "array", "items": _ref("Part")},
+    }
+    return schemas
+
+
 def _components() -> dict[str, Any]:
     text = {"type": "string"}
     return {
@@ -206,23 +224,7 @@ def _components() -> dict[str, Any]:
                     "next": {"type": ["string", "null"]},
                 },
             },
-            "Response": {
-                "type": "object",
-                "description": "Fields that have their default are left out.",
-                "required": ["id", "text", "reasoning", "tool_calls"],
-                "properties": {
-                    "id": text,
-                    "channel": text,
-                    "run": {"type": ["string", "null"]},
-                    "state": {"enum": _STATES, "default": "streaming"},
-                    "text": {"type": "string", "description": "The text parts, joined."},
-                    "reasoning": {"type": "string", "description": "Those of reasoning."},
-                    "tool_calls": {"type": "array", "items": {"type": "object"}},
-                    "parts": {"type": "array", "items": {"type": "object"}},
-                    "tool_results": {"type": "array", "items": {"type": "object"}},
-                    "metadata": {"type": "object"},
-                },
-            },
+            **_response(),
             "Outcome": {
                 "type": "object",
                 "required": ["response_id", "state", "acknowledged"],

@@ -43,7 +43,7 @@ _TITLES = {414: "URI Too Long", 431: "Request Header Fields Too Large"}
 
 
 class Problem(Exception):
-    """What went wrong, for the client.
+    """An error that a client is sent.
 
     :ivar code: one of the stable codes of docs/gateway.md.
     :ivar detail: for people; never has a secret in it.
@@ -105,7 +105,7 @@ class Problem(Exception):
 class AccessDenied(Exception):
     """Raise it in `authorize` to refuse, with a message that the client may see.
 
-    :param message: what the client is told.
+    :param message: for the client.
     :param status: 401 (come back with other credentials) or 403 (do not).
     """
 
@@ -118,7 +118,7 @@ class AccessDenied(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Translate what the core raises into what a client is told. The one place for that."""
+    """Convert any exception to the problem that a client is sent."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, InvalidName):
@@ -135,5 +135,5 @@ def problem_of(error: Exception) -> Problem:
         return Problem("invalid", "the backend did not accept this")
     if isinstance(error, ValueError):
         return Problem("bad_request", str(error)[:500])
-    logger.error("tokenwire gateway: an error that is a bug", exc_info=error)
+    logger.error("tokenwire gateway: unexpected error", exc_info=error)
     return Problem("internal", "internal error; the server's log says more")

@@ -1,4 +1,4 @@
-"""What is known of ASGI servers beyond their interface, each with its version."""
+"""Workarounds for ASGI servers, with their versions and upstream issues."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from tokenwire_adapters._web.gateway.dispatch import (
     Exchange,
     Route,
     check_origin,
-    origin_of,
     send_problem,
 )
 from tokenwire_adapters._web.gateway.operations import Operations
@@ -145,7 +144,7 @@ async def serve_websocket(service: Service, scope: Scope, receive: Receive, send
             case _:
                 raise Problem("not_found", "there is no such route")
         service.require_request(f"c:{request.client}")
-        check_origin(service, request, origin_of(scope))
+        check_origin(service, request, request.header(b"origin"))
         try:
             caller = service.guard.identify(request, websocket=True, browser_only=True)
         except Problem as problem:

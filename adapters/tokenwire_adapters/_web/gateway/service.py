@@ -101,7 +101,7 @@ class Service:
         """Take no more connections, and have those that are open say goodbye."""
         self.closing = True
         for connection in self.traffic.connections.of(self):
-            connection.drop("bye")
+            connection.drop_soon("bye")
 
     async def closed(self, timeout: float) -> bool:
         """Wait until all connections have ended; False after `timeout` seconds."""

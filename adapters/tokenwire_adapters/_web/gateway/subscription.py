@@ -12,15 +12,15 @@ from tokenwire_adapters._web.gateway.framing import SocketFramer
 __all__ = ["Subscription"]
 
 SendText: TypeAlias = Callable[[str, int], Awaitable[None]]
-"""Sends a message, which has so many events."""
+"""Sends a message with that many events."""
 
 
 class Subscription:
     """A channel that a socket watches.
 
-    :param name: what the client calls the subscription, if anything.
-    :param response: the only response it is about, if it is.
-    :ivar task: what sends its events.
+    :param name: the client's name for the subscription, if any.
+    :param response: the only response it follows, if any.
+    :ivar task: the task that sends its events.
     """
 
     __slots__ = ("_framer", "channel", "name", "response", "task", "watch")
@@ -43,13 +43,13 @@ class Subscription:
         return head
 
     async def send_events(self, send: SendText) -> None:
-        """Send what there is, then what comes, until there is no more."""
+        """Send what has happened, then what happens, until the channel or response ends."""
         watch = self.watch
-        told = False
+        ready = False
         while items := await watch.ahydrate():
-            told = not watch.hydrating
-            await self._send_whole(send, items, watch.position if told else None, first=told)
-        if not told:
+            ready = not watch.hydrating
+            await self._send_whole(send, items, watch.position if ready else None, first=ready)
+        if not ready:
             await self._send_whole(send, (), watch.position, first=True)
         whole, conflated = False, 0
         while items := await watch.abatch():
@@ -62,9 +62,9 @@ class Subscription:
     async def _send_whole(
         self, send: SendText, items: Sequence[Item], cursor: str | None, *, first: bool = False
     ) -> None:
-        """Send what only as a whole brings the client to `cursor`.
+        """Send items of which only the last message brings the client to `cursor`.
 
-        :param first: it has then been told all that had happened when it subscribed.
+        :param first: with this, the client has all that had happened when it subscribed.
         """
         events = len(items)
         for text in self._framer.whole(items, cursor, reset=first and self.watch.reset):

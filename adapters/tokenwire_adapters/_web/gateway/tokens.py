@@ -65,7 +65,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether `name` fits `pattern`, in which ``*`` stands for any characters, and only ``*``.
+    """Whether `name` fits `pattern`, in which ``*`` matches any characters, and only ``*``.
 
     Takes linear time, whatever the pattern.
     """
@@ -77,10 +77,10 @@ def matches(pattern: str, name: str) -> bool:
     *middle, last = rest
     at = len(first)
     for piece in middle:
-        found = name.find(piece, at)
-        if found < 0:
+        start = name.find(piece, at)
+        if start < 0:
             return False
-        at = found + len(piece)
+        at = start + len(piece)
     return len(name) - len(last) >= at and name.endswith(last)
 
 
@@ -342,7 +342,7 @@ def _capability(value: Any) -> dict[str, frozenset[str]]:
     pairs = cast("dict[Any, Any]", value)
     if len(pairs) > _MAX_PATTERNS:
         raise Problem("unauthorized", f"a capability has at most {_MAX_PATTERNS} patterns")
-    found: dict[str, frozenset[str]] = {}
+    capability: dict[str, frozenset[str]] = {}
     for pattern, actions in pairs.items():
         if not isinstance(pattern, str) or not 0 < len(pattern) <= 256:
             raise Problem("unauthorized", "a pattern of a capability has 1 to 256 characters")
@@ -351,5 +351,5 @@ def _capability(value: Any) -> dict[str, frozenset[str]]:
         ):
             raise Problem("unauthorized", "the actions of a capability are a list of names")
         # Actions of later versions are let pass; they allow nothing here.
-        found[pattern] = frozenset(cast("list[str]", actions))
-    return found
+        capability[pattern] = frozenset(cast("list[str]", actions))
+    return capability

@@ -22,6 +22,7 @@ from tokenwire_adapters._web.gateway.asgi import (
     read_json,
     send_json,
     send_response,
+    serve_lifespan,
 )
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
@@ -58,7 +59,7 @@ class ProtocolRoutes(ABC):
     :param limits: as the gateway's.
     :ivar tasks: runs the agent.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
-    :raises ValueError: for arguments that cannot be.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -111,20 +112,11 @@ class ProtocolRoutes(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), whose path is the full one or the one below a mount."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await serve_lifespan(receive, send, self.aclose)
         elif scope["type"] == "http":
             await serve_http(self.service, self._find, scope, receive, send)
         else:
             raise ValueError(f"these routes do not serve {scope['type']!r}")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self.aclose()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
 
     def _find(self, request: Request) -> Route | None:
         return self.find(self.names_of(request))

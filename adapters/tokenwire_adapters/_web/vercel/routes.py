@@ -1,12 +1,9 @@
-"""`ChatRoutes`: what a page made with ``useChat`` talks to."""
+"""`ChatRoutes`: the routes that a page with ``useChat`` uses."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
-
-import msgspec
-from starlette.requests import HTTPConnection
 
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
@@ -16,6 +13,7 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
 from tokenwire_adapters._web.vercel.requests import (
@@ -32,73 +30,43 @@ __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
 Busy: TypeAlias = Literal["replace", "refuse"]
 
 
-class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is to answer.
+class ChatTurn(Turn, frozen=True, kw_only=True):
+    """A message of a page to an agent; see `Turn` for the rest of its fields.
 
-    Code of the agent that names no channel writes into the chat's: wrapped clients of OpenAI or
-    Anthropic, LangChain and LlamaIndex with their handlers, ``sink.respond()``. An agent without
-    any of these writes into `response`.
-
-    :ivar chat_id: as the page calls the chat; `channel`: where it is kept.
-    :ivar run: of all responses of this turn; the id of the message that they become.
+    :ivar chat_id: the id of the chat in the page; `channel` is where it is published.
+    :ivar run: also the id of the message that the responses become.
     :ivar messages: the page's UI messages, as it sent them; the last one is to be answered.
     :ivar trigger: ``submit-message`` or ``regenerate-message``.
-    :ivar message_id: the message that was edited, or is to be made anew.
+    :ivar message_id: the message that was edited, or is to be replaced by a new answer.
     :ivar body: all that the page sent.
-    :ivar response: stands for the turn; it ends when the agent does.
-    :ivar connection: the request, as Starlette has it.
-    :ivar principal: who `authorize` or the token says is asking.
     """
 
     chat_id: str
-    channel: str
-    run: str
-    messages: list[dict[str, Any]]
     trigger: str
     message_id: str | None
     body: dict[str, Any]
-    sink: Sink
-    response: ResponseWriter
-    connection: HTTPConnection
-    principal: str | None = None
 
-    @property
-    def text(self) -> str:
-        """The text of the last message of the user."""
-        for message in reversed(self.messages):
-            if message["role"] == "user":
-                return text_of(message)
-        return ""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the user has stopped the turn; for agents that run in a thread."""
-        return self.response.cancelled
-
-    def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
-        """Show what a tool of the agent answered; the page has it on the call.
-
-        :param output: anything JSON can hold.
-        :param error: what went wrong, in place of an output.
-        """
-        self.response.tool_result(call_id, output, error=error)
+    @staticmethod
+    def text_of(message: dict[str, Any]) -> str:
+        """The text of a UI message."""
+        return text_of(message)
 
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages).
 
         It has the text, and tool calls that were answered. Files and reasoning are left out.
         """
-        told: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         for message in self.messages:
             if message["role"] == "assistant":
-                told += steps_of(message)
+                messages += steps_of(message)
             else:
-                told.append({"role": message["role"], "content": text_of(message)})
-        return told
+                messages.append({"role": message["role"], "content": text_of(message)})
+        return messages
 
 
 class ChatRoutes(ProtocolRoutes):
-    """An agent for pages made with the AI SDK's ``useChat`` and `DefaultChatTransport`.
+    """Routes of an agent for pages with the AI SDK's ``useChat`` and `DefaultChatTransport`.
 
     | route | what |
     | --- | --- |
@@ -121,8 +89,8 @@ class ChatRoutes(ProtocolRoutes):
     :param limits: as the gateway's.
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
         ``refuse`` answers 409.
-    :param dynamic_tools: tell of tools as ``dynamic-tool`` parts rather than ``tool-NAME``.
-    :raises ValueError: for arguments that cannot be.
+    :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
+    :raises ValueError: for arguments that are not valid.
     """
 
     def __init__(
@@ -221,7 +189,7 @@ class ChatRoutes(ProtocolRoutes):
         self.tasks.begin(channel, run, metadata_of(messages, body), turn)
 
     async def _page_tools(self, channel: str, message: dict[str, Any]) -> None:
-        """Tell everybody what the page's own tools answered."""
+        """Publish the results of tools that run in the page."""
         answered = [part for part in message["parts"] if is_answered(part)]
         if message["role"] != "assistant" or not answered:
             return
@@ -250,17 +218,17 @@ class ChatRoutes(ProtocolRoutes):
         messages: list[dict[str, Any]],
         body: dict[str, Any],
     ) -> bool:
-        """Deal with an answer that is under way; whether the request is answered by it.
+        """Handle an answer that is under way; return whether the request was answered by it.
 
-        A page that sends the same message again (a retry) is given the answer under way.
+        A page that sends the same message again (a retry) gets the answer under way.
         """
         active = await self.service.within(self.tasks.active(channel))
         if active is None:
             return False
         envelope = active.envelope
-        told = envelope.metadata if envelope is not None else {}
+        metadata = envelope.metadata if envelope is not None else {}
         asked = asked_in(messages, body)
-        if asked is not None and told.get("asked") == asked:
+        if asked is not None and metadata.get("asked") == asked:
             encoder = self._encoder(None)
             reader = await self.service.within(
                 encoder.join(self.sink, channel, run=active.id, wait=False)
