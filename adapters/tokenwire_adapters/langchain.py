@@ -106,8 +106,13 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
     def ignore_retriever(self) -> bool:
         return True
 
-    ignore_retry = ignore_retriever
-    ignore_custom_event = ignore_retriever
+    @property
+    def ignore_retry(self) -> bool:
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        return True
 
     # -- chains and graphs: which run belongs to which
 

@@ -195,7 +195,7 @@ def test_a_disconnect_while_nobody_writes(status: int) -> None:
         response = agent.respond("ai:chat", response_id="r")
         response.write("before, ")
         assert agent.flush(30)
-        thread.fault("disconnect", told=True, status=status)
+        thread.fault("disconnect", announced=True, status=status)
         response.write("after")
         response.finish()
         assert response.wait(60).status in ("delivered", "recovered")
