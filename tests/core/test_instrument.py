@@ -85,7 +85,7 @@ def only(sink: Sink) -> Callable[[], Response]:
 
     def read() -> Response:
         (response,) = sink.history("c").items
-        with sink.watch("c", response=response.id) as watch:
+        with sink.watch("c", response_id=response.id) as watch:
             for _ in watch:
                 pass
         (response,) = sink.history("c").items

@@ -72,7 +72,7 @@ WRITE = """
 with sink.respond("c", response_id="r1") as response:
     response.write("Hello")
     response.write(" World")
-sink.data("c", "progress", 40)
+sink.send_event("c", "progress", 40)
 assert sink.flush(60)
 events = asyncio.run(sink.backend.replay("c", tokenwire.backend.ReplayFrom(after=AFTER)))
 print(json.dumps([[event.type, event.cursor] for event in events.events]))
@@ -120,7 +120,7 @@ def test_a_crash_while_writing(run: Run, tmp_path: Path) -> None:
     run("sink.respond('c', response_id='r1').finish()\nsink.flush(60)")
     with (tmp_path / "log").open("ab") as file:
         file.write(b'{"time": 1')
-    assert run("sink.data('c', 'more')\nsink.flush(60)") is None
+    assert run("sink.send_event('c', 'more')\nsink.flush(60)") is None
     ids = "print(json.dumps([response.id for response in sink.history('c').items]))"
     assert run(ids) == ["r1"]
 
