@@ -12,6 +12,7 @@ __all__ = ["InlineOutbox"]
 
 MAX_INLINE_ITEMS = 4  # items that a writing thread publishes itself; the I/O thread takes more
 GRACE = 0.05  # seconds that the I/O thread leaves to writing threads, once text is due
+BURST_WINDOW = 1.0  # seconds after a burst in which the I/O thread looks without being woken
 TIMER_SLACK = 0.001  # seconds that a loop's timer may come early: some count whole milliseconds
 
 
@@ -27,6 +28,7 @@ class InlineOutbox(Outbox):
         super()._reset()
         self._flushing = False  # the thread that holds the lock is publishing
         self._due = 0.0  # when text is to be published next (monotonic)
+        self._burst = -BURST_WINDOW  # when text came faster than it is published (monotonic)
         self._loop_due = 0.0  # what an event loop was last asked to publish at
 
     def mark(self, item: PendingResponse | PendingEvent, urgent: bool) -> None:
@@ -46,6 +48,7 @@ class InlineOutbox(Outbox):
             if now < due or not self._publish_here():
                 self._wake_by(due)
         else:
+            self._burst = now
             self._schedule_on_loop(due - now, due)
             self._wake_by(due + GRACE)
 
@@ -115,6 +118,13 @@ class InlineOutbox(Outbox):
     async def _publish_some(self) -> None:
         with self._lock:
             self._publish_batch()
+
+    async def _sleep_until_marked(self, retry: float | None) -> bool:
+        now = time.monotonic()
+        if retry is not None or now >= self._burst + BURST_WINDOW:
+            return await super()._sleep_until_marked(retry)
+        await self._sleep_until_due(now)  # to be woken for each burst would cost writers more
+        return True
 
     async def _sleep_until_due(self, due: float) -> None:
         self._looks_at = due + GRACE

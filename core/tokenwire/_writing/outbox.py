@@ -158,11 +158,16 @@ class Outbox:
                 await self._sleep_until_due(due)
             else:
                 self._notify_idle()
-                self._looks_at = ASLEEP
-                if not queue.dirty:  # else it was written between the look and the flag
-                    await self._sleep_until(retry)
-                    slept = True
-                self._looks_at = AWAKE
+                slept = await self._sleep_until_marked(retry) or slept
+
+    async def _sleep_until_marked(self, retry: float | None) -> bool:
+        """Sleep until there is something to publish; say whether that took any time."""
+        self._looks_at = ASLEEP
+        sleep = not self._queue.dirty  # else it was written between the look and the flag
+        if sleep:
+            await self._sleep_until(retry)
+        self._looks_at = AWAKE
+        return sleep
 
     async def _sleep_until_due(self, due: float) -> None:
         """Sleep until the next publish of text is due (monotonic), or until woken."""
