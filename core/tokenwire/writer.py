@@ -144,10 +144,10 @@ class ResponseWriter:
         error: str | None = None,
     ) -> bool:
         """Add what a tool of this response answered. Once it has ended: `Sink.tool_result`."""
-        event = tool_result_event(
-            call_id, output, response_id=self.id, run=self.run, name=name, error=error
+        ids = {"response_id": self.id, "run": self.run}
+        return self._enqueue(
+            tool_result_event(call_id, output, name=name, error=error, **ids), None
         )
-        return self._enqueue(event, None)
 
     def _offer(self, event: ToolResultEvent) -> bool:
         """Take the result of a tool call; False once the response has ended."""
@@ -271,8 +271,7 @@ class ResponseWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        # Not `bool`: only its own cancel is swallowed, and type checkers should not conclude that
-        # code after the block may be reached without its last line.
+        # Not `bool`: type checkers would think that any error may be swallowed.
         if error is None:
             self.finish()
         elif isinstance(error, ResponseCancelled) and error.response_id == self.id:
@@ -354,8 +353,7 @@ class ResponseWriter:
     def wait(self, timeout: float | None = None) -> Receipt:
         """Wait until the ended response is with the backend, or given up. Blocks.
 
-        :param timeout: seconds to wait at most; None for no limit.
-        :return: the receipt, with status ``pending`` after the timeout.
+        :param timeout: seconds, after which the receipt says ``pending``; None for no limit.
         """
         try:
             return self._pending.settled().result(timeout)
