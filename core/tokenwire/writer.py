@@ -74,7 +74,7 @@ class ResponseWriter:
         self._state: State = "streaming"
         self._cancel: CancelEvent | None = None
         self._callbacks: tuple[Callable[[], object], ...] = ()
-        self._calls: dict[str, PartWriter] = {}
+        self._calls: dict[str | None, PartWriter] = {}
         self._fresh = True  # the first text does not wait for a rollup window
         pending.on_cancel = self._cancelled_by_watcher
         pending.on_outcome = self._entry_settled
@@ -101,8 +101,8 @@ class ResponseWriter:
         :raises ResponseClosed: in strict mode, after the end.
         """
         if name is not None or call_id is not None:
-            part = self._calls.get(call_id) if call_id is not None else None
-            return (part or self.part(kind, name=name, call_id=call_id)).write(text)
+            part = self._calls.get(call_id) or self.part(kind, name=name, call_id=call_id)
+            return part.write(text)
         return self._write_text(kind, text)
 
     def part(
@@ -296,8 +296,6 @@ class ResponseWriter:
     ) -> bool | None:
         return self.__exit__(kind, error, traceback)
 
-    # -- state and outcome
-
     @property
     def state(self) -> State:
         """The state of the response, as its producer knows it."""
@@ -367,8 +365,6 @@ class ResponseWriter:
                 return await asyncio.wrap_future(self._pending.settled())
         except TimeoutError:
             return self.receipt
-
-    # -- callbacks of the outbox
 
     def _cancelled_by_watcher(self, cancel: CancelEvent) -> None:
         """Freeze the text, end the response, and call the cancel callbacks."""
