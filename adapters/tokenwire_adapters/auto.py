@@ -101,7 +101,7 @@ class _Installed:
         instrumentor: Instrumentor = point.load()
         from tokenwire.instrument import Options
 
-        instrumentor.start(Options(self._sink, self._channel, on_cancel=self._on_cancel))  # pyright: ignore[reportArgumentType]
+        instrumentor.start(Options(self._sink, self._channel, on_cancel=self._on_cancel))
         self._started.append(instrumentor)
 
     def stop(self) -> None:
