@@ -86,7 +86,7 @@ class _Installed:
     def __init__(self, sink: Sink | None, channel: Any, on_cancel: OnCancel | None) -> None:
         self._sink = sink
         self._channel = channel
-        self._on_cancel = on_cancel
+        self._on_cancel: OnCancel | None = on_cancel
         self._started: list[Instrumentor] = []
         self._unwatch = watch_imports(self._callbacks)
 
