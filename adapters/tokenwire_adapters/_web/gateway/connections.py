@@ -131,6 +131,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._connections)
 
+    def _on(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
+        return [connection for connection in self if connection.loop is loop]
+
     def of(self, owner: Owner) -> list[Connection]:
         """The connections of one service."""
         return [connection for connection in self if connection.owner is owner]
@@ -188,15 +191,16 @@ class Connections:
         """Keep the connections of this loop alive, expire them, drop the slow and the idle."""
         loop = asyncio.get_running_loop()
         try:
-            while mine := [connection for connection in self if connection.loop is loop]:
-                limits = [connection.owner.limits for connection in mine]
+            while owners := {id(c.owner): c.owner for c in self._on(loop)}:
+                limits = [owner.limits for owner in owners.values()]
                 await asyncio.sleep(
                     min(0.5, *(min(one.keep_alive, one.send_timeout) / 2 for one in limits))
                 )
+                connections = self._on(loop)  # some ended meanwhile, and others came
                 if uvicorn_is_stopping():
-                    for owner in {id(c.owner): c.owner for c in mine}.values():
+                    for owner in {id(c.owner): c.owner for c in connections}.values():
                         owner.close()
-                for connection in mine:
+                for connection in connections:
                     try:
                         self._check(connection)
                     except Exception:
@@ -228,7 +232,7 @@ class Connections:
         while self.of(owner) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         monitor = self._monitors.get(loop)
-        if monitor is not None and not any(connection.loop is loop for connection in self):
+        if monitor is not None and not self._on(loop):
             monitor.cancel()
             await asyncio.gather(monitor, return_exceptions=True)
         return not self.of(owner)
