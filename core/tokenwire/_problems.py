@@ -12,20 +12,27 @@ logger = logging.getLogger("tokenwire")
 
 
 class LogOnce:
-    """Logs warnings, each text at most once a minute."""
+    """Logs warnings, each text at most once a minute.
 
-    def __init__(self) -> None:
+    :param max_texts: how many texts are remembered.
+    """
+
+    def __init__(self, max_texts: int = 256) -> None:
+        self._max_texts = max_texts
         self._logged_at: dict[str, float] = {}
 
-    def warning(self, message: str) -> None:
-        """Log `message`, unless it was logged within the last minute."""
+    def warning(self, message: str, error: BaseException | None = None) -> None:
+        """Log `message`, unless it was logged within the last minute.
+
+        :param error: logged with its traceback.
+        """
         now = time.monotonic()
         last = self._logged_at.get(message)
         if last is None or now - last >= 60:
-            if len(self._logged_at) >= 256:
+            if len(self._logged_at) >= self._max_texts:
                 self._logged_at.clear()
             self._logged_at[message] = now
-            logger.warning("tokenwire: %s", message)
+            logger.warning("tokenwire: %s", message, exc_info=error)
 
 
 class Problems:

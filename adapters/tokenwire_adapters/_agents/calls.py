@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tokenwire
+from tokenwire._problems import LogOnce
 from tokenwire.claims import Claim, covering_claim, current_claim, set_claim
 from tokenwire.context import current_run, resolve_channel
 from tokenwire.instrument import OnCancel, call_soon
@@ -31,8 +30,6 @@ __all__ = [
     "drop_oldest",
     "session_of",
 ]
-
-logger = logging.getLogger("tokenwire")
 
 MAX_CALLS = 10_000
 """How many calls, runs and tool calls an adapter holds whose end was never reported."""
@@ -71,20 +68,13 @@ class Reporter:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._logged_at: dict[str, float] = {}
+        self._log = LogOnce(max_texts=64)
 
     def report(self, error: Exception, sink: object = None) -> None:
         """Log `error`; raise it where `sink` is strict."""
         if getattr(sink, "strict", False) is True:
             raise error
-        now = time.monotonic()
-        message = f"{type(error).__name__}: {error}"
-        last = self._logged_at.get(message)
-        if last is None or now - last >= 60:
-            if len(self._logged_at) >= 64:
-                self._logged_at.clear()
-            self._logged_at[message] = now
-            logger.warning("tokenwire: %s: %s", self._what, message, exc_info=error)
+        self._log.warning(f"{self._what}: {type(error).__name__}: {error}", error)
 
 
 class Parts:

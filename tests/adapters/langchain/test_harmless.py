@@ -68,7 +68,7 @@ def _agent(model: Any) -> Any:
 async def test_a_sink_that_raises(
     make: Any, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    adapter._reporter._logged_at.clear()  # the same thing is logged once a minute
+    adapter._reporter._log._logged_at.clear()  # the same thing is logged once a minute
     agent = _agent(FakeListChatModel(responses=["hello"]))
     config: Any = {"callbacks": [TokenwireCallbackHandler(make(), channel="c")]}
     with caplog.at_level(logging.WARNING, "tokenwire"):

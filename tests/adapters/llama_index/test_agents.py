@@ -207,7 +207,7 @@ async def test_a_sink_that_raises(
 
     from .conftest import stop_claimed_sdks
 
-    adapter._reporter._logged_at.clear()
+    adapter._reporter._log._logged_at.clear()
     sink: Any = _Raising()
     handler = TokenwireEventHandler(sink, channel="c", stop_provider=stop_provider)
     root = spans.root_dispatcher()
