@@ -26,3 +26,20 @@ def install(name: str, target: Path) -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     path = [str(target), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def run_python(
+    *arguments: str | Path, environment: dict[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end, where it finds what was installed; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=270,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done

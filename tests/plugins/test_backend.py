@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.plugins.installing import HERE, install
+from tests.plugins.installing import HERE, install, run_python
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +30,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
         opened = (
             f"import asyncio, json, tokenwire\nsink = tokenwire.open_sink({url!r}, **{options!r})\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", opened + program],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=270,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        done = run_python("-c", opened + program, environment=environment)
         return json.loads(done.stdout or "null")
 
     return run
@@ -48,23 +38,10 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
 @pytest.mark.slow
 def test_the_contract(environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            HERE / "backend/contract.py",
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
+    contract = HERE / "backend/contract.py"
+    done = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", contract, environment=environment
     )
-    assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.plugins.installing import HERE, install
+from tests.plugins.installing import HERE, install, run_python
 from tests.support.needs import needs
 
 needs("starlette", "uvicorn", "prometheus_client")
@@ -22,15 +20,7 @@ FILE = HERE / "ui_protocol" / "tokenwire_captions.py"
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What clients of the protocol were sent."""
     environment = install("ui_protocol", tmp_path_factory.mktemp("installed"))
-    done = subprocess.run(
-        [sys.executable, str(HERE / "ui_protocol" / "program.py")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(HERE / "ui_protocol" / "program.py", environment=environment)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 

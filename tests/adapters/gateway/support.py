@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import queue
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ import uvicorn
 import websockets
 from httpx_sse import ServerSentEvent, aconnect_sse
 
+from tests.support.needs import needs
 from tokenwire.events import decode_json
 from tokenwire.response import Transcript
 
@@ -178,3 +180,22 @@ async def chatting(url: str, channel: str = "c", **options: Any) -> AsyncIterato
 def native(events: list[ServerSentEvent]) -> list[Any]:
     """The events of the vocabulary among messages."""
     return [decode_json(event.data) for event in events if event.event == "message"]
+
+
+def finished_spans() -> queue.SimpleQueue[Any]:
+    """The spans that end in this process from now on."""
+    sdk = needs("opentelemetry.sdk.trace")
+    from opentelemetry import trace
+
+    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class Processor(sdk.SpanProcessor):  # type: ignore[misc, name-defined]
+        def on_end(self, span: Any) -> None:
+            finished.put(span)
+
+    provider: Any = trace.get_tracer_provider()
+    if not isinstance(provider, sdk.TracerProvider):  # it can be set once in a process
+        provider = sdk.TracerProvider()
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(Processor())
+    return finished

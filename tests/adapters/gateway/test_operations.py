@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -19,7 +17,13 @@ import pytest
 import uvicorn
 
 import tokenwire
-from tests.adapters.gateway.support import PATIENCE, chatting, serving, watching
+from tests.adapters.gateway.support import (
+    PATIENCE,
+    chatting,
+    finished_spans,
+    serving,
+    watching,
+)
 from tests.support.needs import needs
 from tokenwire.backend import HistoryPage
 from tokenwire.errors import BackendUnavailable
@@ -165,20 +169,7 @@ async def test_the_description_has_every_field_of_a_response(
 
 
 async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.Sink) -> None:
-    sdk = needs("opentelemetry.sdk.trace")
-    from opentelemetry import trace
-
-    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    class Processor(sdk.SpanProcessor):  # type: ignore[misc, name-defined]
-        def on_end(self, span: Any) -> None:
-            finished.put(span)
-
-    provider: Any = trace.get_tracer_provider()
-    if not isinstance(provider, sdk.TracerProvider):  # it can be set once in a process
-        provider = sdk.TracerProvider()
-        trace.set_tracer_provider(provider)
-    provider.add_span_processor(Processor())
+    finished = finished_spans()
     await client.get("/channels/c/responses")
     # The span ends when the server is done, which may be after the client has its answer.
     span = await anyio.to_thread.run_sync(lambda: finished.get(timeout=60))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import tokenwire
-from tests.adapters.gateway.support import PATIENCE, serving, watching
+from tests.adapters.gateway.support import PATIENCE, finished_spans, serving, watching
 from tests.support.needs import needs
 from tokenwire_adapters.asgi import Gateway, Limits
 from tokenwire_adapters.vercel import ChatRoutes
@@ -127,20 +126,7 @@ async def test_requests_and_refusals_are_in_the_metrics(
 
 
 async def test_requests_of_a_chat_leave_spans(sink: tokenwire.Sink) -> None:
-    sdk = needs("opentelemetry.sdk.trace")
-    from opentelemetry import trace
-
-    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    class Processor(sdk.SpanProcessor):  # type: ignore[misc, name-defined]
-        def on_end(self, span: Any) -> None:
-            finished.put(span)
-
-    provider: Any = trace.get_tracer_provider()
-    if not isinstance(provider, sdk.TracerProvider):  # it can be set once in a process
-        provider = sdk.TracerProvider()
-        trace.set_tracer_provider(provider)
-    provider.add_span_processor(Processor())
+    finished = finished_spans()
     async with app_of(ChatRoutes(sink, wait_for_stop)) as client:
         await client.get("/api/chat/c1/stream")
     span = await anyio.to_thread.run_sync(lambda: finished.get(timeout=60))
