@@ -63,7 +63,7 @@ function own(value) {
   return value === undefined ? null : value;
 }
 
-/** One reply of a model, as it stands. Fields are named as on the wire. Never changes: a new one is made. */
+/** One reply of a model, as it is now. Fields are named as on the wire. Immutable: a change gives a new one. */
 export class Response {
   constructor(fields) {
     this.id = fields.id;
@@ -132,7 +132,7 @@ export class Assembler {
   #parts = [];
   #lengths = []; // of each part, in code points: counted once, as the text comes
   #results = new Map();
-  #made = null;
+  #response = null;
 
   constructor(id) {
     this.id = id;
@@ -141,9 +141,9 @@ export class Assembler {
   }
 
   get response() {
-    if (this.#made === null) {
+    if (this.#response === null) {
       if (this.state === null) throw new GapError(this.id, `response ${this.id} has not started`);
-      this.#made = new Response({
+      this.#response = new Response({
         ...this.#head,
         id: this.id,
         state: this.state,
@@ -151,14 +151,14 @@ export class Assembler {
         tool_results: [...this.#results.values()],
       });
     }
-    return this.#made;
+    return this.#response;
   }
 
   /** Fold one event in; say whether it changed anything. Throws `GapError`, and then nothing has changed. */
   apply(event, channel = "") {
     const step = STEPS[event.type];
     const changed = step === undefined ? false : step.call(this, event, channel);
-    if (changed) this.#made = null;
+    if (changed) this.#response = null;
     return changed;
   }
 
@@ -284,7 +284,7 @@ function responseIdOf(event) {
 export class Transcript {
   #assemblers = new Map();
 
-  /** Fold `event` in; return its response as it stands now, null where it has none. */
+  /** Fold `event` in; return its response as it is now, null where it has none. */
   apply(event) {
     return this.change(event)?.response ?? null;
   }
@@ -421,7 +421,7 @@ export class SseParser {
 // -- a channel
 
 /**
- * One channel, watched through a connection. Make it with `Connection.channel`.
+ * One channel, watched through a connection. Get it from `Connection.channel`.
  *
  * Events: "response" (response), "event" (event), each event's own type (event), "ready" (),
  * "reset" (reason), "error" (TokenwireError), "end" of a response (event), "close" ().
@@ -431,7 +431,7 @@ export class Channel extends Emitter {
   #transcript = new Transcript();
   #known;
   #gapAt; // the cursor at which a gap was met last
-  #heardOf = null; // ids since the subscription was made anew; null once it stands
+  #mentioned = null; // ids of responses that events named since the last join; null once joined
 
   constructor(connection, name, options, sub) {
     super();
@@ -485,14 +485,14 @@ export class Channel extends Emitter {
 
   // -- what the connection calls
 
-  /** Take a batch; false where something is missing, and the subscription has to be made again. */
+  /** Take a batch; false where something is missing, and the channel has to be joined again. */
   take(events, cursor) {
     const changed = new Map();
     let whole = true;
     for (const event of events) {
       const id = responseIdOf(event);
       if (id !== null && this.#known.has(id)) continue;
-      this.#heardOf?.add(id);
+      this.#mentioned?.add(id);
       try {
         const assembler = this.#transcript.change(event, this.name);
         if (assembler !== null && this.#transcript.changed) changed.set(assembler.id, assembler);
@@ -510,13 +510,13 @@ export class Channel extends Emitter {
     return whole;
   }
 
-  /** Everything up to now has been told; `reset`: our cursor is no longer in the log. */
+  /** Everything up to now was received; `reset`: our cursor is no longer in the log. */
   arrived(reset) {
-    const heardOf = this.#heardOf;
-    if (heardOf !== null) {
-      this.#heardOf = null;
+    const mentioned = this.#mentioned;
+    if (mentioned !== null) {
+      this.#mentioned = null;
       this.#gapAt = undefined;
-      const doubtful = this.responses.filter(({ id, ended }) => !ended && !heardOf.has(id));
+      const doubtful = this.responses.filter(({ id, ended }) => !ended && !mentioned.has(id));
       if (reset && doubtful.length > 0) this.#verify(doubtful);
     }
     if (this.ready) return;
@@ -525,9 +525,9 @@ export class Channel extends Emitter {
   }
 
   /**
-   * Responses streamed before the line was lost, and nothing was said of them since, though what
-   * streams is always told of: where the log was replaced (a server without a backend that lasts
-   * came back empty) nobody will ever end them.
+   * Responses streamed before the connection was lost, and no event named them since, although a
+   * join names every response that streams: where the log was replaced (a server with a backend in
+   * memory was started again) nobody will ever end them.
    */
   async #verify(doubtful) {
     let items = [];
@@ -543,7 +543,7 @@ export class Channel extends Emitter {
 
   /** What to subscribe with. */
   start() {
-    this.#heardOf = new Set();
+    this.#mentioned = new Set();
     const from = this.cursor !== null ? { after: this.cursor } : { rewind: this.rewind ?? undefined };
     return { ...from, response: this.only ?? undefined };
   }
@@ -871,15 +871,15 @@ async function problemOf(answer) {
 class Line {
   opened = false;
   closed = false;
-  #heard = Date.now();
+  #receivedAt = Date.now();
   #watchdog = null;
 
   constructor(connection) {
     this.connection = connection;
   }
 
-  hear() {
-    this.#heard = Date.now();
+  received() {
+    this.#receivedAt = Date.now();
   }
 
   open() {
@@ -887,14 +887,14 @@ class Line {
     const opening = Date.now();
     this.#watchdog = setInterval(() => {
       const limit = this.opened ? silence : connectTimeout;
-      if (Date.now() - (this.opened ? this.#heard : opening) > limit) this.lost();
+      if (Date.now() - (this.opened ? this.#receivedAt : opening) > limit) this.lost();
     }, Math.min(1000, silence / 3));
   }
 
   isOpen() {
     if (this.opened || this.closed) return;
     this.opened = true;
-    this.hear();
+    this.received();
     this.connection.openedBy(this);
   }
 
@@ -941,7 +941,7 @@ class SocketLine extends Line {
       return this.lost();
     }
     this.#socket.onmessage = (message) => {
-      this.hear();
+      this.received();
       if (this.closed) return;
       try {
         this.#take(JSON.parse(message.data));
@@ -1131,7 +1131,7 @@ class StreamLine extends Line {
       const { done, value } = await reader.read();
       if (control.signal.aborted) return;
       if (done) break;
-      this.hear();
+      this.received();
       parser.push(value);
       if (control.signal.aborted) return;
     }
