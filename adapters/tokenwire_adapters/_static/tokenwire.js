@@ -612,6 +612,11 @@ export class Connection extends Emitter {
     base.search = base.hash = "";
     this._base = base;
     this._options = { ...DEFAULTS, fetch: globalThis.fetch?.bind(globalThis), WebSocket: globalThis.WebSocket, ...options };
+    const { transport, WebSocket } = this._options;
+    if (!["auto", "websocket", "sse"].includes(transport)) throw new TypeError(`no such transport: ${transport}`);
+    if (transport === "websocket" && typeof WebSocket !== "function") {
+      throw new TypeError("this environment has no WebSocket: give one as the option WebSocket, or another transport");
+    }
     this.status = "idle";
     this.reconnects = 0;
   }

@@ -320,6 +320,15 @@ def test_a_channel_may_be_left_before_it_is_joined(
     assert not any(told.get("on") == "error" for told in script.told)
 
 
+@pytest.mark.parametrize(
+    "options", [{"transport": "websocket", "WebSocket": None}, {"transport": "ws"}]
+)
+def test_a_transport_that_cannot_be_had_is_refused(script: Script, options: dict[str, Any]) -> None:
+    outcome = script.do("connect", base="http://127.0.0.1:9", options=options)
+    assert "TypeError" in outcome["failed"]
+    assert "WebSocket" in outcome["failed"] or "ws" in outcome["failed"]
+
+
 def test_falls_back_where_sockets_do_not_work(script: Script, sink: tokenwire.Sink) -> None:
     with serving(Gateway(sink), ws="none") as server:
         connected(script, server.url, "auto")
