@@ -74,6 +74,7 @@ class SinkStats(msgspec.Struct, frozen=True):
     :ivar open: responses being written now.
     :ivar waiting: responses and single entries not yet with the backend.
     :ivar watchers: open watches; `channels`: how many channels they watch.
+    :ivar replaced: values given to the sink that JSON cannot hold, and that were replaced.
     """
 
     writing: OutboxStats
@@ -82,6 +83,7 @@ class SinkStats(msgspec.Struct, frozen=True):
     waiting: int
     watchers: int
     channels: int
+    replaced: int = 0
 
 
 class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):

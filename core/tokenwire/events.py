@@ -8,12 +8,12 @@ survive newer writers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
 
-from tokenwire._text import well_formed
+from tokenwire._values import plain
 from tokenwire.errors import DecodeError
 
 __all__ = [
@@ -366,39 +366,6 @@ def decode_msgpack_batch(data: bytes) -> list[Event]:
         if not isinstance(raws, list):
             raise DecodeError(f"not a batch of events: {error}") from error
         return [_from_raw(raw) for raw in cast("list[Any]", raws)]
-
-
-def plain(value: Any) -> Any:
-    """Turn `value` into what JSON can hold; what it cannot is replaced by its `str`.
-
-    Lone surrogates become U+FFFD, keys become strings, depth is bounded.
-    """
-    return _plain(value, 0)
-
-
-def _plain(value: Any, depth: int) -> Any:
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return well_formed(str(value))
-    if depth >= 32:
-        return "..."
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return {well_formed(str(key)): _plain(item, depth + 1) for key, item in items}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, depth + 1) for item in cast("Sequence[Any]", value)]
-    try:
-        builtin = msgspec.to_builtins(value, str_keys=True)
-    except Exception:
-        model_dump = getattr(value, "model_dump", None)
-        try:
-            builtin = model_dump(mode="json") if callable(model_dump) else str(value)
-        except Exception:
-            builtin = f"<{type(value).__name__}>"
-    return _plain(builtin, depth + 1)
 
 
 def _encodable(event: Event) -> Any:
