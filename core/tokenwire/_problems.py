@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tokenwire._values import Arguments
 
-__all__ = ["LogOnce", "Problems"]
+__all__ = ["LogOnce", "Problems", "Unreadable"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -85,3 +85,29 @@ class Problems:
         kept, self._kept = self._kept, None
         if kept is not None:
             raise kept
+
+
+class Unreadable:
+    """Counts what readers skip, since it is no event or damaged; logs it once for each place.
+
+    :ivar count: how often something was skipped.
+    """
+
+    def __init__(self, max_places: int = 256) -> None:
+        self.count = 0
+        self._max_places = max_places
+        self._logged: set[str] = set()
+
+    def skip(self, place: str, error: object) -> None:
+        """Count something skipped.
+
+        :param place: where it is, such as a channel and a part of it.
+        """
+        self.count += 1
+        if place not in self._logged and len(self._logged) < self._max_places:
+            self._logged.add(place)
+            logger.warning(
+                "tokenwire: skipped what cannot be read in %s (logged once for each place): %s",
+                place,
+                str(error)[:200],
+            )

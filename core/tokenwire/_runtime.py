@@ -65,6 +65,7 @@ class Runtime:
             watchers=self.hubs.watchers,
             channels=self.hubs.channels,
             replaced=self.problems.replaced,
+            unreadable=self.backend.unreadable,
         )
 
     def flush(self, timeout: float | None = None) -> bool:
