@@ -60,6 +60,7 @@ class MemoryLog:
         self._lock = threading.RLock()
         self._channels: dict[str, Channel] = {}
         self._publishes = 0
+        self._last_number = 0  # of all events of channels that were let go of
 
     def after_fork(self) -> None:
         """Start with a fresh lock, and without the parent's listeners, in a forked child."""
@@ -71,7 +72,7 @@ class MemoryLog:
     def _channel(self, name: str) -> Channel:
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(name, self.epoch)
+            channel = self._channels[name] = Channel(name, self.epoch, self._last_number)
         return channel
 
     # -- writing
@@ -221,6 +222,8 @@ class MemoryLog:
                 and not channel.controls
                 and self.clock() - channel.touched > age
             ):
+                # Numbers are not used again: a cursor of this log must not fit into the next one.
+                self._last_number = max(self._last_number, channel.head)
                 del self._channels[name]
 
     # -- leases
@@ -279,7 +282,7 @@ class MemoryLog:
                 for mailboxes in (channel.listeners, channel.controls):
                     if mailbox in mailboxes:
                         mailboxes.remove(mailbox)
-                if not channel.head and not channel.listeners and not channel.controls:
+                if channel.head == channel.base and not channel.listeners and not channel.controls:
                     del self._channels[name]
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from tokenwire._clock import now_ms
-from tokenwire._redact import redact
+from tokenwire._redact import redacted
 from tokenwire._results import Receipt
-from tokenwire._text import well_formed
+from tokenwire._values import Arguments
 from tokenwire._writing.draft import Draft
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendError
-from tokenwire.events import CancelEvent, ToolResultEvent, plain
+from tokenwire.events import CancelEvent, ToolResultEvent
 
 __all__ = ["PendingEvent", "PendingResponse", "tool_result_event"]
 
@@ -157,6 +157,7 @@ def _ignore(_: object) -> None:
 
 
 def tool_result_event(
+    args: Arguments,
     call_id: str,
     output: Any,
     *,
@@ -165,13 +166,16 @@ def tool_result_event(
     name: str | None,
     error: str | None,
 ) -> ToolResultEvent:
-    """The event for the result of a tool call, from whatever the caller has."""
+    """The event for the result of a tool call, from whatever the caller has.
+
+    :param args: makes the arguments plain; `response_id` and `run` are so already.
+    """
     return ToolResultEvent(
-        call_id=well_formed(str(call_id)),
+        call_id=args.text("call_id", call_id) or "",
         response_id=response_id,
         run=run,
-        name=name,
-        output=plain(output),
-        error=None if error is None else redact(str(error)),
+        name=args.text("name", name),
+        output=args.value("output", output),
+        error=redacted(error),
         ts=now_ms(),
     )
