@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "BackendMisconfigured",
     "BackendUnavailable",
+    "ChannelMissing",
     "DecodeError",
     "Fenced",
     "GapError",
@@ -33,6 +34,10 @@ class TokenwireError(Exception):
 
 class InvalidName(TokenwireError, ValueError):
     """A channel name, response id or other identifier is empty, too long or unprintable."""
+
+
+class ChannelMissing(TokenwireError, LookupError):
+    """Nothing names a channel, and the sink has no default one (``default_channel=None``)."""
 
 
 class InvalidCursor(TokenwireError, ValueError):
