@@ -364,7 +364,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             # The call was made in another process, or long ago: its response is not known here.
             sink = self._sink if self._sink is not None else tokenwire.default_sink()
             run = node.root.id if node is not None else None
-            channel = resolve_channel(self._channel)
+            channel = resolve_channel(self._channel, default=sink.default_channel)
             sink.tool_result(channel, outcome.call_id, outcome.output, run=run, **result)
 
     def _guard(self, step: Callable[..., Any], *args: Any) -> Any:

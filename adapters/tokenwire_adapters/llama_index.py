@@ -286,8 +286,9 @@ def _publish_result(span: str, result: Any) -> None:
     # An agent that calls tools in its text makes up ids of its own.
     for handler in spans.root_dispatcher().event_handlers:
         if isinstance(handler, TokenwireEventHandler):
-            handler._target.tool_result(  # pyright: ignore[reportPrivateUsage]
-                resolve_channel(handler._channel),  # pyright: ignore[reportPrivateUsage]
+            sink, channel = handler._target, handler._channel  # pyright: ignore[reportPrivateUsage]
+            sink.tool_result(
+                resolve_channel(channel, default=sink.default_channel),
                 call_id,
                 answer,
                 run=spans.SPANS.root(span),

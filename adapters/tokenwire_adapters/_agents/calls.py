@@ -174,7 +174,7 @@ class ModelCall:
             self.claim = Claim(
                 framework=framework,
                 instrument=instrument,
-                channel=resolve_channel(channel, session=session),
+                channel=resolve_channel(channel, session=session, default=sink.default_channel),
                 run=current_run() or run,
                 response_id=response_id,
                 metadata=metadata,

@@ -130,9 +130,9 @@ class HubRegistry:
         while True:
             due = loop.time() + jitter(self._reap_every, 0.2)
             await asyncio.sleep(due - loop.time())
-            # After a pause of the process (a stopped container, a laptop's sleep) its own leases have
-            # run out, too: they are renewed before anything is reaped. Once, since a loop that is
-            # always late has to reap as well.
+            # After a pause of the process (a stopped container, a laptop's sleep) its own leases
+            # have run out, too: they are renewed before anything is reaped. Once, since a loop that
+            # is always late has to reap as well.
             paused = not paused and loop.time() > due + self._reap_every
             if paused:
                 continue
