@@ -29,7 +29,8 @@ def test_a_channel_that_is_let_go_of_does_not_use_its_cursors_again() -> None:
         with sink.respond("c", response_id="old") as writer:
             writer.write("old")
         cursor = writer.wait(10).cursor
-        now[0] = 100.0
+    now[0] = 100.0
+    with open_sink(MemoryBackend(store)) as sink:
         for _ in range(5000):  # a sweep comes after some of these
             sink.send_event("other", "n")
         for n in range(4):
