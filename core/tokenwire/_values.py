@@ -253,7 +253,7 @@ _SEQUENCES = (
 
 def _is_atom(value: Any) -> bool:
     """Whether a value is plain as it is, quickly."""
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     if kind is str:
         return bool(value.isascii())
     if kind is int:
@@ -286,7 +286,7 @@ def id_text(value: Any) -> Any:
     return value
 
 
-_dict_items: Any = dict.items  # not a subclass's, which may do anything
+_dict_items = cast("Any", dict).items  # not a subclass's, which may do anything
 
 
 def _items(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:

@@ -34,6 +34,7 @@ __all__ = [
     "ToolResult",
     "ToolResultEvent",
     "UnknownEvent",
+    "check_event",
     "decode_json",
     "decode_msgpack",
     "decode_msgpack_batch",
@@ -330,6 +331,21 @@ def encode_msgpack(event: Event) -> bytes:
 def encode_msgpack_batch(events: Sequence[Event]) -> bytes:
     """Encode several events as one msgpack array."""
     return _msgpack_encoder.encode([_encodable(event) for event in events])
+
+
+def check_event(event: Event) -> None:
+    """Check that every reader can decode an event that was made here.
+
+    :raises ValueError, TypeError, OverflowError: when one could not.
+    """
+    if type(event) is not DeltaEvent:
+        decode_msgpack(encode_msgpack(event))
+    elif not (
+        type(event.text) is type(event.kind) is type(event.response_id) is str
+        and type(event.part) is type(event.offset) is int
+        and event.part >= 0 <= event.offset
+    ):
+        raise ValueError("a delta has text, and places from 0 on")
 
 
 def decode_json(data: bytes | str) -> Event:

@@ -33,6 +33,7 @@ from tokenwire.events import (
     Event,
     InputEvent,
     StartEvent,
+    check_event,
 )
 
 __all__ = ["MemoryLog", "MemorySubscription"]
@@ -83,7 +84,17 @@ class MemoryLog:
             if self._publishes >= _SWEEP_EVERY:
                 self._publishes = 0
                 self._sweep()
-            return [self._publish(self._channel(entry.channel), entry) for entry in entries]
+            return [self._publish_one(entry) for entry in entries]
+
+    def _publish_one(self, entry: Entry) -> Outcome:
+        """Publish an entry; refuse it, and only it, where it is not what readers could take."""
+        try:
+            for event in entry.events:
+                check_event(event)
+            return self._publish(self._channel(entry.channel), entry)
+        except Exception as error:
+            text = f"cannot be kept: {type(error).__name__}: {error}"[:500]
+            return Outcome(error=PublishRejected(text))
 
     def _publish(self, channel: Channel, entry: Entry) -> Outcome:
         channel.touched = self.clock()

@@ -20,7 +20,7 @@ from tokenwire.errors import (
     PublishRejected,
     ResponseUnknown,
 )
-from tokenwire.events import CancelEvent, State, decode_msgpack
+from tokenwire.events import CancelEvent, State, check_event, decode_msgpack
 from tokenwire_adapters._backends.redis.codec import (
     ENTRY,
     REAP,
@@ -195,6 +195,8 @@ class Publisher:
     def _job(self, number: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
         try:
+            for event in entry.events:
+                check_event(event)
             payload, size, ops = encode_events(entry.events)
         except (TypeError, ValueError, OverflowError, UnicodeError) as error:
             raise PublishRejected(f"cannot be encoded: {error}") from error

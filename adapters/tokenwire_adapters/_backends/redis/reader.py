@@ -13,8 +13,6 @@ from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import (
     BackendMisconfigured,
     BackendUnavailable,
-    DecodeError,
-    GapError,
     InvalidCursor,
 )
 from tokenwire.events import (
@@ -260,7 +258,7 @@ class Reader:
             if not stored.is_intact or (stored.ended and stored.last[0] < oldest):
                 return None
             return stored.response(channel, skip)
-        except (DecodeError, GapError, LookupError, ValueError, OverflowError) as error:
+        except Exception as error:  # whatever damaged data leads to
             skip(error)
             return None
 

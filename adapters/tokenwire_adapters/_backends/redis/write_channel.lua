@@ -134,7 +134,9 @@ local function add(key, id, event, ...)
   local reply = redis.pcall('XADD', key, ...)
   if type(reply) ~= 'table' or not reply.err then return end
   local wrong_type = string.find(reply.err, 'WRONGTYPE', 1, true)
-  if not wrong_type and not string.find(reply.err, 'equal or smaller', 1, true) then
+  local behind = string.find(reply.err, 'equal or smaller', 1, true) or
+    string.find(reply.err, 'exhausted', 1, true)
+  if not wrong_type and not behind then
     redis.call('XADD', key, ...)
   end
   local entries = wrong_type and {} or redis.call('XRANGE', key, '-', '(' .. id)
