@@ -317,6 +317,8 @@ class Sink:
 
         :param timeout: seconds to wait at most; by default the sink's `close_timeout`.
         :return: False after the timeout.
+        :raises BackendUnavailable: in strict mode, in place of False, and as soon as the backend is
+            known to take nothing.
         """
         return self._runtime.flush(timeout)
 
@@ -331,6 +333,7 @@ class Sink:
 
         :param timeout: seconds to flush at most; by default the sink's `close_timeout`.
         :return: whether everything written reached the backend.
+        :raises BackendUnavailable: in strict mode, when it did not; as `flush` does.
         """
         return self._runtime.close(timeout)
 
