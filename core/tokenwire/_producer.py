@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
+from tokenwire._values import Arguments, id_text
 from tokenwire._writing.draft import Draft
 from tokenwire._writing.inline import InlineOutbox
 from tokenwire._writing.leases import LeaseKeeper
@@ -26,7 +27,6 @@ from tokenwire.events import (
     InputEvent,
     StartEvent,
     ToolResultEvent,
-    plain,
 )
 from tokenwire.writer import ResponseWriter
 
@@ -86,12 +86,16 @@ class Producer:
             name = self._channel(channel)
         except (InvalidName, ChannelMissing) as unusable:
             error, name = unusable, "invalid"
+        args = Arguments()
         try:
-            response_id = checked_id(response_id, "response id") or new_id("r-")
-            run = checked_id(run, "run") or current_run() or response_id
+            response_id = checked_id(id_text(response_id), "response id") or new_id("r-")
         except InvalidName as invalid:
-            error, response_id, run = invalid, new_id("r-"), None
-        pending = self._pending(name, response_id, run, plain(metadata or {}))
+            error, response_id = invalid, new_id("r-")
+        run = args.identifier("run", run) or current_run() or response_id
+        start_metadata = args.mapping("metadata", metadata) or {}
+        if error is None:
+            self._problems.check(args)
+        pending = self._pending(name, response_id, run, start_metadata)
         writer = ResponseWriter(
             pending,
             self.outbox,
@@ -135,13 +139,13 @@ class Producer:
         return name
 
     def _pending(
-        self, channel: str, response_id: str, run: str | None, metadata: Any
+        self, channel: str, response_id: str, run: str | None, metadata: dict[str, Any]
     ) -> PendingResponse:
         start = StartEvent(
             response_id=response_id,
             channel=channel,
             run=run,
-            metadata=cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {},
+            metadata=metadata,
             ts=now_ms(),
         )
         entry = Entry(
@@ -175,40 +179,46 @@ class Producer:
         error: str | None,
     ) -> None:
         """Add the result of a tool call (see `Sink.tool_result`)."""
+        args = Arguments()
+        response_id = args.identifier("response id", response_id)
         event = tool_result_event(
+            args,
             call_id,
             output,
             response_id=response_id,
-            run=run or current_run(),
+            run=args.identifier("run", run) or current_run(),
             name=name,
             error=error,
         )
+        self._problems.check(args)
         # One of a response of this sink must not overtake what is still on its way: it goes along
         # with a response that streams, and behind one that has ended.
         behind: PendingResponse | None = None
         if channel is None:
             channel = resolve_channel(default=self._default_channel)
-        if response_id is not None and channel is not None:
-            behind = self._open.get((channel, response_id))
-            writer = self._writers.get((channel, response_id))
+        if response_id is not None and isinstance(channel, str):
+            key = (channel, response_id)
+            behind, writer = self._open.get(key), self._writers.get(key)
             if writer is not None and writer._offer(event):  # pyright: ignore[reportPrivateUsage]
                 self.outbox.flush()
                 return
-        key = f"tool-result:{response_id}:{event.call_id}"
-        self._send(channel, event, key=key, behind=behind)
+        name_of_event = f"tool-result:{response_id}:{event.call_id}"
+        self._send(channel, event, key=name_of_event, behind=behind)
 
     def event(
         self, channel: str | None, name: str, data: Any, *, response_id: str | None, run: str | None
     ) -> None:
         """Send a data event (see `Sink.send_event`)."""
+        args = Arguments()
         event = DataEvent(
-            name=str(plain(name)),
-            data=plain(data),
+            name=args.text("name", name) or "",
+            data=args.value("data", data),
             id=new_id("d-"),
-            response_id=response_id,
-            run=run or current_run(),
+            response_id=args.identifier("response id", response_id),
+            run=args.identifier("run", run) or current_run(),
             ts=now_ms(),
         )
+        self._problems.check(args)
         self._send(channel, event, key=event.id)
 
     def _send(

@@ -55,7 +55,7 @@ class Runtime:
             ring_bytes=ring_bytes,
             reap_every=min(2.0, lease / 8),
         )
-        self.requests = Requests(self.io, self.hubs, self.producer)
+        self.requests = Requests(self.io, self.hubs, self.producer, self.problems)
         open_sinks.add(self)
 
     @property
@@ -72,6 +72,8 @@ class Runtime:
             waiting=self.waiting,
             watchers=self.hubs.watchers,
             channels=self.hubs.channels,
+            replaced=self.problems.replaced,
+            unreadable=self.backend.unreadable,
         )
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "GapError",
     "InvalidCursor",
     "InvalidName",
+    "InvalidValue",
     "MissingExtra",
     "PublishRejected",
     "RateLimited",
@@ -34,6 +35,10 @@ class TokenwireError(Exception):
 
 class InvalidName(TokenwireError, ValueError):
     """A channel name, response id or other identifier is empty, too long or unprintable."""
+
+
+class InvalidValue(TokenwireError, ValueError):
+    """A value has no form in JSON, so that it was replaced or left out; the message says where."""
 
 
 class ChannelMissing(TokenwireError, LookupError):

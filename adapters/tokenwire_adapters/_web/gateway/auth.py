@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from tokenwire_adapters._web.gateway.asgi import Request
+from tokenwire_adapters._web.gateway.cookies import Connection
 from tokenwire_adapters._web.gateway.cors import authority_of, host_name
 from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
 from tokenwire_adapters._web.gateway.tokens import Grant, Tokens
@@ -78,7 +79,7 @@ class Caller:
     __slots__ = ("client", "connection", "grant", "local", "principal")
 
     def __init__(self, request: Request) -> None:
-        self.connection = HTTPConnection(request.scope)
+        self.connection = Connection(request.scope)
         self.client = request.client
         self.grant: Grant | None = None
         self.principal: str | None = None

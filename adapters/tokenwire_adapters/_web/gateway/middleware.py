@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -14,6 +13,7 @@ from tokenwire import context
 from tokenwire._ids import check_name, new_id
 from tokenwire.errors import InvalidName
 from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, header_of
+from tokenwire_adapters._web.gateway.cookies import cookies_of
 
 __all__ = ["TokenwireMiddleware"]
 
@@ -120,11 +120,8 @@ def _query(name: str) -> Finder:
 
 def _cookie(name: str) -> Finder:
     def find(scope: Scope) -> str | None:
-        try:
-            cookie = SimpleCookie(header_of(scope, b"cookie") or "").get(name)
-        except CookieError:
-            return None
-        return None if cookie is None else cookie.value
+        headers = scope.get("headers", ())
+        return cookies_of(value for key, value in headers if key == b"cookie").get(name)
 
     return find
 
