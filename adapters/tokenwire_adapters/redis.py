@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tokenwire._problems import Unreadable
 from tokenwire.backend import (
     Backend,
     Capabilities,
@@ -36,7 +37,7 @@ try:
 except ImportError as error:
     raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
-from tokenwire_adapters._backends.redis.cursors import Position, parse_cursor
+from tokenwire_adapters._backends.redis.cursors import Position, log_of, parse_cursor
 from tokenwire_adapters._backends.redis.publisher import Publisher
 from tokenwire_adapters._backends.redis.reader import Reader
 from tokenwire_adapters._backends.redis.subscriptions import ChannelSubscription, Subscriptions
@@ -83,9 +84,10 @@ class RedisBackend(Backend):
 
     def _connect(self) -> None:
         self._topology = Topology(self._target, self.settings)
+        self._unreadable = Unreadable()
         self._publisher = Publisher(self._topology, self.settings)
-        self._reader = Reader(self._topology, self.settings, self._publisher)
-        self._subscriptions = Subscriptions(self._topology, self.settings)
+        self._reader = Reader(self._topology, self.settings, self._publisher, self._unreadable)
+        self._subscriptions = Subscriptions(self._topology, self.settings, self._unreadable)
 
     async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         return await self._publisher.publish(entries)
@@ -110,6 +112,13 @@ class RedisBackend(Backend):
 
     def order(self, cursor: str) -> Position:
         return parse_cursor(cursor)
+
+    def log_of(self, cursor: str) -> str | None:
+        return log_of(cursor)
+
+    @property
+    def unreadable(self) -> int:
+        return self._unreadable.count
 
     async def check(self) -> dict[str, Any]:
         return await self._reader.check()

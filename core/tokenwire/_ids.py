@@ -20,6 +20,8 @@ def check_name(value: object, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidName(f"{what} must be a string, not {type(value).__name__}")
+    if type(value) is not str:
+        value = str.__str__(value)
     if not 0 < len(value) <= MAX_NAME:
         raise InvalidName(f"{what} must have 1 to {MAX_NAME} characters, not {len(value)}")
     if not value.isprintable():  # control, separator (but the space) and surrogate code points

@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["LogOnce", "Problems"]
+from tokenwire._values import Arguments
+
+__all__ = ["LogOnce", "Problems", "Unreadable"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -39,10 +41,12 @@ class Problems:
     """Reports the problems of one sink.
 
     :ivar strict: whether problems raise into the caller rather than being logged.
+    :ivar replaced: how many values of arguments had no form in JSON (see `Arguments`).
     """
 
     def __init__(self, strict: bool, *, on_io_thread: Callable[[], bool]) -> None:
         self.strict = strict
+        self.replaced = 0
         self._on_io_thread = on_io_thread
         self._kept: Exception | None = None
         self._log = LogOnce()
@@ -52,6 +56,22 @@ class Problems:
         if self.strict and not self._on_io_thread():
             raise error
         self.keep(error)
+
+    def check(self, args: Arguments) -> None:
+        """Report what of the arguments of a call was replaced, if anything was (see `report`)."""
+        error = args.error
+        if error is not None:
+            self.replaced += len(args.replaced)
+            self.report(error)
+
+    def check_request(self, args: Arguments) -> None:
+        """Do what `check` does, for a call that runs on the I/O thread, and whose caller waits."""
+        error = args.error
+        if error is not None:
+            self.replaced += len(args.replaced)
+            if self.strict:
+                raise error
+            self.keep(error)
 
     def keep(self, error: Exception) -> None:
         """Log `error`; in strict mode keep it for `raise_kept`. Never raises."""
@@ -65,3 +85,29 @@ class Problems:
         kept, self._kept = self._kept, None
         if kept is not None:
             raise kept
+
+
+class Unreadable:
+    """Counts what readers skip, since it is no event or damaged; logs it once for each place.
+
+    :ivar count: how often something was skipped.
+    """
+
+    def __init__(self, max_places: int = 256) -> None:
+        self.count = 0
+        self._max_places = max_places
+        self._logged: set[str] = set()
+
+    def skip(self, place: str, error: object) -> None:
+        """Count something skipped.
+
+        :param place: where it is, such as a channel and a part of it.
+        """
+        self.count += 1
+        if place not in self._logged and len(self._logged) < self._max_places:
+            self._logged.add(place)
+            logger.warning(
+                "tokenwire: skipped what cannot be read in %s (logged once for each place): %s",
+                place,
+                str(error)[:200],
+            )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
+from tokenwire._values import Arguments, id_text
 from tokenwire._writing.draft import Draft
 from tokenwire._writing.inline import InlineOutbox
 from tokenwire._writing.leases import LeaseKeeper
@@ -19,14 +20,13 @@ from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingEvent, PendingResponse, tool_result_event
 from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.context import current_run, resolve_channel
-from tokenwire.errors import Fenced, InvalidName, SinkClosed, TokenwireError
+from tokenwire.errors import ChannelMissing, Fenced, InvalidName, SinkClosed, TokenwireError
 from tokenwire.events import (
     CancelEvent,
     DataEvent,
     InputEvent,
     StartEvent,
     ToolResultEvent,
-    plain,
 )
 from tokenwire.writer import ResponseWriter
 
@@ -42,9 +42,17 @@ class Producer:
     """
 
     def __init__(
-        self, backend: Backend, io: IoThread, problems: Problems, *, rollup: float, lease: float
+        self,
+        backend: Backend,
+        io: IoThread,
+        problems: Problems,
+        *,
+        rollup: float,
+        lease: float,
+        default_channel: str | None,
     ) -> None:
         self.closing = False
+        self._default_channel = default_channel
         self._backend = backend
         self._problems = problems
         # Watchers look for dead producers every now and then (`reap_every`, give or take a fifth).
@@ -74,19 +82,20 @@ class Producer:
     ) -> ResponseWriter:
         """Begin a response (see `Sink.respond`)."""
         error: TokenwireError | None = None
-        if isinstance(channel, str):
-            try:
-                name = check_name(channel, "channel")
-            except InvalidName as invalid:
-                error, name = invalid, "invalid"
-        else:
-            name = resolve_channel(channel)
         try:
-            response_id = checked_id(response_id, "response id") or new_id("r-")
-            run = checked_id(run, "run") or current_run() or response_id
+            name = self._channel(channel)
+        except (InvalidName, ChannelMissing) as unusable:
+            error, name = unusable, "invalid"
+        args = Arguments()
+        try:
+            response_id = checked_id(id_text(response_id), "response id") or new_id("r-")
         except InvalidName as invalid:
-            error, response_id, run = invalid, new_id("r-"), None
-        pending = self._pending(name, response_id, run, plain(metadata or {}))
+            error, response_id = invalid, new_id("r-")
+        run = args.identifier("run", run) or current_run() or response_id
+        start_metadata = args.mapping("metadata", metadata) or {}
+        if error is None:
+            self._problems.check(args)
+        pending = self._pending(name, response_id, run, start_metadata)
         writer = ResponseWriter(
             pending,
             self.outbox,
@@ -113,14 +122,30 @@ class Producer:
         self.outbox.flush()
         return writer
 
+    def _channel(self, channel: str | Callable[[], str | None] | None) -> str:
+        """The channel of a response or a single event.
+
+        :raises InvalidName: when its name cannot be one.
+        :raises ChannelMissing: when nothing names one, and the sink has no default.
+        """
+        if isinstance(channel, str):
+            return check_name(channel, "channel")
+        name = resolve_channel(channel, default=self._default_channel)
+        if name is None:
+            raise ChannelMissing(
+                "no channel named, and this sink has no default_channel: nothing is published."
+                " Name one with channel=, tokenwire.channel(...) or $TOKENWIRE_CHANNEL"
+            )
+        return name
+
     def _pending(
-        self, channel: str, response_id: str, run: str | None, metadata: Any
+        self, channel: str, response_id: str, run: str | None, metadata: dict[str, Any]
     ) -> PendingResponse:
         start = StartEvent(
             response_id=response_id,
             channel=channel,
             run=run,
-            metadata=cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {},
+            metadata=metadata,
             ts=now_ms(),
         )
         entry = Entry(
@@ -144,7 +169,7 @@ class Producer:
 
     def tool_result(
         self,
-        channel: str,
+        channel: str | None,
         call_id: str,
         output: Any,
         *,
@@ -154,43 +179,51 @@ class Producer:
         error: str | None,
     ) -> None:
         """Add the result of a tool call (see `Sink.tool_result`)."""
+        args = Arguments()
+        response_id = args.identifier("response id", response_id)
         event = tool_result_event(
+            args,
             call_id,
             output,
             response_id=response_id,
-            run=run or current_run(),
+            run=args.identifier("run", run) or current_run(),
             name=name,
             error=error,
         )
+        self._problems.check(args)
         # One of a response of this sink must not overtake what is still on its way: it goes along
         # with a response that streams, and behind one that has ended.
         behind: PendingResponse | None = None
-        if response_id is not None:
-            behind = self._open.get((channel, response_id))
-            writer = self._writers.get((channel, response_id))
+        if channel is None:
+            channel = resolve_channel(default=self._default_channel)
+        if response_id is not None and isinstance(channel, str):
+            key = (channel, response_id)
+            behind, writer = self._open.get(key), self._writers.get(key)
             if writer is not None and writer._offer(event):  # pyright: ignore[reportPrivateUsage]
                 self.outbox.flush()
                 return
-        key = f"tool-result:{response_id}:{event.call_id}"
-        self._send(channel, event, key=key, behind=behind)
+        name_of_event = f"tool-result:{response_id}:{event.call_id}"
+        self._send(channel, event, key=name_of_event, behind=behind)
 
     def event(
-        self, channel: str, name: str, data: Any, *, response_id: str | None, run: str | None
+        self, channel: str | None, name: str, data: Any, *, response_id: str | None, run: str | None
     ) -> None:
         """Send a data event (see `Sink.send_event`)."""
+        args = Arguments()
         event = DataEvent(
-            name=str(plain(name)),
-            data=plain(data),
+            name=args.text("name", name) or "",
+            data=args.value("data", data),
             id=new_id("d-"),
-            response_id=response_id,
-            run=run or current_run(),
+            response_id=args.identifier("response id", response_id),
+            run=args.identifier("run", run) or current_run(),
             ts=now_ms(),
         )
+        self._problems.check(args)
         self._send(channel, event, key=event.id)
 
     def _send(
         self,
-        channel: str,
+        channel: str | None,
         event: ToolResultEvent | DataEvent,
         *,
         key: str | None,
@@ -198,7 +231,7 @@ class Producer:
     ) -> None:
         """Hand a single event to the outbox; never raises but in strict mode."""
         try:
-            entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+            entry = Entry(channel=self._channel(channel), events=(event,), key=key)
             self.check_open()
         except TokenwireError as error:
             self._problems.report(error)

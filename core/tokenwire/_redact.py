@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from tokenwire._text import well_formed
+from tokenwire._values import text_of
 
-__all__ = ["describe", "redact"]
+__all__ = ["describe", "redact", "redacted"]
 
 _MAX_ERROR = 2000  # code points of an error's text that watchers get
 _SECRETS = re.compile(
@@ -24,13 +25,19 @@ def redact(text: str) -> str:
 
 def describe(error: BaseException | str | None) -> str | None:
     """The text of an error that watchers may see; None for None."""
-    if error is None:
-        return None
-    if isinstance(error, str):
-        return redact(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    name = type(error).__name__
+    if error is None or isinstance(error, str):
+        return redacted(error)
+    name, text = type(error).__name__, _text(error)
     return redact(f"{name}: {text}" if text else name)
+
+
+def redacted(error: object) -> str | None:
+    """The text of an error or a reason, whatever it is, that watchers may see; None for None."""
+    return None if error is None else redact(_text(error) or type(error).__name__)
+
+
+def _text(value: object) -> str:
+    try:
+        return text_of(value)
+    except Exception:  # the value's own code
+        return ""

@@ -12,13 +12,15 @@ from typing import Any, Literal, Self, TypeVar
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
+from tokenwire._problems import Problems
 from tokenwire._producer import Producer
 from tokenwire._reading.registry import HubRegistry
-from tokenwire._redact import redact
+from tokenwire._redact import redacted
 from tokenwire._results import CancelOutcome
+from tokenwire._values import Arguments, id_text
 from tokenwire.backend import ReplayFrom
 from tokenwire.errors import BackendUnavailable
-from tokenwire.events import CancelEvent, EndEvent, InputEvent, SnapshotEvent, State, plain
+from tokenwire.events import CancelEvent, EndEvent, InputEvent, SnapshotEvent, State
 from tokenwire.watch import ChannelReader, Watch
 
 __all__ = ["Inputs", "Requests"]
@@ -29,7 +31,10 @@ T = TypeVar("T")
 class Requests:
     """Sends cancels and inputs, and waits for what becomes of them. Used on the I/O thread."""
 
-    def __init__(self, io: IoThread, hubs: HubRegistry, producer: Producer) -> None:
+    def __init__(
+        self, io: IoThread, hubs: HubRegistry, producer: Producer, problems: Problems
+    ) -> None:
+        self._problems = problems
         self._io = io
         self._hubs = hubs
         self._producer = producer
@@ -42,7 +47,7 @@ class Requests:
         check_name(response_id, "response id")
         self._producer.check_open()
         key = new_id("c-")
-        reason = None if reason is None else redact(str(reason))[:500]
+        reason = (redacted(reason) or "")[:500] or None
         event = CancelEvent(response_id=response_id, reason=reason, id=key, ts=now_ms())
         deadline = time.monotonic() + timeout
         start = ReplayFrom(response_id=response_id)
@@ -71,14 +76,16 @@ class Requests:
         timeout: float,
     ) -> str:
         """Put an input into a channel; return its cursor (see `Sink.input`)."""
-        key = checked_id(input_id, "input id") or new_id("i-")
+        key = checked_id(id_text(input_id), "input id") or new_id("i-")
+        args = Arguments()
         event = InputEvent(
             name=check_name(name, "input name"),
-            data=plain(data),
+            data=args.value("data", data),
             id=key,
-            sender=checked_id(sender, "sender"),
+            sender=checked_id(id_text(sender), "sender"),
             ts=now_ms(),
         )
+        self._problems.check_request(args)
         delivery = self._producer.deliver(channel, event, f"input:{key}")
         try:
             outcome = await _within(time.monotonic() + timeout, delivery)

@@ -57,6 +57,7 @@ class HubStats(msgspec.Struct):
     :ivar joins: how often a watcher joined, went on with a long replay or caught up.
     :ivar replays: how many of these had to read from the backend.
     :ivar reaped: responses of dead producers that were ended from here.
+    :ivar misplaced: messages passed over since the channel's log has nothing before them.
     """
 
     delivered_events: int = 0
@@ -66,6 +67,7 @@ class HubStats(msgspec.Struct):
     joins: int = 0
     replays: int = 0
     reaped: int = 0
+    misplaced: int = 0
 
 
 class SinkStats(msgspec.Struct, frozen=True):
@@ -74,6 +76,9 @@ class SinkStats(msgspec.Struct, frozen=True):
     :ivar open: responses being written now.
     :ivar waiting: responses and single entries not yet with the backend.
     :ivar watchers: open watches; `channels`: how many channels they watch.
+    :ivar unreadable: how often something stored or published was skipped since it is no event, or
+        damaged.
+    :ivar replaced: values given to the sink that JSON cannot hold, and that were replaced.
     """
 
     writing: OutboxStats
@@ -82,6 +87,8 @@ class SinkStats(msgspec.Struct, frozen=True):
     waiting: int
     watchers: int
     channels: int
+    replaced: int = 0
+    unreadable: int = 0
 
 
 class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):

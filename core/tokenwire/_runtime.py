@@ -32,6 +32,7 @@ class Runtime:
         lease: float,
         strict: bool,
         close_timeout: float,
+        default_channel: str | None,
         ring_events: int,
         ring_bytes: int,
     ) -> None:
@@ -39,7 +40,14 @@ class Runtime:
         self.close_timeout = close_timeout
         self.io = IoThread("tokenwire-io", keep=self)
         self.problems = Problems(strict, on_io_thread=lambda: self.io.here)
-        self.producer = Producer(backend, self.io, self.problems, rollup=rollup, lease=lease)
+        self.producer = Producer(
+            backend,
+            self.io,
+            self.problems,
+            rollup=rollup,
+            lease=lease,
+            default_channel=default_channel,
+        )
         self.hubs = HubRegistry(
             backend,
             self.io,
@@ -47,7 +55,7 @@ class Runtime:
             ring_bytes=ring_bytes,
             reap_every=min(2.0, lease / 8),
         )
-        self.requests = Requests(self.io, self.hubs, self.producer)
+        self.requests = Requests(self.io, self.hubs, self.producer, self.problems)
         open_sinks.add(self)
 
     @property
@@ -64,6 +72,8 @@ class Runtime:
             waiting=self.waiting,
             watchers=self.hubs.watchers,
             channels=self.hubs.channels,
+            replaced=self.problems.replaced,
+            unreadable=self.backend.unreadable,
         )
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "Replay",
     "ReplayFrom",
     "Subscription",
+    "same_log",
 ]
 
 Granularity: TypeAlias = Literal["response", "token"]
@@ -160,6 +161,12 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+def same_log(backend: Backend, one: str, other: str) -> bool:
+    """Whether two cursors may be of the same log, so that they have an order (see `log_of`)."""
+    logs = backend.log_of(one), backend.log_of(other)
+    return None in logs or logs[0] == logs[1]
+
+
 class Receiver(Protocol):
     """Who listens to a channel. Called on the loop that subscribed; must not block or raise."""
 
@@ -197,6 +204,11 @@ class Backend(ABC):
 
     capabilities: Capabilities = Capabilities()
     granularity: Granularity = "response"
+
+    @property
+    def unreadable(self) -> int:
+        """How often something stored or published was skipped: it is no event, or damaged."""
+        return 0
 
     def use_rollup(self, window: float) -> None:
         """Take over the sink's rollup window, in seconds, before any other call.
@@ -275,6 +287,16 @@ class Backend(ABC):
 
         :raises InvalidCursor: when it is malformed.
         """
+
+    def log_of(self, cursor: str) -> str | None:
+        """Name the log that a cursor belongs to; cursors of different logs have no order.
+
+        A channel whose data was lost begins another log. By default None: the backend cannot tell.
+
+        :raises InvalidCursor: when it is malformed.
+        """
+        self.order(cursor)
+        return None
 
     @abstractmethod
     async def close(self) -> None:

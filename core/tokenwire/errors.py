@@ -10,11 +10,13 @@ __all__ = [
     "BackendError",
     "BackendMisconfigured",
     "BackendUnavailable",
+    "ChannelMissing",
     "DecodeError",
     "Fenced",
     "GapError",
     "InvalidCursor",
     "InvalidName",
+    "InvalidValue",
     "MissingExtra",
     "PublishRejected",
     "RateLimited",
@@ -33,6 +35,14 @@ class TokenwireError(Exception):
 
 class InvalidName(TokenwireError, ValueError):
     """A channel name, response id or other identifier is empty, too long or unprintable."""
+
+
+class InvalidValue(TokenwireError, ValueError):
+    """A value has no form in JSON, so that it was replaced or left out; the message says where."""
+
+
+class ChannelMissing(TokenwireError, LookupError):
+    """Nothing names a channel, and the sink has no default one (``default_channel=None``)."""
 
 
 class InvalidCursor(TokenwireError, ValueError):

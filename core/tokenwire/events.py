@@ -8,12 +8,12 @@ survive newer writers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
 
-from tokenwire._text import well_formed
+from tokenwire._values import plain
 from tokenwire.errors import DecodeError
 
 __all__ = [
@@ -34,9 +34,11 @@ __all__ = [
     "ToolResult",
     "ToolResultEvent",
     "UnknownEvent",
+    "check_event",
     "decode_json",
     "decode_msgpack",
     "decode_msgpack_batch",
+    "decode_msgpack_each",
     "encode_json",
     "encode_msgpack",
     "encode_msgpack_batch",
@@ -52,6 +54,10 @@ State: TypeAlias = Literal["streaming", "complete", "cancelled", "failed", "aban
 
 ENDED: frozenset[str] = frozenset({"complete", "cancelled", "failed", "abandoned"})
 """The states that a response never leaves."""
+
+
+Index: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""The number of a part, or a place in a text."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,7 +173,7 @@ class PartEvent(_Base, frozen=True, kw_only=True, tag="part"):
 
     type: ClassVar[Literal["part"]] = "part"
     response_id: str
-    part: int
+    part: Index
     kind: str
     name: str | None = None
     call_id: str | None = None
@@ -182,9 +188,9 @@ class DeltaEvent(_Base, frozen=True, kw_only=True, tag="delta"):
 
     type: ClassVar[Literal["delta"]] = "delta"
     response_id: str
-    part: int
+    part: Index
     kind: str
-    offset: int
+    offset: Index
     text: str
 
 
@@ -301,6 +307,10 @@ _batch_decoder: msgspec.msgpack.Decoder[list[KnownEvent]] = msgspec.msgpack.Deco
 )
 
 
+_REFUSALS = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError, TypeError)
+"""What the decoders of msgspec raise for bytes from outside."""
+
+
 def ends_response(event: Event) -> bool:
     """Whether the response of an event has ended with it, or before it."""
     return isinstance(event, EndEvent) or (
@@ -323,6 +333,21 @@ def encode_msgpack_batch(events: Sequence[Event]) -> bytes:
     return _msgpack_encoder.encode([_encodable(event) for event in events])
 
 
+def check_event(event: Event) -> None:
+    """Check that every reader can decode an event that was made here.
+
+    :raises ValueError, TypeError, OverflowError: when one could not.
+    """
+    if type(event) is not DeltaEvent:
+        decode_msgpack(encode_msgpack(event))
+    elif not (
+        type(event.text) is type(event.kind) is type(event.response_id) is str
+        and type(event.part) is type(event.offset) is int
+        and event.part >= 0 <= event.offset
+    ):
+        raise ValueError("a delta has text, and places from 0 on")
+
+
 def decode_json(data: bytes | str) -> Event:
     """Decode one event.
 
@@ -330,10 +355,10 @@ def decode_json(data: bytes | str) -> Event:
     """
     try:
         return _json_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _REFUSALS as error:
         try:
             return _unknown(msgspec.json.decode(data), error)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except _REFUSALS:
             raise DecodeError(f"not an event: {error}") from error
 
 
@@ -344,10 +369,10 @@ def decode_msgpack(data: bytes) -> Event:
     """
     try:
         return _msgpack_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _REFUSALS as error:
         try:
             return _unknown(msgspec.msgpack.decode(data), error)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except _REFUSALS:
             raise DecodeError(f"not an event: {error}") from error
 
 
@@ -358,47 +383,37 @@ def decode_msgpack_batch(data: bytes) -> list[Event]:
     """
     try:
         return list(_batch_decoder.decode(data))
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except _REFUSALS:
+        decoded: list[Event] = []
+        for event in decode_msgpack_each(data):
+            if isinstance(event, DecodeError):
+                raise event from None
+            decoded.append(event)
+        return decoded
+
+
+def decode_msgpack_each(data: bytes) -> list[Event | DecodeError]:
+    """Decode a msgpack array of events, with an error in the place of what is no event.
+
+    :raises DecodeError: when `data` is not an array.
+    """
+    try:
+        return list(_batch_decoder.decode(data))
+    except _REFUSALS as error:
         try:
             raws: Any = msgspec.msgpack.decode(data)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except _REFUSALS:
             raise DecodeError(f"not a batch of events: {error}") from error
         if not isinstance(raws, list):
             raise DecodeError(f"not a batch of events: {error}") from error
-        return [_from_raw(raw) for raw in cast("list[Any]", raws)]
+        return [_event_or_error(raw) for raw in cast("list[Any]", raws)]
 
 
-def plain(value: Any) -> Any:
-    """Turn `value` into what JSON can hold; what it cannot is replaced by its `str`.
-
-    Lone surrogates become U+FFFD, keys become strings, depth is bounded.
-    """
-    return _plain(value, 0)
-
-
-def _plain(value: Any, depth: int) -> Any:
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return well_formed(str(value))
-    if depth >= 32:
-        return "..."
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return {well_formed(str(key)): _plain(item, depth + 1) for key, item in items}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, depth + 1) for item in cast("Sequence[Any]", value)]
+def _event_or_error(raw: Any) -> Event | DecodeError:
     try:
-        builtin = msgspec.to_builtins(value, str_keys=True)
-    except Exception:
-        model_dump = getattr(value, "model_dump", None)
-        try:
-            builtin = model_dump(mode="json") if callable(model_dump) else str(value)
-        except Exception:
-            builtin = f"<{type(value).__name__}>"
-    return _plain(builtin, depth + 1)
+        return _from_raw(raw)
+    except DecodeError as error:
+        return error
 
 
 def _encodable(event: Event) -> Any:
@@ -411,7 +426,7 @@ def _from_raw(raw: Any) -> Event:
     try:
         event: Event = msgspec.convert(raw, KnownEvent)
         return event
-    except msgspec.ValidationError as error:
+    except _REFUSALS as error:
         return _unknown(raw, error)
 
 

@@ -104,6 +104,9 @@ class MemoryBackend(Backend):
     def order(self, cursor: str) -> tuple[str, int]:
         return self.store.order(cursor)
 
+    def log_of(self, cursor: str) -> str:
+        return self.store.order(cursor)[0]
+
     async def close(self) -> None:
         """Leave the store as it is: others may use it."""
 

@@ -98,7 +98,7 @@ class Recorder:
         self._abort: Callable[[Any], object] | None = None
         self._noted: object = None
         self._sink: Sink | None = None
-        self._channel = ""
+        self._channel: str | None = None
         self._base_id = ""
         self._run: str | None = None
         self._metadata: dict[str, Any] = {}
@@ -176,7 +176,7 @@ class Recorder:
         if owned and claim is not None and claim.on_cancel == "raise":
             self.on_cancel = "raise"
         sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
-        self._channel = resolve_channel(self._named_channel)
+        self._channel = resolve_channel(self._named_channel, default=sink.default_channel)
         self._run = run or self._current_run
         self._base_id = base_id or f"r-{secrets.token_hex(8)}"
         known = {"provider": self.provider, "api": self.api, "model": self.request.get("model")}

@@ -98,10 +98,11 @@ class Mailbox:
 class Channel:
     """The log of one channel."""
 
-    def __init__(self, name: str, epoch: str) -> None:
+    def __init__(self, name: str, epoch: str, base: int) -> None:
         self.name = name
         self.epoch = epoch
-        self.head = 0  # the number of the last event; the first has 1
+        self.base = base  # the first event has the number after it
+        self.head = base  # the number of the last event
         self.tail: deque[LogEntry] = deque()
         self.tail_size = 0
         self.singles: deque[LogEntry] = deque()  # events without a producer, kept longer

@@ -33,6 +33,7 @@ from tokenwire.events import (
     Event,
     InputEvent,
     StartEvent,
+    check_event,
 )
 
 __all__ = ["MemoryLog", "MemorySubscription"]
@@ -60,6 +61,7 @@ class MemoryLog:
         self._lock = threading.RLock()
         self._channels: dict[str, Channel] = {}
         self._publishes = 0
+        self._last_number = 0  # of all events of channels that were let go of
 
     def after_fork(self) -> None:
         """Start with a fresh lock, and without the parent's listeners, in a forked child."""
@@ -71,7 +73,7 @@ class MemoryLog:
     def _channel(self, name: str) -> Channel:
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(name, self.epoch)
+            channel = self._channels[name] = Channel(name, self.epoch, self._last_number)
         return channel
 
     # -- writing
@@ -82,7 +84,17 @@ class MemoryLog:
             if self._publishes >= _SWEEP_EVERY:
                 self._publishes = 0
                 self._sweep()
-            return [self._publish(self._channel(entry.channel), entry) for entry in entries]
+            return [self._publish_one(entry) for entry in entries]
+
+    def _publish_one(self, entry: Entry) -> Outcome:
+        """Publish an entry; refuse it, and only it, where it is not what readers could take."""
+        try:
+            for event in entry.events:
+                check_event(event)
+            return self._publish(self._channel(entry.channel), entry)
+        except Exception as error:
+            text = f"cannot be kept: {type(error).__name__}: {error}"[:500]
+            return Outcome(error=PublishRejected(text))
 
     def _publish(self, channel: Channel, entry: Entry) -> Outcome:
         channel.touched = self.clock()
@@ -221,6 +233,8 @@ class MemoryLog:
                 and not channel.controls
                 and self.clock() - channel.touched > age
             ):
+                # Numbers are not used again: a cursor of this log must not fit into the next one.
+                self._last_number = max(self._last_number, channel.head)
                 del self._channels[name]
 
     # -- leases
@@ -279,7 +293,7 @@ class MemoryLog:
                 for mailboxes in (channel.listeners, channel.controls):
                     if mailbox in mailboxes:
                         mailboxes.remove(mailbox)
-                if not channel.head and not channel.listeners and not channel.controls:
+                if channel.head == channel.base and not channel.listeners and not channel.controls:
                     del self._channels[name]
 
 

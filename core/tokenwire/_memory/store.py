@@ -31,7 +31,11 @@ class MemoryStore(MemoryLog):
             if channel is None:
                 if start.after is not None:
                     self.number(start.after, head=None)
-                return Replay(events=(), cursor=f"{self.epoch}-0", reset=start.after is not None)
+                return Replay(
+                    events=(),
+                    cursor=f"{self.epoch}-{self._last_number}",
+                    reset=start.after is not None,
+                )
             self._reap(channel)
             self._trim_ended(channel)
             return self._replay(channel, start)

@@ -18,6 +18,7 @@ from tokenwire.response import extent, overlap
 
 __all__ = ["Deduplicator"]
 
+_MAX_UNSEEN = 10_000  # parts that a reader may not have seen, and yet go on behind them
 _MAX_ENDED = 1024  # ended responses whose late writes are still known as such
 
 
@@ -76,7 +77,7 @@ class Deduplicator:
         """Take a response that is not known here as all there up to `offset`, if `lenient`."""
         known: _Extent | None = None
         if response_id not in self._ended:
-            if self._lenient:
+            if self._lenient and part <= _MAX_UNSEEN:
                 known = self.streaming[response_id] = _Extent([-1] * part + [offset])
             else:
                 self.missed_start = True
@@ -90,7 +91,7 @@ class Deduplicator:
             return None
         parts, part = known.parts, event.part
         if part >= len(parts):
-            if part > len(parts) and self._lenient:
+            if self._lenient and 0 < part - len(parts) <= _MAX_UNSEEN:
                 parts.extend([-1] * (part - len(parts)))
             if part > len(parts) or event.offset > 0:
                 known.damaged = True
@@ -114,10 +115,11 @@ class Deduplicator:
             return None
         if event.part < len(known.parts):
             return None if known.parts[event.part] >= 0 and not self._lenient else event
-        if event.part > len(known.parts) and not self._lenient:
+        unseen = event.part - len(known.parts)
+        if unseen > (_MAX_UNSEEN if self._lenient else 0):
             known.damaged = True
             return None
-        known.parts.extend([-1] * (event.part - len(known.parts)))
+        known.parts.extend([-1] * unseen)
         known.parts.append(0)
         return event
 

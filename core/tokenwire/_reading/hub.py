@@ -18,13 +18,27 @@ from tokenwire._reading.joining import Joins
 from tokenwire._reading.ring import Ring, RingLimits
 from tokenwire._reading.waiting import Waiters, Wake
 from tokenwire._results import HubStats
-from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription
+from tokenwire.backend import Backend, Replay, ReplayFrom, Subscription, same_log
 from tokenwire.errors import BackendUnavailable, InvalidCursor
 from tokenwire.events import Event
 
 __all__ = ["ChannelHub"]
 
 logger = logging.getLogger("tokenwire")
+
+
+class _Delivery:
+    """Events that wait to be taken.
+
+    :ivar log_read: whether the log has been read since they came.
+    """
+
+    __slots__ = ("after", "events", "log_read")
+
+    def __init__(self, events: Sequence[Event], after: str | None) -> None:
+        self.events = events
+        self.after = after
+        self.log_read = False
 
 
 class ChannelHub:
@@ -54,14 +68,15 @@ class ChannelHub:
         self.users = 0
         self.closed = False
         self.active_at = 0.0
-        self.join = Joins(channel, backend, io, stats, self.ring).join
+        self.join = Joins(channel, backend, io, stats, self.ring, self.resync).join
         self._backend = backend
         self._io = io
         self._stats = stats
         self._waiters = Waiters(wake)
         self._deduplicator = Deduplicator()
         self._ready = False
-        self._queue: deque[tuple[Sequence[Event], str | None]] = deque()
+        self._queue: deque[_Delivery] = deque()
+        self._synced: Any = None  # the order of the head when it was last read from the log
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[Any] | None = None
 
@@ -84,6 +99,7 @@ class ChannelHub:
             self._deduplicator.admit(event)
         self._deduplicator.missed_start = False
         self.ring.begin(live.cursor)
+        self._synced = self._backend.order(live.cursor)
 
     async def close(self) -> None:
         """Unsubscribe; watchers drain what they have and end."""
@@ -103,10 +119,10 @@ class ChannelHub:
         """Take events from the backend (see `Receiver`)."""
         if self.closed or not events:
             return
-        if not self._ready or self._syncing is not None:
-            self._queue.append((events, after))
+        if self._queue or not self._ready or self._syncing is not None:
+            self._queue.append(_Delivery(events, after))
         elif not self._take(events, after):
-            self._queue.append((events, after))
+            self._queue.append(_Delivery(events, after))
             self.resync()
 
     def resync(self) -> None:
@@ -116,13 +132,12 @@ class ChannelHub:
             self._syncing = self._io.spawn(self._resync())
 
     def _take(self, events: Sequence[Event], after: str | None) -> bool:
-        """Put events in the ring; False where something before them is missing."""
-        order, ring = self._backend.order, self.ring
+        """Put events in the ring; False where the log must be read to know what they are."""
+        ring = self.ring
         if after != ring.head:
-            head = order(ring.head)
-            if after is not None and order(after) > head:
+            news = self._news(events, after)
+            if news is None:
                 return False
-            news = [event for event in events if order(event.cursor or "") > head]
             self._stats.repeats_dropped += len(events) - len(news)
             events = news
             if not events:
@@ -134,6 +149,23 @@ class ChannelHub:
             self._deduplicator.missed_start = False
             self.resync()
         return True
+
+    def _news(self, events: Sequence[Event], after: str | None) -> Sequence[Event] | None:
+        """What of a delivery comes after the head.
+
+        :return: None where something before it is missing, and where it is neither news nor a
+            repeat: the log is another one now, or something that is not in it was delivered.
+        """
+        order, ring = self._backend.order, self.ring
+        if not same_log(self._backend, events[0].cursor or "", ring.head):
+            return None
+        head = order(ring.head)
+        if after is not None and order(after) > head:
+            return None
+        places = [order(event.cursor or "") for event in events]
+        if self._synced < places[-1] <= head and not ring.has(places[-1]):
+            return None
+        return [event for event, place in zip(events, places, strict=True) if place > head]
 
     def _admit(self, events: Sequence[Event]) -> None:
         self.active_at = asyncio.get_running_loop().time()
@@ -148,9 +180,13 @@ class ChannelHub:
 
     def _take_queued(self) -> None:
         while self._queue and self._syncing is None:
-            events, after = self._queue.popleft()
-            if not self._take(events, after):
-                self._queue.appendleft((events, after))
+            delivery = self._queue[0]
+            if self._take(delivery.events, delivery.after):
+                self._queue.popleft()
+            elif delivery.log_read:  # and nothing there leads to it
+                self._queue.popleft()
+                self._stats.misplaced += 1
+            else:
                 self.resync()
 
     async def _resync(self) -> None:
@@ -159,7 +195,7 @@ class ChannelHub:
             missed, live = await self._read_missed()
         finally:
             self._syncing = None
-        if missed.next is not None:
+        if missed is None or missed.next is not None:
             # Skip a gap too long to replay here; each watcher catches up by itself.
             self._begin(live)
         else:
@@ -168,7 +204,7 @@ class ChannelHub:
             # A response whose start was missed for good is healed by its snapshot; it takes the
             # cursor of the head, so that the ring stays in order.
             order = self._backend.order
-            head = order(ring.head)
+            head = self._synced = order(ring.head)
             self._admit(
                 [
                     replace(event, cursor=ring.head)
@@ -180,20 +216,32 @@ class ChannelHub:
         self._waiters.notify()
         self._take_queued()
 
-    async def _read_missed(self) -> tuple[Replay, Replay]:
-        """Read what came after the last event seen, and what is streaming, until that succeeds."""
+    async def _read_missed(self) -> tuple[Replay | None, Replay]:
+        """Read what came after the last event seen, and what is streaming, until that succeeds.
+
+        :return: None in place of what came where that cannot be said: the log is another one.
+        """
         backoff = Backoff(0.05, 5.0)
-        start = ReplayFrom(after=self.ring.head)
+        head = self.ring.head
         while True:
+            for delivery in self._queue:
+                delivery.log_read = True
             try:
-                missed = await self._backend.replay(self.channel, start)
-                return missed, await self._backend.replay(self.channel, ReplayFrom())
-            except InvalidCursor:  # the backend lost its memory: start over
-                start = ReplayFrom(all=True)
+                missed = await self._read_after(head)
+                live = await self._backend.replay(self.channel, ReplayFrom())
             except Exception as error:
                 if not isinstance(error, BackendUnavailable):
                     logger.warning("tokenwire: reading %r failed", self.channel, exc_info=True)
                 await asyncio.sleep(backoff.next())
+            else:
+                return missed, live
+
+    async def _read_after(self, head: str) -> Replay | None:
+        try:
+            missed = await self._backend.replay(self.channel, ReplayFrom(after=head))
+        except InvalidCursor:  # the backend lost its memory
+            return None
+        return missed if same_log(self._backend, missed.cursor, head) else None
 
     # -- waking watchers
 

@@ -16,7 +16,7 @@ from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item, Ring
 from tokenwire._reading.waiting import result_of
 from tokenwire._results import HubStats
-from tokenwire.backend import Backend, Replay, ReplayFrom
+from tokenwire.backend import Backend, Replay, ReplayFrom, same_log
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
 from tokenwire.response import Transcript
 
@@ -68,8 +68,11 @@ def with_resume_cursors(events: Sequence[Event], cursor: str, *, more: bool = Fa
     return items
 
 
-def changed_since(join: JoinPoint, cursor: str, order: Callable[[str], Any]) -> JoinPoint:
+def changed_since(join: JoinPoint, cursor: str, backend: Backend) -> JoinPoint:
     """Reduce a join to what a reader lacks that stopped midway: all that changed after `cursor`."""
+    if not same_log(backend, join.cursor, cursor):
+        return join  # all of it
+    order = backend.order
     after = order(cursor)
     transcript = Transcript()
     changed: dict[str, str] = {}
@@ -117,12 +120,20 @@ class Joins:
     """Finds out where watchers of one channel start. Used on the I/O thread only.
 
     :param ring: the log of the channel's hub.
+    :param on_other_log: called when the channel's log is not the one that the ring has.
     """
 
     def __init__(
-        self, channel: str, backend: Backend, io: IoThread, stats: HubStats, ring: Ring
+        self,
+        channel: str,
+        backend: Backend,
+        io: IoThread,
+        stats: HubStats,
+        ring: Ring,
+        on_other_log: Callable[[], None],
     ) -> None:
         self._channel = channel
+        self._on_other_log = on_other_log
         self._backend = backend
         self._io = io
         self._stats = stats
@@ -138,14 +149,14 @@ class Joins:
         :raises BackendUnavailable: when the backend cannot be read now.
         """
         join = await self._join(start)
-        return join if midway is None else changed_since(join, midway, self._backend.order)
+        return join if midway is None else changed_since(join, midway, self._backend)
 
     async def _join(self, start: ReplayFrom) -> JoinPoint:
         self._stats.joins += 1
-        if start.after is not None and start.response_id is None:
-            position = self._ring.position_after(self._backend.order(start.after))
-            if position is not None:
-                return JoinPoint([], position, None, start.after)
+        if start.after is not None and start.response_id is None and self._in_ring(start.after):
+            at = self._ring.position_after(self._backend.order(start.after))
+            if at is not None:
+                return JoinPoint([], at, None, start.after)
         events: list[Event] = []
         reset = False
         while True:
@@ -155,7 +166,13 @@ class Joins:
             reset = reset or replay.reset
             more = replay.next is not None
             order = self._backend.order(replay.cursor)
-            position = -1 if more else self._ring.position_after(order, ahead=True)
+            if more:
+                position: int | None = -1
+            elif self._in_ring(replay.cursor):
+                position = self._ring.position_after(order, ahead=True)
+            else:
+                self._on_other_log()
+                position = -1  # so that the reader joins again, after this replay
             items = shared.items
             if events:
                 admitted = [*events, *admitted]
@@ -167,6 +184,10 @@ class Joins:
             # The ring went on without us: continue from there.
             events = admitted
             start = ReplayFrom(after=replay.cursor, response_id=start.response_id)
+
+    def _in_ring(self, cursor: str) -> bool:
+        """Whether a cursor may be of the log that the ring has."""
+        return same_log(self._backend, cursor, self._ring.head)
 
     async def _replay(self, start: ReplayFrom) -> SharedReplay:
         """Replay, sharing it among watchers that join alike at about the same time."""
@@ -202,4 +223,7 @@ class Joins:
             return False
         replay = task.result()
         order = self._backend.order(replay.cursor)
-        return replay.next is not None or self._ring.position_after(order, ahead=True) is not None
+        return replay.next is not None or (
+            self._in_ring(replay.cursor)
+            and self._ring.position_after(order, ahead=True) is not None
+        )

@@ -15,7 +15,7 @@ from tokenwire._reading.registry import HubRegistry
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item
 from tokenwire.backend import ReplayFrom
-from tokenwire.errors import SinkClosed
+from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import Event, ends_response
 
 __all__ = ["ChannelReader"]
@@ -250,8 +250,13 @@ class ChannelReader:
         """Catch up by a summary of what the ring no longer has."""
         self.conflated += 1
         self._hubs.stats.conflations += 1
-        start = ReplayFrom(after=self._reached, response_id=self._start.response_id)
-        self._take(await hub.join(start))
+        only = self._start.response_id
+        try:
+            join = await hub.join(ReplayFrom(after=self._reached, response_id=only))
+        except InvalidCursor:  # what is there now is not what this reader has seen
+            join = await hub.join(ReplayFrom(all=True, response_id=only))
+            self.reset = True
+        self._take(join)
 
     async def _go_on(self, hub: ChannelHub, start: ReplayFrom) -> None:
         """Get the next piece of what is long."""

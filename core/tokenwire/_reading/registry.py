@@ -125,9 +125,17 @@ class HubRegistry:
 
     async def _reap(self) -> None:
         """End responses whose producer died, in the channels that somebody here watches."""
+        loop = asyncio.get_running_loop()
+        paused = False
         while True:
-            await asyncio.sleep(jitter(self._reap_every, 0.2))
-            loop = asyncio.get_running_loop()
+            due = loop.time() + jitter(self._reap_every, 0.2)
+            await asyncio.sleep(due - loop.time())
+            # After a pause of the process (a stopped container, a laptop's sleep) its own leases
+            # have run out, too: they are renewed before anything is reaped. Once, since a loop that
+            # is always late has to reap as well.
+            paused = not paused and loop.time() > due + self._reap_every
+            if paused:
+                continue
             for hub in list(self._hubs.values()):
                 quiet = loop.time() - hub.active_at >= min(1.0, self._reap_every)
                 if hub.streaming and quiet:

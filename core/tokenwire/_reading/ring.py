@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +95,13 @@ class Ring:
         if start < 0:
             return None
         return items[start : start + limit]
+
+    def has(self, order: Any) -> bool:
+        """Whether the ring has the event with a cursor, given by its order."""
+        key = self._order
+        items = self.state[1]
+        at = bisect_left(items, order, key=lambda item: key(item.event.cursor or ""))
+        return at < len(items) and key(items[at].event.cursor or "") == order
 
     def position_after(self, order: Any, *, ahead: bool = False) -> int | None:
         """The position right after a cursor, given by its order; None where the ring lacks it.

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenwire._text import TextBuffer, joined
+from tokenwire._text import TextBuffer, joined, well_formed
 from tokenwire.backend import Granularity
 from tokenwire.events import (
     DeltaEvent,
@@ -143,7 +143,7 @@ class Draft:
             written = [text for text in texts if text]
             if isinstance(target, str):
                 if written:
-                    self._write(self._last(target), written)
+                    self._write(self._last(well_formed(target)), written)
             elif target.index is not None or written or not target.bare:  # else: at its first text
                 part = self._open(target) if target.index is None else self._parts[target.index]
                 self._write(part, written)
@@ -176,7 +176,8 @@ class Draft:
         self.tokens += len(tokens)
         if self._silent:
             return
-        for token in ["".join(tokens)] if self._merge else tokens:
+        # What is joined is a plain string; tokens may be of any class of strings.
+        for token in ["".join(tokens)] if self._merge else map(str.__str__, tokens):
             text = token
             if part.half or not text.isascii():
                 text, part.half = joined(part.half + text)

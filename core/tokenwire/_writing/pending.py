@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from tokenwire._clock import now_ms
-from tokenwire._redact import redact
+from tokenwire._redact import redacted
 from tokenwire._results import Receipt
-from tokenwire._text import well_formed
+from tokenwire._values import Arguments
 from tokenwire._writing.draft import Draft
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendError
-from tokenwire.events import CancelEvent, ToolResultEvent, plain
+from tokenwire.events import CancelEvent, ToolResultEvent
 
 __all__ = ["PendingEvent", "PendingResponse", "tool_result_event"]
 
@@ -27,6 +27,7 @@ class PendingResponse:
     :ivar writes: what its producer wrote since it was last looked at; any thread may append.
     :ivar lock: guards the state of its writer, and who waits for the receipt.
     :ivar dirty: whether it is queued to be looked at.
+    :ivar alone: whether it is to be published alone, since a batch with it made the backend raise.
     :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
     :ivar on_cancel: called when a watcher cancels it, under the outbox's lock.
     :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
@@ -35,6 +36,7 @@ class PendingResponse:
     __slots__ = (
         "_settled",
         "_waiters",
+        "alone",
         "attempts",
         "contact",
         "cursor",
@@ -66,6 +68,7 @@ class PendingResponse:
         self.lock = threading.RLock()  # a signal's handler, say, may write while it is held
         self.writes: deque[tuple[object, str | None]] = deque()
         self.dirty = False
+        self.alone = False
         self.mark_at: float | None = 0.0
         self.on_cancel: Callable[[CancelEvent], None] = _ignore
         self.on_outcome: Callable[[BackendError | None], None] = _ignore
@@ -141,13 +144,14 @@ class PendingEvent:
     :ivar behind: a response that has ended here, and that is to be with the backend first.
     """
 
-    __slots__ = ("attempts", "behind", "dirty", "entry", "future", "mark_at")
+    __slots__ = ("alone", "attempts", "behind", "dirty", "entry", "future", "mark_at")
 
     def __init__(self, entry: Entry, behind: PendingResponse | None = None) -> None:
         self.entry = entry
         self.behind = behind
         self.future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
         self.attempts = 0
+        self.alone = False
         self.dirty = False
         self.mark_at: float | None = None
 
@@ -157,6 +161,7 @@ def _ignore(_: object) -> None:
 
 
 def tool_result_event(
+    args: Arguments,
     call_id: str,
     output: Any,
     *,
@@ -165,13 +170,16 @@ def tool_result_event(
     name: str | None,
     error: str | None,
 ) -> ToolResultEvent:
-    """The event for the result of a tool call, from whatever the caller has."""
+    """The event for the result of a tool call, from whatever the caller has.
+
+    :param args: makes the arguments plain; `response_id` and `run` are so already.
+    """
     return ToolResultEvent(
-        call_id=well_formed(str(call_id)),
+        call_id=args.text("call_id", call_id) or "",
         response_id=response_id,
         run=run,
-        name=name,
-        output=plain(output),
-        error=None if error is None else redact(str(error)),
+        name=args.text("name", name),
+        output=args.value("output", output),
+        error=redacted(error),
         ts=now_ms(),
     )

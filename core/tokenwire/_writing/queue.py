@@ -36,6 +36,7 @@ Batch = list[tuple[PendingResponse | PendingEvent, Entry]]
 
 _MAX_BATCH = 512  # entries in one publish
 _RETRY = Backoff(0.05, 5.0)
+_MAX_RAISES = 2  # retries of an entry for which the backend raises
 _BEHIND = 0.02  # seconds between looks at the response that an entry waits for
 _RECOVERY = Backoff(0.05, 2.0, jitter=0.0)  # between snapshots of one response
 
@@ -110,16 +111,24 @@ class Queue:
         batch: Batch = []
         now = time.monotonic()
         while self._later and self._later[0][0] <= now and len(batch) < _MAX_BATCH:
+            if self._later[0][2].alone and batch:
+                return batch
             item = heapq.heappop(self._later)[2]
             self._collect_one(item, now, batch)
+            if item.alone and batch:
+                return batch
         for _ in range(len(self.dirty)):
             if len(batch) >= _MAX_BATCH:
+                break
+            if self.dirty[0].alone and batch:
                 break
             item = self.dirty.popleft()
             item.dirty = False
             item.mark_at = 0.0
             self._unsettled.add(item)
             self._collect_one(item, now, batch)
+            if item.alone and batch:
+                break
         return batch
 
     def _collect_one(self, item: PendingResponse | PendingEvent, now: float, batch: Batch) -> None:
@@ -204,6 +213,7 @@ class Queue:
         problem: BackendError | None = None
         for (item, entry), outcome in zip(batch, outcomes, strict=True):
             if outcome.error is None:
+                item.alone = False
                 stats.entries += 1
                 stats.events += len(entry.events)
             elif isinstance(outcome.error, RateLimited):
@@ -222,8 +232,8 @@ class Queue:
     def failed(self, batch: Batch, error: Exception) -> None:
         """Put off a batch whose publish failed as a whole: nothing is known of its entries."""
         if not isinstance(error, BackendError):
-            logger.error("tokenwire: the backend raised %r", type(error).__name__, exc_info=error)
-            error = BackendUnavailable(f"{type(error).__name__} in the backend")
+            self._isolate(batch, error)
+            return
         if isinstance(error, RateLimited):
             self._slow_down(error)
         elif isinstance(error, BackendUnavailable):
@@ -236,6 +246,20 @@ class Queue:
                 logger.warning("tokenwire: the backend does not take tokens, retrying: %s", error)
         for item, entry in batch:
             self._complete(item, entry, Outcome(error=error))
+
+    def _isolate(self, batch: Batch, error: Exception) -> None:
+        """Put off a batch that the backend raised for: one of its entries cannot be kept.
+
+        Each is tried alone, so that it delays no other; what raises alone again and again is
+        given up.
+        """
+        logger.error("tokenwire: the backend raised %r", type(error).__name__, exc_info=error)
+        text = f"{type(error).__name__} in the backend"
+        for item, entry in batch:
+            hopeless = item.alone and item.attempts >= _MAX_RAISES
+            item.alone = True
+            rejected = PublishRejected(text) if hopeless else BackendUnavailable(text)
+            self._complete(item, entry, Outcome(error=rejected))
 
     def _slow_down(self, error: RateLimited) -> None:
         self.interval = min(1.0, max(0.02, self.interval * 2))

@@ -212,6 +212,13 @@ class FaultyBackend(Backend):
     def order(self, cursor: str) -> Any:
         return self.inner.order(cursor)
 
+    @property
+    def unreadable(self) -> int:
+        return self.inner.unreadable
+
+    def log_of(self, cursor: str) -> str | None:
+        return self.inner.log_of(cursor)
+
     async def close(self) -> None:
         await self.inner.close()
 

@@ -587,7 +587,8 @@ async def test_oversized_requests_are_refused(client: httpx.AsyncClient) -> None
         ('{"name": "x", "id": 7}', 422),
         ('{"name": "x", "id": ""}', 400),
         ("[" * 10_000, 400),
-        ('{"name": "x", "data": ' + "[" * 500 + "]" * 500 + "}", 201),
+        # The sink of these tests is strict: another one keeps what it can of data so deep (201).
+        ('{"name": "x", "data": ' + "[" * 500 + "]" * 500 + "}", 400),
         ('{"name": "x", "data": 1e999}', 400),
         (b'{"name": "\xff"}', 400),
     ],

@@ -15,8 +15,15 @@ from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire.instrument import Channel, OnCancel, Options, SdkInstrumentor, record_found
-from tokenwire_adapters._agents.stainless.quirks import client_of, own_stream, replace_iterator
+from tokenwire_adapters._agents.stainless.quirks import (
+    EVENTS,
+    client_of,
+    own_stream,
+    replace_iterator,
+)
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.stainless.requests import RequestRecorders
+from tokenwire_adapters._agents.stainless.stream_end import watch_end
 from tokenwire_adapters._agents.stainless.stream_helpers import helper_items
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
@@ -110,6 +117,8 @@ class StainlessInstrumentor(SdkInstrumentor):
         replace(targets.clients[1], "request", self._arequesting)
         for owner in targets.streams:
             replace(owner, "__stream__", self._streaming)
+            if targets.end_mark is not None:
+                replace(owner, EVENTS, functools.partial(self._watching_end, targets.end_mark))
             replace(owner, "__iter__", self._iterating)
             replace(owner, "__aiter__", self._iterating)
         sync, asynchronous = targets.streams
@@ -166,6 +175,17 @@ class StainlessInstrumentor(SdkInstrumentor):
             return record_found(original(holds), find)
 
         return wrapped
+
+    def _watching_end(self, mark: str, original: Any) -> Any:
+        """Notice whether a stream says that it is over."""
+
+        def events(stream: Any) -> Any:
+            recorder = self._recorders.get(stream.response) if self._recorders else None
+            if not isinstance(recorder, StainlessRecorder):
+                return original(stream)
+            return watch_end(original(stream), mark, recorder.end_of_stream)
+
+        return events
 
     def _iterating(self, original: Any) -> Any:
         """Notice that a ``for`` loop was left, by when its generator is dropped.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr
 
+from tokenwire.errors import DecodeError
 from tokenwire.events import (
+    ENDED,
     CancelEvent,
     DeltaEvent,
     EndEvent,
@@ -23,28 +25,45 @@ from tokenwire.events import (
     ToolResultEvent,
     decode_msgpack,
     decode_msgpack_batch,
+    decode_msgpack_each,
     encode_msgpack,
 )
 from tokenwire.response import Assembler
-from tokenwire_adapters._backends.redis.cursors import Position, format_cursor, parse_cursor
+from tokenwire_adapters._backends.redis.cursors import (
+    Position,
+    format_cursor,
+    log_of,
+    parse_cursor,
+    with_log,
+)
 
 __all__ = [
     "ENTRY",
     "REAP",
     "RENEW",
     "SINGLE",
+    "Skip",
     "StoredResponse",
     "concerns_producers",
     "decode_log",
     "decode_message",
     "encode_events",
     "pack",
+    "pack_text",
 ]
 
 ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
 _START, _PART, _DELTA, _SNAPSHOT, _END, _RESULT, _CANCEL, _OTHER = range(8)
 
+Skip: TypeAlias = Callable[[object], None]
+"""Is told, by an error, of something that is skipped since it cannot be read."""
+
 pack = msgspec.msgpack.Encoder().encode
+
+
+def pack_text(text: bytes) -> msgspec.Raw:
+    """Bytes as a string of msgpack, whatever they are; Lua knows no other."""
+    return msgspec.Raw(b"\xdb" + struct.pack(">I", len(text)) + text)
 
 
 def encode_events(events: Sequence[Event]) -> tuple[bytes, int, list[list[Any]]]:
@@ -126,14 +145,26 @@ def concerns_producers(events: Iterable[Event]) -> bool:
     return any(isinstance(event, CancelEvent | InputEvent) for event in events)
 
 
-def _set_cursors(events: list[Event], first: Position, *, entry_each: bool) -> list[Event]:
-    """Set the cursors of consecutive events.
+def _readable(
+    payload: bytes, first: Position, log: str, skip: Skip, *, entry_each: bool = False
+) -> list[Event]:
+    """Decode a batch, and give the events consecutive cursors; what is no event is skipped.
 
     :param entry_each: each event is a stream entry of its own, rather than all in one.
     """
     ms, seq, index = first
-    for event in events:
-        force_setattr(event, "cursor", format_cursor((ms, seq, index)))
+    events: list[Event] = []
+    try:
+        decoded = decode_msgpack_each(payload)
+    except DecodeError as error:
+        skip(error)
+        return events
+    for event in decoded:
+        if isinstance(event, DecodeError):
+            skip(event)
+        else:
+            force_setattr(event, "cursor", format_cursor((ms, seq, index), log))
+            events.append(event)
         if entry_each:
             seq += 1
         else:
@@ -141,28 +172,37 @@ def _set_cursors(events: list[Event], first: Position, *, entry_each: bool) -> l
     return events
 
 
-def decode_message(message: bytes) -> tuple[list[Event] | None, str]:
+def decode_message(message: bytes, skip: Skip) -> tuple[list[Event] | None, str]:
     """Decode a pub/sub message into its events and the cursor before them.
 
     The events are None where they are too large for a message, and must be read from the log.
+
+    :param skip: is told of what is no event.
+    :raises ValueError: when it is no message of this package.
     """
-    first, before, kind, payload = message.split(b" ", 3)
+    head, before, kind, payload = message.split(b" ", 3)
+    first = head.decode()
+    log = log_of(first) or ""
+    position = parse_cursor(first)
+    if parse_cursor(before.decode()) >= position or kind not in (b"r", b"t"):
+        raise ValueError("its events do not come after those before them")
+    cursor = with_log(before.decode(), log)
     if not payload:
-        return None, before.decode()
-    events = decode_msgpack_batch(payload)
-    position = parse_cursor(first.decode())
-    return _set_cursors(events, position, entry_each=kind == b"t"), before.decode()
+        return None, cursor
+    return _readable(payload, position, log, skip, entry_each=kind == b"t"), cursor
 
 
-def decode_log(entries: Iterable[Any], after: Position) -> list[Event]:
-    """Decode entries of an XRANGE reply into events, without those up to `after`."""
+def decode_log(entries: Iterable[Any], after: Position, log: str, skip: Skip) -> list[Event]:
+    """Decode entries of an XRANGE reply into events, without those up to `after`.
+
+    :param skip: is told of what is no event.
+    """
     decoded: list[Event] = []
     for entry_id, fields in entries:
         ms, _, seq = entry_id.partition(b"-")
-        position = (int(ms), int(seq), 0)
-        events = _set_cursors(decode_msgpack_batch(fields[1]), position, entry_each=False)
-        if position[:2] == after[:2]:
-            events = events[after[2] + 1 :]
+        events = _readable(fields[1], (int(ms), int(seq), 0), log, skip)
+        if (int(ms), int(seq)) == after[:2]:
+            events = [event for event in events if parse_cursor(event.cursor or "") > after]
         decoded += events
     return decoded
 
@@ -171,15 +211,20 @@ class StoredResponse:
     """A response as Redis stores it: a hash of fields, and a string with a batch of events.
 
     :ivar first: the position of its first event, `last` of its last.
+    :raises ValueError: when the data is damaged.
     """
 
     def __init__(self, reply: Any) -> None:
         response_id, flat, text = reply
         self.id: str = response_id.decode()
-        fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        fields = {name.decode(errors="replace"): value for name, value in pairs}
         self._fields: Mapping[str, bytes] = fields
         self._text: bytes = text
-        self.ended = fields.get("state") != b"streaming"
+        state = fields.get("state", b"").decode()
+        if state != "streaming" and state not in ENDED:
+            raise ValueError(f"unknown state {state[:32]!a}")
+        self.ended = state != "streaming"
         self.last = parse_cursor(fields["last"].decode()) if "last" in fields else (0, 0, 0)
         self.first = parse_cursor(fields["first"].decode()) if "first" in fields else (0, 0, 0)
 
@@ -188,9 +233,10 @@ class StoredResponse:
         """Whether hash and string fit together; not so when one of them was evicted."""
         return "number" in self._fields and len(self._text) == int(self._fields.get("size", -1))
 
-    def response(self, channel: str) -> Response:
+    def response(self, channel: str, skip: Skip) -> Response:
         """Fold the stored events into the response.
 
+        :param skip: is told of tool results that are none.
         :raises DecodeError, GapError, LookupError, ValueError: when the data is damaged.
         """
         fields, text = self._fields, self._text
@@ -203,5 +249,8 @@ class StoredResponse:
             assembler.apply(event, channel=channel)
         results = [value for name, value in fields.items() if name.startswith("result:")]
         for result in sorted(results, key=lambda value: value[:4]):
-            assembler.apply(decode_msgpack(result[4:]))
+            try:
+                assembler.apply(decode_msgpack(result[4:]))
+            except DecodeError as error:
+                skip(error)
         return assembler.response

@@ -15,11 +15,12 @@ from tokenwire.backend import Entry, Lease, LeaseState, Outcome
 from tokenwire.errors import (
     BackendError,
     BackendUnavailable,
+    DecodeError,
     Fenced,
     PublishRejected,
     ResponseUnknown,
 )
-from tokenwire.events import CancelEvent, State, decode_msgpack
+from tokenwire.events import CancelEvent, State, check_event, decode_msgpack
 from tokenwire_adapters._backends.redis.codec import (
     ENTRY,
     REAP,
@@ -28,6 +29,7 @@ from tokenwire_adapters._backends.redis.codec import (
     concerns_producers,
     encode_events,
     pack,
+    pack_text,
 )
 from tokenwire_adapters._backends.redis.connection import Command, CommandConnection
 from tokenwire_adapters._backends.redis.cursors import base_key
@@ -38,7 +40,7 @@ from tokenwire_adapters._backends.redis.topology import Node, Topology
 __all__ = ["Publisher", "Script", "run_script"]
 
 logger = logging.getLogger("tokenwire")
-_OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _FAILED = 0, 1, 2, 3, 4, 9
+_OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _DAMAGED, _FAILED = 0, 1, 2, 3, 4, 5, 9
 _JOBS_PER_CALL = 64  # so that Redis serves other clients in between
 _MAX_PENDING = 2048  # retry keys, and cancels before the start; a channel has up to twice as many
 _MAX_MESSAGE = 2**20  # bytes; larger entries are announced by pub/sub, and read from the log
@@ -84,7 +86,7 @@ class _Job(NamedTuple):
     base: str
     arguments: list[Any]
     payload: bytes | None
-    keys: Sequence[str]
+    keys: Sequence[str | bytes]
 
 
 class _Call(Struct, eq=False):
@@ -93,9 +95,9 @@ class _Call(Struct, eq=False):
     numbers: list[int] = []
     jobs: list[list[Any]] = []
     payloads: list[bytes] = []
-    keys: dict[str, None] = {}
+    keys: dict[str | bytes, None] = {}
 
-    def add(self, job: _Job, keys: Sequence[str]) -> None:
+    def add(self, job: _Job, keys: Sequence[str | bytes]) -> None:
         if job.payload is not None:
             self.payloads.append(job.payload)
             job.arguments[2] = len(self.payloads) + 2
@@ -120,8 +122,12 @@ class _Result:
         self.state = state if state != "-" else None
         self.cancel: CancelEvent | None = None
         if number != "0":
-            event = decode_msgpack(cancels[int(number) - 1])
-            self.cancel = event if isinstance(event, CancelEvent) else None
+            try:
+                event = decode_msgpack(cancels[int(number) - 1])
+            except DecodeError as error:
+                logger.warning("tokenwire: a stored cancel cannot be read: %s", error)
+            else:
+                self.cancel = event if isinstance(event, CancelEvent) else None
 
 
 class Publisher:
@@ -189,6 +195,8 @@ class Publisher:
     def _job(self, number: int, entry: Entry) -> _Job:
         base = self.base(entry.channel)
         try:
+            for event in entry.events:
+                check_event(event)
             payload, size, ops = encode_events(entry.events)
         except (TypeError, ValueError, OverflowError, UnicodeError) as error:
             raise PublishRejected(f"cannot be encoded: {error}") from error
@@ -196,7 +204,7 @@ class Publisher:
             raise PublishRejected(f"{len(payload)} bytes at once are more than Redis takes")
         response_id = entry.response_id
         if response_id is None:
-            keys = [base + suffix for suffix in (*_CHANNEL_KEYS, *_PENDING_KEYS)]
+            keys: list[str | bytes] = [base + key for key in (*_CHANNEL_KEYS, *_PENDING_KEYS)]
             keys += [f"{base}:r:{id_}" for event in entry.events if (id_ := event.response_id)]
             control = concerns_producers(entry.events)
             arguments = [SINGLE, base, 0, entry.key or "", ops, control]
@@ -226,11 +234,14 @@ class Publisher:
             for result in await self._run_all(jobs)
         ]
 
-    async def reap(self, base: str, response_ids: Sequence[str]) -> int:
-        """End those of these responses whose lease ran out; return how many this call ended."""
+    async def reap(self, base: str, response_ids: Sequence[bytes]) -> int:
+        """End those of these responses whose lease ran out; return how many this call ended.
+
+        Their ids are as Redis has them, and need not be text.
+        """
         jobs = [
-            _Job(number, base, [REAP, base, response_id], None, _response_keys(base, response_id))
-            for number, response_id in enumerate(response_ids)
+            _Job(number, base, [REAP, base, pack_text(name)], None, _response_keys(base, name))
+            for number, name in enumerate(response_ids)
         ]
         return sum(result.code == _OK for result in await self._run_all(jobs))
 
@@ -301,7 +312,9 @@ class Publisher:
                 results.update(dict.fromkeys(call.numbers, problem))
                 continue
             lines, *cancels = cast("list[bytes]", reply)
-            for number, line in zip(call.numbers, lines.decode().split("\n"), strict=True):
+            for number, line in zip(
+                call.numbers, lines.decode(errors="replace").split("\n"), strict=True
+            ):
                 results[number] = result = _Result(line, cancels)
                 if result.code == _FAILED:
                     await self._topology.on_error(result.message, node)
@@ -309,10 +322,11 @@ class Publisher:
         self._log_node_state(node, problem)
 
 
-def _response_keys(base: str, response_id: str) -> list[str]:
+def _response_keys(base: str, response_id: str | bytes) -> list[str | bytes]:
     """The keys that a write to a response may use."""
-    keys = [base + suffix for suffix in _CHANNEL_KEYS]
-    return [*keys, f"{base}:r:{response_id}", f"{base}:t:{response_id}"]
+    name = response_id if isinstance(response_id, bytes) else response_id.encode()
+    channel_keys = [base + suffix for suffix in _CHANNEL_KEYS]
+    return [*channel_keys, *(f"{base}:{kind}:".encode() + name for kind in "rt")]
 
 
 def _outcome(entry: Entry, result: _Result | BackendError) -> Outcome:
@@ -325,6 +339,8 @@ def _outcome(entry: Entry, result: _Result | BackendError) -> Outcome:
         return Outcome(error=Fenced(f"{response} has ended"))
     if result.code == _UNKNOWN:
         return Outcome(error=ResponseUnknown(f"no {response} here"))
+    if result.code == _DAMAGED:
+        return Outcome(error=PublishRejected(f"{response}: what Redis has of it is damaged"))
     if result.code == _GAP:
         return Outcome(error=PublishRejected(f"{response} lacks what precedes {result.message}"))
     state = cast("State | None", result.state)

@@ -223,7 +223,10 @@ class PubSub:
         if kind in (b"message", b"smessage"):
             if topic is not None:
                 for listener in tuple(topic.listeners):
-                    listener.on_message(message)
+                    try:
+                        listener.on_message(message)
+                    except Exception:  # must not cost the connection, which others share
+                        logger.exception("tokenwire: a message of %r failed", name)
         elif kind in (b"subscribe", b"ssubscribe"):
             if topic is not None:
                 self._confirm(topic)

@@ -1,15 +1,17 @@
 -- Reads one channel, for a replay or for a page of history.
 --
 -- KEYS[1]: the channel. ARGV: mode, three numbers, the id of one response ('' for all),
--- '1' for granularity "token", the most bytes in one page of a replay (0: no limit).
+-- '1' for granularity "token", the most bytes in one page of a replay (0: no limit), and the log
+-- that the numbers belong to ('' where that is not known).
+-- Others may have written to the keys: what cannot be read is passed over.
 -- Modes: "after" ms seq index; "since" ms; "count" n; "all"; "live"; "history" limit before bytes;
 -- "page" ms seq index, which continues a "whole" that was too long.
 -- Returns a kind and its values:
 --   "none"                     there is no such channel
 --   "reap" id...               end these abandoned responses first
 --   "ahead"                    the cursor is ahead of the channel
---   "exact" now head log       the events after the cursor
---   "whole" now head reset from responses singles log one_by_one next
+--   "exact" born head log      the events after the cursor
+--   "whole" born now head reset from responses singles log one_by_one next
 --   "page" now next born responses
 -- where a response is {id, HGETALL, text} and a log is a reply of XRANGE.
 
@@ -21,15 +23,23 @@ local function whole(number) return string.format('%.0f', number) end
 local time = redis.call('TIME')
 local now = whole(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local meta = redis.call('HMGET', base, 'head', 'born', 'started')
-local head = meta[1]
-if not head then return {'none'} end
+local head, born = meta[1], meta[2] or '0-0'
+if not head or not string.match(head, '^%d+%-%d+%-%d+$') then return {'none'} end
+
+-- Call a command; nil where the key is of another type.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)
+end
 local expired = redis.call('ZRANGEBYSCORE', base .. ':open', '-inf', '(' .. now, 'LIMIT', 0, 64)
 if #expired > 0 then return {'reap', unpack(expired)} end
 
 local function response(id)
-  local fields = redis.call('HGETALL', base .. ':r:' .. id)
-  if #fields == 0 then return nil end
-  return {id, fields, redis.call('GET', base .. ':t:' .. id) or ''}
+  local fields = try('HGETALL', base .. ':r:' .. id)
+  if not fields or #fields == 0 then return nil end
+  return {id, fields, try('GET', base .. ':t:' .. id) or ''}
 end
 
 if mode == 'history' then
@@ -53,11 +63,12 @@ if mode == 'history' then
       bound = '(' .. batch[i + 1]
     end
   end
-  return {'page', now, next, meta[2], page}
+  return {'page', now, next, born, page}
 end
 
 local function position(cursor)
-  local ms, seq, index = string.match(cursor, '^(%d+)-(%d+)-?(%d*)$')
+  local ms, seq, index = string.match(cursor or '', '^(%d+)%-(%d+)%-?(%d*)$')
+  if not ms then return nil end
   return {tonumber(ms), tonumber(seq), tonumber(index ~= '' and index or 0)}
 end
 local function before(x, y)
@@ -66,30 +77,40 @@ local function before(x, y)
   return x[3] < y[3]
 end
 
+-- The position of the last event of a response; nil where that cannot be read.
+local function last_of(id)
+  return position((try('HMGET', base .. ':r:' .. id, 'last') or {})[1])
+end
+
 local log = base .. ':log'
-local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
-first = first[1] and first[1][1]
 local at_head = position(head)
+local newest = whole(at_head[1]) .. '-' .. whole(at_head[2]) -- what is after it is not ours
+local function entries(key, from, ...) return try('XRANGE', key, from, newest, ...) or {} end
+local first = entries(log, '-', 'COUNT', 1)
+first = first[1] and first[1][1]
 
 -- Whether everything after a position is still in the log.
 local function retained(at)
   if not before(at, at_head) then return true end
   if not first then return false end
   local oldest = position(first)
-  if at[1] == 0 then return first == meta[2] end
+  if at[1] == 0 then return first == born end
   return not before({at[1], at[2], 0}, oldest)
 end
 
 local function log_from(at)
   if not before(at, at_head) then return {} end
-  return redis.call('XRANGE', log, whole(at[1]) .. '-' .. whole(at[2]), '+')
+  return entries(log, whole(at[1]) .. '-' .. whole(at[2]))
 end
 
 local from, reset = at_head, 0
-if mode == 'after' then
+local elsewhere = ARGV[8] ~= '' and ARGV[8] ~= born
+if elsewhere and (mode == 'after' or mode == 'page') then
+  from, reset = {0, 0, 0}, 1
+elseif mode == 'after' then
   from = {a, b, c}
   if before(at_head, from) then return {'ahead'} end
-  if retained(from) then return {'exact', now, head, log_from(from)} end
+  if retained(from) then return {'exact', born, head, log_from(from)} end
   reset = 1
 elseif mode == 'all' then
   from = {0, 0, 0}
@@ -98,20 +119,18 @@ elseif mode == 'page' then
 elseif mode == 'since' then
   from = {math.max(0, a - 1), 9007199254740991, 0}
 elseif mode == 'count' and a > 0 and by_token then
-  local back = redis.call('XREVRANGE', log, '+', '-', 'COUNT', a + 1)
+  local back = try('XREVRANGE', log, newest, '-', 'COUNT', a + 1) or {}
   from = {0, 0, 0}
   if #back > a then from = position(back[a + 1][1]) end
 elseif mode == 'count' and a > 0 then
   local positions = {}
   for _, id in ipairs(redis.call('ZREVRANGE', base .. ':ends', 0, a - 1)) do
-    local last = redis.call('HGET', base .. ':r:' .. id, 'last')
-    if last then positions[#positions + 1] = position(last) end
+    positions[#positions + 1] = last_of(id)
   end
   for _, id in ipairs(redis.call('ZRANGE', base .. ':open', 0, -1)) do
-    local last = redis.call('HGET', base .. ':r:' .. id, 'last')
-    if last then positions[#positions + 1] = position(last) end
+    positions[#positions + 1] = last_of(id)
   end
-  for _, entry in ipairs(redis.call('XREVRANGE', base .. ':singles', '+', '-', 'COUNT', a)) do
+  for _, entry in ipairs(try('XREVRANGE', base .. ':singles', newest, '-', 'COUNT', a) or {}) do
     positions[#positions + 1] = position(entry[1])
   end
   table.sort(positions, before)
@@ -148,9 +167,9 @@ local function everything()
   for _, id in ipairs(ids) do responses[#responses + 1] = response(id) end
   if before(from, at_head) then
     if one_by_one then
-      tail = redis.call('XRANGE', log, entry_id(from), '+')
+      tail = entries(log, entry_id(from))
     else
-      singles = redis.call('XRANGE', base .. ':singles', entry_id(from), '+')
+      singles = entries(base .. ':singles', entry_id(from))
     end
   end
   return responses, singles, tail, ''
@@ -168,12 +187,12 @@ local function add_ended(items)
       'LIMIT', offset, 128)
     for i = 1, #batch, 2 do
       if size > limit and batch[i + 1] ~= shown then return latest end
-      local h = redis.call('HMGET', base .. ':r:' .. batch[i], 'last', 'size')
-      local at = h[1] and position(h[1])
+      local h = try('HMGET', base .. ':r:' .. batch[i], 'last', 'size') or {}
+      local at = position(h[1])
       if at and before(from, at) then
         shown = batch[i + 1]
         if not latest or before(latest, at) then latest = at end
-        items[#items + 1] = {at = at, size = tonumber(h[2] or 0) + OVERHEAD, id = batch[i]}
+        items[#items + 1] = {at = at, size = (tonumber(h[2] or 0) or 0) + OVERHEAD, id = batch[i]}
         size = size + items[#items].size
       end
     end
@@ -185,7 +204,7 @@ end
 local function add_singles(items)
   local size, start, latest = 0, entry_id(from), nil
   while true do
-    local batch = redis.call('XRANGE', base .. ':singles', start, '+', 'COUNT', 16)
+    local batch = entries(base .. ':singles', start, 'COUNT', 16)
     for _, entry in ipairs(batch) do
       if size > limit then return latest end
       local at = position(entry[1])
@@ -202,10 +221,10 @@ end
 
 local function add_open(items)
   for _, id in ipairs(redis.call('ZRANGE', base .. ':open', 0, -1)) do
-    local h = redis.call('HMGET', base .. ':r:' .. id, 'last', 'size')
-    local at = h[1] and position(h[1])
+    local h = try('HMGET', base .. ':r:' .. id, 'last', 'size') or {}
+    local at = position(h[1])
     if at and (mode ~= 'page' or before(from, at)) then
-      items[#items + 1] = {at = at, size = tonumber(h[2] or 0) + OVERHEAD, id = id}
+      items[#items + 1] = {at = at, size = (tonumber(h[2] or 0) or 0) + OVERHEAD, id = id}
     end
   end
 end
@@ -238,4 +257,4 @@ end
 
 local paged = limit > 0 and response_id == '' and not only_open and not one_by_one
 local responses, singles, tail, next = (paged and one_page or everything)()
-return {'whole', now, head, reset, format_cursor(from), responses, singles, tail, one_by_one and 1 or 0, next}
+return {'whole', born, now, head, reset, format_cursor(from), responses, singles, tail, one_by_one and 1 or 0, next}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from tokenwire._clock import Backoff, now_ms
+from tokenwire._problems import Unreadable
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import (
     BackendMisconfigured,
     BackendUnavailable,
-    DecodeError,
-    GapError,
     InvalidCursor,
 )
 from tokenwire.events import (
@@ -26,14 +24,16 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import merge_deltas
-from tokenwire_adapters._backends.redis.codec import StoredResponse, decode_log
+from tokenwire_adapters._backends.redis.codec import Skip, StoredResponse, decode_log
 from tokenwire_adapters._backends.redis.connection import Command
 from tokenwire_adapters._backends.redis.cursors import (
     EMPTY,
     Position,
     format_cursor,
+    log_of,
     parse_cursor,
     parse_page_token,
+    with_log,
 )
 from tokenwire_adapters._backends.redis.errors import translate
 from tokenwire_adapters._backends.redis.options import Settings
@@ -41,8 +41,6 @@ from tokenwire_adapters._backends.redis.publisher import Publisher, Script, run_
 from tokenwire_adapters._backends.redis.topology import Topology
 
 __all__ = ["Reader"]
-
-logger = logging.getLogger("tokenwire")
 
 _READ = Script("read.lua")
 _MAX_TIME = 2**53 - 1  # milliseconds; Lua's numbers are exact up to here
@@ -55,25 +53,34 @@ T = TypeVar("T")
 class Reader:
     """Runs the read script and plain commands, with retries while Redis is away."""
 
-    def __init__(self, topology: Topology, settings: Settings, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Settings,
+        publisher: Publisher,
+        unreadable: Unreadable,
+    ) -> None:
+        self._unreadable = unreadable
         self._topology = topology
         self._settings = settings
         self._publisher = publisher
 
     # -- running commands
 
-    async def _read(self, base: str, mode: str, *numbers: int, response_id: str = "") -> Any:
+    async def _read(
+        self, base: str, mode: str, *numbers: int, response_id: str = "", log: str = ""
+    ) -> Any:
         """Run the read script; end abandoned responses first, which the script lists."""
         token = "1" if self._settings.granularity == "token" else "0"
         padded = [*numbers, 0, 0, 0][:3]
-        call: Command = (1, base, mode, *padded, response_id, token, self._settings.page_bytes)
+        call: Command = (1, base, mode, *padded, response_id, token, self._settings.page_bytes, log)
 
         async def read() -> Any:
             for _ in range(64):
                 reply = await self._run_script(base, call)
                 if reply[0] != b"reap":
                     return reply
-                await self._publisher.reap(base, [name.decode() for name in reply[1:]])
+                await self._publisher.reap(base, reply[1:])
             raise BackendUnavailable("abandoned responses cannot be ended")
 
         return await self._with_retries(read)
@@ -133,7 +140,7 @@ class Reader:
         (seconds, micros), leases = await self._run(base, commands)
         now = int(seconds) * 1000 + int(micros) // 1000
         pairs = zip(leases[::2], leases[1::2], strict=True)
-        expired = [name.decode() for name, lease in pairs if float(lease) < now]
+        expired = [name for name, lease in pairs if float(lease) < now]
         return await self._publisher.reap(base, expired) if expired else 0
 
     # -- replay
@@ -143,64 +150,89 @@ class Reader:
         base = self._publisher.base(channel)
         response_id = start.response_id or ""
         mode, *numbers = _read_mode(start)
-        reply = await self._read(base, mode, *numbers, response_id=response_id)
+        log = log_of(start.after or start.page or EMPTY) or ""
+        reply = await self._read(base, mode, *numbers, response_id=response_id, log=log)
         kind = reply[0]
         if kind == b"none":
             reset = start.after not in (None, EMPTY)
             return Replay(events=(), cursor=EMPTY, reset=reset)
         if kind == b"ahead":
             raise InvalidCursor(f"cursor {start.after!r} is ahead of its channel")
+        log = reply[1].decode()
         if kind == b"exact":
-            _, _, head, log = reply
-            events = decode_log(log, parse_cursor(start.after or EMPTY))
+            head, entries = reply[2:]
+            after = parse_cursor(start.after or EMPTY)
+            events = decode_log(entries, after, log, self._skip(channel, "the log"))
             if response_id:
                 events = [event for event in events if event.response_id == response_id]
             if self._settings.granularity == "response":
                 events = merge_deltas(events)
-            return Replay(events=tuple(events), cursor=head.decode())
-        paged = start.page is not None or reply[-1] != b""
-        elsewhere = await self._responses_on_other_pages(base, reply) if paged else set[str]()
-        return self._snapshot_replay(channel, reply, response_id, elsewhere)
+            return Replay(events=tuple(events), cursor=with_log(head.decode(), log))
+        page = _Whole(log, *reply[2:])
+        responses = self._stored(channel, page.responses)
+        elsewhere: set[str] = set()
+        if start.page is not None or page.next:
+            elsewhere = await self._responses_on_other_pages(base, page, responses)
+        return self._snapshot_replay(channel, page, responses, response_id, elsewhere)
 
-    async def _responses_on_other_pages(self, base: str, reply: Any) -> set[str]:
+    def _skip(self, channel: str, place: str) -> Skip:
+        return lambda error: self._unreadable.skip(f"{place} of channel {channel!r}", error)
+
+    def _stored(self, channel: str, replies: Sequence[Any]) -> list[StoredResponse]:
+        """The responses in replies of the read script that can be read."""
+        stored: list[StoredResponse] = []
+        for reply in replies:
+            try:
+                stored.append(StoredResponse(reply))
+            except ValueError as error:
+                self._skip(channel, "responses")(error)
+        return stored
+
+    async def _responses_on_other_pages(
+        self, base: str, page: _Whole, responses: Sequence[StoredResponse]
+    ) -> set[str]:
         """The responses of tool results on this page whose snapshots are on other pages."""
-        here = {response[0].decode() for response in reply[5]}
         named = {
             event.response_id
-            for event in decode_log(reply[6], (0, 0, 0))
+            for event in decode_log(page.singles, (0, 0, 0), page.log, _ignore)
             if isinstance(event, ToolResultEvent) and event.response_id
         }
-        if not (others := sorted(named - here)):
+        if not (others := sorted(named - {response.id for response in responses})):
             return set()
         commands: list[Command] = [("HGET", f"{base}:r:{name}", "last") for name in others]
         replies = await self._with_retries(lambda: self._run(base, commands))
         return {name for name, last in zip(others, replies, strict=True) if last is not None}
 
     def _snapshot_replay(
-        self, channel: str, reply: Any, response_id: str, elsewhere: set[str]
+        self,
+        channel: str,
+        page: _Whole,
+        responses: Sequence[StoredResponse],
+        response_id: str,
+        elsewhere: set[str],
     ) -> Replay:
         """A replay for a reader without state: snapshots, and events of no response.
 
         :param elsewhere: responses whose snapshots, with their tool results, are on other pages.
         """
-        _, now, head, reset, begin, responses, singles, tail, one_by_one, following = reply
-        after = _parse_position(begin)
-        oldest = self._oldest(int(now))
+        after, head = _parse_position(page.begin), _parse_position(page.head)
+        oldest = self._oldest(int(page.now))
         replayed: list[tuple[Position, Event]] = []
         in_snapshots: set[str | None] = set()
         ts = now_ms()
-        for stored in map(StoredResponse, responses):
+        for stored in responses:
             if not response_id and stored.ended and stored.last <= after:
                 continue
-            if one_by_one and stored.first > after:
+            if page.one_by_one and stored.first > after:
                 continue  # its events follow below, one by one
-            response = _load(stored, channel, oldest)
-            if response is None:
+            response = self._load(stored, channel, oldest)
+            if response is None or stored.last > head:
                 continue
             in_snapshots.add(stored.id)
-            cursor = format_cursor(stored.last)
+            cursor = format_cursor(stored.last, page.log)
             replayed.append((stored.last, SnapshotEvent(response=response, cursor=cursor, ts=ts)))
-        for event in decode_log(tail if one_by_one else singles, after):
+        entries, place = (page.tail, "the log") if page.one_by_one else (page.singles, "events")
+        for event in decode_log(entries, after, page.log, self._skip(channel, place)):
             if response_id and event.response_id != response_id:
                 continue
             if event.response_id in in_snapshots and not isinstance(event, CancelEvent | DataEvent):
@@ -212,11 +244,23 @@ class Reader:
                 replayed.append((position, event))
         replayed.sort(key=lambda pair: pair[0])
         events = tuple(event for _, event in replayed)
-        if following:
-            cursor = following.decode()
+        if page.next:
+            cursor = with_log(page.next.decode(), page.log)
             rest = ReplayFrom(page=cursor)
-            return Replay(events=events, cursor=cursor, reset=bool(reset), next=rest)
-        return Replay(events=events, cursor=head.decode(), reset=bool(reset))
+            return Replay(events=events, cursor=cursor, reset=bool(page.reset), next=rest)
+        cursor = with_log(page.head.decode(), page.log)
+        return Replay(events=events, cursor=cursor, reset=bool(page.reset))
+
+    def _load(self, stored: StoredResponse, channel: str, oldest: int) -> Response | None:
+        """The response, if it is intact and has not expired."""
+        skip = self._skip(channel, f"response {stored.id!r}")
+        try:
+            if not stored.is_intact or (stored.ended and stored.last[0] < oldest):
+                return None
+            return stored.response(channel, skip)
+        except Exception as error:  # whatever damaged data leads to
+            skip(error)
+            return None
 
     def _oldest(self, now: int) -> int:
         """The time, in milliseconds since 1970, before which ended responses have expired."""
@@ -236,10 +280,12 @@ class Reader:
         if reply[0] == b"none":
             return HistoryPage(items=())
         _, now, following, first, responses = reply
+        first = first or b"0-0"
         if expected is not None and expected != first.decode():
             return HistoryPage(items=())  # the token is of an earlier channel of this name
         oldest = self._oldest(int(now))
-        loaded = (_load(stored, channel, oldest) for stored in map(StoredResponse, responses))
+        stored = self._stored(channel, responses)
+        loaded = (self._load(response, channel, oldest) for response in stored)
         items = tuple(response for response in loaded if response is not None)
         token = f"{first.decode()}-{following.decode()}" if following else None
         return HistoryPage(items=items, next=token)
@@ -249,7 +295,7 @@ class Reader:
     async def check(self) -> dict[str, Any]:
         """Try out what the backend needs (see `Backend.check`)."""
         base = self._publisher.base("tokenwire-check")
-        call: Command = (1, base, "history", 1, 0, 1, "", "0")
+        call: Command = (1, base, "history", 1, 0, 1, "", "0", 0, "")
         await self._run_script(base, call)  # connects, and loads the script
         begun = time.perf_counter()
         await self._run_script(base, call)
@@ -281,15 +327,23 @@ def _read_mode(start: ReplayFrom) -> tuple[Any, ...]:
     return ("live",)
 
 
-def _load(stored: StoredResponse, channel: str, oldest: int) -> Response | None:
-    """The response, if it is intact and has not expired."""
-    if not stored.is_intact or (stored.ended and stored.last[0] < oldest):
-        return None
-    try:
-        return stored.response(channel)
-    except (DecodeError, GapError, LookupError, ValueError):
-        logger.warning("tokenwire: the data of response %r in Redis is damaged", stored.id)
-        return None
+class _Whole(NamedTuple):
+    """A reply of the read script for a reader without state: one page of what there is."""
+
+    log: str
+    now: bytes
+    head: bytes
+    reset: int
+    begin: bytes
+    responses: Sequence[Any]
+    singles: Sequence[Any]
+    tail: Sequence[Any]
+    one_by_one: int
+    next: bytes
+
+
+def _ignore(_: object) -> None:
+    """Pass over what is no event, where it is counted elsewhere."""
 
 
 def _parse_position(text: bytes) -> Position:

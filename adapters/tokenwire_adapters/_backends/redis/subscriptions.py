@@ -6,8 +6,9 @@ import asyncio
 import logging
 
 from tokenwire._clock import Backoff
+from tokenwire._problems import Unreadable
 from tokenwire.backend import Receiver
-from tokenwire.errors import BackendUnavailable, DecodeError
+from tokenwire.errors import BackendUnavailable
 from tokenwire.events import CancelEvent, InputEvent
 from tokenwire_adapters._backends.redis.codec import decode_message
 from tokenwire_adapters._backends.redis.cursors import base_key
@@ -42,17 +43,22 @@ class ChannelSubscription:
         if self.closed:
             return
         try:
-            events, before = decode_message(message)
-        except (DecodeError, ValueError):
-            logger.warning("tokenwire: ignored a message of another program in %r", self.name)
+            events, before = decode_message(message, self._skip)
+        except ValueError as error:
+            self._skip(error)
             return
         if events is None:
             self._receiver.resync()
+        elif not events:
+            return  # the next message shows that something is missing
         elif self._control:
             requests = [event for event in events if isinstance(event, CancelEvent | InputEvent)]
             self._receiver.deliver(requests, None)
         else:
             self._receiver.deliver(events, before)
+
+    def _skip(self, error: object) -> None:
+        self._owner.unreadable.skip(f"messages of {self.name!r}", error)
 
     def on_gap(self) -> None:
         """Have the receiver read what may have been missed."""
@@ -68,7 +74,8 @@ class ChannelSubscription:
 class Subscriptions:
     """All subscriptions of a backend."""
 
-    def __init__(self, topology: Topology, settings: Settings) -> None:
+    def __init__(self, topology: Topology, settings: Settings, unreadable: Unreadable) -> None:
+        self.unreadable = unreadable
         topology.on_change = self.follow_slots
         self._topology = topology
         self._settings = settings

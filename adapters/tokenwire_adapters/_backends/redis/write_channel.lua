@@ -10,7 +10,7 @@
 -- Returns {lines, cancel, cancel, ...}, with a line for each job, in order:
 -- "code cursor state cancel message", where cancel is the index of the cancel's payload, or 0.
 
-local OK, FENCED, ENDED, UNKNOWN, GAP, FAILED = 0, 1, 2, 3, 4, 9
+local OK, FENCED, ENDED, UNKNOWN, GAP, DAMAGED, FAILED = 0, 1, 2, 3, 4, 5, 9
 local START, PART, DELTA, SNAPSHOT, END, RESULT, CANCEL, OTHER = 0, 1, 2, 3, 4, 5, 6, 7
 local ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
 
@@ -39,17 +39,20 @@ local function expire_channel(base)
   end
 end
 
--- The fields of a channel; written back at the end of the call.
+local function number(text) return tonumber(text or 0) or 0 end
+
+-- The fields of a channel; written back at the end of the call. `born`, the id of its first entry,
+-- names its log: with data that was lost, another one begins.
 local function channel_of(base)
   local c = channels[base]
   if c then return c end
-  local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept')
-  c = {base = base, head = h[1] or '0-0-0', fresh = not h[1], started = tonumber(h[2] or 0),
-       events = tonumber(h[3] or 0), event_bytes = tonumber(h[4] or 0), bytes = tonumber(h[5] or 0),
-       kept = tonumber(h[6] or 0)}
-  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept}
-  local ms, seq = string.match(c.head, '^(%d+)-(%d+)-')
-  c.ms, c.seq = tonumber(ms), tonumber(seq)
+  local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept', 'born')
+  local ms, seq = string.match(h[1] or '', '^(%d+)-(%d+)-%d+$')
+  c = {base = base, head = ms and h[1] or '0-0-0', fresh = not ms, started = number(h[2]),
+       events = number(h[3]), event_bytes = number(h[4]), bytes = number(h[5]), kept = number(h[6]),
+       born = ms and h[7] or nil}
+  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept, born = c.born}
+  c.ms, c.seq = number(ms), number(seq)
   channels[base] = c
   return c
 end
@@ -125,6 +128,23 @@ local function refresh(c)
   trim_responses(c)
 end
 
+-- Add an entry to a stream. Others may have written to it: a key of another type is replaced, and
+-- entries that are ahead of the channel's head, before which none can be added, are removed.
+local function add(key, id, event, ...)
+  local reply = redis.pcall('XADD', key, ...)
+  if type(reply) ~= 'table' or not reply.err then return end
+  local wrong_type = string.find(reply.err, 'WRONGTYPE', 1, true)
+  local behind = string.find(reply.err, 'equal or smaller', 1, true) or
+    string.find(reply.err, 'exhausted', 1, true)
+  if not wrong_type and not behind then
+    redis.call('XADD', key, ...)
+  end
+  local entries = wrong_type and {} or redis.call('XRANGE', key, '-', '(' .. id)
+  redis.call('DEL', key)
+  for _, entry in ipairs(entries) do redis.call('XADD', key, entry[1], unpack(entry[2])) end
+  redis.call('XADD', key, id, 'e', event)
+end
+
 -- Append events to the log and publish them. Returns the cursors of the first and the last.
 local function append(c, payload, ops, single, control)
   if c.fresh then
@@ -134,7 +154,7 @@ local function append(c, payload, ops, single, control)
   if now > c.ms then c.ms, c.seq = now, 0 else c.seq = c.seq + 1 end
   local before = c.head
   local id = c.ms .. '-' .. c.seq
-  if c.ms > 0 and before == '0-0-0' then c.born = id end
+  if before == '0-0-0' or not c.born then c.born = id end
   local first, kind = id .. '-0', 'r'
   local log, singles = c.base .. ':log', c.base .. ':singles'
   if by_token then
@@ -143,20 +163,20 @@ local function append(c, payload, ops, single, control)
       if i > 1 then c.seq = c.seq + 1 end
       id = c.ms .. '-' .. c.seq
       local event = '\145' .. string.sub(payload, op[2], op[3])
-      redis.call('XADD', log, id, 'e', event)
-      if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', event) end
+      add(log, id, event, id, 'e', event)
+      if single then add(singles, id, event, 'MAXLEN', '~', max_responses, id, 'e', event) end
     end
     c.events = c.events + #ops
     c.head = id .. '-0'
   else
-    redis.call('XADD', log, id, 'e', payload)
-    if single then redis.call('XADD', singles, 'MAXLEN', '~', max_responses, id, 'e', payload) end
+    add(log, id, payload, id, 'e', payload)
+    if single then add(singles, id, payload, 'MAXLEN', '~', max_responses, id, 'e', payload) end
     c.events = c.events + 1
     c.head = id .. '-' .. #ops - 1
   end
   if single then expire(singles, keep_open) end
   c.event_bytes = c.event_bytes + #payload
-  local text = first .. ' ' .. before .. ' ' .. kind .. ' '
+  local text = first .. '-' .. c.born .. ' ' .. before .. ' ' .. kind .. ' '
   if #payload <= max_message then text = text .. payload end -- else: read it from the log
   redis.call(publish, c.base .. ':live', text)
   if control then redis.call(publish, c.base .. ':control', text) end

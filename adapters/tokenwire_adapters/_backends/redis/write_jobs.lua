@@ -3,8 +3,12 @@
 local function add_result(key, call_id, event)
   local field = 'result:' .. call_id
   if redis.call('HEXISTS', key, field) == 1 then return false end
-  local number = redis.call('HINCRBY', key, 'results', 1)
-  redis.call('HSET', key, field, struct.pack('>I4', number) .. event)
+  local count = redis.pcall('HINCRBY', key, 'results', 1)
+  if type(count) == 'table' then -- it is no number
+    redis.call('HSET', key, 'results', 1)
+    count = 1
+  end
+  redis.call('HSET', key, field, struct.pack('>I4', count) .. event)
   return true
 end
 
@@ -152,6 +156,12 @@ local function entry(job)
   return OK, cursor, nil, h.cancel
 end
 
+-- The state of a response; nil where there is none, also where its key is of another type.
+local function state_of(key)
+  local state = redis.pcall('HGET', key, 'state')
+  return type(state) == 'string' and state or nil
+end
+
 -- Bounded without a scan: of two hashes the older one is replaced when the newer one is full.
 local function remember(key, field, value)
   if redis.call('HLEN', key) >= max_pending then redis.call('RENAME', key, key .. ':old') end
@@ -177,7 +187,7 @@ local function single(job)
     local event = string.sub(payload, op[2], op[3])
     if op[1] == CANCEL then
       local key = base .. ':r:' .. op[4]
-      state = redis.call('HGET', key, 'state')
+      state = state_of(key)
       if state == 'streaming' then
         redis.call('HSET', key, 'cancel', event)
       elseif not state then
@@ -185,7 +195,7 @@ local function single(job)
       end
     elseif op[1] == RESULT and op[5] ~= '' then
       local key = base .. ':r:' .. op[5]
-      local before = redis.call('HGET', key, 'state')
+      local before = state_of(key)
       if before and add_result(key, op[4], event) then
         redis.call('HSET', key, 'last', first)
         if before ~= 'streaming' then redis.call('ZADD', base .. ':ends', 'XX', score(first), op[5]) end
@@ -199,8 +209,15 @@ local function single(job)
   return OK, cursor, state or nil
 end
 
-local function reap(job)
-  local base, id = job[2], job[3]
+-- Whether an error is one of Lua, since what is stored is not what we store, rather than of Redis.
+local function is_damage(text)
+  return string.find(text, 'attempt to ', 1, true) or string.find(text, 'bad argument', 1, true)
+    or string.find(text, 'WRONGTYPE', 1, true)
+end
+
+local function message_of(err) return type(err) == 'table' and err.err or tostring(err) end
+
+local function reap_one(base, id)
   local key, open = base .. ':r:' .. id, base .. ':open'
   local lease = redis.call('ZSCORE', open, id)
   if not lease or tonumber(lease) >= now then return ENDED end
@@ -224,6 +241,14 @@ local function reap(job)
   return OK, cursor
 end
 
+local function reap(job)
+  local fine, code, cursor = pcall(reap_one, job[2], job[3])
+  if fine then return code, cursor end
+  if not is_damage(message_of(code)) then error(code, 0) end
+  redis.call('ZREM', job[2] .. ':open', job[3]) -- it cannot be ended: do not try again
+  return ENDED
+end
+
 local function renew(job)
   local base, id, fence, ttl = job[2], job[3], job[4], job[5]
   local key = base .. ':r:' .. id
@@ -244,8 +269,8 @@ local lines = {}
 for i, job in ipairs(jobs) do
   local fine, code, cursor, state, cancel, message = pcall(handlers[job[1]], job)
   if not fine then
-    message = type(code) == 'table' and code.err or tostring(code)
-    code, cursor, state, cancel = FAILED, nil, nil, nil
+    message = message_of(code)
+    code, cursor, state, cancel = is_damage(message) and DAMAGED or FAILED, nil, nil, nil
   end
   local index = 0
   if cancel then
@@ -253,6 +278,8 @@ for i, job in ipairs(jobs) do
     index = #cancels
   end
   message = message and string.gsub(message, '[\r\n]', ' ') or '-'
+  local c = channels[job[2]]
+  if cursor and c and c.born then cursor = cursor .. '-' .. c.born end
   lines[i] = table.concat({code, cursor or '-', state or '-', index, message}, ' ')
 end
 for base, c in pairs(channels) do
@@ -265,8 +292,10 @@ for base, c in pairs(channels) do
       end
     end
     redis.call('HSET', base, unpack(fields))
-    if c.born then redis.call('HSET', base, 'born', c.born) end
-    if c.born then expire(base, keep_open) end
+    if c.born ~= c.stored.born then
+      redis.call('HSET', base, 'born', c.born)
+      expire(base, keep_open)
+    end
   end
 end
 return {table.concat(lines, '\n'), unpack(cancels)}
