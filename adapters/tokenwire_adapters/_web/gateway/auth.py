@@ -226,4 +226,5 @@ def same_origin(request: Request, origin: str) -> bool:
     host = request.header(b"host")
     if host is None:
         return False
-    return authority_of(origin) == authority_of(f"{origin.partition('://')[0]}://{host}")
+    own = authority_of(f"{origin.partition('://')[0]}://{host}")
+    return own is not None and authority_of(origin) == own
