@@ -19,7 +19,7 @@ from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingEvent, PendingResponse, tool_result_event
 from tokenwire.backend import Backend, Entry, Outcome
-from tokenwire.context import current_run, resolve_channel
+from tokenwire.context import current_metadata, current_run, resolve_channel
 from tokenwire.errors import ChannelMissing, Fenced, InvalidName, SinkClosed, TokenwireError
 from tokenwire.events import (
     CancelEvent,
@@ -92,7 +92,8 @@ class Producer:
         except InvalidName as invalid:
             error, response_id = invalid, new_id("r-")
         run = args.identifier("run", run) or current_run() or response_id
-        start_metadata = args.mapping("metadata", metadata) or {}
+        around = args.mapping("metadata", current_metadata()) or {}
+        start_metadata = {**around, **(args.mapping("metadata", metadata) or {})}
         if error is None:
             self._problems.check(args)
         pending = self._pending(name, response_id, run, start_metadata)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, overload
+from uuid import UUID
 
 from tokenwire._context import ContextBlock, current_block
 from tokenwire._ids import check_name
@@ -22,7 +23,9 @@ __all__ = [
     "claiming",
     "current_channel",
     "current_claim",
+    "current_metadata",
     "current_run",
+    "metadata",
     "resolve_channel",
     "run",
     "set_claim",
@@ -36,7 +39,9 @@ DEFAULT_CHANNEL = "default"
 _warned = False
 
 
-def channel(name: str, *, run: str | None = None) -> ContextBlock:
+def channel(
+    name: str, *, run: str | UUID | None = None, metadata: Mapping[str, Any] | None = None
+) -> ContextBlock:
     """Make `name` the channel of code in this block that names none.
 
     Leaving the block never raises, in whichever context and thread it happens. In a generator, sync
@@ -44,17 +49,34 @@ def channel(name: str, *, run: str | None = None) -> ContextBlock:
     of it runs in another context, and for nobody who reads the generator.
 
     :param run: makes this the current run, too.
+    :param metadata: fields of every response that is begun in the block, as who asked for it; what
+        a response is given itself counts before them.
     :raises InvalidName: on entering, when either cannot be a name.
     """
-    return ContextBlock(name, channel=name, run=run)
+    return ContextBlock(name, channel=name, run=_id_of(run), metadata=metadata)
 
 
-def run(run_id: str) -> ContextBlock:
+def run(run_id: str | UUID, *, metadata: Mapping[str, Any] | None = None) -> ContextBlock:
     """Let the responses begun in this block share one run. It holds where `channel` does.
+
+    :param metadata: as that of `channel`.
 
     :raises InvalidName: on entering, when `run_id` cannot be an id.
     """
-    return ContextBlock(run_id, run=run_id)
+    name = str(run_id) if isinstance(run_id, UUID) else run_id
+    return ContextBlock(name, run=name, metadata=metadata)
+
+
+def metadata(**fields: Any) -> ContextBlock:
+    """Give the responses begun in this block these fields of metadata; it holds as `channel` does.
+
+    So can a client that many users share tell whose each response is.
+    """
+    return ContextBlock("", metadata=fields)
+
+
+def _id_of(run_id: str | UUID | None) -> str | None:
+    return str(run_id) if isinstance(run_id, UUID) else run_id
 
 
 def current_channel() -> str | None:
@@ -67,6 +89,12 @@ def current_run() -> str | None:
     """The run of the block that the caller is in, if one was set."""
     block = current_block()
     return None if block is None else block.run
+
+
+def current_metadata() -> dict[str, Any]:
+    """The metadata of the block that the caller is in."""
+    block = current_block()
+    return {} if block is None else dict(block.metadata)
 
 
 @overload

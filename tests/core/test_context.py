@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -713,3 +714,22 @@ def test_one_that_dies_without_being_closed_is_forgotten() -> None:
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=True, timeout=60
     )
+
+
+def test_a_block_gives_its_responses_metadata_and_takes_a_uuid_as_the_run() -> None:
+    run_id = uuid.uuid4()
+    with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
+        with tokenwire.channel("c", run=run_id, metadata={"user": "ann", "n": 1}):
+            with tokenwire.context.metadata(n=2), tokenwire.run(run_id):
+                with sink.respond(response_id="inner", metadata={"own": True}):
+                    pass
+            with sink.respond(response_id="outer"):
+                pass
+        with sink.respond("c", response_id="outside", run=run_id):  # type: ignore[arg-type]
+            pass
+        replies = {reply.id: reply for reply in sink.history("c").items}
+    assert replies["inner"].metadata == {"user": "ann", "n": 2, "own": True}
+    assert replies["outer"].metadata == {"user": "ann", "n": 1}
+    assert replies["outside"].metadata == {}
+    assert {reply.run for reply in replies.values()} == {str(run_id)}
+    assert tokenwire.context.current_metadata() == {}

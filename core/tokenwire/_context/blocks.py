@@ -11,11 +11,11 @@ stack whenever the generator runs.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ContextDecorator
 from contextvars import ContextVar, Token
 from types import CodeType, FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tokenwire._context.quirks import caller_frame, is_generator, outer_generator, reading_frames
 from tokenwire._ids import check_name
@@ -27,13 +27,14 @@ class Block:
     """One block that was entered.
 
     :ivar channel: the channel in the block, its own or that of the code around; `run` likewise.
+    :ivar metadata: of responses begun in the block: its own over that of the code around.
     :ivar left: whether it was left.
     :ivar holder: the generator that holds it, while it is open; returns None where there is none.
     :ivar outer: the blocks that generators held which were on the stack when it was entered.
     :ivar token: identifies the context that it was entered in; None once it was left there.
     """
 
-    __slots__ = ("__weakref__", "channel", "holder", "left", "outer", "run", "token")
+    __slots__ = ("__weakref__", "channel", "holder", "left", "metadata", "outer", "run", "token")
 
     def __init__(
         self,
@@ -42,9 +43,11 @@ class Block:
         around: Block | None,
         outer: Iterable[Block],
         holder: Holder | None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.channel: str | None = channel
         self.run: str | None = run
+        self.metadata: dict[str, Any] = {**(around.metadata if around else {}), **(metadata or {})}
         if around is not None:
             self.channel = around.channel if channel is None else channel
             self.run = around.run if run is None else run
@@ -111,8 +114,16 @@ class ContextBlock(AbstractContextManager[str], ContextDecorator):
     Leaving never raises. One that is dropped without being left is left then.
     """
 
-    def __init__(self, value: str, *, channel: str | None = None, run: str | None = None) -> None:
+    def __init__(
+        self,
+        value: str,
+        *,
+        channel: str | None = None,
+        run: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         self._value = value
+        self._metadata = metadata
         self._channel = channel
         self._run = run
         self._open: list[tuple[Block, Holder | None]] = []
@@ -126,7 +137,7 @@ class ContextBlock(AbstractContextManager[str], ContextDecorator):
         stack = _Stack(frame)
         holder = _holder(outer_generator(frame))
         around = _innermost(_entered_here(), stack)
-        block = Block(self._channel, self._run, around, stack.held, holder)
+        block = Block(self._channel, self._run, around, stack.held, holder, self._metadata)
         if holder is not None:
             holder.blocks.append(block)
         entered = _entered.get()

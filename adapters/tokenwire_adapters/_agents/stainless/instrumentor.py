@@ -10,11 +10,10 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tokenwire import Sink
-from tokenwire.instrument import Channel, OnCancel, Options, SdkInstrumentor, record_found
+from tokenwire.instrument import Channel, Metadata, OnCancel, Options, SdkInstrumentor, record_found
 from tokenwire_adapters._agents.stainless.quirks import (
     EVENTS,
     client_of,
@@ -49,7 +48,7 @@ class StainlessInstrumentor(SdkInstrumentor):
         *,
         channel: Channel = None,
         run: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         on_cancel: OnCancel = "end",
     ) -> T:
         """Publish what a client's calls, or one stream, receive. Returns the same object.
@@ -64,13 +63,15 @@ class StainlessInstrumentor(SdkInstrumentor):
         :param channel: a name, or a function that returns one at each call; by default the
             context's.
         :param run: the agent run; by default the context's, else a run for each call.
-        :param metadata: what watchers see beside the provider, the API and the model.
+        :param metadata: what watchers see beside the provider, the API and the model: a mapping, or
+            a function that returns one at each call.
         :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
             `tokenwire.ResponseCancelled` (``"raise"``).
         :raises TypeError: when it is neither a client nor a stream of this SDK.
         :raises ValueError: for another `on_cancel`.
         """
-        options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
+        fields = metadata if callable(metadata) else dict(metadata or {})
+        options = Options(sink, channel, run, fields, on_cancel)
         target: Any = client_or_stream
         if isinstance(target, self._targets.clients):
             self.add_client(target, options)

@@ -73,14 +73,15 @@ class Caller:
     """The client of one request or WebSocket.
 
     :ivar grant: what its token says; None where it has none.
-    :ivar client: its address.
+    :ivar client: its address; `http_version` what it speaks.
     """
 
-    __slots__ = ("client", "connection", "grant", "local", "principal")
+    __slots__ = ("client", "connection", "grant", "http_version", "local", "principal")
 
     def __init__(self, request: Request) -> None:
         self.connection = Connection(request.scope)
         self.client = request.client
+        self.http_version = str(request.scope.get("http_version", "1.1"))
         self.grant: Grant | None = None
         self.principal: str | None = None
         self.local = is_local(request)
@@ -225,4 +226,5 @@ def same_origin(request: Request, origin: str) -> bool:
     host = request.header(b"host")
     if host is None:
         return False
-    return authority_of(origin) == authority_of(f"{origin.partition('://')[0]}://{host}")
+    own = authority_of(f"{origin.partition('://')[0]}://{host}")
+    return own is not None and authority_of(origin) == own
