@@ -195,7 +195,11 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             _runs.remove(run_id.int)
             raise node.root.cancelled  # a retry, a fallback or the next step of what was cancelled
         batch = max(batch, extra.get("batch_size") or 1)
-        self._guard(self._begin, run_id, node, tags or (), metadata or {}, batch)
+        try:
+            self._guard(self._begin, run_id, node, tags or (), metadata or {}, batch)
+        except BaseException:  # a strict sink's: LangChain does not go on with this run
+            _runs.remove(run_id.int)
+            raise
 
     def _begin(
         self, run_id: UUID, node: Node, tags: Any, metadata: dict[str, Any], batch: int
