@@ -285,6 +285,7 @@ def _check(api: Api, number: int, place: Place, value: Json) -> None:
         assert response.text == "".join(read)
 
 
+@pytest.mark.timeout(3600)  # 20,000 streams, under `tox -e everything`
 @settings(max_examples=EXAMPLES)
 @given(changes())
 def test_any_field_may_be_of_any_type(change: tuple[Api, int, Place, Json]) -> None:

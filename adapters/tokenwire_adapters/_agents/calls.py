@@ -15,10 +15,11 @@ import tokenwire
 from tokenwire._problems import LogOnce
 from tokenwire.claims import Claim, covering_claim, current_claim, set_claim
 from tokenwire.context import current_run, resolve_channel
+from tokenwire.events import plain
 from tokenwire.instrument import OnCancel, call_soon
 from tokenwire_adapters._agents.stainless.quirks import error_usage
 from tokenwire_adapters._agents.stainless.recorder import error_message
-from tokenwire_adapters._agents.values import arguments_of, str_of
+from tokenwire_adapters._agents.values import arguments_of, name_of
 
 __all__ = [
     "CANCELS",
@@ -121,7 +122,7 @@ class Parts:
         :param call_id: ignored where it is no text; `name` likewise.
         :param arguments: text; anything else is written as JSON.
         """
-        call_id, name = str_of(call_id), str_of(name)
+        call_id, name = name_of(call_id), name_of(name)
         key = index if index is not None else call_id or None
         part = self._last if key is None else self._calls.get(key)
         if part is None or (call_id and part.call_id and call_id != part.call_id):
@@ -137,7 +138,7 @@ class Parts:
 
     def add(self, kind: str, data: Any, *, name: str | None = None) -> None:
         """Add a part that does not grow, such as a source."""
-        self.writer.part(kind, name=name, data=data)
+        self.writer.part(kind, name=name, data=plain(data))
 
 
 class ModelCall:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
@@ -91,6 +92,7 @@ def changes(draw: st.DrawFn) -> tuple[str, Json, Place, Json]:
     return kind, template, place, draw(values)
 
 
+@pytest.mark.timeout(3600)  # 20,000 streams, under `tox -e everything`
 @settings(max_examples=EXAMPLES)
 @given(changes())
 def test_any_field_may_be_of_any_type(change: tuple[str, Json, Place, Json]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.llms import ChatMessage, ChatResponse
@@ -60,6 +61,7 @@ def changes(draw: st.DrawFn) -> tuple[str, Json, Place, Json]:
     return kind, template, place, draw(values)
 
 
+@pytest.mark.timeout(3600)  # 20,000 streams, under `tox -e everything`
 @settings(max_examples=EXAMPLES)
 @given(changes())
 def test_any_field_may_be_of_any_type(change: tuple[str, Json, Place, Json]) -> None:

@@ -189,7 +189,8 @@ def _response(*output: Json, **more: Json) -> Json:
 
 
 def _responses(sink: Sink, *events: Json) -> Response:
-    with openai_client(body(*events, named=True)) as client:
+    served = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    with openai_client(served) as client:
         wrap(client, sink, channel="c")
         list(client.responses.create(model="m", input="x", stream=True))
     return sink.history("c").items[0]
@@ -308,6 +309,7 @@ def _corrections(response: Response) -> list[Json]:
     [
         ("Let me", {"kind": "text", "text": "Let me"}),
         ("I cannot say.", {"kind": "text", "text": "I cannot say."}),
+        ("I \ud83d", {"kind": "text", "text": "I \ufffd"}),
         ("Let me look. ", None),  # more of the same
         ("Let me look", {"kind": "text", "text": "Let me look"}),
         ("", None),  # some servers leave it out

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
+from tokenwire.events import plain
 from tokenwire_adapters._agents.calls import ModelCall, Parts
-from tokenwire_adapters._agents.values import dict_of, dicts_of, str_of
+from tokenwire_adapters._agents.values import dict_of, dicts_of, name_of, str_of
 
 __all__ = [
     "HIDDEN",
@@ -195,7 +196,8 @@ def _write_block(parts: Parts, block: dict[str, Any]) -> None:
     elif kind.endswith("tool_result"):
         call_id: Any = block.get("tool_use_id") or block.get("tool_call_id")
         if isinstance(call_id, str):
-            parts.writer.tool_result(call_id, block.get("content", block.get("output")))
+            output = plain(block.get("content", block.get("output")))
+            parts.writer.tool_result(name_of(call_id), output)
     elif kind.endswith("_call"):
         _write_finished_call(parts, kind, block)
     elif kind in _FILES:
@@ -252,7 +254,9 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
         error: Any = block.get("error")
         if output is not None or error is not None:
             failed = None if error is None else _dumps(error)
-            parts.writer.tool_result(item_id, output, name=name, error=failed)
+            parts.writer.tool_result(
+                name_of(item_id), plain(output), name=name_of(name), error=failed
+            )
     elif isinstance(call_id, str) and call_id:
         asks: Any = next((shown[key] for key in _ARGUMENTS if shown.get(key)), None)
         text = asks if isinstance(asks, str) else _dumps(asks)

@@ -173,6 +173,7 @@ class ResponsesRecorder(StainlessRecorder):
 
         What watchers have read cannot be unsaid: the text stays, and a part says what it should be.
         """
+        correction = to_json(correction)
         if correction not in self._corrections:
             self._corrections.append(correction)
             self.writer(0).part("data", name="correction", data=correction)
