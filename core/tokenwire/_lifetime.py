@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import Protocol
 
@@ -22,11 +23,16 @@ class OpenSink(Protocol):
         """How many responses and single entries are not yet with the backend."""
         ...
 
-    def flush(self) -> bool:
+    @property
+    def close_timeout(self) -> float:
+        """How many seconds the exit may take for it."""
+        ...
+
+    def flush(self, timeout: float | None = None) -> bool:
         """Wait, within bounds, until all that was written is with the backend."""
         ...
 
-    def close(self) -> bool:
+    def close(self, timeout: float | None = None, *, at_exit: bool = False) -> bool:
         """End what is open, flush, and release everything."""
         ...
 
@@ -39,11 +45,24 @@ open_sinks: weakref.WeakSet[OpenSink] = weakref.WeakSet()
 """Every sink of this process that is not closed."""
 
 
+_FLUSHING = 0.9  # share of the time for the exit in which what was written is flushed
+_exit_began: float | None = None
+
+
+def _time_left(sink: OpenSink) -> float:
+    """Seconds of the exit that are left for a sink: all sinks, and both hooks, share them."""
+    global _exit_began
+    now = time.monotonic()
+    if _exit_began is None:
+        _exit_began = now
+    return max(0.0, _exit_began + _FLUSHING * sink.close_timeout - now)
+
+
 def _close_all() -> None:
     """At exit: flush what is there, end what is open."""
     for sink in list(open_sinks):
         try:
-            sink.close()
+            sink.close(_time_left(sink), at_exit=True)
         except Exception:
             logger.warning("tokenwire: closing a sink at exit failed", exc_info=True)
 
@@ -53,12 +72,14 @@ def _flush_all() -> None:
     for sink in list(open_sinks):
         if sink.waiting:
             try:
-                sink.flush()
+                sink.flush(_time_left(sink))
             except Exception:
                 logger.warning("tokenwire: flushing a sink at exit failed", exc_info=True)
 
 
 def _after_fork_in_child() -> None:
+    global _exit_began
+    _exit_began = None
     for sink in list(open_sinks):
         sink.after_fork()
 

@@ -13,11 +13,13 @@ from tokenwire._reading.registry import HubRegistry
 from tokenwire._requests import Requests
 from tokenwire._results import SinkStats
 from tokenwire.backend import Backend
+from tokenwire.errors import BackendUnavailable
 
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("tokenwire")
 
+_STRICT_PATIENCE = 0.5  # seconds without the backend after which strict mode waits no longer
 _MARGIN = 5  # seconds more than its own limit that a close may take
 
 
@@ -80,37 +82,60 @@ class Runtime:
         """Wait until all that was written is with the backend (see `Sink.flush`)."""
         if not self.io.running:
             return True
-        try:
-            self.io.run(self.producer.outbox.idle(), self._limit(timeout))
-        except TimeoutError:
-            return False
-        self.problems.raise_kept()
-        return True
+        flushed = self.io.run(self._flush(self._limit(timeout)))
+        self._check_flushed(flushed)
+        return flushed
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """Do what `flush` does, without blocking the loop."""
         if not self.io.running:
             return True
-        try:
-            async with asyncio.timeout(self._limit(timeout)):
-                await self.io.arun(self.producer.outbox.idle())
-        except TimeoutError:
-            return False
-        self.problems.raise_kept()
-        return True
+        flushed = await self.io.arun(self._flush(self._limit(timeout)))
+        self._check_flushed(flushed)
+        return flushed
 
-    def close(self, timeout: float | None = None) -> bool:
-        """End what is open, flush, and release everything (see `Sink.close`)."""
+    async def _flush(self, timeout: float) -> bool:
+        """Wait until all is with the backend; False after the timeout.
+
+        In strict mode the wait is over, too, once the backend is known to take nothing: what is
+        lost is to fail the test that lost it, soon.
+        """
+        outbox = self.producer.outbox
+        waits = [asyncio.ensure_future(outbox.idle())]
+        if self.problems.strict:
+            waits.append(asyncio.ensure_future(outbox.down(_STRICT_PATIENCE)))
+        try:
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].done()
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _check_flushed(self, flushed: bool) -> None:
+        """Raise what was kept in strict mode, or that something was not delivered."""
+        self.problems.raise_kept()
+        if self.problems.strict and not flushed:
+            reason = self.producer.outbox.problem or "the backend did not take them in time"
+            raise BackendUnavailable(
+                f"{self.waiting} responses or entries are not delivered: {reason}"
+            )
+
+    def close(self, timeout: float | None = None, *, at_exit: bool = False) -> bool:
+        """End what is open, flush, and release everything (see `Sink.close`).
+
+        :param at_exit: whether little time is left for what comes after the flush.
+        """
         if not self.producer.begin_close():
             return True
         flushed = True
         if self.io.running:
             limit = self._limit(timeout)
+            margin = max(0.1, 0.05 * self.close_timeout) if at_exit else _MARGIN
             try:
-                flushed = self.io.run(self._shut_down(limit), limit + _MARGIN)
+                flushed = self.io.run(self._shut_down(limit), limit + margin)
             except TimeoutError:
                 flushed = False
-            self.io.stop(2.0)
+            self.io.stop(margin if at_exit else 2.0)
         self._closed(flushed)
         return flushed
 
@@ -134,12 +159,7 @@ class Runtime:
         return self.close_timeout if timeout is None else timeout
 
     async def _shut_down(self, timeout: float) -> bool:
-        flushed = True
-        try:
-            async with asyncio.timeout(timeout):
-                await self.producer.outbox.idle()
-        except TimeoutError:
-            flushed = False
+        flushed = await self._flush(timeout)
         await self.producer.close()
         await self.hubs.close()
         try:
@@ -150,11 +170,11 @@ class Runtime:
 
     def _closed(self, flushed: bool) -> None:
         open_sinks.discard(self)
-        if not flushed:
+        if not flushed and not self.problems.strict:
             logger.warning(
                 "tokenwire: closed with %d responses or entries not delivered", self.waiting
             )
-        self.problems.raise_kept()
+        self._check_flushed(flushed)
 
     def after_fork(self) -> None:
         """Make the sink usable in a forked child; its parent goes on with what it has open."""

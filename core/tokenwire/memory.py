@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl
 
 from tokenwire._memory.channel import Retention
 from tokenwire._memory.log import MemorySubscription
 from tokenwire._memory.store import MemoryStore
+from tokenwire._urls import split_url
 from tokenwire.backend import (
     Backend,
     Capabilities,
@@ -62,12 +63,17 @@ class MemoryBackend(Backend):
         """Open ``memory://`` or ``memory://NAME``, the same store each time in one process.
 
         ``?granularity=token`` and the argument hold for a store that this call makes.
+
+        :raises ValueError: when the URL has another parameter, or a wrong one.
         """
-        parts = urlsplit(url)
+        parts = split_url(url)
         name = parts.netloc + parts.path
-        asked = granularity or parse_qs(parts.query).get("granularity", [None])[0]
+        parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+        asked = granularity or parameters.pop("granularity", None)
+        if parameters:
+            raise ValueError("a memory:// URL has no parameter but granularity")
         if asked not in ("response", "token", None):
-            raise ValueError(f"granularity must be 'response' or 'token', not {asked!r}")
+            raise ValueError("granularity must be 'response' or 'token'")
         wanted: Granularity = "token" if asked == "token" else "response"
         with _process_lock:
             store = _process_stores.get(name)

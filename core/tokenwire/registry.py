@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
-from urllib.parse import urlsplit
 
+from tokenwire._urls import looks_like_an_address, split_url
 from tokenwire.backend import Backend
 from tokenwire.errors import MissingExtra, UnknownScheme
 
@@ -39,8 +39,10 @@ def open_backend(url: str, **options: Any) -> Backend:
     :raises MissingExtra: when the backend's own dependency is missing.
     :raises ValueError: when the rest of the URL, or an option, is wrong.
     """
-    scheme = urlsplit(url).scheme
-    factory = _registered.get(scheme) or _find(scheme)
+    scheme = split_url(url).scheme
+    if looks_like_an_address(url) and "://" not in url:
+        raise UnknownScheme(f"a backend URL begins with a scheme: redis://{url}, say")
+    factory = _registered.get(scheme) or _find(scheme, url)
     from_url = getattr(factory, "from_url", factory)
     backend = from_url(url, **options)
     if not isinstance(backend, Backend):
@@ -50,15 +52,16 @@ def open_backend(url: str, **options: Any) -> Backend:
     return backend
 
 
-def _find(scheme: str) -> Any:
+def _find(scheme: str, url: str) -> Any:
     if scheme == "memory":
         from tokenwire.memory import MemoryBackend
 
         return MemoryBackend
     points: list[EntryPoint] = list(entry_points(group=GROUP, name=scheme))
     if not points:
+        scheme = scheme if "://" in url else ""  # else it may be a user's name
         known = ", ".join(f"{name}://" for name in backend_schemes())
-        shown = f"{scheme}://" if scheme else "a URL without a scheme"
+        shown = f"{scheme}://" if scheme else "a URL without a scheme, such as redis://"
         raise UnknownScheme(f"no backend for {shown}; known are {known}")
     try:
         return points[0].load()

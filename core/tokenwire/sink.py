@@ -325,6 +325,8 @@ class Sink:
 
         :param timeout: seconds to wait at most; by default the sink's `close_timeout`.
         :return: False after the timeout.
+        :raises BackendUnavailable: in strict mode, in place of False, and as soon as the backend is
+            known to take nothing.
         """
         return self._runtime.flush(timeout)
 
@@ -339,6 +341,7 @@ class Sink:
 
         :param timeout: seconds to flush at most; by default the sink's `close_timeout`.
         :return: whether everything written reached the backend.
+        :raises BackendUnavailable: in strict mode, when it did not; as `flush` does.
         """
         return self._runtime.close(timeout)
 

@@ -9,13 +9,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tokenwire._text import joined
+from tokenwire.events import plain
+
 __all__ = [
     "arguments_of",
     "dict_of",
     "dicts_of",
     "fields_of",
     "index_of",
+    "join_text",
     "list_of",
+    "name_of",
     "provider_message",
     "str_of",
     "to_json",
@@ -30,6 +35,11 @@ _ERROR_KEYS = ("error", "message", "detail", "msg", "errors", "error_message", "
 def str_of(value: Any) -> str:
     """The value, where it is text; else empty text."""
     return value if isinstance(value, str) else ""
+
+
+def name_of(value: Any) -> str:
+    """The value, where it is text, without halves of characters; else empty text."""
+    return str_of(plain(value)) if isinstance(value, str) else ""
 
 
 def index_of(value: Any) -> int | None:
@@ -63,19 +73,29 @@ def fields_of(value: Any) -> Mapping[str, Any]:
     if not callable(getattr(value, "model_dump", None)):
         return {}
     extra: Any = getattr(value, "model_extra", None)
-    return {**vars(value), **extra} if extra else vars(value)
+    fields = cast("dict[str, Any]", vars(value))
+    return {**fields, **extra} if extra else fields
 
 
 def to_json(value: Any) -> Any:
-    """What an SDK's object was made of: only what the provider sent, nothing that a class added."""
+    """What an SDK's object was made of: only what the provider sent, nothing that a class added.
+
+    What JSON cannot hold is replaced: it is not the program's, so no strict sink is to refuse it.
+    """
     dump = getattr(value, "model_dump", None)
     if not callable(dump):
-        return value
+        return plain(value)
     try:
-        return dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+        return plain(dump(mode="json", by_alias=True, exclude_unset=True, warnings=False))
     except Exception:  # what a server sent in the place of text, say
         sent: Any = getattr(value, "model_fields_set", ())
         return {name: to_json(item) for name, item in fields_of(value).items() if name in sent}
+
+
+def join_text(pieces: list[str]) -> str:
+    """The text in pieces, of which one may have half a character and the next the other half."""
+    text, half = joined("".join(pieces))
+    return text + half
 
 
 def arguments_of(value: Any) -> str:

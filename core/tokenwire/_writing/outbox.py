@@ -228,6 +228,21 @@ class Outbox:
             for future in waiting:
                 _set(future)
 
+    @property
+    def problem(self) -> str | None:
+        """Why the backend takes nothing now, if that is so."""
+        return self._queue.problem
+
+    async def down(self, seconds: float) -> None:
+        """Wait until the backend has taken nothing for so long, with all tries failing."""
+        while True:
+            begun = time.monotonic()
+            while self._queue.problem is not None:
+                if time.monotonic() - begun >= seconds:
+                    return
+                await asyncio.sleep(seconds / 10)
+            await asyncio.sleep(seconds / 10)
+
     async def idle(self) -> None:
         """Wait until everything written so far is with the backend, or given up."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -47,6 +47,7 @@ class Queue:
     :ivar dirty: what is to be looked at; any thread may append.
     :ivar down_until: nothing is to be sent before (monotonic).
     :ivar interval: seconds between publishes that a rate limit asked for.
+    :ivar problem: why the backend takes nothing now; None where it does.
     :ivar failures: how many calls of the backend failed in a row.
     """
 
@@ -64,7 +65,7 @@ class Queue:
         self.failures = 0
         self.down_until = 0.0
         self.interval = 0.0
-        self._down = False
+        self.problem: str | None = None
 
     @property
     def degraded(self) -> bool:
@@ -223,8 +224,12 @@ class Queue:
                 self._complete(item, entry, outcome)
             except BackendError as error:  # strict mode; first the outcomes of the others
                 problem = problem or error
-        if self._down and not limited and any(outcome.error is None for outcome in outcomes):
-            self._down = False
+        if (
+            self.problem is not None
+            and not limited
+            and any(outcome.error is None for outcome in outcomes)
+        ):
+            self.problem = None
             logger.warning("tokenwire: the backend takes tokens again")
         if problem is not None:
             raise problem
@@ -241,8 +246,8 @@ class Queue:
             if now >= self.down_until:  # else it is one of several that failed together
                 self.failures += 1
                 self.down_until = now + _RETRY.after(self.failures)
-            if not self._down:
-                self._down = True
+            if self.problem is None:
+                self.problem = str(error)
                 logger.warning("tokenwire: the backend does not take tokens, retrying: %s", error)
         for item, entry in batch:
             self._complete(item, entry, Outcome(error=error))

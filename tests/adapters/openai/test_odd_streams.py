@@ -278,6 +278,16 @@ def test_texts_that_come_with_their_end_alone(sink: Sink) -> None:
     assert parts(got) == [("text", "Hi"), ("text", "you")]
 
 
+def test_a_character_that_is_cut_in_half_where_a_text_begins(sink: Sink) -> None:
+    done = _event("output_text.done", text="\U0001f600", logprobs=[], **AT)
+    events = [*_said("\ud83d", "\ude00"), done, _event("completed", response=_response())]
+    served = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    with openai_client(served) as client:
+        wrap(client, sink, channel="c")
+        list(client.responses.create(model="m", input="x", stream=True))
+    assert parts(sink.history("c").items[0]) == [("text", "\U0001f600")]
+
+
 def test_an_end_that_says_more_than_the_deltas(sink: Sink) -> None:
     got = _responses(
         sink,

@@ -9,7 +9,7 @@ from typing import Any, cast
 from tokenwire import PartWriter
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
-from tokenwire_adapters._agents.values import dict_of, fields_of, list_of, str_of, to_json
+from tokenwire_adapters._agents.values import dict_of, fields_of, list_of, name_of, to_json
 
 __all__ = ["MessagesRecorder"]
 
@@ -72,7 +72,7 @@ class MessagesRecorder(StainlessRecorder):
         for index, block in enumerate(list_of(getattr(reply, "content", None))):
             self._start(index, block)
             self._stop(index)
-        self._reason = str_of(getattr(reply, "stop_reason", None)) or None
+        self._reason = name_of(getattr(reply, "stop_reason", None)) or None
         self._usage = dict_of(to_json(getattr(reply, "usage", None))) or None
 
     def flush(self) -> None:
@@ -126,7 +126,7 @@ class MessagesRecorder(StainlessRecorder):
 
     def _start(self, index: Any, block: Any) -> None:
         fields = fields_of(block)
-        kind = str_of(fields.get("type"))
+        kind = name_of(fields.get("type"))
         if kind == "text":
             self._parts.pop((index, "text"), None)
             self._write = None
@@ -138,7 +138,7 @@ class MessagesRecorder(StainlessRecorder):
             self._grow(index, "reasoning", fields.get("thinking"))
         elif kind in _CALLS:
             self._stop(index)
-            name, call_id = str_of(fields.get("name")), str_of(fields.get("id"))
+            name, call_id = name_of(fields.get("name")), name_of(fields.get("id"))
             self._parts[index, "tool_call"] = self.writer(0).part(
                 "tool_call", name=name or None, call_id=call_id or None
             )
@@ -160,14 +160,14 @@ class MessagesRecorder(StainlessRecorder):
 
     def _answer(self, block: Mapping[str, Any]) -> None:
         """Publish the result of a tool that the provider ran."""
-        call_id = str_of(block.get("tool_use_id"))
+        call_id = name_of(block.get("tool_use_id"))
         if not call_id:
             return
         content: Any = block.get("content")
         content = [to_json(item) for item in list_of(content)] or to_json(content)
         error: str | None = None
         if isinstance(content, Mapping):
-            error = str_of(cast("Mapping[str, Any]", content).get("error_code")) or None
+            error = name_of(cast("Mapping[str, Any]", content).get("error_code")) or None
         elif block.get("is_error"):
             error = "the tool failed"
         self.writer(0).tool_result(call_id, _readable(content), error=error)
@@ -179,7 +179,7 @@ class MessagesRecorder(StainlessRecorder):
 
     def _message_delta(self, event: Any) -> None:
         delta = fields_of(getattr(event, "delta", None))
-        self._reason = str_of(delta.get("stop_reason")) or self._reason
+        self._reason = name_of(delta.get("stop_reason")) or self._reason
         usage = dict_of(to_json(getattr(event, "usage", None)))
         # Older servers send the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_COUNTS if key in self._before}

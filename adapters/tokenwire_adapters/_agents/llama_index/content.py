@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire_adapters._agents.calls import Parts
-from tokenwire_adapters._agents.values import str_of
+from tokenwire_adapters._agents.values import list_of, str_of
 
 __all__ = ["Reader"]
 
@@ -107,8 +107,8 @@ class Reader:
         """Read from the provider's own chunk why the model stopped."""
         choices: Any = _get(raw, "choices")
         if choices is not None:  # of Chat Completions, the most usual by far
-            first = choices[0] if choices and isinstance(choices, list | tuple) else None
-            reason = _get(first, "finish_reason")
+            first = list_of(choices)[:1]
+            reason = _get(first[0], "finish_reason") if first else None
             if isinstance(reason, str) and reason:
                 self.finish_reason = reason
             return

@@ -14,6 +14,7 @@ from tokenwire_adapters._agents.values import (
     fields_of,
     index_of,
     list_of,
+    name_of,
     provider_message,
     str_of,
     to_json,
@@ -101,7 +102,7 @@ class ChatRecorder(StainlessRecorder):
 
     def _end_choice(self, state: ChoiceState, choice: Any, item: Any) -> None:
         """Take what a choice says of its end."""
-        reason = str_of(getattr(choice, "finish_reason", None))
+        reason = name_of(getattr(choice, "finish_reason", None))
         if reason:
             extra: Any = getattr(choice, "model_extra", None)
             if extra and extra.get("error"):
@@ -147,7 +148,7 @@ class ChatRecorder(StainlessRecorder):
                 _speech(state, getattr(message, "audio", None))
             self._rest(state, message)
             _sources(state, getattr(message, "annotations", None))
-            state.finish = str_of(getattr(choice, "finish_reason", None)) or None
+            state.finish = name_of(getattr(choice, "finish_reason", None)) or None
 
     def flush(self) -> None:
         for state in self._choices.values():

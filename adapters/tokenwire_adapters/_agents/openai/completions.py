@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
-from tokenwire_adapters._agents.values import dict_of, list_of, str_of, to_json
+from tokenwire_adapters._agents.values import dict_of, list_of, name_of, str_of, to_json
 
 __all__ = ["CompletionRecorder"]
 
@@ -50,4 +50,4 @@ class CompletionRecorder(ChatRecorder):
             text = str_of(getattr(choice, "text", None))
             if text:
                 state.write(text)
-            state.finish = str_of(getattr(choice, "finish_reason", None)) or None
+            state.finish = name_of(getattr(choice, "finish_reason", None)) or None

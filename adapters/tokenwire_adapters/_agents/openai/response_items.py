@@ -12,6 +12,8 @@ from typing import Any
 
 from tokenwire import PartWriter
 from tokenwire_adapters._agents.openai.tool_calls import ToolCall
+from tokenwire_adapters._agents.openai.whole_items import WholeItem
+from tokenwire_adapters._agents.values import join_text
 
 __all__ = ["Item", "Items", "TextPart"]
 
@@ -40,7 +42,7 @@ class TextPart:
     def text(self) -> str:
         """What has been written."""
         if len(self._pieces) > 1:
-            self._pieces = ["".join(self._pieces)]
+            self._pieces = [join_text(self._pieces)]
         return self._pieces[0]
 
 
@@ -158,37 +160,28 @@ class Items:
         item.call_id = item.call_id or call_id
         return item
 
-    def match(self, wholes: list[tuple[str, str, int | None, str, str]]) -> list[Item]:
-        """The items of a response that has come whole, each once.
-
-        :param wholes: of each its kind, id, place, call id and content.
-        """
-        matched: list[Item | None] = [None] * len(wholes)
+    def match(self, wholes: list[WholeItem]) -> list[Item]:
+        """The items of a response that has come whole, each once."""
+        matched: dict[int, Item] = {}
         free = list(self._items)
-
-        ways: list[Callable[[list[Item], str, str, str], Item | None]] = [
-            lambda items, item_id, call_id, _: _first(
-                items, lambda item: item_id in item.ids and not _differ(item.call_id, call_id)
-            ),
-            lambda items, _, call_id, __: _first(
-                items, lambda item: bool(call_id) and item.call_id == call_id
-            ),
-            lambda items, _, call_id, content: self._alike(items, call_id, content),
-            lambda items, _, call_id, __: _first(
-                items, lambda item: not _differ(item.call_id, call_id)
-            ),
+        ways: list[Callable[[Item, WholeItem], bool]] = [
+            lambda item, whole: whole.id in item.ids,
+            lambda item, whole: bool(whole.call_id) and item.call_id == whole.call_id,
+            lambda item, whole: bool(whole.content) and item.content == whole.content,
+            lambda item, whole: _overlaps(item.content, whole.content),
+            lambda item, whole: item.kind == whole.kind,  # no more than that, in their order
         ]
-        for find in ways:  # the surest first, for all of them
-            for number, (kind, item_id, _, call_id, content) in enumerate(wholes):
-                if matched[number] is None:
-                    candidates = [item for item in free if item.kind == kind]
-                    item = find(candidates, item_id, call_id, content)
-                    if item is not None:
+        for fits in ways:  # the surest first, for all of them
+            for number, whole in enumerate(wholes):
+                for item in () if number in matched else free:
+                    may_be = item.kind == whole.kind and not _differ(item.call_id, whole.call_id)
+                    if may_be and fits(item, whole):
                         matched[number] = item
                         free.remove(item)
+                        break
         return [
-            item if item is not None else self._new(kind, index)
-            for item, (kind, _, index, _, _) in zip(matched, wholes, strict=True)
+            matched[number] if number in matched else self._new(whole.kind, number)
+            for number, whole in enumerate(wholes)
         ]
 
     def _known(

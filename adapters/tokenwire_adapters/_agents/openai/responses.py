@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.response_items import Item, Items, TextPart
 from tokenwire_adapters._agents.openai.tool_calls import ToolCall
+from tokenwire_adapters._agents.openai.whole_items import GROWING_CALLS, WholeItem, WholeText
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
 from tokenwire_adapters._agents.values import (
     arguments_of,
@@ -16,6 +17,7 @@ from tokenwire_adapters._agents.values import (
     fields_of,
     index_of,
     list_of,
+    name_of,
     provider_message,
     str_of,
     to_json,
@@ -28,18 +30,24 @@ _OPAQUE = ("encrypted_content", "fingerprint")  # opaque to watchers
 _WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code")
 """Where events that end a text or a call's arguments have the whole of it."""
 
-_GROWING_CALLS = {
-    "function_call": "call_id",
-    "custom_tool_call": "call_id",
-    "mcp_call": "id",
-    "code_interpreter_call": "id",
+_TEXTS = {
+    "output_text": ("message", "text", "text", "content_index"),
+    "refusal": ("message", "refusal", "refusal", "content_index"),
+    "audio.transcript": ("message", "text", "audio", "content_index"),
+    "output_audio_transcript": ("message", "text", "audio", "content_index"),
+    "reasoning_text": ("reasoning", "reasoning", "content", "content_index"),
+    "reasoning_summary_text": ("reasoning", "reasoning", "summary", "summary_index"),
 }
-"""Kinds of items whose arguments grow, and the field that is the call's id."""
+"""By the event's name: the kinds of item and part, which text it is, and the field of its place."""
+
+_CALL_EVENTS = {
+    "function_call_arguments": "function_call",
+    "custom_tool_call_input": "custom_tool_call",
+    "mcp_call_arguments": "mcp_call",
+    "code_interpreter_call_code": "code_interpreter_call",
+}
 
 _ENDS = frozenset({"completed", "incomplete", "failed", "cancelled"})
-
-_Text: TypeAlias = tuple[str, str, int | None, str]
-"""A text that came whole: the part's kind, which of its item's texts it is, its place, itself."""
 
 
 class ResponsesRecorder(StainlessRecorder):
@@ -74,7 +82,7 @@ class ResponsesRecorder(StainlessRecorder):
 
     def feed_reply(self, reply: Any) -> None:
         fields = fields_of(reply)
-        self._end(fields, str_of(fields.get("status")) or None)
+        self._end(fields, name_of(fields.get("status")) or None)
 
     def flush(self) -> None:
         for item in self._items:
@@ -199,67 +207,59 @@ class ResponsesRecorder(StainlessRecorder):
     # -- items
 
     def _item_added(self, event: Any) -> None:
-        fields = fields_of(getattr(event, "item", None))
-        kind = str_of(fields.get("type"))
-        if kind:
-            item = self._items.begin(kind, _id(fields), _placed(event)[1], _call_id(kind, fields))
-            self._name_call(item, fields)
+        whole = WholeItem(getattr(event, "item", None))
+        if whole.kind:
+            index = _placed(event)[1]
+            item = self._items.begin(whole.kind, whole.id, index, whole.call_id)
+            self._name_call(item, whole)
 
     def _item_done(self, event: Any) -> None:
-        whole: Any = getattr(event, "item", None)
-        fields = fields_of(whole)
-        kind = str_of(fields.get("type"))
-        if kind:
-            item = self._items.complete(
-                kind,
-                _id(fields),
-                _placed(event)[1],
-                _call_id(kind, fields),
-                _content(whole, fields),
-            )
+        whole = WholeItem(getattr(event, "item", None))
+        if whole.kind:
+            index = _placed(event)[1]
+            item = self._items.complete(whole.kind, whole.id, index, whole.call_id, whole.content)
             self._whole(item, whole)
 
-    def _name_call(self, item: Item, fields: Mapping[str, Any]) -> None:
+    def _name_call(self, item: Item, whole: WholeItem) -> None:
         """Begin the tool call that an item is, if it is one whose arguments grow."""
-        if item.kind not in _GROWING_CALLS:
+        if item.kind not in GROWING_CALLS:
             return
         call = _call(item)
-        call.call_id = call.call_id or _call_id(item.kind, fields) or None
+        call.call_id = call.call_id or whole.call_id or None
         is_code = item.kind == "code_interpreter_call"
-        call.name = call.name or ("code_interpreter" if is_code else str_of(fields.get("name")))
+        call.name = call.name or (
+            "code_interpreter" if is_code else name_of(whole.fields.get("name"))
+        )
         if call.name and call.call_id:
             call.begin(self.writer(0))
 
-    def _whole(self, item: Item, whole: Any) -> None:
+    def _whole(self, item: Item, whole: WholeItem) -> None:
         """Take an item that has come whole: what of it has not been written yet."""
         if item.done and not (item.texts or item.call):
             return
         item.done = True
-        fields = fields_of(whole)
-        if item.kind == "message":
-            self._whole_texts(item, _message_texts(fields))
-            for content in list_of(fields.get("content")):
+        if item.kind in ("message", "reasoning"):
+            self._whole_texts(item, whole.texts)
+            for content in list_of(whole.fields.get("content")):
                 for annotation in list_of(fields_of(content).get("annotations")):
                     self._source(annotation)
-        elif item.kind == "reasoning":
-            self._whole_texts(item, _reasoning_texts(fields))
-        elif item.kind in _GROWING_CALLS:
-            self._name_call(item, fields)
+        elif item.kind in GROWING_CALLS:
+            self._name_call(item, whole)
             if item.call is not None:
-                self._complete_call(item.call, _call_arguments(fields))
+                self._complete_call(item.call, whole.arguments)
                 item.call.finish(self.writer(0))
-            self._answer(item, fields)
+            self._answer(item, whole.fields)
         elif not item.digest:
-            item.digest = _content(whole, fields)
-            self._other(item.kind, whole)
+            item.digest = whole.content
+            self._other(item.kind, whole.value)
 
-    def _whole_texts(self, item: Item, wholes: list[_Text]) -> None:
+    def _whole_texts(self, item: Item, wholes: list[WholeText]) -> None:
         """Write what of an item's texts has not come in deltas, wherever these were placed."""
-        if item.content == "".join(text for *_, text in wholes):
+        if item.content == "".join(whole.text for whole in wholes):
             return
-        for sort in dict.fromkeys(sort for _, sort, _, _ in wholes):
+        for sort in dict.fromkeys(whole.sort for whole in wholes):
             mine = [text for text in item.texts if text.sort == sort]
-            theirs = [whole for whole in wholes if whole[1] == sort]
+            theirs = [whole for whole in wholes if whole.sort == sort]
             for number, (kind, _, place, text) in enumerate(theirs):
                 part = _part_at(mine, place, text)
                 if part is None and len(mine) == len(theirs):
@@ -317,25 +317,14 @@ class ResponsesRecorder(StainlessRecorder):
 
     def _ended(self, event: Any) -> None:
         fields = fields_of(getattr(event, "response", None))
-        status = str_of(fields.get("status"))
+        status = name_of(fields.get("status"))
         self._end(fields, status if status in _ENDS else event.type.removeprefix("response."))
 
     def _end(self, response: Mapping[str, Any], status: str | None) -> None:
         """The provider says how the response ended."""
-        wholes = [whole for whole in list_of(response.get("output")) if _kind(whole)]
-        items = self._items.match(
-            [
-                (
-                    _kind(whole),
-                    _id(fields_of(whole)),
-                    index,
-                    _call_id(_kind(whole), fields_of(whole)),
-                    _content(whole, fields_of(whole)),
-                )
-                for index, whole in enumerate(wholes)
-            ]
-        )
-        for item, whole in zip(items, wholes, strict=True):
+        wholes = [WholeItem(item) for item in list_of(response.get("output"))]
+        wholes = [whole for whole in wholes if whole.kind]
+        for item, whole in zip(self._items.match(wholes), wholes, strict=True):
             if not item.done:
                 self._whole(item, whole)
         self.flush()
@@ -357,37 +346,17 @@ class ResponsesRecorder(StainlessRecorder):
         self.writer(0).fail(message, usage=self._usage)
         self.ended = True
 
-    _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]]
-
-
-_TEXTS = {
-    "output_text": ("message", "text", "text", "content_index"),
-    "refusal": ("message", "refusal", "refusal", "content_index"),
-    "audio.transcript": ("message", "text", "audio", "content_index"),
-    "output_audio_transcript": ("message", "text", "audio", "content_index"),
-    "reasoning_text": ("reasoning", "reasoning", "content", "content_index"),
-    "reasoning_summary_text": ("reasoning", "reasoning", "summary", "summary_index"),
-}
-"""By the event's name: the kinds of item and part, which text it is, and the field of its place."""
-
-_CALL_EVENTS = {
-    "function_call_arguments": "function_call",
-    "custom_tool_call_input": "custom_tool_call",
-    "mcp_call_arguments": "mcp_call",
-    "code_interpreter_call_code": "code_interpreter_call",
-}
-
-ResponsesRecorder._handlers = {  # pyright: ignore[reportPrivateUsage]
-    **{f"response.{name}.delta": ResponsesRecorder._delta for name in _TEXTS},
-    **{f"response.{name}.done": ResponsesRecorder._text_done for name in _TEXTS},
-    **{f"response.{name}.delta": ResponsesRecorder._arguments for name in _CALL_EVENTS},
-    **{f"response.{name}.done": ResponsesRecorder._arguments_done for name in _CALL_EVENTS},
-    "response.output_text.annotation.added": ResponsesRecorder._annotation,
-    "response.output_item.added": ResponsesRecorder._item_added,
-    "response.output_item.done": ResponsesRecorder._item_done,
-    **{f"response.{status}": ResponsesRecorder._ended for status in _ENDS},
-    "error": ResponsesRecorder._error,
-}
+    _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
+        **dict.fromkeys((f"response.{name}.delta" for name in _TEXTS), _delta),
+        **dict.fromkeys((f"response.{name}.done" for name in _TEXTS), _text_done),
+        **dict.fromkeys((f"response.{name}.delta" for name in _CALL_EVENTS), _arguments),
+        **dict.fromkeys((f"response.{name}.done" for name in _CALL_EVENTS), _arguments_done),
+        "response.output_text.annotation.added": _annotation,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        **dict.fromkeys((f"response.{status}" for status in _ENDS), _ended),
+        "error": _error,
+    }
 
 
 def _placed(event: Any) -> tuple[str, int | None]:
@@ -409,64 +378,6 @@ def _call(item: Item) -> ToolCall:
     if item.call is None:
         item.call = ToolCall()
     return item.call
-
-
-def _kind(item: Any) -> str:
-    return str_of(fields_of(item).get("type"))
-
-
-def _id(fields: Mapping[str, Any]) -> str:
-    """The id of an item; empty where it has none."""
-    return str_of(fields.get("id"))
-
-
-def _call_id(kind: str, fields: Mapping[str, Any]) -> str:
-    """The id of the tool call that an item is; empty where it is none."""
-    return str_of(fields.get(_GROWING_CALLS.get(kind, "call_id")))
-
-
-def _call_arguments(fields: Mapping[str, Any]) -> Any:
-    return next((fields[key] for key in ("arguments", "input", "code") if fields.get(key)), None)
-
-
-def _content(item: Any, fields: Mapping[str, Any]) -> str:
-    """All that a whole item says, as `Item.content` has it."""
-    kind = fields.get("type")
-    if kind == "message":
-        return "".join(text for *_, text in _message_texts(fields))
-    if kind == "reasoning":
-        return "".join(text for *_, text in _reasoning_texts(fields))
-    if kind in _GROWING_CALLS:
-        return arguments_of(_call_arguments(fields))
-    data = {key: value for key, value in dict_of(to_json(item)).items() if key != "id"}
-    return json.dumps(data, sort_keys=True, default=str)
-
-
-def _message_texts(fields: Mapping[str, Any]) -> list[_Text]:
-    """The texts of a message."""
-    texts: list[_Text] = []
-    contents = fields.get("content")
-    if isinstance(contents, str):
-        contents = [{"type": "output_text", "text": contents}]
-    for place, content in enumerate(list_of(contents)):
-        inner = fields_of(content)
-        kind = inner.get("type")
-        if kind in ("output_text", "text"):
-            texts.append(("text", "text", place, str_of(inner.get("text"))))
-        elif kind == "refusal":
-            texts.append(("refusal", "refusal", place, str_of(inner.get("refusal"))))
-        elif kind == "output_audio":
-            texts.append(("text", "audio", place, str_of(inner.get("transcript"))))
-    return texts
-
-
-def _reasoning_texts(fields: Mapping[str, Any]) -> list[_Text]:
-    """The texts of a reasoning item."""
-    return [
-        ("reasoning", sort, place, str_of(fields_of(text).get("text")))
-        for sort in ("summary", "content")
-        for place, text in enumerate(list_of(fields.get(sort)))
-    ]
 
 
 def _part_at(parts: list[TextPart], place: int | None, text: str) -> TextPart | None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tokenwire import PartWriter, ResponseWriter
-from tokenwire_adapters._agents.values import arguments_of, fields_of, index_of, list_of, str_of
+from tokenwire_adapters._agents.values import (
+    arguments_of,
+    fields_of,
+    index_of,
+    join_text,
+    list_of,
+    name_of,
+)
 
 __all__ = ["ToolCall", "ToolCallReader"]
 
@@ -51,7 +58,7 @@ class ToolCall:
     @property
     def arguments(self) -> str:
         """The arguments so far, as text."""
-        return "".join(self._pieces)
+        return join_text(self._pieces)
 
     def begin(self, writer: ResponseWriter) -> None:
         """Begin the call's part; idempotent."""
@@ -91,8 +98,8 @@ class ToolCallReader:
         arguments = body.get("arguments")
         self._read(
             place if index is None else index,
-            str_of(fields.get("id")),
-            str_of(body.get("name")),
+            name_of(fields.get("id")),
+            name_of(body.get("name")),
             body.get("input") if arguments is None else arguments,
         )
 
@@ -100,7 +107,7 @@ class ToolCallReader:
         """Read a ``function_call``, of which there is one at most: an older form of a tool call."""
         body = fields_of(delta)
         if body:
-            self._read("function_call", "", str_of(body.get("name")), body.get("arguments"))
+            self._read("function_call", "", name_of(body.get("name")), body.get("arguments"))
 
     def _read(self, key: int | str, call_id: str, name: str, arguments: Any) -> None:
         call = self._by_key.get(key)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from ably.transport.defaults import Defaults
 
 from tokenwire._options import check_rollup
+from tokenwire._urls import split_url
 from tokenwire.backend import Granularity
 from tokenwire_adapters._backends.ably.callbacks import as_coroutine_function
 from tokenwire_adapters._backends.ably.quirks import without_port
@@ -206,7 +207,7 @@ def make_settings(url: str | None, client: Any, options: Mapping[str, Any]) -> S
 
 
 def _from_url(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme != "ably":
         raise ValueError(f"not an Ably URL: {parts.scheme[:32]!a}://")
     if parts.path.strip("/"):
@@ -218,12 +219,12 @@ def _from_url(url: str) -> dict[str, Any]:
         if name in ("key_env", "token_env"):
             secret = os.environ.get(text)
             if not secret:
-                raise ValueError(f"the environment variable {text[:64]!a} is not set")
+                raise ValueError(f"the environment variable that {name} names is not set")
             values[name.removesuffix("_env")] = secret
             continue
         convert = _FROM_TEXT.get(name)
         if convert is None:
-            raise ValueError(f"no such setting of the Ably backend: {name[:32]!a}")
+            raise ValueError("a parameter of the URL is no setting of the Ably backend")
         try:
             values[name] = convert(text)
         except ValueError:

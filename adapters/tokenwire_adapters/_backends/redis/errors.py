@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 
 import redis.exceptions as redis_errors
@@ -57,6 +59,17 @@ def is_stale(error: BaseException | str) -> bool:
     return error_code(error) in _STALE
 
 
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, without what redis-py adds, such as the path of a socket."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            name = errno.errorcode.get(cause.errno)
+            return os.strerror(cause.errno) if name else "the host name cannot be resolved"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)[:200]
+
+
 def translate(error: BaseException | str, where: str) -> BackendError:
     """Translate an error into tokenwire's, with advice.
 
@@ -82,8 +95,13 @@ def translate(error: BaseException | str, where: str) -> BackendError:
         )
     if isinstance(error, redis_errors.TimeoutError | asyncio.TimeoutError | TimeoutError):
         return BackendUnavailable(f"Redis does not answer in time ({where})")
+    if "DB index is out of range" in text or text == "Invalid Database":
+        return BackendMisconfigured(
+            f"Redis has no database of the number in the URL ({where}): they count from 0, and"
+            " there are 16 by default"
+        )
     if isinstance(error, redis_errors.ConnectionError | OSError | asyncio.IncompleteReadError):
-        return BackendUnavailable(f"no connection to Redis ({where}): {text[:200]}")
+        return BackendUnavailable(f"no connection to Redis ({where}): {_reason(error)}")
     if isinstance(error, redis_errors.ResponseError) and "unknown command" in text.lower():
         return BackendMisconfigured(f"this Redis is too old, or lacks a command: {text[:200]}")
     return BackendUnavailable(f"Redis: {type(error).__name__}: {text[:200]} ({where})")

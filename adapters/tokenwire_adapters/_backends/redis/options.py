@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
+import redis
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from tokenwire._urls import split_url
 from tokenwire.backend import Granularity
 from tokenwire.memory import Retention
-from tokenwire_adapters._backends.redis.quirks import connection_arguments, no_client_info
+from tokenwire_adapters._backends.redis.quirks import (
+    accepted_arguments,
+    connection_arguments,
+    no_client_info,
+)
 
 __all__ = ["Settings", "Target", "from_client", "from_url", "make_settings"]
 
@@ -28,6 +36,7 @@ _SCHEMES = {
     "redis+cluster": ("redis", "cluster"),
     "rediss+cluster": ("rediss", "cluster"),
 }
+_DATABASE = re.compile(r"/?[0-9]*/?", re.ASCII)
 _PORTS = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 
 
@@ -49,13 +58,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     service: str = ""
     sentinel_arguments: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"Target({self.kind} {self.label})"
+
     @property
     def label(self) -> str:
-        """The address for logs and errors, without secrets."""
+        """The address for logs and errors: hosts and ports, and nothing else of a URL."""
         if "path" in self.arguments:
-            return str(self.arguments["path"])
-        hosts = ",".join(f"{host}:{port}" for host, port in self.addresses)
-        return f"{self.service} at {hosts}" if self.service else hosts
+            return "its Unix socket"
+        return ",".join(f"{host}:{port}" for host, port in self.addresses)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,9 +140,9 @@ def make_settings(options: Mapping[str, Any]) -> Settings:
 def from_url(url: str, options: Mapping[str, Any]) -> tuple[Target, Settings]:
     """Parse a URL; parameters that are not settings go to redis-py's connections (``ssl_…``).
 
-    :raises ValueError: when it is wrong; the message never contains the password.
+    :raises ValueError: when it is wrong; the message has nothing of it but its scheme.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"not a Redis URL: {parts.scheme[:32]!a}://")
     scheme, kind = _SCHEMES[parts.scheme]
@@ -145,7 +156,7 @@ def from_url(url: str, options: Mapping[str, Any]) -> tuple[Target, Settings]:
         try:
             settings[name] = convert(text)
         except ValueError:
-            raise ValueError(f"{name} in the URL is not a number: {text[:32]!a}") from None
+            raise ValueError(f"{name} in the URL is not a number") from None
     arguments: dict[str, Any] = {}
     for name, value in options.items():
         known = name in _RETENTION_PARAMETERS or name in Settings.__struct_fields__
@@ -160,9 +171,11 @@ def from_url(url: str, options: Mapping[str, Any]) -> tuple[Target, Settings]:
             raise ValueError("name the master: redis+sentinel://host:port/MASTER")
     elif kind == "cluster" and path.strip("/") not in ("", "0"):
         raise ValueError("a Redis Cluster has only database 0")
+    if scheme != "unix" and not _DATABASE.fullmatch(path):
+        raise ValueError("the path of a Redis URL is a database's number: redis://host:6379/0")
     host = "localhost" if scheme != "unix" else ""
     plain = f"{scheme}://{user}{at}{host}{quote(unquote(path))}?{urlencode(query)}"
-    parsed = cast("dict[str, Any]", dict(parse_url(plain)))
+    parsed = _parse(plain, query)
     if scheme == "unix" and "path" not in parsed:
         raise ValueError("name the socket: unix:///path/to/redis.sock")
     parsed.update(arguments)
@@ -173,12 +186,39 @@ def from_url(url: str, options: Mapping[str, Any]) -> tuple[Target, Settings]:
 def _addresses(hosts: str, default: int) -> tuple[tuple[str, int], ...]:
     addresses: list[tuple[str, int]] = []
     for text in hosts.split(",") if hosts else ["localhost"]:
-        try:
-            parts = urlsplit(f"//{text}")
-            addresses.append((parts.hostname or "localhost", parts.port or default))
-        except ValueError:
-            raise ValueError(f"not a host and port: {text[:64]!a}") from None
+        address = _address(text, default)
+        if address is None:
+            raise ValueError(
+                "what comes before the path of the URL is no host and port: write / as %2F,"
+                " ? as %3F, # as %23 and @ as %40 in user names and passwords"
+            )
+        addresses.append(address)
     return tuple(addresses)
+
+
+def _address(text: str, default: int) -> tuple[str, int] | None:
+    try:
+        parts = urlsplit(f"//{text}")
+        return parts.hostname or "localhost", parts.port or default
+    except ValueError:  # it quotes the text
+        return None
+
+
+def _parse(url: str, query: list[tuple[str, str]]) -> dict[str, Any]:
+    """Have redis-py parse a URL without settings of ours.
+
+    :raises ValueError: when it takes it no more than a connection would take the parameters.
+    """
+    problem = "a parameter of the URL is no setting, and no argument of redis-py's connections"
+    try:
+        parsed = cast("dict[str, Any]", dict(parse_url(url)))
+        classes = {parsed.get("connection_class", Connection), Connection, SSLConnection}
+        known = accepted_arguments(classes)
+    except ValueError:  # it quotes the URL
+        parsed, known = {}, set[str]()
+    if (not parsed and query) or any(name not in known for name, _ in query):
+        raise ValueError(problem)
+    return parsed
 
 
 _REPLACED = (  # arguments of a pool, and those that the backend sets itself
@@ -212,7 +252,14 @@ def _target(
         sentinel |= {name: value for name, value in arguments.items() if name.startswith("ssl_")}
     # We parse RESP2 replies, and retry ourselves.
     fixed: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, **no_client_info()}
-    target = Target(
+    try:
+        connection_class(**arguments, **fixed)
+        problem = ""
+    except (TypeError, ValueError) as error:
+        problem = _without_values(str(error), arguments)
+    if problem:
+        raise ValueError(f"wrong option for the connection to Redis: {problem}")
+    return Target(
         kind=kind,
         addresses=addresses,
         connection_class=connection_class,
@@ -220,11 +267,13 @@ def _target(
         service=service,
         sentinel_arguments=sentinel | fixed,
     )
-    try:
-        connection_class(**target.arguments)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"wrong option for the connection to Redis: {error}") from None
-    return target
+
+
+def _without_values(problem: str, arguments: Mapping[str, Any]) -> str:
+    """The text of an error, unless it quotes the value of an argument, which may be a secret."""
+    values = [str(value) for value in arguments.values() if value is not None]
+    quoted = any(value and value in problem for value in values)
+    return "see docs/redis.md for what there is" if quoted else problem
 
 
 def from_client(client: Any) -> Target:
@@ -234,7 +283,10 @@ def from_client(client: Any) -> Target:
 
     :raises ValueError: when it is something else.
     """
-    if hasattr(client, "nodes_manager"):  # RedisCluster
+    if isinstance(client, redis.Redis | redis.RedisCluster):
+        name = type(client).__name__
+        raise ValueError(f"client is a synchronous redis.{name}: give a redis.asyncio.{name}")
+    if isinstance(client, AsyncRedisCluster):
         manager = client.nodes_manager
         nodes = list(manager.startup_nodes.values())
         connection_class = nodes[0].connection_class

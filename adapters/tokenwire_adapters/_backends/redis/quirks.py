@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
-__all__ = ["ERROR_CODES", "close_now", "connection_arguments", "no_client_info"]
+__all__ = [
+    "ERROR_CODES",
+    "accepted_arguments",
+    "close_now",
+    "connection_arguments",
+    "no_client_info",
+]
 
 # redis-py strips the code off an error reply that it has a class for
 # (redis/_parsers/base.py, `BaseParser.EXCEPTION_CLASSES`).
@@ -76,6 +82,16 @@ def connection_arguments(
         and not name.startswith("orig_")
         and name not in excluded
         and name not in client_info
+    }
+
+
+def accepted_arguments(classes: Iterable[type[Any]]) -> set[str]:
+    """The arguments that connections of these classes take between them, and those of a pool."""
+    pool = _parameters(ConnectionPool) | _parameters(AbstractConnection)
+    return pool.union(*map(_parameters, classes)) | {
+        "sentinel_username",
+        "sentinel_password",
+        "timeout",
     }
 
 

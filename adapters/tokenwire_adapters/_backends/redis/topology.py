@@ -236,7 +236,9 @@ class Topology:
                 await close_now(connection)
             if reply:
                 return reply[0].decode(), int(reply[1])
-            problem = BackendMisconfigured(f"Sentinel {host}:{port} knows no {target.service!r}")
+            problem = BackendMisconfigured(
+                f"Sentinel {host}:{port} knows no master of the name in the URL"
+            )
         raise problem
 
     async def on_error(self, error: BaseException | str, node: Node) -> None:
