@@ -52,6 +52,25 @@ async def test_a_shutdown_leaves_nothing_behind(sink: tokenwire.Sink) -> None:
         await serve
 
 
+@pytest.mark.parametrize("kind", ["url", "sink"])
+async def test_what_was_served_may_be_served_again(sink: tokenwire.Sink, kind: str) -> None:
+    gateway = Gateway(sink if kind == "sink" else "memory://again")
+    for _ in range(3):
+        with serving(gateway, lifespan="on") as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+                assert (await client.get("/readyz")).status_code == 200
+                async with watching(client, "/channels/c/events") as stream:
+                    assert (await stream.next()).event == "ready"
+        with serving(gateway, lifespan="off") as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+                assert (await client.get("/channels/c/events")).status_code == 503
+    async with gateway:
+        with serving(gateway, lifespan="off") as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+                assert (await client.get("/readyz")).status_code == 200
+    assert not sink.closed
+
+
 async def test_ready_only_while_the_backend_can_be_reached() -> None:
     class Shaky(tokenwire.MemoryBackend):
         down = False
@@ -179,7 +198,7 @@ async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.S
 
 
 APP = """
-import sys
+import asyncio, contextlib, functools, signal, sys, threading
 import uvicorn
 from fastapi import FastAPI
 from tokenwire_adapters.asgi import Gateway
@@ -188,17 +207,45 @@ gateway = Gateway("memory://")
 app = FastAPI() if sys.argv[1] == "mounted" else gateway
 if sys.argv[1] == "mounted":
     app.mount("/", gateway)
-uvicorn.run(app, port=0, log_level="info", timeout_graceful_shutdown=30)
+config = uvicorn.Config(app, port=0, log_level="info", timeout_graceful_shutdown=30)
+if sys.argv[2] == "thread":  # and the app's own signal handlers
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    while not stop.wait(0.05):
+        pass
+    server.should_exit = True
+    thread.join()
+elif sys.argv[2] == "loop":
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self):
+            yield
+
+    async def main():
+        server = Server(config)
+        stop = functools.partial(setattr, server, "should_exit", True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        await server.serve()
+
+    asyncio.run(main())
+else:
+    uvicorn.Server(config).run()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("runs", ["main", "thread", "loop"])
 @pytest.mark.parametrize("how", ["mounted", "alone"])
-async def test_a_server_told_to_stop_lets_its_clients_know(how: str, tmp_path: Path) -> None:
+async def test_a_server_told_to_stop_lets_its_clients_know(
+    how: str, runs: str, tmp_path: Path
+) -> None:
     """uvicorn alone would wait for ever for streams that never end."""
     process = await anyio.open_process(
-        [sys.executable, "-c", APP, how], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-c", APP, how, runs], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         assert process.stderr is not None

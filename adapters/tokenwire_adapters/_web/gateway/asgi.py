@@ -187,11 +187,16 @@ async def send_json(
 
 
 async def serve_lifespan(
-    receive: Receive, send: Send, shutdown: Callable[[], Awaitable[object]]
+    receive: Receive,
+    send: Send,
+    startup: Callable[[], Awaitable[object]],
+    shutdown: Callable[[], Awaitable[object]],
 ) -> None:
-    """Answer the lifespan protocol; `shutdown` is called when the server stops."""
+    """Answer the lifespan protocol; calls `startup` and `shutdown` when the server does so."""
     while True:
         kind = (await receive())["type"]
+        if kind == "lifespan.startup":
+            await startup()
         if kind == "lifespan.shutdown":
             await shutdown()
         await send({"type": f"{kind}.complete"})

@@ -13,7 +13,12 @@ from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.quirks import reset, transport_of, uvicorn_is_stopping
+from tokenwire_adapters._web.gateway.quirks import (
+    reset,
+    transport_of,
+    uvicorn_is_stopping,
+    uvicorn_servers,
+)
 
 __all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "flushed", "retry_hint"]
 
@@ -207,6 +212,7 @@ class Connections:
     async def _monitor(self) -> None:
         """Keep the connections of this loop alive, expire them, drop the slow and the idle."""
         loop = asyncio.get_running_loop()
+        servers = uvicorn_servers()
         try:
             while owners := {id(c.owner): c.owner for c in self._on(loop)}:
                 limits = [owner.limits for owner in owners.values()]
@@ -214,7 +220,7 @@ class Connections:
                     min(0.5, *(min(one.keep_alive, one.send_timeout) / 2 for one in limits))
                 )
                 connections = self._on(loop)  # some ended meanwhile, and others came
-                if uvicorn_is_stopping():
+                if uvicorn_is_stopping(servers):
                     for owner in {id(c.owner): c.owner for c in connections}.values():
                         owner.close()
                 for connection in connections:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Self
 
 from tokenwire import Sink, open_sink
@@ -65,18 +66,27 @@ class Gateway:
             raise ValueError("tokens must be a Tokens object, with your keys")
         if metrics_for not in ("local", "everyone", "nobody"):
             raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
-        self._owned = not isinstance(sink, Sink)
-        self.sink = sink if isinstance(sink, Sink) else open_sink(sink)
-        self._service = Service(
-            self.sink,
+        self._metrics_for: MetricsFor = metrics_for
+        self._open: Callable[[], Sink] | None = None
+        if isinstance(sink, Sink):
+            self.sink = sink
+        else:
+            self._open = partial(open_sink, sink)
+            self.sink = self._open()
+        self._make_service = partial(
+            Service,
             guard=Guard(authorize, tokens),
             limits=limits or Limits(),
             origins=Origins(allow_origins),
             owner=owner,
         )
-        self._routes = ChannelRoutes(self._service, Operations(self._service, metrics_for))
+        self._serve_sink()
         if tokens is not None:
             protect("uvicorn.access", "uvicorn.error")
+
+    def _serve_sink(self) -> None:
+        self._service = self._make_service(self.sink)
+        self._routes = ChannelRoutes(self._service, Operations(self._service, self._metrics_for))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI 3)."""
@@ -86,7 +96,7 @@ class Gateway:
         elif kind == "websocket":
             await serve_websocket(self._service, scope, receive, send)
         elif kind == "lifespan":
-            await serve_lifespan(receive, send, self.shutdown)
+            await serve_lifespan(receive, send, self.startup, self.shutdown)
         else:
             raise ValueError(f"the gateway does not serve {kind!r}")
 
@@ -130,23 +140,35 @@ class Gateway:
         """How many event streams and sockets of this sink are open, also those of chat routes."""
         return len(self._service.traffic.connections)
 
+    async def startup(self) -> None:
+        """Take connections, also after a `shutdown`.
+
+        Call it when an app starts that may be served more than once; a gateway that is the app
+        itself does so in its lifespan. Idempotent.
+        """
+        if self._open is not None and self.sink.closed:
+            self.sink = self._open()
+            self._serve_sink()
+        self._service.reopen()
+
     async def shutdown(self, timeout: float = 5.0) -> bool:
         """Take no more connections, tell clients to reconnect elsewhere, and wait for that.
 
-        Call it when the app shuts down. Under uvicorn, open streams end by themselves as soon as
-        the server begins to; a gateway that is the app itself does all of it in its lifespan.
-        Idempotent.
+        Call it when the app shuts down, before the server waits for its connections where you can.
+        Under uvicorn, whoever runs it, open streams end by themselves as soon as the server begins
+        to; a gateway that is the app itself does all of it in its lifespan. Idempotent.
 
         :param timeout: how long to wait, in seconds.
         :return: whether all of its connections have ended.
         """
         self._service.close()
         done = await self._service.closed(timeout)
-        if self._owned:
+        if self._open is not None:
             await self.sink.aclose()
         return done
 
     async def __aenter__(self) -> Self:
+        await self.startup()
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import signal
 import socket
 import struct
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
-__all__ = ["Transport", "reset", "transport_of", "uvicorn_is_stopping"]
+__all__ = ["Transport", "reset", "transport_of", "uvicorn_is_stopping", "uvicorn_servers"]
 
 # The attributes that lead from an ASGI server's `send` to its transport: uvicorn 0.54
 # (`RequestResponseCycle.transport`, the WebSocket protocols' `transport`), hypercorn 0.18
@@ -87,16 +87,27 @@ def _behind(step: Any) -> Iterator[Any]:
                 yield value
 
 
-def uvicorn_is_stopping() -> bool:
-    """Whether a uvicorn server that runs in this process's main thread has begun to shut down.
+def uvicorn_is_stopping(servers: Sequence[Any]) -> bool:
+    """Whether the uvicorn servers of a loop have begun to shut down (see `uvicorn_servers`)."""
+    return bool(servers) and all(server.should_exit for server in servers)
+
+
+def uvicorn_servers() -> list[Any]:
+    """The uvicorn servers of this loop, whoever started them and handles signals.
 
     uvicorn (0.54 and older) waits for open responses before it sends ``lifespan.shutdown``, so
     streams, which never end, must learn of the shutdown in another way
-    (https://github.com/Kludex/uvicorn/issues/451). Its handler of SIGTERM is a bound method of the
-    server, whose `should_exit` is public.
+    (https://github.com/Kludex/uvicorn/issues/451). `Server.serve` is a coroutine of this loop, and
+    its frames have the server, whose `should_exit` is public.
     """
-    try:
-        handler = signal.getsignal(signal.SIGTERM)
-    except ValueError:
-        return False
-    return bool(getattr(getattr(handler, "__self__", None), "should_exit", False))
+    servers: dict[int, Any] = {}
+    for task in asyncio.all_tasks():
+        step: Any = task.get_coro()
+        while step is not None:
+            frame = getattr(step, "cr_frame", None)
+            owner = None if frame is None else frame.f_locals.get("self")
+            classes = [(base.__module__, base.__name__) for base in type(owner).__mro__]
+            if ("uvicorn.server", "Server") in classes:
+                servers[id(owner)] = owner
+            step = getattr(step, "cr_await", None)
+    return list(servers.values())

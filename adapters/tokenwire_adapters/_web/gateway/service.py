@@ -97,6 +97,10 @@ class Service:
         with self.traffic.connections.admitted(caller, self.limits):
             yield
 
+    def reopen(self) -> None:
+        """Take connections again, after `close`."""
+        self.closing = False
+
     def close(self) -> None:
         """Take no more connections, and have those that are open say goodbye."""
         self.closing = True

@@ -103,6 +103,10 @@ class ProtocolRoutes(ABC):
 
     # -- the app
 
+    async def astart(self) -> None:
+        """Take requests, also after `aclose`. Idempotent."""
+        self.service.reopen()
+
     async def aclose(self) -> None:
         """Stop the agents that run here, and end their streams. Takes 5 seconds at most."""
         self.service.close()
@@ -112,7 +116,7 @@ class ProtocolRoutes(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), whose path is the full one or the one below a mount."""
         if scope["type"] == "lifespan":
-            await serve_lifespan(receive, send, self.aclose)
+            await serve_lifespan(receive, send, self.astart, self.aclose)
         elif scope["type"] == "http":
             await serve_http(self.service, self._find, scope, receive, send)
         else:
