@@ -96,7 +96,10 @@ def serve_gateway(loop: str) -> None:
 
     def stats() -> dict[str, Any]:
         reading = sink.stats().reading
-        return {"conflations": reading.conflations, "dropped": gateway._service.traffic.connections.dropped}
+        return {
+            "conflations": reading.conflations,
+            "dropped": gateway._service.traffic.connections.dropped,
+        }
 
     run_app(uvicorn, gateway, loop, response.write, response.finish, stats)
 

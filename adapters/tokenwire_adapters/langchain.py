@@ -20,7 +20,14 @@ from tokenwire._options import choose_on_cancel
 from tokenwire.claims import Claim, set_claim
 from tokenwire.context import resolve_channel
 from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls
-from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
+from tokenwire_adapters._agents.calls import (
+    CANCELS,
+    UNKNOWN_REASON,
+    ModelCall,
+    Reporter,
+    ToolCalls,
+    session_of,
+)
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
 
@@ -291,7 +298,8 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             _tool_calls.add(model, call_id, name)
         cancelled = model.cancelled
         usage = content.usage(generation, response.llm_output)
-        model.finish(content.finish_reason(generation), usage)
+        reason = content.finish_reason(generation) or (UNKNOWN_REASON if call.source else None)
+        model.finish(reason, usage)
         return call if cancelled else None
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -364,7 +372,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             # The call was made in another process, or long ago: its response is not known here.
             sink = self._sink if self._sink is not None else tokenwire.default_sink()
             run = node.root.id if node is not None else None
-            channel = resolve_channel(self._channel)
+            channel = resolve_channel(self._channel, default=sink.default_channel)
             sink.tool_result(channel, outcome.call_id, outcome.output, run=run, **result)
 
     def _guard(self, step: Callable[..., Any], *args: Any) -> Any:

@@ -18,7 +18,13 @@ from tokenwire._options import choose_on_cancel
 from tokenwire.claims import add_claim_finder
 from tokenwire.context import resolve_channel
 from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls, recorder_of
-from tokenwire_adapters._agents.calls import ModelCall, Reporter, ToolCalls, session_of
+from tokenwire_adapters._agents.calls import (
+    UNKNOWN_REASON,
+    ModelCall,
+    Reporter,
+    ToolCalls,
+    session_of,
+)
 
 try:
     from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -192,7 +198,8 @@ class TokenwireEventHandler(BaseEventHandler):
             reader.read_last(model.open(), response)
             for call_id, name in reader.tools.items():
                 _tool_calls.add(model, call_id, name)
-        model.finish(reader.finish_reason, reader.usage)
+        reason = reader.finish_reason or (UNKNOWN_REASON if call.reader is not None else None)
+        model.finish(reason, reader.usage)
 
     def _exception(self, event: Any) -> None:
         span = _span(event)
@@ -286,8 +293,9 @@ def _publish_result(span: str, result: Any) -> None:
     # An agent that calls tools in its text makes up ids of its own.
     for handler in spans.root_dispatcher().event_handlers:
         if isinstance(handler, TokenwireEventHandler):
-            handler._target.tool_result(  # pyright: ignore[reportPrivateUsage]
-                resolve_channel(handler._channel),  # pyright: ignore[reportPrivateUsage]
+            sink, channel = handler._target, handler._channel  # pyright: ignore[reportPrivateUsage]
+            sink.tool_result(
+                resolve_channel(channel, default=sink.default_channel),
                 call_id,
                 answer,
                 run=spans.SPANS.root(span),

@@ -97,6 +97,7 @@ instrumentor = StainlessInstrumentor(
             (_response.APIResponse, False),
             (_response.AsyncAPIResponse, True),
         ),
+        end_mark="[DONE]",
     ),
     Classifier(by_request=_by_request, by_item=_by_item),
 )

@@ -19,8 +19,8 @@ from tokenwire._writing.leases import LeaseKeeper
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingEvent, PendingResponse, tool_result_event
 from tokenwire.backend import Backend, Entry, Outcome
-from tokenwire.context import current_run, resolve_channel
-from tokenwire.errors import Fenced, InvalidName, SinkClosed, TokenwireError
+from tokenwire.context import current_metadata, current_run, resolve_channel
+from tokenwire.errors import ChannelMissing, Fenced, InvalidName, SinkClosed, TokenwireError
 from tokenwire.events import (
     CancelEvent,
     DataEvent,
@@ -42,9 +42,17 @@ class Producer:
     """
 
     def __init__(
-        self, backend: Backend, io: IoThread, problems: Problems, *, rollup: float, lease: float
+        self,
+        backend: Backend,
+        io: IoThread,
+        problems: Problems,
+        *,
+        rollup: float,
+        lease: float,
+        default_channel: str | None,
     ) -> None:
         self.closing = False
+        self._default_channel = default_channel
         self._backend = backend
         self._problems = problems
         # Watchers look for dead producers every now and then (`reap_every`, give or take a fifth).
@@ -74,20 +82,18 @@ class Producer:
     ) -> ResponseWriter:
         """Begin a response (see `Sink.respond`)."""
         error: TokenwireError | None = None
-        if isinstance(channel, str):
-            try:
-                name = check_name(channel, "channel")
-            except InvalidName as invalid:
-                error, name = invalid, "invalid"
-        else:
-            name = resolve_channel(channel)
+        try:
+            name = self._channel(channel)
+        except (InvalidName, ChannelMissing) as unusable:
+            error, name = unusable, "invalid"
         args = Arguments()
         try:
             response_id = checked_id(id_text(response_id), "response id") or new_id("r-")
         except InvalidName as invalid:
             error, response_id = invalid, new_id("r-")
         run = args.identifier("run", run) or current_run() or response_id
-        start_metadata = args.mapping("metadata", metadata) or {}
+        around = args.mapping("metadata", current_metadata()) or {}
+        start_metadata = {**around, **(args.mapping("metadata", metadata) or {})}
         if error is None:
             self._problems.check(args)
         pending = self._pending(name, response_id, run, start_metadata)
@@ -116,6 +122,22 @@ class Producer:
         self._leases.want(name)
         self.outbox.flush()
         return writer
+
+    def _channel(self, channel: str | Callable[[], str | None] | None) -> str:
+        """The channel of a response or a single event.
+
+        :raises InvalidName: when its name cannot be one.
+        :raises ChannelMissing: when nothing names one, and the sink has no default.
+        """
+        if isinstance(channel, str):
+            return check_name(channel, "channel")
+        name = resolve_channel(channel, default=self._default_channel)
+        if name is None:
+            raise ChannelMissing(
+                "no channel named, and this sink has no default_channel: nothing is published."
+                " Name one with channel=, tokenwire.channel(...) or $TOKENWIRE_CHANNEL"
+            )
+        return name
 
     def _pending(
         self, channel: str, response_id: str, run: str | None, metadata: dict[str, Any]
@@ -148,7 +170,7 @@ class Producer:
 
     def tool_result(
         self,
-        channel: str,
+        channel: str | None,
         call_id: str,
         output: Any,
         *,
@@ -173,6 +195,8 @@ class Producer:
         # One of a response of this sink must not overtake what is still on its way: it goes along
         # with a response that streams, and behind one that has ended.
         behind: PendingResponse | None = None
+        if channel is None:
+            channel = resolve_channel(default=self._default_channel)
         if response_id is not None and isinstance(channel, str):
             key = (channel, response_id)
             behind, writer = self._open.get(key), self._writers.get(key)
@@ -183,7 +207,7 @@ class Producer:
         self._send(channel, event, key=name_of_event, behind=behind)
 
     def event(
-        self, channel: str, name: str, data: Any, *, response_id: str | None, run: str | None
+        self, channel: str | None, name: str, data: Any, *, response_id: str | None, run: str | None
     ) -> None:
         """Send a data event (see `Sink.send_event`)."""
         args = Arguments()
@@ -200,7 +224,7 @@ class Producer:
 
     def _send(
         self,
-        channel: str,
+        channel: str | None,
         event: ToolResultEvent | DataEvent,
         *,
         key: str | None,
@@ -208,7 +232,7 @@ class Producer:
     ) -> None:
         """Hand a single event to the outbox; never raises but in strict mode."""
         try:
-            entry = Entry(channel=check_name(channel, "channel"), events=(event,), key=key)
+            entry = Entry(channel=self._channel(channel), events=(event,), key=key)
             self.check_open()
         except TokenwireError as error:
             self._problems.report(error)

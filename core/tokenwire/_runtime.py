@@ -34,6 +34,7 @@ class Runtime:
         lease: float,
         strict: bool,
         close_timeout: float,
+        default_channel: str | None,
         ring_events: int,
         ring_bytes: int,
     ) -> None:
@@ -41,7 +42,14 @@ class Runtime:
         self.close_timeout = close_timeout
         self.io = IoThread("tokenwire-io", keep=self)
         self.problems = Problems(strict, on_io_thread=lambda: self.io.here)
-        self.producer = Producer(backend, self.io, self.problems, rollup=rollup, lease=lease)
+        self.producer = Producer(
+            backend,
+            self.io,
+            self.problems,
+            rollup=rollup,
+            lease=lease,
+            default_channel=default_channel,
+        )
         self.hubs = HubRegistry(
             backend,
             self.io,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -125,12 +125,14 @@ def set_claim(claim: Claim | None) -> None:
 
 @contextmanager
 def claiming(claim: Claim) -> Generator[Claim]:
-    """Cover the calls made in this block with `claim`."""
+    """Cover the calls made in this block with `claim`. Leaving it never raises."""
     token = _claim.set(claim)
     try:
         yield claim
     finally:
-        _claim.reset(token)
+        # A generator may be closed in another context than the one in which it entered the block.
+        with suppress(ValueError):
+            _claim.reset(token)
 
 
 ClaimFinder: TypeAlias = Callable[[], Claim | None]

@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "BackendMisconfigured",
     "BackendUnavailable",
+    "ChannelMissing",
     "DecodeError",
     "Fenced",
     "GapError",
@@ -38,6 +39,10 @@ class InvalidName(TokenwireError, ValueError):
 
 class InvalidValue(TokenwireError, ValueError):
     """A value has no form in JSON, so that it was replaced or left out; the message says where."""
+
+
+class ChannelMissing(TokenwireError, LookupError):
+    """Nothing names a channel, and the sink has no default one (``default_channel=None``)."""
 
 
 class InvalidCursor(TokenwireError, ValueError):

@@ -19,7 +19,7 @@ from tokenwire._instrument.instrumentor import (
 )
 from tokenwire._instrument.last_chunk import recorder_of
 from tokenwire._instrument.patches import Patches
-from tokenwire._instrument.recorder import Channel, Options, Recorder
+from tokenwire._instrument.recorder import Channel, Metadata, Options, Recorder
 from tokenwire._options import OnCancel
 from tokenwire.background import call_soon
 
@@ -27,6 +27,7 @@ __all__ = [
     "GROUP",
     "Channel",
     "Instrumentor",
+    "Metadata",
     "OnCancel",
     "Options",
     "Patches",

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from tokenwire.backend import Backend, Granularity
+from tokenwire.context import DEFAULT_CHANNEL
 from tokenwire.registry import open_backend
 from tokenwire.sink import Sink
 
@@ -21,6 +22,7 @@ def open_sink(
     granularity: Granularity | None = None,
     strict: bool | None = None,
     close_timeout: float = 5.0,
+    default_channel: str | None = DEFAULT_CHANNEL,
     ring_events: int = 2048,
     ring_bytes: int = 2**20,
     **options: Any,
@@ -35,6 +37,10 @@ def open_sink(
     :param granularity: ``"response"`` (history keeps one item a response) or ``"token"``.
     :param strict: raise problems into the caller, for tests; by default ``$TOKENWIRE_STRICT``.
     :param close_timeout: seconds that `Sink.close`, and the interpreter's exit, wait for delivery.
+    :param default_channel: the channel of calls for which nothing names one. Everybody's text meets
+        there, so an application that serves several people gives None (or sets
+        ``$TOKENWIRE_REQUIRE_CHANNEL``): such a call is then reported, or raised in strict mode, and
+        is not published.
     :param ring_events: how many recent events a watched channel keeps at hand in this process; a
         watcher that falls further behind is given a summary. `ring_bytes` bounds their size.
     :param options: for the backend.
@@ -43,7 +49,9 @@ def open_sink(
     :raises ValueError: when the rest of the URL or an argument is wrong.
     """
     if strict is None:
-        strict = os.environ.get("TOKENWIRE_STRICT", "") not in ("", "0", "false")
+        strict = _is_set("TOKENWIRE_STRICT")
+    if default_channel == DEFAULT_CHANNEL and _is_set("TOKENWIRE_REQUIRE_CHANNEL"):
+        default_channel = None
     if granularity not in (None, "response", "token"):
         raise ValueError(f"granularity must be 'response' or 'token', not {granularity!r}")
     if isinstance(url, Backend):
@@ -62,9 +70,14 @@ def open_sink(
         lease=lease,
         strict=strict,
         close_timeout=close_timeout,
+        default_channel=default_channel,
         ring_events=ring_events,
         ring_bytes=ring_bytes,
     )
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0", "false")
 
 
 _default: Sink | None = None

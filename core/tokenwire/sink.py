@@ -12,6 +12,7 @@ from tokenwire._requests import Inputs
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._runtime import Runtime
 from tokenwire.backend import Backend
+from tokenwire.context import DEFAULT_CHANNEL
 from tokenwire.errors import InvalidCursor
 from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter
@@ -33,6 +34,7 @@ class Sink:
     :ivar rollup: seconds in which text gathers before it is published.
     :ivar lease: seconds after the death of a producer within which its responses are abandoned.
     :ivar close_timeout: seconds that `close` and `flush` wait at most, by default.
+    :ivar default_channel: the channel of what names none; None: that is an error.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Sink:
         lease: float = 15.0,
         strict: bool = False,
         close_timeout: float = 5.0,
+        default_channel: str | None = DEFAULT_CHANNEL,
         ring_events: int = 2048,
         ring_bytes: int = 2**20,
     ) -> None:
@@ -53,6 +56,7 @@ class Sink:
         self.rollup = check_rollup(rollup)
         self.lease = float(lease)
         self.close_timeout = close_timeout
+        self.default_channel = checked_id(default_channel, "default_channel")
         if rollup:
             backend.use_rollup(rollup)
         self._runtime = Runtime(
@@ -61,6 +65,7 @@ class Sink:
             lease=self.lease,
             strict=strict,
             close_timeout=close_timeout,
+            default_channel=default_channel,
             ring_events=ring_events,
             ring_bytes=ring_bytes,
         )
@@ -80,15 +85,16 @@ class Sink:
         """Begin a response. Returns at once, whatever the backend does.
 
         :param channel: its name, or a function that gives it; by default the context's (see
-            `tokenwire.context.resolve_channel`).
+            `tokenwire.context.resolve_channel`), else the sink's `default_channel`.
         :param response_id: unique in the channel; made up where not given.
         :param run: the agent run it belongs to; by default the context's, else its own id.
         :param metadata: anything JSON can hold; watchers see it.
         :param on_cancel: what writes do once a watcher cancels: ``"end"`` (the default): they
             return False; ``"raise"``: they raise `ResponseCancelled`.
         :param raise_on_cancel: the older spelling: True is ``on_cancel="raise"``.
-        :raises TokenwireError: in strict mode, when a name is wrong or the sink is closed. Else
-            the response goes nowhere, with a warning.
+        :raises TokenwireError: in strict mode, when a name is wrong, no channel is named and
+            there is no default one, or the sink is closed. Else the response goes nowhere, with a
+            warning.
         :raises ValueError: for an `on_cancel` that cannot be.
         """
         policy = choose_on_cancel(on_cancel, raise_on_cancel, "end")
@@ -96,7 +102,7 @@ class Sink:
 
     def tool_result(
         self,
-        channel: str,
+        channel: str | None,
         call_id: str,
         output: Any = None,
         *,
@@ -108,6 +114,8 @@ class Sink:
         """Add what a tool answered, also after the response that called it has ended.
 
         Returns at once. Raises, in strict mode only, what `respond` does.
+
+        :param channel: its name; None for the context's, as in `respond`. `send_event` likewise.
         """
         self._runtime.producer.tool_result(
             channel, call_id, output, response_id=response_id, run=run, name=name, error=error
@@ -115,7 +123,7 @@ class Sink:
 
     def send_event(
         self,
-        channel: str,
+        channel: str | None,
         name: str,
         data: Any = None,
         *,
@@ -133,7 +141,7 @@ class Sink:
 
     def data(
         self,
-        channel: str,
+        channel: str | None,
         name: str,
         data: Any = None,
         *,

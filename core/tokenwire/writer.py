@@ -149,7 +149,8 @@ class ResponseWriter:
             call_id=args.text("call_id", call_id),
             data=args.value("data", data),
         )
-        first = args.text("text", text)
+        # As in `write`: the other half of a character may be the next text.
+        first = text if type(text) is str else args.text("text", text)
         self._problems.check(args)
         if self._enqueue(part, first or None) and part.call_id is not None:
             self._calls.setdefault(part.call_id, part)

@@ -6,10 +6,10 @@ import asyncio
 
 from tokenwire import MemoryBackend, Sink
 from tokenwire.backend import Backend, Entry, Outcome
-from tokenwire.events import DeltaEvent, Event, StartEvent
+from tokenwire.events import DataEvent, DeltaEvent, Event, StartEvent, ToolResultEvent
 from tokenwire.memory import MemoryStore
 from tokenwire.response import Transcript
-from tokenwire.testing import read_until
+from tokenwire.testing import Deliver, FaultyBackend, read_until
 
 PATIENCE = 30.0
 
@@ -45,6 +45,28 @@ def test_of_writes_that_overlap_watchers_see_what_is_new() -> None:
         events = read_until(watch, whole, timeout=PATIENCE)
         deltas = [event for event in events if isinstance(event, DeltaEvent)]
         assert [(delta.offset, delta.text) for delta in deltas] == [(0, "abc"), (3, "de"), (5, "f")]
+
+
+def test_a_delivery_that_comes_twice_is_seen_once() -> None:
+    """Also of single events, whose cursor alone tells that they were there."""
+    backend = FaultyBackend(MemoryBackend(), deliver=[Deliver.TWICE] * 20)
+    with Sink(backend) as sink, sink.watch("c").open() as watch:
+        names = [f"event {number}" for number in range(5)]
+        for name in names:
+            sink.send_event("c", name)
+            sink.tool_result("c", name, "result")
+            with sink.respond("c") as response:
+                response.write(name)
+        sink.send_event("c", "last")
+        events = read_until(
+            watch, lambda event: isinstance(event, DataEvent) and event.name == "last"
+        )
+        data = [event.name for event in events if isinstance(event, DataEvent)]
+        assert data == [*names, "last"]
+        assert [event.call_id for event in events if isinstance(event, ToolResultEvent)] == names
+        assert sum(event.type == "end" for event in events) == 5
+        cursors = [event.cursor for event in events]
+        assert len(set(cursors)) == len(cursors)
 
 
 async def _publish(backend: Backend, entries: list[Entry]) -> list[Outcome]:

@@ -699,3 +699,16 @@ def test_the_shared_random_numbers_are_left_alone() -> None:
     assert response.wait(_PATIENCE).retries == 2
     assert random.getstate() == before
     sink.close()
+
+
+def test_a_pause_of_the_process_abandons_none_of_its_responses() -> None:
+    with Sink(MemoryBackend(), lease=0.5) as sink, sink.watch("c"):
+        response = sink.respond("c", response_id="r")
+        response.write("before")
+        # As after SIGSTOP or a laptop's sleep: all timers of the loop are overdue at once.
+        background.call_soon(sink, time.sleep, 1.0)
+        background.run(sink, asyncio.sleep(0.3))
+        response.write(" after")
+        response.finish()
+        (kept,) = sink.history("c").items
+        assert (kept.state, kept.text) == ("complete", "before after")

@@ -29,13 +29,14 @@ def _node() -> Node:
 
 
 @cache
-def bundle(page: str, **aliases: str) -> str:
+def bundle(page: str, *, before: str = "", **aliases: str) -> str:
     """The script of a page, with all it imports.
 
+    :param before: JavaScript that stands before the page's own.
     :param aliases: packages to take in place of ``@ai-sdk/NAME``.
     """
     node = _node()
-    source = node.script(_FOLDER / page)
+    source = node.write(page, before.encode() + (_FOLDER / page).read_bytes())
     more = [f"--alias:@ai-sdk/{name}={package}" for name, package in aliases.items()]
     key = hashlib.sha256("\0".join([source.name, *_OPTIONS, *more]).encode()).hexdigest()[:16]
     target = node.folder / f"bundle-{key}.js"

@@ -27,9 +27,12 @@ class Node:
 
     def script(self, source: Path) -> Path:
         """Copy a script to where the packages are: ES modules are found from there."""
-        text = source.read_bytes()
-        name = hashlib.sha256(text).hexdigest()[:16]
-        target = self.folder / f"{source.stem}-{name}{source.suffix}"
+        return self.write(source.name, source.read_bytes())
+
+    def write(self, file: str, text: bytes) -> Path:
+        """Write a script to where the packages are; its name there has a hash of the text."""
+        stem, dot, suffix = file.rpartition(".")
+        target = self.folder / f"{stem}-{hashlib.sha256(text).hexdigest()[:16]}{dot}{suffix}"
         if not target.exists():
             partial = target.with_suffix(f".{os.getpid()}")
             partial.write_bytes(text)

@@ -18,10 +18,12 @@ from tokenwire.context import current_run, resolve_channel
 from tokenwire.instrument import OnCancel, call_soon
 from tokenwire_adapters._agents.stainless.quirks import error_usage
 from tokenwire_adapters._agents.stainless.recorder import error_message
+from tokenwire_adapters._agents.values import arguments_of, str_of
 
 __all__ = [
     "CANCELS",
     "MAX_CALLS",
+    "UNKNOWN_REASON",
     "ModelCall",
     "Parts",
     "Reporter",
@@ -30,6 +32,12 @@ __all__ = [
     "drop_oldest",
     "session_of",
 ]
+
+UNKNOWN_REASON = "unknown"
+"""The finish reason of a streamed reply for which a framework hands on none.
+
+A framework tells no stream that was cut off from one whose provider gives no reason.
+"""
 
 MAX_CALLS = 10_000
 """How many calls, runs and tool calls an adapter holds whose end was never reported."""
@@ -102,22 +110,26 @@ class Parts:
     def tool(
         self,
         index: object,
-        call_id: str | None = None,
-        name: str | None = None,
-        arguments: str | None = None,
+        call_id: Any = None,
+        name: Any = None,
+        arguments: Any = None,
     ) -> None:
         """Begin the tool call `index`, or append to its arguments.
 
         Without an index it is the call of that id, else the last one.
+
+        :param call_id: ignored where it is no text; `name` likewise.
+        :param arguments: text; anything else is written as JSON.
         """
-        key = index if index is not None else call_id
+        call_id, name = str_of(call_id), str_of(name)
+        key = index if index is not None else call_id or None
         part = self._last if key is None else self._calls.get(key)
         if part is None or (call_id and part.call_id and call_id != part.call_id):
             part = self.writer.part("tool_call", name=name or None, call_id=call_id or None)
             self._calls[key] = part
         self._last = part
         if arguments:
-            part.write(arguments)
+            part.write(arguments_of(arguments))
 
     def has_tool(self, index: object) -> bool:
         """Whether the tool call `index` has begun."""
@@ -174,7 +186,7 @@ class ModelCall:
             self.claim = Claim(
                 framework=framework,
                 instrument=instrument,
-                channel=resolve_channel(channel, session=session),
+                channel=resolve_channel(channel, session=session, default=sink.default_channel),
                 run=current_run() or run,
                 response_id=response_id,
                 metadata=metadata,

@@ -188,6 +188,8 @@ export class Channel {
   readonly status: Status;
   /** In the order in which they were first seen. */
   readonly responses: Response[];
+  /** Grows whenever `responses` changes: a snapshot for `useSyncExternalStore`. */
+  readonly version: number;
   get(id: string): Response | undefined;
   on<K extends keyof ChannelEvents>(type: K, listener: (value: ChannelEvents[K]) => void): () => void;
   once<K extends keyof ChannelEvents>(type: K, listener: (value: ChannelEvents[K]) => void): () => void;

@@ -63,7 +63,7 @@ function own(value) {
   return value === undefined ? null : value;
 }
 
-/** One reply of a model, as it stands. Fields are named as on the wire. Never changes: a new one is made. */
+/** One reply of a model, as it is now. Fields are named as on the wire. Immutable: a change gives a new one. */
 export class Response {
   constructor(fields) {
     this.id = fields.id;
@@ -80,22 +80,22 @@ export class Response {
     this.ended_at = own(fields.ended_at);
   }
 
-  #join(kind) {
+  _join(kind) {
     let text = "";
     for (const part of this.parts) if (part.kind === kind) text += part.text;
     return text;
   }
 
   get text() {
-    return this.#join("text");
+    return this._join("text");
   }
 
   get reasoning() {
-    return this.#join("reasoning");
+    return this._join("reasoning");
   }
 
   get refusal() {
-    return this.#join("refusal");
+    return this._join("refusal");
   }
 
   get tool_calls() {
@@ -128,11 +128,11 @@ function makeResult(result) {
 
 /** Folds the events of one response. */
 export class Assembler {
-  #head = {};
-  #parts = [];
-  #lengths = []; // of each part, in code points: counted once, as the text comes
-  #results = new Map();
-  #made = null;
+  _head = {};
+  _parts = [];
+  _lengths = []; // of each part, in code points: counted once, as the text comes
+  _results = new Map();
+  _response = null;
 
   constructor(id) {
     this.id = id;
@@ -141,31 +141,31 @@ export class Assembler {
   }
 
   get response() {
-    if (this.#made === null) {
+    if (this._response === null) {
       if (this.state === null) throw new GapError(this.id, `response ${this.id} has not started`);
-      this.#made = new Response({
-        ...this.#head,
+      this._response = new Response({
+        ...this._head,
         id: this.id,
         state: this.state,
-        parts: this.#parts.slice(),
-        tool_results: [...this.#results.values()],
+        parts: this._parts.slice(),
+        tool_results: [...this._results.values()],
       });
     }
-    return this.#made;
+    return this._response;
   }
 
   /** Fold one event in; say whether it changed anything. Throws `GapError`, and then nothing has changed. */
   apply(event, channel = "") {
     const step = STEPS[event.type];
     const changed = step === undefined ? false : step.call(this, event, channel);
-    if (changed) this.#made = null;
+    if (changed) this._response = null;
     return changed;
   }
 
-  #grow(part) {
+  _grow(part) {
     if (this.state === null) throw new GapError(this.id, `response ${this.id} has not started`);
     if (ENDED.has(this.state)) return false;
-    if (part > this.#parts.length) {
+    if (part > this._parts.length) {
       throw new GapError(this.id, `response ${this.id} lacks what precedes part ${part}`);
     }
     return true;
@@ -174,7 +174,7 @@ export class Assembler {
   start(event, channel) {
     if (this.state !== null) return false;
     this.state = "streaming";
-    this.#head = {
+    this._head = {
       channel: event.channel || channel,
       run: event.run,
       metadata: event.metadata,
@@ -184,31 +184,31 @@ export class Assembler {
   }
 
   part(event) {
-    if (!this.#grow(event.part) || event.part < this.#parts.length) return false;
-    this.#parts.push(makePart({ ...event, text: "" }));
-    this.#lengths.push(0);
+    if (!this._grow(event.part) || event.part < this._parts.length) return false;
+    this._parts.push(makePart({ ...event, text: "" }));
+    this._lengths.push(0);
     return true;
   }
 
   delta(event) {
     const at = event.part;
-    if (!this.#grow(at)) return false;
-    const fresh = at === this.#parts.length;
-    const have = fresh ? 0 : this.#lengths[at];
+    if (!this._grow(at)) return false;
+    const fresh = at === this._parts.length;
+    const have = fresh ? 0 : this._lengths[at];
     if (event.offset > have) {
       throw new GapError(this.id, `response ${this.id} lacks text before ${event.offset}`);
     }
     const seen = have - event.offset;
     const text = seen === 0 ? event.text : event.text.slice(indexOf(event.text, seen));
     if (fresh) {
-      this.#parts.push(makePart({ kind: event.kind }));
-      this.#lengths.push(0);
+      this._parts.push(makePart({ kind: event.kind }));
+      this._lengths.push(0);
     } else if (text === "") {
       return false;
     }
     const grown = codePoints(text);
-    this.#parts[at] = { ...this.#parts[at], text: this.#parts[at].text + text };
-    this.#lengths[at] += grown;
+    this._parts[at] = { ...this._parts[at], text: this._parts[at].text + text };
+    this._lengths[at] += grown;
     this.length += grown;
     return true;
   }
@@ -221,19 +221,19 @@ export class Assembler {
     const results = (response.tool_results ?? []).map(makeResult);
     if (this.state !== null) {
       const ahead = [Number(ENDED.has(state)), parts.length, length];
-      const here = [Number(ENDED.has(this.state)), this.#parts.length, this.length];
+      const here = [Number(ENDED.has(this.state)), this._parts.length, this.length];
       if (!isAfter(ahead, here)) {
-        const missing = results.filter((result) => !this.#results.has(result.call_id));
-        for (const result of missing) this.#results.set(result.call_id, result);
+        const missing = results.filter((result) => !this._results.has(result.call_id));
+        for (const result of missing) this._results.set(result.call_id, result);
         return missing.length > 0;
       }
     }
     this.state = state;
     this.length = length;
-    this.#head = { ...response };
-    this.#parts = parts.map(makePart);
-    this.#lengths = lengths;
-    for (const result of results) this.#results.set(result.call_id, result);
+    this._head = { ...response };
+    this._parts = parts.map(makePart);
+    this._lengths = lengths;
+    for (const result of results) this._results.set(result.call_id, result);
     return true;
   }
 
@@ -241,7 +241,7 @@ export class Assembler {
     if (this.state === null) throw new GapError(this.id, `response ${this.id} has not started`);
     if (ENDED.has(this.state)) return false;
     this.state = event.state;
-    Object.assign(this.#head, {
+    Object.assign(this._head, {
       finish_reason: event.finish_reason,
       usage: event.usage,
       error: event.error,
@@ -251,8 +251,8 @@ export class Assembler {
   }
 
   toolResult(event) {
-    if (this.state === null || this.#results.has(event.call_id)) return false;
-    this.#results.set(event.call_id, makeResult(event));
+    if (this.state === null || this._results.has(event.call_id)) return false;
+    this._results.set(event.call_id, makeResult(event));
     return true;
   }
 }
@@ -282,9 +282,9 @@ function responseIdOf(event) {
 
 /** Folds the events of a channel: its responses, in the order in which they were first seen. */
 export class Transcript {
-  #assemblers = new Map();
+  _assemblers = new Map();
 
-  /** Fold `event` in; return its response as it stands now, null where it has none. */
+  /** Fold `event` in; return its response as it is now, null where it has none. */
   apply(event) {
     return this.change(event)?.response ?? null;
   }
@@ -293,7 +293,7 @@ export class Transcript {
   change(event, channel = "") {
     const id = responseIdOf(event);
     if (id === null) return null;
-    let assembler = this.#assemblers.get(id);
+    let assembler = this._assemblers.get(id);
     if (assembler !== undefined) {
       this.changed = assembler.apply(event, channel);
       return assembler;
@@ -301,40 +301,45 @@ export class Transcript {
     assembler = new Assembler(id);
     this.changed = assembler.apply(event, channel);
     if (assembler.state === null) return null; // a cancel or tool result of a response not seen
-    this.#assemblers.set(id, assembler);
+    this._assemblers.set(id, assembler);
     return assembler;
   }
 
   get(id) {
-    return this.#assemblers.get(id)?.response;
+    return this._assemblers.get(id)?.response;
   }
 
   has(id) {
-    return this.#assemblers.has(id);
+    return this._assemblers.has(id);
   }
 
   get size() {
-    return this.#assemblers.size;
+    return this._assemblers.size;
   }
 
   clear() {
-    this.#assemblers.clear();
+    this._assemblers.clear();
   }
 
   *[Symbol.iterator]() {
-    for (const assembler of this.#assemblers.values()) yield assembler.response;
+    for (const assembler of this._assemblers.values()) yield assembler.response;
   }
 }
 
 // -- events of our own
 
 class Emitter {
-  #listeners = new Map();
+  _listeners = new Map();
+
+  /** Vue's mark of what is not to be wrapped in a proxy (`markRaw`): a proxy is not the object that sockets call. */
+  get __v_skip() {
+    return true;
+  }
 
   /** Call `listener` at each `type`; returns a function that ends it. */
   on(type, listener) {
-    let listeners = this.#listeners.get(type);
-    if (listeners === undefined) this.#listeners.set(type, (listeners = new Set()));
+    let listeners = this._listeners.get(type);
+    if (listeners === undefined) this._listeners.set(type, (listeners = new Set()));
     const entry = { listener };
     listeners.add(entry);
     return () => listeners.delete(entry);
@@ -349,7 +354,7 @@ class Emitter {
   }
 
   emit(type, ...args) {
-    for (const { listener } of [...(this.#listeners.get(type) ?? [])]) {
+    for (const { listener } of [...(this._listeners.get(type) ?? [])]) {
       try {
         listener(...args);
       } catch (error) {
@@ -365,11 +370,11 @@ class Emitter {
 
 /** Splits a stream of text into server-sent events. */
 export class SseParser {
-  #rest = "";
-  #data = [];
-  #type = "";
-  #id = null;
-  #skipLf = false;
+  _rest = "";
+  _data = [];
+  _type = "";
+  _id = null;
+  _skipLf = false;
 
   constructor(onEvent) {
     this.onEvent = onEvent;
@@ -377,61 +382,61 @@ export class SseParser {
   }
 
   push(text) {
-    if (this.#skipLf && text.startsWith("\n")) text = text.slice(1);
-    this.#skipLf = false;
+    if (this._skipLf && text.startsWith("\n")) text = text.slice(1);
+    this._skipLf = false;
     if (text === "") return;
-    const all = this.#rest + text;
+    const all = this._rest + text;
     let from = 0;
-    for (let i = this.#rest.length; i < all.length; i++) {
+    for (let i = this._rest.length; i < all.length; i++) {
       const code = all.charCodeAt(i);
       if (code !== 10 && code !== 13) continue;
-      this.#line(all.slice(from, i));
+      this._line(all.slice(from, i));
       if (code === 13) {
-        if (i + 1 === all.length) this.#skipLf = true;
+        if (i + 1 === all.length) this._skipLf = true;
         else if (all.charCodeAt(i + 1) === 10) i++;
       }
       from = i + 1;
     }
-    this.#rest = all.slice(from);
+    this._rest = all.slice(from);
   }
 
-  #line(line) {
-    if (line === "") return this.#dispatch();
+  _line(line) {
+    if (line === "") return this._dispatch();
     const colon = line.indexOf(":");
     if (colon === 0) return;
     const field = colon < 0 ? line : line.slice(0, colon);
     let value = colon < 0 ? "" : line.slice(colon + 1);
     if (value.startsWith(" ")) value = value.slice(1);
-    if (field === "data") this.#data.push(value);
-    else if (field === "event") this.#type = value;
-    else if (field === "id" && !value.includes("\0")) this.#id = value;
+    if (field === "data") this._data.push(value);
+    else if (field === "event") this._type = value;
+    else if (field === "id" && !value.includes("\0")) this._id = value;
   }
 
-  #dispatch() {
-    if (this.#id !== null) this.lastId = this.#id;
-    if (this.#data.length > 0) {
-      this.onEvent({ type: this.#type || "message", data: this.#data.join("\n"), id: this.#id });
+  _dispatch() {
+    if (this._id !== null) this.lastId = this._id;
+    if (this._data.length > 0) {
+      this.onEvent({ type: this._type || "message", data: this._data.join("\n"), id: this._id });
     }
-    this.#data = [];
-    this.#type = "";
-    this.#id = null;
+    this._data = [];
+    this._type = "";
+    this._id = null;
   }
 }
 
 // -- a channel
 
 /**
- * One channel, watched through a connection. Make it with `Connection.channel`.
+ * One channel, watched through a connection. Get it from `Connection.channel`.
  *
  * Events: "response" (response), "event" (event), each event's own type (event), "ready" (),
  * "reset" (reason), "error" (TokenwireError), "end" of a response (event), "close" ().
  */
 export class Channel extends Emitter {
-  #connection;
-  #transcript = new Transcript();
-  #known;
-  #gapAt; // the cursor at which a gap was met last
-  #heardOf = null; // ids since the subscription was made anew; null once it stands
+  _connection;
+  _transcript = new Transcript();
+  _known;
+  _gapAt; // the cursor at which a gap was met last
+  _mentioned = null; // ids of responses that events named since the last join; null once joined
 
   constructor(connection, name, options, sub) {
     super();
@@ -440,39 +445,40 @@ export class Channel extends Emitter {
     this.ready = false;
     this.closed = false;
     this.error = null;
+    this.version = 0; // grows with every change of `responses`
     this.sub = sub;
     this.only = options.response ?? null;
     this.rewind = options.rewind == null ? null : String(options.rewind);
-    this.#known = new Set(options.known ?? []);
-    this.#connection = connection;
+    this._known = new Set(options.known ?? []);
+    this._connection = connection;
   }
 
   /** The responses seen, in the order in which they began, by id. */
   get responses() {
-    return [...this.#transcript];
+    return [...this._transcript];
   }
 
   get(id) {
-    return this.#transcript.get(id);
+    return this._transcript.get(id);
   }
 
   /** The connection's status: "connecting", "live", "waiting", "paused" or "closed". */
   get status() {
-    return this.closed ? "closed" : this.#connection.status;
+    return this.closed ? "closed" : this._connection.status;
   }
 
   cancel(responseId, reason) {
-    return this.#connection.request("cancel", this.name, { response: responseId, reason });
+    return this._connection.request("cancel", this.name, { response: responseId, reason });
   }
 
   /** Send a message to the agent. An id of your own makes a retry of yours harmless. */
   send(name, data = null, { id = newId() } = {}) {
-    return this.#connection.request("input", this.name, { name, data, input_id: id });
+    return this._connection.request("input", this.name, { name, data, input_id: id });
   }
 
   /** A page of responses, newest first: `{items, next}`; give `next` as `before` to read on. */
   async history({ limit, before } = {}) {
-    const page = await this.#connection.request("history", this.name, { limit, before });
+    const page = await this._connection.request("history", this.name, { limit, before });
     return { items: page.items.map((item) => new Response(readResponse(item))), next: page.next };
   }
 
@@ -480,22 +486,25 @@ export class Channel extends Emitter {
     if (this.closed) return;
     this.closed = true;
     this.emit("close");
-    this.#connection.leave(this);
+    this._connection.leave(this);
   }
 
   // -- what the connection calls
 
-  /** Take a batch; false where something is missing, and the subscription has to be made again. */
+  /** Take a batch; false where something is missing, and the channel has to be joined again. */
   take(events, cursor) {
     const changed = new Map();
     let whole = true;
     for (const event of events) {
       const id = responseIdOf(event);
-      if (id !== null && this.#known.has(id)) continue;
-      this.#heardOf?.add(id);
+      if (id !== null && this._known.has(id)) continue;
+      this._mentioned?.add(id);
       try {
-        const assembler = this.#transcript.change(event, this.name);
-        if (assembler !== null && this.#transcript.changed) changed.set(assembler.id, assembler);
+        const assembler = this._transcript.change(event, this.name);
+        if (assembler !== null && this._transcript.changed) {
+          changed.set(assembler.id, assembler);
+          this.version++;
+        }
       } catch (error) {
         if (!(error instanceof GapError)) throw error;
         whole = false;
@@ -510,14 +519,14 @@ export class Channel extends Emitter {
     return whole;
   }
 
-  /** Everything up to now has been told; `reset`: our cursor is no longer in the log. */
+  /** Everything up to now was received; `reset`: our cursor is no longer in the log. */
   arrived(reset) {
-    const heardOf = this.#heardOf;
-    if (heardOf !== null) {
-      this.#heardOf = null;
-      this.#gapAt = undefined;
-      const doubtful = this.responses.filter(({ id, ended }) => !ended && !heardOf.has(id));
-      if (reset && doubtful.length > 0) this.#verify(doubtful);
+    const mentioned = this._mentioned;
+    if (mentioned !== null) {
+      this._mentioned = null;
+      this._gapAt = undefined;
+      const doubtful = this.responses.filter(({ id, ended }) => !ended && !mentioned.has(id));
+      if (reset && doubtful.length > 0) this._verify(doubtful);
     }
     if (this.ready) return;
     this.ready = true;
@@ -525,11 +534,11 @@ export class Channel extends Emitter {
   }
 
   /**
-   * Responses streamed before the line was lost, and nothing was said of them since, though what
-   * streams is always told of: where the log was replaced (a server without a backend that lasts
-   * came back empty) nobody will ever end them.
+   * Responses streamed before the connection was lost, and no event named them since, although a
+   * join names every response that streams: where the log was replaced (a server with a backend in
+   * memory was started again) nobody will ever end them.
    */
-  async #verify(doubtful) {
+  async _verify(doubtful) {
     let items = [];
     try {
       ({ items } = await this.history({ limit: 100 }));
@@ -538,27 +547,28 @@ export class Channel extends Emitter {
     }
     if (this.closed || doubtful.every(({ id }) => items.some((item) => item.id === id))) return;
     this.startOver("lost");
-    this.#connection.rejoin(this);
+    this._connection.rejoin(this);
   }
 
   /** What to subscribe with. */
   start() {
-    this.#heardOf = new Set();
+    this._mentioned = new Set();
     const from = this.cursor !== null ? { after: this.cursor } : { rewind: this.rewind ?? undefined };
     return { ...from, response: this.only ?? undefined };
   }
 
   /** A hole: read again from the last cursor; where that does not help, from the beginning. */
   gap() {
-    if (this.#gapAt === this.cursor) this.startOver("gap");
-    else this.#gapAt = this.cursor;
+    if (this._gapAt === this.cursor) this.startOver("gap");
+    else this._gapAt = this.cursor;
   }
 
   /** The log that we were in is gone, and what we have of it with it. */
   startOver(reason) {
     this.cursor = null;
     this.ready = false;
-    this.#transcript.clear();
+    this._transcript.clear();
+    this.version++;
     this.emit("reset", reason);
   }
 
@@ -585,47 +595,52 @@ function newId() {
  * Events: "status" (status), "error" (TokenwireError).
  */
 export class Connection extends Emitter {
-  #options;
-  #base;
-  #channels = new Set();
-  #line = null;
-  #timer = null;
-  #attempt = 0;
-  #failures = 0; // attempts in a row that did not open a line
-  #socketWorked = false;
-  #unlisten = null;
+  _options;
+  _base;
+  _channels = new Set();
+  _line = null;
+  _timer = null;
+  _attempt = 0;
+  _failures = 0; // attempts in a row that did not open a line
+  _socketWorked = false;
+  _unlisten = null;
 
   constructor(baseUrl, options = {}) {
     super();
     const base = new URL(baseUrl, globalThis.location?.href);
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     base.search = base.hash = "";
-    this.#base = base;
-    this.#options = { ...DEFAULTS, fetch: globalThis.fetch?.bind(globalThis), WebSocket: globalThis.WebSocket, ...options };
+    this._base = base;
+    this._options = { ...DEFAULTS, fetch: globalThis.fetch?.bind(globalThis), WebSocket: globalThis.WebSocket, ...options };
+    const { transport, WebSocket } = this._options;
+    if (!["auto", "websocket", "sse"].includes(transport)) throw new TypeError(`no such transport: ${transport}`);
+    if (transport === "websocket" && typeof WebSocket !== "function") {
+      throw new TypeError("this environment has no WebSocket: give one as the option WebSocket, or another transport");
+    }
     this.status = "idle";
     this.reconnects = 0;
   }
 
   /** What carries events now: "websocket", "sse" or null. */
   get transport() {
-    return this.#line?.opened ? this.#line.kind : null;
+    return this._line?.opened ? this._line.kind : null;
   }
 
   /** Watch a channel. `{after, rewind, response, known}` as in docs/javascript.md. */
   channel(name, options = {}) {
     if (this.status === "closed") throw new TokenwireError("closed", "this connection is closed");
     if (typeof name !== "string" || name === "") throw new TypeError("a channel has a name");
-    const taken = new Set([...this.#channels].filter((one) => one.name === name).map((one) => one.sub));
+    const taken = new Set([...this._channels].filter((one) => one.name === name).map((one) => one.sub));
     let sub = null;
     for (let n = 2; taken.has(sub); n++) sub = `s${n}`;
     const channel = new Channel(this, name, options, sub);
-    this.#channels.add(channel);
-    this.#listen();
+    this._channels.add(channel);
+    this._listen();
     // After the caller had the time to add listeners.
     queueMicrotask(() => {
       if (channel.closed) return;
-      if (this.#line?.opened) this.#line.join(channel);
-      else this.#wake();
+      if (this._line?.opened) this._line.join(channel);
+      else this._wake();
     });
     return channel;
   }
@@ -633,65 +648,65 @@ export class Connection extends Emitter {
   /** Let go of the line until `resume`; channels stay as they are. */
   pause() {
     if (this.status === "closed") return;
-    this.#drop();
-    this.#set("paused");
+    this._drop();
+    this._set("paused");
   }
 
   resume() {
     if (this.status !== "paused") return;
-    this.#attempt = 0;
-    this.#set("idle");
-    this.#wake();
+    this._attempt = 0;
+    this._set("idle");
+    this._wake();
   }
 
   close() {
     if (this.status === "closed") return;
-    this.#drop();
-    this.#unlisten?.();
-    for (const channel of [...this.#channels]) channel.close();
-    this.#set("closed");
+    this._drop();
+    this._unlisten?.();
+    for (const channel of [...this._channels]) channel.close();
+    this._set("closed");
   }
 
   // -- what channels call
 
   leave(channel) {
-    this.#channels.delete(channel);
-    this.#line?.leave(channel);
-    if (this.#channels.size > 0 || this.status === "closed" || this.status === "paused") return;
-    this.#drop();
-    this.#unlisten?.();
-    this.#unlisten = null;
-    this.#set("idle");
+    this._channels.delete(channel);
+    this._line?.leave(channel);
+    if (this._channels.size > 0 || this.status === "closed" || this.status === "paused") return;
+    this._drop();
+    this._unlisten?.();
+    this._unlisten = null;
+    this._set("idle");
   }
 
   rejoin(channel) {
-    const line = this.#line;
+    const line = this._line;
     Promise.resolve(line?.leave(channel)).then(() => {
-      if (line === this.#line && !channel.closed) line?.join(channel);
+      if (line === this._line && !channel.closed) line?.join(channel);
     });
   }
 
   /** Ask the gateway for something, over the socket or HTTP; safe to repeat, so repeated where the network fails. */
   async request(op, channel, fields) {
-    const { requestTimeout } = this.#options;
+    const { requestTimeout } = this._options;
     const deadline = Date.now() + requestTimeout;
     for (let attempt = 0; ; attempt++) {
       if (this.status === "closed") throw new TokenwireError("closed", "this connection is closed");
-      const line = this.#line;
+      const line = this._line;
       const left = deadline - Date.now();
       try {
         if (line?.kind === "websocket" && line.opened) return await line.request({ op, channel, ...fields }, left);
-        return await this.#post(op, channel, fields, left);
+        return await this._post(op, channel, fields, left);
       } catch (error) {
         const transient = error instanceof TokenwireError && (error.code === "network" || error.status === 429 || error.status === 503);
-        const wait = error.retryAfter != null ? error.retryAfter * 1000 : this.#backoff(attempt);
+        const wait = error.retryAfter != null ? error.retryAfter * 1000 : this._backoff(attempt);
         if (!transient || Date.now() + wait > deadline) throw error;
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
   }
 
-  async #post(op, channel, fields, timeout) {
+  async _post(op, channel, fields, timeout) {
     const name = encodeURIComponent(channel);
     if (op === "history") {
       const query = new URLSearchParams();
@@ -706,26 +721,26 @@ export class Connection extends Emitter {
   // -- what lines call
 
   get options() {
-    return this.#options;
+    return this._options;
   }
 
   url(path, scheme) {
-    const url = new URL(path, this.#base);
+    const url = new URL(path, this._base);
     if (scheme === "ws") url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     return url;
   }
 
   async token() {
-    const { token } = this.#options;
+    const { token } = this._options;
     return typeof token === "function" ? await token() : (token ?? null);
   }
 
   get members() {
-    return [...this.#channels];
+    return [...this._channels];
   }
 
   get renewable() {
-    return typeof this.#options.token === "function";
+    return typeof this._options.token === "function";
   }
 
   /** Fetch a path of the gateway; the response where `stream`, else its JSON. Throws `TokenwireError`. */
@@ -738,8 +753,8 @@ export class Connection extends Emitter {
       const token = await this.token();
       if (token !== null) headers = { ...headers, authorization: `Bearer ${token}` };
       if (body !== undefined) headers = { ...headers, "content-type": "application/json" };
-      const { credentials } = this.#options;
-      const answer = await this.#options.fetch(this.url(path), { method, body, headers, signal: control.signal, cache: "no-store", ...(credentials ? { credentials } : {}) });
+      const { credentials } = this._options;
+      const answer = await this._options.fetch(this.url(path), { method, body, headers, signal: control.signal, cache: "no-store", ...(credentials ? { credentials } : {}) });
       if (!answer.ok) throw await problemOf(answer);
       return stream ? answer : await answer.json();
     } catch (error) {
@@ -752,102 +767,107 @@ export class Connection extends Emitter {
   }
 
   openedBy(line) {
-    if (line !== this.#line) return;
+    if (line !== this._line) return;
     if (line.kind === "websocket") {
-      this.#socketWorked = true;
-      this.#failures = 0;
+      this._socketWorked = true;
+      this._failures = 0;
     }
-    this.#set("live");
-    for (const channel of this.#channels) line.join(channel);
+    this._set("live");
+    for (const channel of this._channels) line.join(channel);
   }
 
   /** The line works: the next reconnect need not wait. */
   healthy() {
-    this.#attempt = 0;
+    this._attempt = 0;
+  }
+
+  /** Milliseconds to wait after a refusal: what the gateway asked for (in seconds), never all at once. */
+  pace(retryAfter, attempt) {
+    return Math.max((retryAfter ?? 0) * 1000 * (1 + Math.random() / 2), this._backoff(attempt));
   }
 
   /** A line is gone. `retry`: milliseconds that the server asks to wait; `fatal`: an error that repeating will not mend. */
   lostBy(line, { retry = null, fatal = null, code = null } = {}) {
-    if (line !== this.#line) return;
+    if (line !== this._line) return;
     const opened = line.opened;
-    this.#drop();
+    this._drop();
     if (fatal !== null) {
       this.emit("error", fatal);
-      for (const channel of [...this.#channels]) channel.fail(fatal);
+      for (const channel of [...this._channels]) channel.fail(fatal);
       return;
     }
     if (opened) {
       this.reconnects++;
-      if (this.#socketWorked) this.#failures = 0;
+      if (this._socketWorked) this._failures = 0;
     } else {
-      this.#failures++;
+      this._failures++;
     }
-    if (this.#channels.size === 0) return this.#set("idle");
-    const first = !opened && !this.#socketWorked && this.#failures === 1 && line.kind === "websocket" && code !== 4401;
-    const wait = first ? 0 : Math.max(retry ?? 0, retry === null ? this.#backoff(this.#attempt) : 0);
-    this.#attempt++;
-    this.#set("waiting");
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      this.#wake();
+    if (this._channels.size === 0) return this._set("idle");
+    const first = !opened && !this._socketWorked && this._failures === 1 && line.kind === "websocket" && code !== 4401;
+    const wait = first ? 0 : Math.max(retry ?? 0, retry === null ? this._backoff(this._attempt) : 0);
+    this._attempt++;
+    this._set("waiting");
+    this._timer = setTimeout(() => {
+      this._timer = null;
+      this._wake();
     }, wait);
   }
 
   // -- within
 
-  #backoff(attempt) {
-    const { minDelay, maxDelay } = this.#options;
+  _backoff(attempt) {
+    const { minDelay, maxDelay } = this._options;
     return Math.min(maxDelay, minDelay * 2 ** Math.min(attempt, 20)) * (0.5 + Math.random() / 2);
   }
 
-  #choose() {
-    const { transport, WebSocket } = this.#options;
+  _choose() {
+    const { transport, WebSocket } = this._options;
     if (transport !== "auto") return transport;
     if (typeof WebSocket !== "function") return "sse";
-    const f = this.#failures;
-    return (this.#socketWorked ? f % 3 === 2 : f % 4 !== 0) ? "sse" : "websocket";
+    const f = this._failures;
+    return (this._socketWorked ? f % 3 === 2 : f % 4 !== 0) ? "sse" : "websocket";
   }
 
-  #wake() {
-    if (this.#line !== null || this.#timer !== null || this.#channels.size === 0) return;
+  _wake() {
+    if (this._line !== null || this._timer !== null || this._channels.size === 0) return;
     if (this.status === "paused" || this.status === "closed") return;
-    this.#set("connecting");
-    const line = this.#choose() === "websocket" ? new SocketLine(this) : new StreamLine(this);
-    this.#line = line;
+    this._set("connecting");
+    const line = this._choose() === "websocket" ? new SocketLine(this) : new StreamLine(this);
+    this._line = line;
     line.open(this.members[0].name);
   }
 
-  #drop() {
-    clearTimeout(this.#timer);
-    this.#timer = null;
-    const line = this.#line;
-    this.#line = null;
+  _drop() {
+    clearTimeout(this._timer);
+    this._timer = null;
+    const line = this._line;
+    this._line = null;
     line?.close();
   }
 
-  #set(status) {
+  _set(status) {
     if (this.status === status || this.status === "closed") return;
     this.status = status;
     this.emit("status", status);
   }
 
   /** The browser's hints are hints: a page of this machine works without any network. */
-  #listen() {
-    if (this.#unlisten !== null || typeof globalThis.addEventListener !== "function") return;
+  _listen() {
+    if (this._unlisten !== null || typeof globalThis.addEventListener !== "function") return;
     const hint = () => {
       if (globalThis.document?.visibilityState === "hidden") return;
-      if (this.#timer !== null && globalThis.navigator?.onLine !== false) {
-        clearTimeout(this.#timer);
-        this.#timer = null;
-        this.#wake();
+      if (this._timer !== null && globalThis.navigator?.onLine !== false) {
+        clearTimeout(this._timer);
+        this._timer = null;
+        this._wake();
       } else {
-        this.#line?.probe();
+        this._line?.probe();
       }
     };
     const places = [[globalThis, "online"], [globalThis, "offline"], [globalThis, "pageshow"]];
     if (globalThis.document) places.push([globalThis.document, "visibilitychange"]);
     for (const [target, type] of places) target.addEventListener(type, hint);
-    this.#unlisten = () => {
+    this._unlisten = () => {
       for (const [target, type] of places) target.removeEventListener(type, hint);
     };
   }
@@ -871,30 +891,31 @@ async function problemOf(answer) {
 class Line {
   opened = false;
   closed = false;
-  #heard = Date.now();
-  #watchdog = null;
+  _throttled = new Map(); // channel -> the timer of its next join, and how many were refused in a row
+  _receivedAt = Date.now();
+  _watchdog = null;
 
   constructor(connection) {
     this.connection = connection;
   }
 
-  hear() {
-    this.#heard = Date.now();
+  received() {
+    this._receivedAt = Date.now();
   }
 
   open() {
     const { silence, connectTimeout } = this.connection.options;
     const opening = Date.now();
-    this.#watchdog = setInterval(() => {
+    this._watchdog = setInterval(() => {
       const limit = this.opened ? silence : connectTimeout;
-      if (Date.now() - (this.opened ? this.#heard : opening) > limit) this.lost();
+      if (Date.now() - (this.opened ? this._receivedAt : opening) > limit) this.lost();
     }, Math.min(1000, silence / 3));
   }
 
   isOpen() {
     if (this.opened || this.closed) return;
     this.opened = true;
-    this.hear();
+    this.received();
     this.connection.openedBy(this);
   }
 
@@ -904,7 +925,8 @@ class Line {
 
   close() {
     this.closed = true;
-    clearInterval(this.#watchdog);
+    clearInterval(this._watchdog);
+    for (const { timer } of this._throttled.values()) clearTimeout(timer);
   }
 
   /** A subscription was refused or ended: begin again, later, or never. */
@@ -915,46 +937,61 @@ class Line {
       this.join(channel);
     } else if (error.status === 401) {
       this.lost(this.connection.renewable ? {} : { fatal: error });
-    } else if (error.status === null || error.status === 429 || error.status >= 500 || error.status === 408) {
+    } else if (error.status === 429) {
+      this.throttled(channel, error);
+    } else if (error.status === null || error.status >= 500 || error.status === 408) {
       this.lost({ retry: error.retryAfter === null ? null : error.retryAfter * 1000 });
     } else {
       channel.fail(error);
     }
   }
+
+  /** The gateway has too much to do for this client: the line is fine, so join again on it, later. */
+  throttled(channel, error) {
+    const { refusals = 0 } = this._throttled.get(channel) ?? {};
+    const timer = setTimeout(() => {
+      if (!channel.closed) this.join(channel);
+    }, this.connection.pace(error.retryAfter, refusals));
+    this._throttled.set(channel, { timer, refusals: refusals + 1 });
+  }
 }
 
 class SocketLine extends Line {
   kind = "websocket";
-  #socket = null;
-  #pending = new Map();
-  #next = 1;
-  #subscriptions = new Map(); // key -> channel
-  #renewal = null;
+  _socket = null;
+  _pending = new Map(); // what was sent, by id
+  _queue = []; // what waits until fewer are pending: a gateway works on so many requests at a time
+  _limit = 16;
+  _next = 1;
+  _subscriptions = new Map(); // key -> channel
+  _joined = new Set(); // keys of what the gateway has subscribed
+  _turns = new Map(); // key -> promise of the last thing to do for it
+  _renewal = null;
 
   async open(first) {
     super.open();
     const { WebSocket } = this.connection.options;
     const url = this.connection.url(`channels/${encodeURIComponent(first)}/ws`, "ws");
     try {
-      this.#socket = new WebSocket(url.href, [PROTOCOL]);
+      this._socket = new WebSocket(url.href, [PROTOCOL]);
     } catch {
       return this.lost();
     }
-    this.#socket.onmessage = (message) => {
-      this.hear();
+    this._socket.onmessage = (message) => {
+      this.received();
       if (this.closed) return;
       try {
-        this.#take(JSON.parse(message.data));
+        this._take(JSON.parse(message.data));
       } catch (error) {
         this.lost();
         throw error;
       }
     };
-    this.#socket.onclose = ({ code }) => this.#closedWith(code);
-    this.#socket.onerror = () => setTimeout(() => this.lost(), 50); // where no close follows
+    this._socket.onclose = ({ code }) => this._closedWith(code);
+    this._socket.onerror = () => setTimeout(() => this.lost(), 50); // where no close follows
   }
 
-  #closedWith(code) {
+  _closedWith(code) {
     const about = { code };
     if (code === 4403) about.fatal = new TokenwireError("forbidden", "the gateway does not allow this", { status: 403 });
     if (code === 4400) about.fatal = new TokenwireError("bad_request", "the gateway did not understand this client", { status: 400 });
@@ -964,24 +1001,25 @@ class SocketLine extends Line {
     this.lost(about);
   }
 
-  async #auth() {
+  async _auth() {
     const token = await this.connection.token();
     if (token === null) throw new TokenwireError("unauthorized", "the gateway wants a token", { status: 401 });
-    this.#renewLater((await this.request({ op: "auth", token })).expires);
+    this._renewLater((await this.request({ op: "auth", token })).expires);
   }
 
-  #renewLater(expires) {
+  _renewLater(expires) {
     if (expires === null || !this.connection.renewable || this.closed) return;
     const left = expires - Date.now();
     const wait = Math.max(1000, Math.min(left - Math.min(30_000, left / 5), 2 ** 31 - 1));
-    this.#renewal = setTimeout(() => this.#auth().catch(() => this.lost()), wait);
+    this._renewal = setTimeout(() => this._auth().catch(() => this.lost()), wait);
   }
 
-  #take(message) {
+  _take(message) {
     switch (message.op) {
       case "hello":
+        this._limit = message.limits?.pending ?? this._limit;
         if (message.auth === "required") {
-          this.#auth().then(
+          this._auth().then(
             () => this.isOpen(),
             (error) => this.lost(error.status === 401 && !this.connection.renewable ? { fatal: error } : {}),
           );
@@ -990,10 +1028,10 @@ class SocketLine extends Line {
         }
         break;
       case "events": {
-        const channel = this.#subscriptions.get(keyOf(message.channel, message.sub));
+        const channel = this._subscriptions.get(keyOf(message.channel, message.sub));
         if (channel === undefined) break;
         const cursor = message.cursor ?? null;
-        if (!channel.take(message.events, cursor)) this.#again(channel);
+        if (!channel.take(message.events, cursor)) this._again(channel);
         else if (cursor !== null) {
           channel.arrived(message.reset === true);
           this.connection.healthy();
@@ -1001,13 +1039,13 @@ class SocketLine extends Line {
         break;
       }
       case "end":
-        this.#about(message)?.close();
+        this._about(message)?.close();
         break;
       case "reply":
-        this.#settle(message.id)?.resolve(message.result);
+        this._settle(message.id)?.resolve(message.result);
         break;
       case "error":
-        this.#error(message);
+        this._error(message);
         break;
       case "bye":
         this.lost({ retry: message.retry ?? null });
@@ -1015,62 +1053,95 @@ class SocketLine extends Line {
     }
   }
 
-  #about(message) {
+  _about(message) {
     const key = keyOf(message.channel, message.sub);
-    const channel = this.#subscriptions.get(key);
-    this.#subscriptions.delete(key);
+    const channel = this._subscriptions.get(key);
+    this._subscriptions.delete(key);
+    this._joined.delete(key);
     return channel;
   }
 
-  #error(message) {
+  _error(message) {
     const { code, status = null, message: text, retry_after: retryAfter = null } = message.error;
     const error = new TokenwireError(code, text, { status, retryAfter });
-    if (message.id != null) this.#settle(message.id)?.reject(error);
+    if (message.id != null) this._settle(message.id)?.reject(error);
     else if (message.channel != null) {
-      const channel = this.#about(message);
+      const channel = this._about(message);
       if (channel !== undefined) this.refused(channel, error);
     } else if (status === 401 && !this.connection.renewable) this.lost({ fatal: error });
   }
 
-  #settle(id) {
-    const pending = this.#pending.get(id);
-    this.#pending.delete(id);
+  _settle(id) {
+    const pending = this._pending.get(id);
+    this._pending.delete(id);
     clearTimeout(pending?.timer);
+    this._send();
     return pending;
   }
 
   request(message, timeout = this.connection.options.requestTimeout) {
-    const id = this.#next++;
+    const id = this._next++;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
+      // Joins wait for everything else: a cancel is urgent, however many channels are joined.
+      const joins = this._queue.findIndex((waiting) => waiting.message.op === "subscribe");
+      const at = message.op === "subscribe" || joins < 0 ? this._queue.length : joins;
+      this._queue.splice(at, 0, { id, message, timeout, resolve, reject });
+      this._send();
+    });
+  }
+
+  _send() {
+    while (!this.closed && this._queue.length > 0 && this._pending.size < this._limit) {
+      const request = this._queue.shift();
+      const { id, message, timeout, reject } = request;
+      request.timer = setTimeout(() => {
+        this._settle(id);
         reject(new TokenwireError("timeout", `no answer to ${message.op} in time`));
       }, Math.max(0, timeout));
-      this.#pending.set(id, { resolve, reject, timer });
-      this.#socket.send(JSON.stringify({ ...message, id }));
-    });
+      this._pending.set(id, request);
+      this._socket.send(JSON.stringify({ ...message, id }));
+    }
   }
 
   join(channel) {
     const key = keyOf(channel.name, channel.sub);
-    this.#subscriptions.set(key, channel);
-    const message = { op: "subscribe", channel: channel.name, sub: channel.sub ?? undefined, ...channel.start() };
-    this.request(message).catch((error) => {
-      if (this.closed) return;
-      if (this.#subscriptions.get(key) === channel) this.#subscriptions.delete(key);
-      this.refused(channel, error);
+    this._inTurn(key, async () => {
+      if (this.closed || channel.closed) return;
+      this._subscriptions.set(key, channel);
+      const message = { op: "subscribe", channel: channel.name, sub: channel.sub ?? undefined, ...channel.start() };
+      try {
+        await this.request(message);
+        this._joined.add(key);
+        this._throttled.delete(channel);
+      } catch (error) {
+        if (this.closed || this._subscriptions.get(key) !== channel) return;
+        this._subscriptions.delete(key);
+        this.refused(channel, error);
+      }
     });
   }
 
   leave(channel) {
     const key = keyOf(channel.name, channel.sub);
-    if (!this.#subscriptions.delete(key) || this.closed) return Promise.resolve();
-    const message = { op: "unsubscribe", channel: channel.name, sub: channel.sub ?? undefined };
-    return this.request(message).catch(() => {});
+    if (this._subscriptions.get(key) === channel) this._subscriptions.delete(key);
+    return this._inTurn(key, async () => {
+      if (this.closed || !this._joined.delete(key)) return;
+      const message = { op: "unsubscribe", channel: channel.name, sub: channel.sub ?? undefined };
+      await this.request(message).catch(() => {});
+    });
+  }
+
+  /** Do `work` when all before it for the same subscription is done: a gateway works on several requests at a time. */
+  _inTurn(key, work) {
+    const turn = (this._turns.get(key) ?? Promise.resolve()).then(work).finally(() => {
+      if (this._turns.get(key) === turn) this._turns.delete(key);
+    });
+    this._turns.set(key, turn);
+    return turn;
   }
 
   /** Something is missing: subscribe anew. What is still under way of the old subscription is not looked at. */
-  #again(channel) {
+  _again(channel) {
     channel.gap();
     this.connection.rejoin(channel);
   }
@@ -1081,13 +1152,17 @@ class SocketLine extends Line {
 
   close() {
     super.close();
-    clearTimeout(this.#renewal);
-    for (const id of [...this.#pending.keys()]) {
-      this.#settle(id).reject(new TokenwireError("network", "the connection was lost"));
+    clearTimeout(this._renewal);
+    const unanswered = [...this._pending.values(), ...this._queue];
+    this._pending.clear();
+    this._queue = [];
+    for (const { timer, reject } of unanswered) {
+      clearTimeout(timer);
+      reject(new TokenwireError("network", "the connection was lost"));
     }
-    if (this.#socket === null) return;
-    this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.close(1000);
+    if (this._socket === null) return;
+    this._socket.onmessage = this._socket.onclose = null;
+    this._socket.close(1000);
   }
 }
 
@@ -1098,7 +1173,7 @@ function keyOf(channel, sub) {
 /** A stream of server-sent events for each channel, read with fetch: it can send a token in a header. */
 class StreamLine extends Line {
   kind = "sse";
-  #streams = new Map();
+  _streams = new Map();
 
   open() {
     super.open();
@@ -1106,18 +1181,18 @@ class StreamLine extends Line {
   }
 
   join(channel) {
-    if (this.#streams.has(channel)) return;
+    if (this._streams.has(channel)) return;
     const control = new AbortController();
-    this.#streams.set(channel, control);
-    this.#read(channel, control).catch((error) => {
+    this._streams.set(channel, control);
+    this._read(channel, control).catch((error) => {
       if (control.signal.aborted) return;
-      this.#streams.delete(channel);
+      this._streams.delete(channel);
       if (error instanceof TokenwireError) this.refused(channel, error);
       else this.lost();
     });
   }
 
-  async #read(channel, control) {
+  async _read(channel, control) {
     const query = new URLSearchParams();
     for (const [key, value] of Object.entries(channel.start())) if (value !== undefined) query.set(key, value);
     const path = `channels/${encodeURIComponent(channel.name)}/events?${query}`;
@@ -1125,13 +1200,14 @@ class StreamLine extends Line {
     if (control.signal.aborted) return;
     if (answer.status === 204) return channel.close();
     this.isOpen();
-    const parser = new SseParser((message) => this.#take(channel, control, message));
+    this._throttled.delete(channel);
+    const parser = new SseParser((message) => this._take(channel, control, message));
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (control.signal.aborted) return;
       if (done) break;
-      this.hear();
+      this.received();
       parser.push(value);
       if (control.signal.aborted) return;
     }
@@ -1139,7 +1215,7 @@ class StreamLine extends Line {
     throw new TokenwireError("network", "the stream ended");
   }
 
-  #take(channel, control, message) {
+  _take(channel, control, message) {
     if (control.signal.aborted) return;
     const value = JSON.parse(message.data);
     if (message.type === "bye") return this.lost({ retry: value.retry ?? null });
@@ -1155,8 +1231,8 @@ class StreamLine extends Line {
   }
 
   leave(channel) {
-    this.#streams.get(channel)?.abort();
-    this.#streams.delete(channel);
+    this._streams.get(channel)?.abort();
+    this._streams.delete(channel);
   }
 
   probe() {
@@ -1167,8 +1243,8 @@ class StreamLine extends Line {
 
   close() {
     super.close();
-    for (const control of this.#streams.values()) control.abort();
-    this.#streams.clear();
+    for (const control of this._streams.values()) control.abort();
+    this._streams.clear();
   }
 }
 

@@ -11,7 +11,7 @@ from collections.abc import (
     Iterator,
 )
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, NoReturn, TypeVar, overload
 
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._instrument.recorder import Options, Recorder
@@ -55,7 +55,8 @@ def record_found(stream: Any, find: FindRecorder) -> Any:
     """
     reading = _Reading(find)
     is_async = hasattr(stream, "__anext__")
-    generator = _arecorded(stream, reading) if is_async else _recorded(stream, reading)
+    generator: Any
+    generator = _AsyncRecorded(stream, reading) if is_async else _recorded(stream, reading)
     reading.generator = weakref.ref(generator)
     return generator
 
@@ -91,36 +92,116 @@ def _recorded(stream: Iterator[Any], reading: _Reading) -> Generator[Any, None, 
     reading.raise_if_cancelled()
 
 
-async def _arecorded(stream: AsyncIterator[Any], reading: _Reading) -> AsyncGenerator[Any, None]:
-    recorder = reading.find(None)
-    feed = _NOBODY.feed if recorder is None else recorder.feed
-    try:
-        with reading:
-            async for item in stream:
-                if recorder is None:
-                    recorder = reading.find(item) or reading.leave()
-                    feed = recorder.feed
-                if recorder.cancelled:
-                    break
-                try:
-                    feed(item)
-                    recorder.last = item
-                    if LAST_CHUNKS.enabled:
-                        recorder.note(item)
-                except Exception as error:
-                    recorder.give_up(error)
-                    recorder = reading.leave()
-                    feed = recorder.feed
-                yield item
-                if recorder.cancelled:
-                    break
-            reading.end()
-    finally:
-        close = getattr(stream, "aclose", None)
-        # Both may have been garbage at once: then the loop closes the other one at the same time.
-        if close is not None and not getattr(stream, "ag_running", False):
+class _AsyncRecorded(AsyncGenerator[T, None]):
+    """Yields what an asynchronous stream yields, and has its recorder publish it.
+
+    Not a generator function: the event loop closes generators that were let go of, or that are open
+    when it ends, each by itself and all at once. One that held the stream's own generator would be
+    closing it while the loop does. This one is simply dropped, and leaves the stream's generator to
+    the loop, as without us.
+    """
+
+    def __init__(self, stream: AsyncIterator[T], reading: _Reading) -> None:
+        self._stream = stream
+        self._next = stream.__anext__
+        self._reading = reading
+        self._recorder: Recorder | None = None
+        self._state: Literal["new", "open", "done"] = "new"
+        self.ag_running = False
+
+    async def __anext__(self) -> T:
+        if self.ag_running:
+            raise RuntimeError("anext(): asynchronous generator is already running")
+        if self._state == "new":
+            self._start()
+        recorder = self._recorder
+        if self._state == "done" or (recorder is not None and recorder.cancelled):
+            return await self._end()
+        self.ag_running = True
+        try:
+            item = await self._next()
+        except StopAsyncIteration:
+            return await self._end()
+        except BaseException as error:
+            if await self._stop(error):
+                raise StopAsyncIteration from None
+            raise
+        finally:
+            self.ag_running = False
+        if recorder is None:
+            recorder = self._find(item)
+        if recorder.cancelled:
+            return await self._end()
+        try:
+            recorder.feed(item)
+            recorder.last = item
+            if LAST_CHUNKS.enabled:
+                recorder.note(item)
+        except Exception as error:
+            await self._give_up(recorder, error)
+        return item
+
+    async def _end(self) -> NoReturn:
+        """End the consumer's loop: the stream has no more items, or a watcher has cancelled."""
+        if self._state != "done":
+            self._reading.end()
+            await self._stop(None)
+        raise StopAsyncIteration
+
+    def _start(self) -> None:
+        self._state = "open"
+        self._recorder = recorder = self._reading.find(None)
+        if recorder is not None:  # else the stream's first item says whose it is
+            weakref.finalize(self, recorder.close_soon).atexit = False
+
+    def _find(self, item: T) -> Recorder:
+        self._recorder = recorder = self._reading.find(item) or self._reading.leave()
+        if recorder is not _NOBODY:
+            weakref.finalize(self, recorder.close_soon).atexit = False
+        return recorder
+
+    async def _give_up(self, recorder: Recorder, error: Exception) -> None:
+        try:
+            recorder.give_up(error)
+        except Exception:  # a strict sink raises
+            await self._stop(error)
+            raise
+        self._recorder = self._reading.leave()
+
+    async def _stop(self, error: BaseException | None) -> bool:
+        """End, and close the stream; say whether `error` is not for the consumer.
+
+        :raises ResponseCancelled: after a watcher's cancel, where that was asked for.
+        """
+        self._state = "done"
+        is_ours = self._reading.stop(error)
+        await self._close_stream()
+        if error is None or is_ours:
+            self._reading.raise_if_cancelled()
+        return is_ours
+
+    async def _close_stream(self) -> None:
+        close = getattr(self._stream, "aclose", None)
+        if close is not None and not getattr(self._stream, "ag_running", False):
             await close()
-    reading.raise_if_cancelled()
+
+    async def asend(self, value: None) -> T:  # noqa: ARG002
+        return await self.__anext__()
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> T:  # noqa: ARG002
+        error: BaseException = typ() if isinstance(typ, type) else typ
+        if self._state == "done" or not await self._stop(error):
+            raise error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        if self.ag_running:
+            raise RuntimeError("aclose(): asynchronous generator is already running")
+        if self._state == "open":
+            self._reading.stop(GeneratorExit())
+            self._state = "done"
+            await self._close_stream()
+        self._state = "done"
 
 
 class _Reading:
@@ -171,6 +252,10 @@ class _Reading:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        return self.stop(error)
+
+    def stop(self, error: BaseException | None) -> bool:
+        """Nothing more is read, because of `error`; say whether that is not for the consumer."""
         recorder = self._recorder
         if recorder is None:
             return False

@@ -18,7 +18,7 @@ from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._options import OnCancel, choose_on_cancel
 from tokenwire.background import call_soon
 from tokenwire.claims import Claim, covering_claim
-from tokenwire.context import current_run, resolve_channel
+from tokenwire.context import current_metadata, current_run, resolve_channel
 from tokenwire.errors import ResponseCancelled
 from tokenwire.opening import default_sink
 from tokenwire.sink import Sink
@@ -29,6 +29,7 @@ __all__ = ["Channel", "Options", "Recorder"]
 logger = logging.getLogger("tokenwire")
 
 Channel: TypeAlias = str | Callable[[], str | None] | None
+Metadata: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any] | None]
 
 _SETTLE = 2.0  # seconds that a finished reply waits for its usage when nobody reads on
 
@@ -40,7 +41,8 @@ class Options:
     :ivar sink: None for the default sink, opened when it is first needed.
     :ivar channel: a name, or a function that returns one at each call; None for the context's.
     :ivar run: the agent run; None for the context's, else a run for each call.
-    :ivar metadata: what watchers see beside the provider, the API and the model.
+    :ivar metadata: what watchers see beside the provider, the API and the model: a mapping, or a
+        function that returns one at each call.
     :ivar on_cancel: what the consumer's loop meets after a watcher's cancel: its ``"end"``, or
         `tokenwire.ResponseCancelled` (``"raise"``); None for what the instrumentor does by default.
     :raises ValueError: for another `on_cancel`.
@@ -50,7 +52,7 @@ class Options:
     sink: Sink | None = None
     channel: Channel = None
     run: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Metadata = field(default_factory=dict[str, Any])
     on_cancel: OnCancel | None = None
 
     def __post_init__(self) -> None:
@@ -98,12 +100,13 @@ class Recorder:
         self._abort: Callable[[Any], object] | None = None
         self._noted: object = None
         self._sink: Sink | None = None
-        self._channel = ""
+        self._channel: str | None = None
         self._base_id = ""
         self._run: str | None = None
         self._metadata: dict[str, Any] = {}
         self._claim: Claim | None = covering_claim()
         self._current_run = current_run()
+        self._current_metadata = current_metadata()
 
     # -- what a subclass does
 
@@ -176,16 +179,27 @@ class Recorder:
         if owned and claim is not None and claim.on_cancel == "raise":
             self.on_cancel = "raise"
         sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
-        self._channel = resolve_channel(self._named_channel)
+        self._channel = resolve_channel(self._named_channel, default=sink.default_channel)
         self._run = run or self._current_run
         self._base_id = base_id or f"r-{secrets.token_hex(8)}"
         known = {"provider": self.provider, "api": self.api, "model": self.request.get("model")}
         self._metadata = {
             **{key: value for key, value in known.items() if value is not None},
+            **self._current_metadata,
             **metadata,
-            **options.metadata,
+            **self._own_metadata(),
         }
         return sink
+
+    def _own_metadata(self) -> Mapping[str, Any]:
+        own = self.options.metadata
+        if not callable(own):
+            return own
+        try:
+            return own() or {}
+        except Exception:
+            logger.warning("tokenwire: the metadata function failed", exc_info=True)
+            return {}
 
     def _named_channel(self) -> str | None:
         name = self.options.channel

@@ -250,6 +250,10 @@ class ChannelHub:
         future = self._waiters.future()
         return None if self.closed or self.ring.end > position else future
 
+    def stop_waiting(self, future: asyncio.Future[None]) -> None:
+        """Forget a future of `wait_async` whose wait was cancelled."""
+        self._waiters.discard(future)
+
     def wait_thread(self, position: int) -> threading.Event | None:
         """An event that is set when there is more; None when there is."""
         event = self._waiters.event()

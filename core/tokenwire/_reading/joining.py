@@ -14,6 +14,7 @@ from tokenwire._io import IoThread
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item, Ring
+from tokenwire._reading.waiting import result_of
 from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom, same_log
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
@@ -201,7 +202,7 @@ class Joins:
             while len(self._replays) > _REPLAYS_KEPT:
                 self._replays.popitem(last=False)
             loop.call_later(2 * fresh, self._discard, start, shared, fresh)
-        await asyncio.shield(shared.task)
+        await result_of(shared.task)
         return shared
 
     def _discard(self, start: ReplayFrom, shared: SharedReplay, fresh: float) -> None:

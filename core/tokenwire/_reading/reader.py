@@ -153,7 +153,11 @@ class ChannelReader:
             else:
                 future = hub.wait_async(self._at)
                 if future is not None:
-                    await future
+                    try:
+                        await future
+                    except asyncio.CancelledError:
+                        hub.stop_waiting(future)
+                        raise
                     waited = True
         return self._take_ready()
 

@@ -1,15 +1,17 @@
-"""Watchers that wait for news, on any event loop or thread, and how they are woken."""
+"""Waiting: for news of a channel, on any event loop or thread, and for tasks that others share."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["LoopWaker", "Waiters", "Wake"]
+__all__ = ["LoopWaker", "Waiters", "Wake", "result_of"]
 
-_Futures: TypeAlias = dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]]
+T = TypeVar("T")
+
+_Futures: TypeAlias = dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]]
 Wake: TypeAlias = Callable[[_Futures], None]
 
 
@@ -24,7 +26,7 @@ class LoopWaker:
         if not self._futures:
             asyncio.get_running_loop().call_soon(self._wake)
         for loop, waiting in futures.items():
-            self._futures.setdefault(loop, []).extend(waiting)
+            self._futures.setdefault(loop, set()).update(waiting)
 
     def _wake(self) -> None:
         futures, self._futures = self._futures, {}
@@ -35,7 +37,7 @@ class LoopWaker:
                 continue
 
 
-def _complete(futures: list[asyncio.Future[None]]) -> None:
+def _complete(futures: Iterable[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
@@ -58,8 +60,17 @@ class Waiters:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            self._futures.setdefault(loop, []).append(future)
+            self._futures.setdefault(loop, set()).add(future)
         return future
+
+    def discard(self, future: asyncio.Future[None]) -> None:
+        """Forget a future that nobody waits for any more."""
+        loop = future.get_loop()
+        with self._lock:
+            futures = self._futures.get(loop, set())
+            futures.discard(future)
+            if not futures:
+                self._futures.pop(loop, None)
 
     def event(self) -> threading.Event:
         """A thread's event that is set at the next `notify`."""
@@ -77,3 +88,19 @@ class Waiters:
             self._wake(futures)
         for event in events:
             event.set()
+
+
+async def result_of(task: asyncio.Task[T]) -> T:
+    """Await a task that others await as well; it goes on when this wait is cancelled."""
+    try:
+        # Not `shield`, which (Python 3.14) reports an error that nobody is left to see.
+        await asyncio.wait((task,))
+    except asyncio.CancelledError:
+        task.add_done_callback(_retrieve_error)
+        raise
+    return task.result()
+
+
+def _retrieve_error(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

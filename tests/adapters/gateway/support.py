@@ -55,6 +55,10 @@ class Server:
         # when forced to exit.
         for listening in self.server.servers:
             listening.close()
+        # What was accepted just before becomes a connection within a few turns of the loop: later,
+        # uvicorn would not see it, and nobody would close it.
+        for _ in range(10):
+            await asyncio.sleep(0)
         self.server.should_exit = True
         while True:  # ended with the loop: what was in the backlog may arrive yet
             for connection in list(self.server.server_state.connections):

@@ -24,6 +24,8 @@ from tests.adapters.gateway.support import (
     serving,
     watching,
 )
+from tokenwire_adapters._web.gateway.asgi import Request
+from tokenwire_adapters._web.gateway.auth import same_origin
 from tokenwire_adapters.asgi import AccessDenied, Gateway, Limits, Tokens, mint_token
 
 OTHER = "another secret of the tests, long enough"
@@ -316,6 +318,41 @@ async def test_only_its_owner_may_cancel_a_response(sink: tokenwire.Sink) -> Non
             assert answer.json()["state"] == "cancelled"
 
 
+async def test_a_refused_cancel_says_what_is_missing(sink: tokenwire.Sink) -> None:
+    def principal(connection: Any, channel: str, action: str) -> Any:
+        return connection.headers.get("x-user") or True
+
+    gateway = Gateway(sink, authorize=principal, owner="user")
+    with (
+        serving(gateway) as server,
+        sink.respond("c", response_id="mine", metadata={"user": 7}),
+        sink.respond("c", response_id="nobody"),
+    ):
+        async with httpx.AsyncClient(base_url=server.url) as client:
+
+            async def details(response_id: str, **headers: str) -> str:
+                path = f"/channels/c/responses/{response_id}/cancel"
+                answer = await client.post(path, headers=headers)
+                assert answer.status_code == 403
+                return str(answer.json()["detail"])
+
+            assert "metadata has no 'user'" in await details("nobody", **{"x-user": "7"})
+            assert "authorize must return" in await details("mine")
+            assert "somebody else" in await details("mine", **{"x-user": "8"})
+            path = "/channels/c/responses/mine/cancel"
+            answer = await client.post(path, headers={"x-user": "7"})
+            assert answer.json()["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a:b", "a@b", "", "x:99999", "\xff["])
+@pytest.mark.parametrize("origin", ["null", "http://[", "http://", "x", "http://x:99999"])
+async def test_a_host_that_cannot_be_parsed_is_never_the_same_origin(
+    host: str, origin: str
+) -> None:
+    scope = {"type": "http", "path": "/", "headers": [(b"host", host.encode("latin-1"))]}
+    assert not same_origin(Request(scope, Limits()), origin)
+
+
 async def test_an_input_is_signed_by_the_principal_and_nobody_else(
     caller: httpx.AsyncClient, sink: tokenwire.Sink
 ) -> None:
@@ -587,7 +624,8 @@ async def test_oversized_requests_are_refused(client: httpx.AsyncClient) -> None
         ('{"name": "x", "id": 7}', 422),
         ('{"name": "x", "id": ""}', 400),
         ("[" * 10_000, 400),
-        ('{"name": "x", "data": ' + "[" * 500 + "]" * 500 + "}", 201),
+        # The sink of these tests is strict: another one keeps what it can of data so deep (201).
+        ('{"name": "x", "data": ' + "[" * 500 + "]" * 500 + "}", 400),
         ('{"name": "x", "data": 1e999}', 400),
         (b'{"name": "\xff"}', 400),
     ],

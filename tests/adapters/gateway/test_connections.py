@@ -25,8 +25,11 @@ class Kept(Connection):
     def __init__(self, owner: Owner, caller: Caller) -> None:
         self.messages: list[Any] = []
         self.received = asyncio.Event()
-        super().__init__(owner, caller, self._take, "sse")
+        super().__init__(owner, caller, self._wait, self._take, "sse")
         self.sent_at -= 10
+
+    async def _wait(self) -> Any:
+        await asyncio.Event().wait()
 
     async def _take(self, message: Any) -> None:
         self.messages.append(message)

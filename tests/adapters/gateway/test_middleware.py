@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -140,3 +141,35 @@ async def test_an_agent_writes_where_the_request_says(sink: tokenwire.Sink) -> N
     first, second = (await sink.ahistory("c")).items
     assert first.run == second.run
     assert first.run != first.id
+
+
+async def test_an_agent_writes_for_the_user_of_the_request(
+    sink: tokenwire.Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id = uuid.uuid4()
+
+    def fields(scope: Any) -> dict[str, Any]:
+        return {"user": dict(scope["headers"])[b"x-user"].decode(), "from": "request"}
+
+    app = FastAPI()
+    app.add_middleware(TokenwireMiddleware, metadata=fields, run=lambda scope: run_id)
+
+    @app.get("/reply")
+    def reply() -> None:
+        with sink.respond("c", metadata={"from": "call"}) as response:
+            response.write("text")
+
+    for user in ("ann", "bob"):
+        await get(app, "/reply", **{"x-user": user})
+    replies = (await sink.ahistory("c")).items
+    assert [reply.metadata for reply in replies] == [
+        {"user": "bob", "from": "call"},
+        {"user": "ann", "from": "call"},
+    ]
+    assert {reply.run for reply in replies} == {str(run_id)}
+    with caplog.at_level(logging.WARNING):
+        await get(app, "/reply")  # without the header
+    assert (await sink.ahistory("c", limit=1)).items[0].metadata == {"from": "call"}
+    assert "metadata" in caplog.text
+    with pytest.raises(ValueError, match="metadata"):
+        TokenwireMiddleware(app, metadata={"user": "all"})  # type: ignore[arg-type]

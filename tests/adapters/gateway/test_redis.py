@@ -12,7 +12,7 @@ from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
 from tests.support.needs import needs
 from tokenwire.response import Transcript
-from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.asgi import Gateway, Limits
 
 needs("redis")
 pytestmark = pytest.mark.redis
@@ -80,6 +80,24 @@ async def test_a_gateway_without_its_redis_says_so_and_recovers(
                     while (await client.get("/readyz")).status_code != 200:
                         await anyio.sleep(0.1)
                 assert (await client.get("/channels/c/responses")).status_code == 200
+
+
+async def test_sockets_that_hang_up_while_they_subscribe_leave_no_subscription(
+    redis_server: RedisServer,
+) -> None:
+    with (
+        tokenwire.open_sink(redis_server.url) as sink,
+        serving(Gateway(sink, limits=Limits(request_burst=10_000))) as server,
+    ):
+        sink._runtime.hubs._linger = 0.0
+        with redis_server.paused():  # so that none of them is open before its client leaves
+            for n in range(20):
+                async with chatting(server.ws_url) as chat:
+                    for k in range(10):
+                        await chat.send("subscribe", channel=f"c-{n}-{k}")
+        with anyio.fail_after(PATIENCE):
+            while sink.stats().channels or redis_server.admin.pubsub_channels("*"):
+                await anyio.sleep(0.01)
 
 
 async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> None:

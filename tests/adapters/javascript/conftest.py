@@ -76,6 +76,10 @@ class Script:
         self._looked = self.told.index(found, self._looked) + 1
         return found
 
+    def seen(self, **wanted: Any) -> None:
+        """Wait until there was such a message, at any time."""
+        self._find(lambda told: wanted.items() <= told.items(), 0)
+
     def texts(self, key: str, response_id: str) -> list[str]:
         """Every text that a response has had on a channel, in order."""
         return [

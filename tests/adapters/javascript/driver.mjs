@@ -28,6 +28,9 @@ const commands = {
     connection.on("status", (status) => tell({ on: "status", status, transport: connection.transport }));
   },
   channel: ({ key, name, options }) => watch(key, connection.channel(name, options)),
+  channels({ names }) {
+    for (const name of names) watch(name, connection.channel(name));
+  },
   cancel: ({ key, id, reason }) => channels.get(key).cancel(id, reason),
   send: ({ key, name, data, options }) => channels.get(key).send(name, data, options),
   history: ({ key, options }) => channels.get(key).history(options),

@@ -20,7 +20,7 @@ import tokenwire
 from tests.adapters.gateway.support import SECRET, Server, serving
 from tests.adapters.javascript.conftest import Script
 from tests.redis_support import FaultyProxy
-from tokenwire_adapters.asgi import Gateway, Tokens, mint_token
+from tokenwire_adapters.asgi import Gateway, Limits, Tokens, mint_token
 
 pytestmark = pytest.mark.slow
 
@@ -265,6 +265,68 @@ def test_many_channels_share_a_socket(script: Script, server: Server, sink: toke
             while f"text {number % 6}" not in script.texts(f"k{number}", "r"):
                 script.wait(on="response", key=f"k{number}")
         assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize("count", [17, 64])
+def test_all_channels_of_a_page_join_at_once(
+    script: Script, server: Server, sink: tokenwire.Sink, count: int
+) -> None:
+    names = [f"c{number}" for number in range(count)]
+    with FaultyProxy(("127.0.0.1", server.port)) as proxy:
+        connected(script, f"http://127.0.0.1:{proxy.port}", "websocket")
+        script.do("channels", names=names)
+        for name in names:
+            script.seen(on="ready", key=name)
+        assert proxy.accepted == 1
+        script.do("pause")
+        script.do("resume")
+        for name in names:
+            with sink.respond(name, response_id="r") as response:
+                response.write(name)
+        for name in names:
+            script.seen(on="response", key=name, state="complete", text=name)
+        assert proxy.accepted == 2
+
+
+def test_a_refusal_by_rate_is_waited_out(
+    script: Script, sink: tokenwire.Sink, transport: str
+) -> None:
+    limits = Limits(request_rate=20.0, request_burst=3)
+    names = [f"c{number}" for number in range(12)]
+    with serving(Gateway(sink, limits=limits)) as server:
+        connected(script, server.url, transport)
+        script.do("channels", names=names)
+        for name in names:
+            script.seen(on="ready", key=name)
+        script.do("close")
+        script.seen(on="status", status="closed")
+    statuses = [told["status"] for told in script.told if told.get("on") == "status"]
+    assert statuses == ["connecting", "live", "idle", "closed"]
+
+
+def test_a_channel_may_be_left_before_it_is_joined(
+    script: Script, server: Server, sink: tokenwire.Sink
+) -> None:
+    connected(script, server.url, "websocket")
+    for _ in range(3):
+        script.begin("channels", names=[f"c{number}" for number in range(60)])
+        for number in range(60):
+            script.begin("close", key=f"c{number}")
+    script.do("channel", key="last", name="c0", options={"rewind": "all"})
+    script.wait(on="ready", key="last")
+    with sink.respond("c0", response_id="r") as response:
+        response.write("still here")
+    script.wait(on="response", key="last", state="complete", text="still here")
+    assert not any(told.get("on") == "error" for told in script.told)
+
+
+@pytest.mark.parametrize(
+    "options", [{"transport": "websocket", "WebSocket": None}, {"transport": "ws"}]
+)
+def test_a_transport_that_cannot_be_had_is_refused(script: Script, options: dict[str, Any]) -> None:
+    outcome = script.do("connect", base="http://127.0.0.1:9", options=options)
+    assert "TypeError" in outcome["failed"]
+    assert "WebSocket" in outcome["failed"] or "ws" in outcome["failed"]
 
 
 def test_falls_back_where_sockets_do_not_work(script: Script, sink: tokenwire.Sink) -> None:

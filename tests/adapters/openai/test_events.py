@@ -365,7 +365,7 @@ CALLED = {"call_id": "k", "id": "i", "status": "completed"}
          ("tool_call", '{"command": ["ls"], "type": "exec"}', "local_shell", "k")),
         ({**CALLED, "type": "shell_call", "action": {"commands": ["ls"]}},
          ("tool_call", '{"commands": ["ls"]}', "shell", "k")),
-        ({**CALLED, "type": "apply_patch_call", "operation": {"type": "delete_file", "path": "a"}},
+        ({**CALLED, "type": "apply_patch_call", "operation": {"path": "a", "type": "delete_file"}},
          ("tool_call", '{"path": "a", "type": "delete_file"}', "apply_patch", "k")),
         ({**CALLED, "type": "computer_call", "action": {"type": "screenshot"},
           "pending_safety_checks": []},

@@ -191,6 +191,27 @@ def test_channel_run_and_metadata(sink: Sink) -> None:
     assert other.run == "run-2"
 
 
+def test_a_client_that_users_share_says_whose_each_response_is(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = ["ann"]
+    with Replay(TEXT.body) as replay, client(replay) as on:
+        wrap(on, sink, channel="c", metadata=lambda: {"user": user[0]})
+        read(on)
+        user[0] = "bob"
+        read(on)
+        user.clear()  # so that the function raises, which harms no call
+        read(on)
+        wrap(on, sink, channel="c")
+        with tokenwire.channel("c", metadata={"user": "eve"}):
+            stream = on.chat.completions.create(**CHAT, stream=True)
+        for _ in stream:  # outside the block that began it
+            pass
+    users = [response.metadata.get("user") for response in responses(sink, "c")]
+    assert sorted(map(str, users)) == ["None", "ann", "bob", "eve"]
+    assert "metadata function failed" in caplog.text
+
+
 def test_the_response_is_there_before_the_first_token(sink: Sink) -> None:
     with Replay(Reply(TEXT.body, gate=(gate := Gate()))) as replay, client(replay) as on:
         wrap(on, sink, channel="c")

@@ -157,7 +157,7 @@ async def test_a_write_is_a_sign_of_life(backend, shared_redis):
 
 
 async def test_what_too_few_replicas_have_is_to_be_tried_again(shared_redis):
-    backend = await another(shared_redis, replicas=1, timeout=0.2)
+    backend = await another(shared_redis, replicas=1, timeout=2.0)
     with pytest.raises(BackendUnavailable, match="replicas"):
         await publish(backend, make_entry(0, make_start()))
     await backend.close()

@@ -18,6 +18,7 @@ from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import Gate
 from tests.adapters.ui.pages import PATIENCE
 from tests.adapters.ui.vercel_checker import VercelMessage
+from tokenwire import background
 from tokenwire.encoding import Frame
 from tokenwire.memory import MemoryStore
 from tokenwire.testing import FaultyBackend
@@ -191,6 +192,44 @@ async def test_a_stop_for_another_run_stops_nothing(client, sink, agent):
         assert stop.json() == {"success": True, "run": None, "state": None}
         agent.go.set()
         assert text_of(read(await first.aread())) == "one two"
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "answer under way"])
+async def test_a_stop_before_the_answer_has_begun(busy):
+    """It comes right after the message, while the server still looks at what is under way."""
+    agent, backend = Slow(), FaultyBackend(tokenwire.MemoryBackend(MemoryStore()))
+    with tokenwire.open_sink(backend) as sink:
+        routes = ChatRoutes(sink, agent)
+        with serving(Starlette(routes=routes.routes)) as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+                replies: list[httpx.Response] = []
+                stops: list[httpx.Response] = []
+
+                async def post(name: str) -> None:
+                    replies.append(await client.post("/api/chat", json=ask(name=name)))
+
+                async def stop() -> None:
+                    stops.append(await client.post("/api/chat/c1/stop"))
+
+                async with anyio.create_task_group() as group:
+                    if busy:
+                        group.start_soon(post, "u1")
+                        await until_it_says(sink, "one")
+                        with anyio.fail_after(PATIENCE):
+                            while routes.tasks._unseen:  # its backend shows the first one
+                                await anyio.sleep(0.01)
+                    background.call_soon(sink, backend.stall)
+                    group.start_soon(post, "u2")
+                    with anyio.fail_after(PATIENCE):
+                        while not routes.tasks._unseen:
+                            await anyio.sleep(0.01)
+                    group.start_soon(stop)
+                    await anyio.sleep(0.1)  # time in which it would be answered
+                    background.call_soon(sink, backend.unstall)
+    assert [reply.json()["success"] for reply in stops] == [True]
+    assert stops[0].json()["run"] is not None
+    assert [read(reply.content).over for reply in replies] == ["abort"] * len(replies)
+    assert agent.stopped == len(agent.turns)
 
 
 async def test_servers_share_chats():

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from tokenwire import PartWriter
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
+from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.values import dict_of, fields_of, list_of, name_of, to_json
 
 __all__ = ["MessagesRecorder"]
 
-_CUT_OFF = "the stream ended before the message was complete"
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _DATA = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
@@ -21,7 +21,9 @@ _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 class MessagesRecorder(StainlessRecorder):
     """Reads raw message stream events, and whole messages; ``beta`` or not.
 
-    Thinking is published as ``reasoning``; signatures and encrypted data are not published.
+    Thinking is published as ``reasoning``; signatures and encrypted data are not published. The SDK
+    does not validate what it reads: any field may be of any type, and one that cannot be read costs
+    itself alone.
     https://docs.anthropic.com/en/docs/build-with-claude/streaming
     """
 
@@ -30,47 +32,57 @@ class MessagesRecorder(StainlessRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._parts: dict[int, PartWriter] = {}
-        self._inputs: dict[int, Any] = {}  # of calls whose arguments have not come as text
+        self._parts: dict[tuple[Any, str], PartWriter] = {}  # by block and kind
+        self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
         self._open: int | None = None  # the block that `_write` writes
         self._write: Any = None
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
         self._reason: str | None = None
+        self._is_whole = False
 
-    def feed(self, item: Any) -> None:
-        kind = item.type
+    def read(self, item: Any) -> None:
+        kind = getattr(item, "type", None)
         if kind == "content_block_delta":
-            delta = item.delta
-            if delta.type == "text_delta":
-                index = item.index
-                if index == self._open:
-                    self._write(delta.text)
+            delta = getattr(item, "delta", None)
+            if getattr(delta, "type", None) == "text_delta":
+                index = _place(item)
+                text = getattr(delta, "text", None)
+                if self._write is not None and index == self._open and type(text) is str:
+                    self._write(text)
                 else:
-                    self._grow(index, "text", delta.text)
+                    self._grow(index, "text", text)
             else:
-                self._delta(item.index, delta)
+                self._delta(_place(item), delta)
         elif kind == "content_block_start":
-            self._start(item.index, item.content_block)
+            self._start(_place(item), getattr(item, "content_block", None))
         elif kind == "content_block_stop":
-            self._stop(item.index)
+            self._stop(_place(item))
         elif kind == "message_start":
-            self._before = to_json(item.message.usage) or {}
+            usage = fields_of(getattr(item, "message", None)).get("usage")
+            self._before = dict_of(to_json(usage))
         elif kind == "message_delta":
             self._message_delta(item)
         elif kind == "message_stop":
+            self._is_whole = True
             self.end()
 
     def feed_reply(self, reply: Any) -> None:
-        for index, block in enumerate(reply.content):
+        self._is_whole = True
+        for index, block in enumerate(list_of(getattr(reply, "content", None))):
             self._start(index, block)
             self._stop(index)
-        self._reason = reply.stop_reason
-        self._usage = to_json(reply.usage)
+        self._reason = name_of(getattr(reply, "stop_reason", None)) or None
+        self._usage = dict_of(to_json(getattr(reply, "usage", None))) or None
+
+    def flush(self) -> None:
+        for index in list(self._inputs):
+            self._stop(index)
 
     def finish(self) -> None:
-        if self._reason is None:
-            self.writer(0).fail(_CUT_OFF, usage=self._usage)
+        self.flush()
+        if self._reason is None and not self._is_whole:
+            self.writer(0).fail(CUT_OFF, usage=self._usage)
         else:
             self.writer(0).finish(self._reason, self._usage)
 
@@ -80,79 +92,107 @@ class MessagesRecorder(StainlessRecorder):
     def finish_reason(self, index: int) -> str | None:
         return self._reason if index == 0 else None
 
-    def _grow(self, index: int, kind: str, text: str | None) -> None:
-        if not text:
+    def _grow(self, index: Any, kind: str, text: Any) -> None:
+        if not text or not isinstance(text, str):
             return
-        part = self._parts.get(index)
+        part = self._parts.get((index, kind))
         if part is None:
-            part = self._parts[index] = self.writer(0).part(kind, text=text)
+            part = self._parts[index, kind] = self.writer(0).part(kind, text=text)
         else:
             part.write(text)
         if kind == "text":
             self._open, self._write = index, part.write
 
-    def _delta(self, index: int, delta: Any) -> None:
-        kind = delta.type
+    def _delta(self, index: Any, delta: Any) -> None:
+        fields = fields_of(delta)
+        kind = fields.get("type")
         if kind == "input_json_delta":
-            part = self._parts.get(index)
-            if part is not None and delta.partial_json:
-                self._inputs.pop(index, None)
-                part.write(delta.partial_json)
+            self._input(index, fields.get("partial_json"))
         elif kind == "thinking_delta":
-            self._grow(index, "reasoning", delta.thinking)
+            self._grow(index, "reasoning", fields.get("thinking"))
         elif kind == "citations_delta":
-            self._source(delta.citation)
+            self._source(fields.get("citation"))
 
-    def _start(self, index: int, block: Any) -> None:
-        kind: str = block.type
+    def _input(self, index: Any, arguments: Any) -> None:
+        """Take a piece of a call's arguments, or all of them as an object."""
+        part = self._parts.get((index, "tool_call"))
+        if part is None or not arguments:
+            return
+        if isinstance(arguments, str):
+            self._inputs.pop(index, None)
+            part.write(arguments)
+        elif index in self._inputs:  # else some have come as text
+            self._inputs[index] = arguments
+
+    def _start(self, index: Any, block: Any) -> None:
+        fields = fields_of(block)
+        kind = name_of(fields.get("type"))
         if kind == "text":
-            self._grow(index, "text", block.text)
-            for citation in getattr(block, "citations", None) or ():
+            self._parts.pop((index, "text"), None)
+            self._write = None
+            self._grow(index, "text", fields.get("text"))
+            for citation in list_of(fields.get("citations")):
                 self._source(citation)
         elif kind == "thinking":
-            self._grow(index, "reasoning", block.thinking)
+            self._parts.pop((index, "reasoning"), None)
+            self._grow(index, "reasoning", fields.get("thinking"))
         elif kind in _CALLS:
-            self._parts[index] = self.writer(0).tool_call(block.name, block.id)
-            self._inputs[index] = block.input
+            self._stop(index)
+            name, call_id = name_of(fields.get("name")), name_of(fields.get("id"))
+            self._parts[index, "tool_call"] = self.writer(0).part(
+                "tool_call", name=name or None, call_id=call_id or None
+            )
+            self._inputs[index] = fields.get("input")
         elif kind.endswith("_tool_result"):
-            self._answer(block)
+            self._answer(fields)
         elif kind == "container_upload":
             self.writer(0).part("file", name=kind, data=to_json(block))
         elif kind in _DATA:
             self.writer(0).part("data", name=kind, data=_readable(to_json(block)))
 
-    def _stop(self, index: int) -> None:
+    def _stop(self, index: Any) -> None:
         """A call's arguments that came whole, as some servers send them, are written now."""
         arguments = self._inputs.pop(index, None)
         if arguments is not None:
             if not isinstance(arguments, str):
-                arguments = json.dumps(to_json(arguments), ensure_ascii=False)
-            self._parts[index].write(arguments)
+                arguments = json.dumps(to_json(arguments), ensure_ascii=False, default=str)
+            self._parts[index, "tool_call"].write(arguments)
 
-    def _answer(self, block: Any) -> None:
+    def _answer(self, block: Mapping[str, Any]) -> None:
         """Publish the result of a tool that the provider ran."""
-        content = to_json(block).get("content")
-        failed = getattr(block, "is_error", False)
+        call_id = name_of(block.get("tool_use_id"))
+        if not call_id:
+            return
+        content: Any = block.get("content")
+        content = [to_json(item) for item in list_of(content)] or to_json(content)
         error: str | None = None
         if isinstance(content, Mapping):
-            code = cast("Mapping[str, Any]", content).get("error_code")
-            error = code if isinstance(code, str) else None
-        elif failed:
+            error = name_of(cast("Mapping[str, Any]", content).get("error_code")) or None
+        elif block.get("is_error"):
             error = "the tool failed"
-        self.writer(0).tool_result(block.tool_use_id, _readable(content), error=error)
+        self.writer(0).tool_result(call_id, _readable(content), error=error)
 
     def _source(self, citation: Any) -> None:
-        self.writer(0).part("source", data=_readable(to_json(citation)))
+        data = _readable(to_json(citation))
+        if isinstance(data, dict):
+            self.writer(0).part("source", data=cast("dict[str, Any]", data))
 
     def _message_delta(self, event: Any) -> None:
-        self._reason = event.delta.stop_reason or self._reason
-        usage: dict[str, Any] = to_json(event.usage) or {}
+        delta = fields_of(getattr(event, "delta", None))
+        self._reason = name_of(delta.get("stop_reason")) or self._reason
+        usage = dict_of(to_json(getattr(event, "usage", None)))
         # Older servers send the input side only when the message begins.
         began = {key: self._before[key] for key in _INPUT_COUNTS if key in self._before}
         known = {k: value for k, value in usage.items() if value is not None or k not in began}
         self._usage = {**began, **known}
         if self._reason is not None:
             self.settle_later(event)
+
+
+def _place(event: Any) -> Any:
+    """Which block an event is about; None where it does not say."""
+    index = getattr(event, "index", None)
+    return index if type(index) is int else None
 
 
 def _readable(value: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 from tokenwire_adapters._agents.calls import ModelCall, Parts
+from tokenwire_adapters._agents.values import dict_of, dicts_of, str_of
 
 __all__ = [
     "HIDDEN",
@@ -65,15 +66,21 @@ def write_chunk(parts: Parts, message: Any) -> bool:
     chunks: Any = getattr(message, "tool_call_chunks", None)
     if chunks:
         wrote = True
-        for chunk in chunks:
+        for chunk in dicts_of(chunks):
             arguments = chunk.get("args")
             parts.tool(
-                chunk.get("index"),
+                _index(chunk),
                 chunk.get("id"),
                 chunk.get("name"),
                 arguments if isinstance(arguments, str) else _dumps(arguments),
             )
     return wrote
+
+
+def _index(block: Mapping[str, Any]) -> int | str | None:
+    """Which block of its message a block, or a piece of one, is; None where it does not say."""
+    index = block.get("index")
+    return index if isinstance(index, int | str) else None
 
 
 def metadata(call: dict[str, Any], own: Metadata | None) -> dict[str, Any]:
@@ -128,19 +135,19 @@ def tool_calls(generation: Any) -> list[tuple[str | None, str | None, str]]:
 
 
 def _tool_calls(message: Any) -> list[tuple[str | None, str | None, str]]:
-    raw: dict[Any, str] = {}
-    for call in _dicts(getattr(message, "additional_kwargs", {}).get("tool_calls")):
-        function: Any = call.get("function") or {}
+    raw: dict[str, str] = {}
+    for call in dicts_of(getattr(message, "additional_kwargs", {}).get("tool_calls")):
+        function = dict_of(call.get("function"))
         if isinstance(function.get("arguments"), str):  # as the model wrote them
-            raw[call.get("id")] = function["arguments"]
+            raw[str_of(call.get("id"))] = function["arguments"]
     calls: list[tuple[str | None, str | None, str]] = []
     for call in (
-        *_dicts(getattr(message, "tool_calls", None)),
-        *_dicts(getattr(message, "invalid_tool_calls", None)),
+        *dicts_of(getattr(message, "tool_calls", None)),
+        *dicts_of(getattr(message, "invalid_tool_calls", None)),
     ):
-        arguments: Any = raw.get(call.get("id"), call.get("args"))
+        arguments: Any = raw.get(str_of(call.get("id")), call.get("args"))
         text = arguments if isinstance(arguments, str) else _dumps(arguments)
-        calls.append((call.get("id"), call.get("name"), text or ""))
+        calls.append((str_of(call.get("id")) or None, str_of(call.get("name")) or None, text or ""))
     return calls
 
 
@@ -171,7 +178,7 @@ def _write_blocks(parts: Parts, content: Any) -> None:
 
 def _write_block(parts: Parts, block: dict[str, Any]) -> None:
     kind: Any = block.get("type")
-    index: Any = block.get("index")
+    index = _index(block)
     if not isinstance(kind, str) or kind in _ARGUMENT_BLOCKS:
         return
     if kind == "text":
@@ -179,7 +186,7 @@ def _write_block(parts: Parts, block: dict[str, Any]) -> None:
     elif kind in ("thinking", "reasoning", "reasoning_content"):
         _write_reasoning(parts, block, index)
     elif kind == "refusal":
-        parts.text("refusal", str(block.get("refusal") or ""), index)
+        parts.text("refusal", str_of(block.get("refusal")), index)
     elif kind == "input_json_delta":
         if parts.has_tool(("server", index)):
             parts.tool(("server", index), arguments=block.get("partial_json"))
@@ -200,14 +207,14 @@ def _write_text(parts: Parts, block: dict[str, Any], index: object) -> None:
     if isinstance(text, str) and text:
         parts.text("text", text, index)
     for key in ("citations", "annotations"):
-        for source in _dicts(block.get(key)):
+        for source in dicts_of(block.get(key)):
             parts.add("source", source)
 
 
 def _write_server_call(parts: Parts, block: dict[str, Any], index: object) -> None:
     arguments: Any = block.get("args") or block.get("input")
     text = arguments if isinstance(arguments, str) else _dumps(arguments or None)
-    key = ("server", index if index is not None else block.get("id"))
+    key = ("server", index if index is not None else str_of(block.get("id")))
     parts.tool(key, block.get("id"), block.get("name"), text)
 
 
@@ -223,9 +230,9 @@ def _write_reasoning(parts: Parts, block: dict[str, Any], index: object) -> bool
     if isinstance(nested, dict):
         wrote = _write_reasoning(parts, cast("dict[str, Any]", nested), index) or wrote
     for key in ("content", "summary"):
-        for number, piece in enumerate(_dicts(block.get(key))):
+        for number, piece in enumerate(dicts_of(block.get(key))):
             if isinstance(piece.get("text"), str) and piece["text"]:
-                position = piece.get("index", number)
+                position = _index(piece) if "index" in piece else number
                 parts.text("reasoning", piece["text"], (index, key, position))
                 wrote = True
     return wrote
@@ -246,7 +253,7 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
         if output is not None or error is not None:
             failed = None if error is None else _dumps(error)
             parts.writer.tool_result(item_id, output, name=name, error=failed)
-    elif isinstance(call_id, str):
+    elif isinstance(call_id, str) and call_id:
         asks: Any = next((shown[key] for key in _ARGUMENTS if shown.get(key)), None)
         text = asks if isinstance(asks, str) else _dumps(asks)
         parts.tool(("server", call_id), call_id, kind.removesuffix("_call"), text)
@@ -258,21 +265,21 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
 
 def write_event(parts: Parts, event: dict[str, Any]) -> bool:
     """Write one event of LangChain's stream protocol (v3); say whether it was anything."""
-    index: Any = event.get("index")
+    index = _index(event)
     kind: Any = event.get("event")
     if kind == "content-block-delta":
-        delta: Any = event.get("delta") or {}
-        if delta.get("type") == "text-delta" and delta.get("text"):
+        delta = dict_of(event.get("delta"))
+        if delta.get("type") == "text-delta" and str_of(delta.get("text")):
             parts.text("text", delta["text"], index)
-        elif delta.get("type") == "reasoning-delta" and delta.get("reasoning"):
+        elif delta.get("type") == "reasoning-delta" and str_of(delta.get("reasoning")):
             parts.text("reasoning", delta["reasoning"], index)
         elif delta.get("type") == "tool-call-delta" and delta.get("args"):
             parts.tool(("block", index), arguments=delta["args"])
         else:
             return False
         return True
-    block: Any = event.get("content") or {}
-    type_: Any = block.get("type")
+    block = dict_of(event.get("content"))
+    type_ = str_of(block.get("type"))
     if kind == "content-block-start" and type_ in ("tool_call_chunk", "server_tool_call_chunk"):
         parts.tool(("block", index), block.get("id"), block.get("name"))
         return True
@@ -290,7 +297,7 @@ def _write_finished_block(parts: Parts, block: dict[str, Any], type_: Any, index
             parts.tool(("block", index), block.get("id"), block.get("name"), text)
         return True
     if type_ == "text":
-        for source in _dicts(block.get("annotations")):
+        for source in dicts_of(block.get("annotations")):
             parts.add("source", source)
     elif type_ == "server_tool_result" or type_ in _FILES:
         _write_block(parts, block)
@@ -328,11 +335,6 @@ def usage(generation: Any, llm_output: Any) -> dict[str, Any] | None:
         output = cast("dict[str, Any]", llm_output)
         counts = output.get("token_usage") or output.get("usage")
     return dict(counts) if isinstance(counts, dict) and counts else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    items: list[Any] = cast("list[Any]", value) if isinstance(value, list | tuple) else []
-    return [item for item in items if isinstance(item, dict)]
 
 
 def _dumps(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire_adapters._agents.calls import Parts
+from tokenwire_adapters._agents.values import list_of, str_of
 
 __all__ = ["Reader"]
 
@@ -106,9 +107,10 @@ class Reader:
         """Read from the provider's own chunk why the model stopped."""
         choices: Any = _get(raw, "choices")
         if choices is not None:  # of Chat Completions, the most usual by far
-            reason = _get(choices[0], "finish_reason") if choices else None
-            if reason is not None:
-                self.finish_reason = str(reason)
+            first = list_of(choices)[:1]
+            reason = _get(first[0], "finish_reason") if first else None
+            if isinstance(reason, str) and reason:
+                self.finish_reason = reason
             return
         source: Any = _get(raw, "delta")
         if source is None or isinstance(source, str):
@@ -128,7 +130,9 @@ class Reader:
             if usage is not None and not isinstance(usage, Mapping):
                 dump = getattr(usage, "model_dump", None)
                 usage = dump(mode="json") if callable(dump) else None
-            counts = {key: value for key, value in fields.items() if key.endswith("_tokens")}
+            counts = {
+                key: value for key, value in fields.items() if str_of(key).endswith("_tokens")
+            }
             if usage or counts:
                 self.usage = dict(cast("Mapping[str, Any]", usage)) if usage else counts
             if isinstance(fields.get("stop_reason"), str):

@@ -3,61 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any, cast
 
-from tokenwire import PartWriter, ResponseWriter
+from tokenwire import ResponseWriter
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
+from tokenwire_adapters._agents.openai.tool_calls import ToolCallReader
+from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.values import (
+    dict_of,
+    fields_of,
+    index_of,
+    list_of,
+    name_of,
+    provider_message,
+    str_of,
+    to_json,
+)
 
-__all__ = ["ChatRecorder"]
+__all__ = ["ChatRecorder", "ChoiceState"]
 
 
-class _ChoiceState:
-    """What has been written of one choice: one of the replies to a request."""
+class ChoiceState:
+    """What has been written of one choice: one of the replies to a request.
 
-    __slots__ = ("calls", "finish", "parts", "sources", "write", "writer")
+    :ivar error: the provider's message, where the choice ended with an error.
+    """
+
+    __slots__ = ("calls", "error", "finish", "sources", "write", "writer")
 
     def __init__(self, writer: ResponseWriter) -> None:
         self.writer = writer
         self.write = writer.write
         self.finish: str | None = None
-        self.calls: dict[Any, _Call] = {}
-        self.parts: list[_Call] = []
+        self.error: str | None = None
+        self.calls = ToolCallReader(writer)
         self.sources: set[str] = set()
-
-
-class _Call:
-    """A tool call that grows. It begins in the channel when its name is known."""
-
-    __slots__ = ("arguments", "call_id", "name", "part")
-
-    def __init__(self) -> None:
-        self.call_id: str | None = None
-        self.name: str | None = None
-        self.arguments = ""
-        self.part: PartWriter | None = None
-
-    def grow(self, writer: ResponseWriter, arguments: str | None) -> None:
-        if self.part is not None:
-            if arguments:
-                self.part.write(arguments)
-            return
-        self.arguments += arguments or ""
-        if self.name:
-            self.begin(writer)
-
-    def begin(self, writer: ResponseWriter) -> None:
-        if self.part is None:
-            self.part = writer.part(
-                "tool_call", name=self.name, call_id=self.call_id, text=self.arguments
-            )
 
 
 class ChatRecorder(StainlessRecorder):
     """Reads ``chat.completion.chunk`` and ``chat.completion`` objects.
 
-    Each choice (``n > 1``) is a response of its own; they share a run.
+    Each choice (``n > 1``) is a response of its own; they share a run. The SDK does not validate
+    what it reads: any field may be of any type, and one that cannot be read costs itself alone.
     https://platform.openai.com/docs/api-reference/chat-streaming
     """
 
@@ -66,19 +53,28 @@ class ChatRecorder(StainlessRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._choices: dict[int, _ChoiceState] = {}
+        self._choices: dict[int, ChoiceState] = {}
         self._usage: dict[str, Any] | None = None
+        self._error: str | None = None
+        self._is_whole = False  # it came in one piece, or the chunk that comes last has come
         count = self.request.get("n")
         self._expected = count if isinstance(count, int) and count > 0 else 1
 
-    def feed(self, item: Any) -> None:
-        choices = item.choices
-        for choice in choices or ():
-            index = choice.index
-            state = self._choices.get(index) or self._choice(index)
-            delta = choice.delta
-            if delta is not None:
-                extra = delta.model_extra
+    def read(self, item: Any) -> None:
+        choices = getattr(item, "choices", None)
+        if type(choices) is not list:
+            self._read_error(item)
+            choices = ()
+        for choice in cast("list[Any]", choices):
+            delta: Any = getattr(choice, "delta", None)
+            extra = getattr(delta, "model_extra", delta)
+            index = getattr(choice, "index", None)
+            state = (self._choices.get(index) if type(index) is int else None) or self._choice(
+                index
+            )
+            if extra is not delta:  # else it is no object
+                if state.calls.naming is not None:
+                    state.calls.begin_named(delta)
                 if extra:
                     self._extra(state, extra)
                 text = delta.content
@@ -92,40 +88,87 @@ class ChatRecorder(StainlessRecorder):
                 else:
                     self._rest(state, delta)
                     _speech(state, getattr(delta, "audio", None))
-            if choice.finish_reason:  # some servers send an empty one with each chunk
-                self._finish(state, choice.finish_reason, item)
-        extra = item.model_extra
+            if getattr(choice, "finish_reason", None):  # some servers send an empty one each time
+                self._end_choice(state, choice, item)
+        self._read_rest(item)
+
+    def _read_rest(self, item: Any) -> None:
+        """Read what a chunk has beside its choices."""
+        extra = getattr(item, "model_extra", None)
         if extra and "citations" in extra:  # Perplexity's way: the whole list, with each chunk
             for state in self._choices.values():
                 _sources(state, extra["citations"])
         self._count(item)
 
+    def _end_choice(self, state: ChoiceState, choice: Any, item: Any) -> None:
+        """Take what a choice says of its end."""
+        reason = name_of(getattr(choice, "finish_reason", None))
+        if reason:
+            extra: Any = getattr(choice, "model_extra", None)
+            if extra and extra.get("error"):
+                state.error = provider_message(extra["error"])
+            self._finish(state, reason, item)
+
     def _count(self, item: Any) -> None:
         """Take the usage, which comes last, in a chunk without choices."""
-        if item.usage is not None:
-            self._usage = to_json(item.usage)
-            if not item.choices and self._all_finished():
-                self.end()
+        usage = getattr(item, "usage", None)
+        if usage is not None:
+            self._usage = dict_of(to_json(usage)) or self._usage
+            if not getattr(item, "choices", None):
+                self._is_whole = True
+                if self._all_finished():
+                    self.end()
+
+    def _read_error(self, item: Any) -> None:
+        """Take an error that came in the place of a chunk, or of a whole reply.
+
+        vLLM's ``{"object": "error"}``, FastAPI's ``{"detail": …}``; the SDK raises no error for
+        these, nor for any whole reply that comes with status 200.
+        """
+        fields = fields_of(item)
+        if "error" in (fields.get("object"), fields.get("type")):
+            self._error = provider_message(item) or "the provider reported an error"
+        elif fields.get("error") or fields.get("detail"):
+            self._error = provider_message(item)
 
     def feed_reply(self, reply: Any) -> None:
-        self._usage = to_json(reply.usage) if reply.usage is not None else None
-        for choice in reply.choices or ():
-            message = choice.message
-            state = self._choice(choice.index)
-            self._extra(state, cast("Any", getattr(message, "model_extra", None) or {}))
-            if message.content:
-                _blocks(state, message.content)
+        self._is_whole = True
+        self._usage = dict_of(to_json(getattr(reply, "usage", None))) or None
+        choices: Any = getattr(reply, "choices", None)
+        if not choices:
+            self._read_error(reply)
+        for choice in list_of(choices):
+            message = getattr(choice, "message", None)
+            state = self._choice(getattr(choice, "index", None))
+            self._extra(state, dict_of(getattr(message, "model_extra", None)))
+            content = getattr(message, "content", None)
+            if content:
+                _blocks(state, content)
             else:
                 _speech(state, getattr(message, "audio", None))
             self._rest(state, message)
             _sources(state, getattr(message, "annotations", None))
-            state.finish = choice.finish_reason
+            state.finish = name_of(getattr(choice, "finish_reason", None)) or None
+
+    def flush(self) -> None:
+        for state in self._choices.values():
+            state.calls.finish()
 
     def finish(self) -> None:
+        self.flush()
         for index in range(self._expected if not self._choices else 1):
             self.writer(index)
+        is_whole = self._is_whole or self.terminated is not False
         for index, writer in self.writers.items():
-            writer.finish(self.finish_reason(index), self._usage)
+            state = self._choices.get(index)
+            reason = state.finish if state is not None else None
+            error = (state.error if state is not None else None) or self._error
+            if error is None and reason is None and not is_whole:
+                error = CUT_OFF
+            if error is not None:
+                writer.fail(error, finish_reason=reason, usage=self._usage)
+            else:
+                writer.finish(reason, self._usage)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage
@@ -134,11 +177,11 @@ class ChatRecorder(StainlessRecorder):
         state = self._choices.get(index)
         return state.finish if state is not None else None
 
-    def _choice(self, index: int | None) -> _ChoiceState:
-        place = index or 0  # a server with one choice may give it no index
+    def _choice(self, index: Any) -> ChoiceState:
+        place = index_of(index) or 0  # a server with one choice may give it no index
         choice = self._choices.get(place)
         if choice is None:
-            choice = self._choices[place] = _ChoiceState(self.writer(place))
+            choice = self._choices[place] = ChoiceState(self.writer(place))
         return choice
 
     def _all_finished(self) -> bool:
@@ -146,29 +189,24 @@ class ChatRecorder(StainlessRecorder):
             state.finish is not None for state in self._choices.values()
         )
 
-    def _finish(self, state: _ChoiceState, reason: str, item: Any) -> None:
+    def _finish(self, state: ChoiceState, reason: str, item: Any) -> None:
         state.finish = reason
-        for call in state.parts:  # one that never got a name
-            call.begin(state.writer)
+        state.calls.finish()
         if self._all_finished():
             self.settle_later(item)
 
-    def _rest(self, state: _ChoiceState, delta: Any) -> None:
+    def _rest(self, state: ChoiceState, delta: Any) -> None:
         """Read what a delta (or a message) has beside its text."""
-        if delta.refusal:
-            state.write(delta.refusal, kind="refusal")
-        for place, tool_call in enumerate(delta.tool_calls or ()):
-            _tool_call(state, place, tool_call)
+        refusal = getattr(delta, "refusal", None)
+        if refusal and isinstance(refusal, str):
+            state.write(refusal, kind="refusal")
+        for place, tool_call in enumerate(list_of(getattr(delta, "tool_calls", None))):
+            state.calls.read(place, tool_call)
         legacy = getattr(delta, "function_call", None)
         if legacy is not None:
-            call = state.calls.get("function_call")
-            if call is None:
-                call = state.calls["function_call"] = _Call()
-                state.parts.append(call)
-            call.name = call.name or legacy.name
-            call.grow(state.writer, legacy.arguments)
+            state.calls.read_function(legacy)
 
-    def _extra(self, state: _ChoiceState, extra: Mapping[str, Any]) -> None:
+    def _extra(self, state: ChoiceState, extra: Mapping[str, Any]) -> None:
         """Read what the SDK's class has no field for: reasoning, under either name, and sources."""
         reasoning = extra.get("reasoning_content") or extra.get("reasoning")
         if reasoning and isinstance(reasoning, str):
@@ -177,68 +215,50 @@ class ChatRecorder(StainlessRecorder):
             _sources(state, extra["annotations"])
 
 
-def _speech(state: _ChoiceState, audio: Any) -> None:
+def _speech(state: ChoiceState, audio: Any) -> None:
     """Write what is said; the sound is not published. Older SDKs have no class for it in chunks."""
-    if isinstance(audio, Mapping):
-        spoken = cast("Mapping[str, Any]", audio).get("transcript")
-    else:
-        spoken = getattr(audio, "transcript", None)
-    if isinstance(spoken, str) and spoken:
-        state.write(spoken)
+    if audio is not None:
+        spoken = str_of(fields_of(audio).get("transcript"))
+        if spoken:
+            state.write(spoken)
 
 
-def _blocks(state: _ChoiceState, content: Any) -> None:
+_THOUGHTS = ("thinking", "reasoning", "reasoning_content", "summary", "content", "text")
+"""Where blocks of thoughts have their text, or a list of further blocks."""
+
+
+def _blocks(state: ChoiceState, content: Any) -> None:
     """Write a message's content, which some servers give as a list of blocks."""
     if isinstance(content, str):
         state.write(content)
         return
-    for block in cast("list[Any]", content):
-        fields = to_json(block)
-        if not isinstance(fields, Mapping):
-            continue
-        fields = cast("Mapping[str, Any]", fields)
-        if fields.get("type") == "text" and isinstance(fields.get("text"), str):
-            state.write(fields["text"])
-        elif fields.get("type") == "thinking":
-            thinking = fields.get("thinking")
-            for inner in cast("list[Any]", thinking) if isinstance(thinking, list) else [thinking]:
-                text = cast("Any", inner).get("text") if isinstance(inner, Mapping) else inner
-                if isinstance(text, str) and text:
-                    state.write(text, kind="reasoning")
+    for block in list_of(content) or [content]:
+        fields = fields_of(block)
+        kind = fields.get("type")
+        if isinstance(block, str) or kind in ("text", "output_text"):
+            text = block if isinstance(block, str) else str_of(fields.get("text"))
+            if text:
+                state.write(text)
+        elif kind in ("thinking", "reasoning"):
+            _thoughts(state, block, 0)
+        elif kind == "refusal" and str_of(fields.get("refusal")):
+            state.write(fields["refusal"], kind="refusal")
 
 
-def _tool_call(state: _ChoiceState, place: int, delta: Any) -> None:
-    index = getattr(delta, "index", None)
-    key: Any = place if index is None else index
-    call = state.calls.get(key)
-    # Some servers give every call the index 0: another id and a name begin another call, and so
-    # does a name where the call before it came whole and neither has an id.
-    function = getattr(delta, "function", None)
-    custom = getattr(delta, "custom", None) if function is None else None
-    if isinstance(custom, Mapping):  # in chunks the SDK has no class for it
-        custom = SimpleNamespace(**cast("dict[str, Any]", custom))
-    name = getattr(function, "name", None) or getattr(custom, "name", None)
-    if call is None or (name and _is_another(call, delta.id)):
-        call = state.calls[key] = _Call()
-        state.parts.append(call)
-    call.call_id = call.call_id or delta.id
-    call.name = call.name or name
-    arguments = getattr(function, "arguments", None) or getattr(custom, "input", None)
-    call.grow(state.writer, arguments)
+def _thoughts(state: ChoiceState, block: Any, depth: int) -> None:
+    """Write a block of thoughts: text, or under one of several names, text or further blocks."""
+    if isinstance(block, str):
+        if block:
+            state.write(block, kind="reasoning")
+    elif depth < 4:
+        fields = fields_of(block)
+        for inner in list_of(block) or [fields[name] for name in _THOUGHTS if name in fields]:
+            _thoughts(state, inner, depth + 1)
 
 
-def _is_another(call: _Call, call_id: str | None) -> bool:
-    """Say whether what begins with a name is not the call that has its index."""
-    if call_id and call.call_id:
-        return call_id != call.call_id
-    return not call_id and not call.call_id and bool(call.name and call.arguments)
-
-
-def _sources(state: _ChoiceState, citations: Any) -> None:
+def _sources(state: ChoiceState, citations: Any) -> None:
     """Write each citation once, as a source."""
-    if not isinstance(citations, list | tuple):
-        return
-    for citation in cast("list[Any]", citations):
+    for citation in list_of(citations):
         data = _source(to_json(citation))
         key = repr(data)
         if data is not None and key not in state.sources:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
-from tokenwire_adapters._agents.stainless.recorder import to_json
+from tokenwire_adapters._agents.values import dict_of, list_of, name_of, str_of, to_json
 
 __all__ = ["CompletionRecorder"]
 
@@ -23,24 +23,31 @@ class CompletionRecorder(ChatRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        prompt = self.request.get("prompt")
-        prompts = cast("list[Any]", prompt) if isinstance(prompt, list) else []
+        prompts = list_of(self.request.get("prompt"))
         if not all(isinstance(token, int) for token in prompts):  # else one prompt, in tokens
             self._expected *= len(prompts)
 
-    def feed(self, item: Any) -> None:
-        for choice in item.choices or ():
-            state = self._choices.get(choice.index) or self._choice(choice.index)
-            if choice.text:
-                state.write(choice.text)
-            if choice.finish_reason:
-                self._finish(state, choice.finish_reason, item)
+    def read(self, item: Any) -> None:
+        choices = getattr(item, "choices", None)
+        if type(choices) is not list:
+            self._read_error(item)
+        for choice in list_of(choices):
+            state = self._choice(getattr(choice, "index", None))
+            text = str_of(getattr(choice, "text", None))
+            if text:
+                state.write(text)
+            self._end_choice(state, choice, item)
         self._count(item)
 
     def feed_reply(self, reply: Any) -> None:
-        self._usage = to_json(reply.usage) if reply.usage is not None else None
-        for choice in reply.choices or ():
-            state = self._choice(choice.index)
-            if choice.text:
-                state.write(choice.text)
-            state.finish = choice.finish_reason
+        self._is_whole = True
+        self._usage = dict_of(to_json(getattr(reply, "usage", None))) or None
+        choices: Any = getattr(reply, "choices", None)
+        if not choices:
+            self._read_error(reply)
+        for choice in list_of(choices):
+            state = self._choice(getattr(choice, "index", None))
+            text = str_of(getattr(choice, "text", None))
+            if text:
+                state.write(text)
+            state.finish = name_of(getattr(choice, "finish_reason", None)) or None

@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from tokenwire import PartWriter
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder, to_json
+from tokenwire_adapters._agents.openai.response_items import Item, Items, TextPart
+from tokenwire_adapters._agents.openai.tool_calls import ToolCall
+from tokenwire_adapters._agents.openai.whole_items import GROWING_CALLS, WholeItem, WholeText
+from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.values import (
+    arguments_of,
+    dict_of,
+    fields_of,
+    index_of,
+    list_of,
+    name_of,
+    provider_message,
+    str_of,
+    to_json,
+)
 
 __all__ = ["ResponsesRecorder"]
 
-_CUT_OFF = "the stream ended before the response was complete"
 _ARGUMENTS = ("action", "actions", "operation", "arguments")
 _OPAQUE = ("encrypted_content", "fingerprint")  # opaque to watchers
+_WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code")
+"""Where events that end a text or a call's arguments have the whole of it."""
+
+_TEXTS = {
+    "output_text": ("message", "text", "text", "content_index"),
+    "refusal": ("message", "refusal", "refusal", "content_index"),
+    "audio.transcript": ("message", "text", "audio", "content_index"),
+    "output_audio_transcript": ("message", "text", "audio", "content_index"),
+    "reasoning_text": ("reasoning", "reasoning", "content", "content_index"),
+    "reasoning_summary_text": ("reasoning", "reasoning", "summary", "summary_index"),
+}
+"""By the event's name: the kinds of item and part, which text it is, and the field of its place."""
+
+_CALL_EVENTS = {
+    "function_call_arguments": "function_call",
+    "custom_tool_call_input": "custom_tool_call",
+    "mcp_call_arguments": "mcp_call",
+    "code_interpreter_call_code": "code_interpreter_call",
+}
+
+_ENDS = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
 class ResponsesRecorder(StainlessRecorder):
     """Reads the events of a ``response`` stream, and whole ``response`` objects.
 
-    Parts are kept apart by their place, since items may grow side by side. What an item's end
-    holds and its deltas did not (some servers send no deltas) is written then. Some servers do not
-    place the same item the same way each time: then its id says what has been written.
+    Items may grow side by side; `Items` says which item an event is about. What an item's end holds
+    and its deltas did not (some servers send no deltas) is written then. The SDK does not validate
+    what it reads: any field may be of any type, and one that cannot be read costs itself alone.
     https://platform.openai.com/docs/api-reference/responses-streaming
     """
 
@@ -32,190 +64,234 @@ class ResponsesRecorder(StainlessRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._parts: dict[Any, PartWriter] = {}
-        self._calls: dict[int, PartWriter] = {}
-        self._filled: set[int] = set()
-        self._done: set[int] = set()
-        self._streamed_ids: set[tuple[Any, str]] = set()  # of items that had deltas
-        self._done_ids: set[str] = set()
+        self._items = Items()
+        self._growing: tuple[Any, TextPart] | None = None  # where deltas go that are placed alike
         self._sources: set[str] = set()
+        self._corrections: list[dict[str, Any]] = []
         self._usage: dict[str, Any] | None = None
-        self._has_transcript = False  # of speech, by deltas
 
-    def feed(self, item: Any) -> None:
-        kind = item.type
+    def read(self, item: Any) -> None:
+        kind = getattr(item, "type", None)
         if kind == "response.output_text.delta":
-            self._grow((item.output_index, item.content_index), "text", item.delta, item)
-        else:
-            handler = self._handlers.get(kind)
-            if handler is not None:
-                handler(self, item)
+            self._text_delta(item)
+            return
+        handler = self._handlers.get(kind) if isinstance(kind, str) else None
+        if handler is not None:
+            self._growing = None
+            handler(self, item)
 
     def feed_reply(self, reply: Any) -> None:
-        self._end(reply)
+        fields = fields_of(reply)
+        self._end(fields, name_of(fields.get("status")) or None)
+
+    def flush(self) -> None:
+        for item in self._items:
+            if item.call is not None:
+                item.call.finish(self.writer(0))
 
     def finish(self) -> None:
-        self.writer(0).fail(_CUT_OFF, usage=self._usage)
+        self.flush()
+        if self.terminated:
+            self.writer(0).finish(None, self._usage)
+        else:
+            self.writer(0).fail(CUT_OFF, usage=self._usage)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage
 
-    def _grow(self, key: Any, kind: str, text: str | None, event: Any = None) -> None:
-        part = self._parts.get(key)
-        if part is not None:
-            part.write(text or "")
-        elif text:
-            self._parts[key] = self.writer(0).part(kind, text=text)
-            item_id = getattr(event, "item_id", None)
-            if item_id:
-                self._streamed_ids.add((_sort(key), item_id))
+    # -- texts
 
-    def _complete(self, key: Any, kind: str, text: str | None, item: Any) -> None:
-        """Write the whole text of a part that had no deltas."""
-        if key not in self._parts and (_sort(key), _id(item)) not in self._streamed_ids:
-            self._grow(key, kind, text)
+    def _text_delta(self, event: Any) -> None:
+        text = getattr(event, "delta", None)
+        if not text or not isinstance(text, str):
+            return
+        placed = (
+            getattr(event, "item_id", None),
+            getattr(event, "output_index", None),
+            getattr(event, "content_index", None),
+        )
+        if self._growing is not None and self._growing[0] == placed:
+            self._growing[1].write(text)
+        else:
+            part = self._grow(event, "message", "text", "text", placed[2], text)
+            self._growing = (placed, part)
 
-    # -- events
+    def _grow(
+        self, event: Any, item_kind: str, kind: str, sort: str, place: Any, text: str
+    ) -> TextPart:
+        item = self._items.grow(item_kind, *_placed(event))
+        part = item.text_at(sort, index_of(place))
+        if part is None:
+            part = self._begin(item, kind, sort, place, text)
+        else:
+            part.write(text)
+        return part
 
-    def _refusal(self, event: Any) -> None:
-        self._grow((event.output_index, event.content_index), "refusal", event.delta, event)
+    def _begin(self, item: Item, kind: str, sort: str, place: Any, text: str) -> TextPart:
+        part = TextPart(self.writer(0).part(kind, text=text), sort, index_of(place), text)
+        item.texts.append(part)
+        return part
 
-    def _reasoning(self, event: Any) -> None:
-        self._grow(("r", event.output_index, event.content_index), "reasoning", event.delta, event)
+    def _delta(self, event: Any) -> None:
+        """Take a delta of a text other than the usual one."""
+        _, item_kind, kind, sort, place = self._text_of(event)
+        text = getattr(event, "delta", None)
+        if text and isinstance(text, str):
+            self._grow(event, item_kind, kind, sort, place, text)
 
-    def _summary(self, event: Any) -> None:
-        self._grow(("s", event.output_index, event.summary_index), "reasoning", event.delta, event)
+    def _text_done(self, event: Any) -> None:
+        """Take the whole of a text: servers may send no deltas of it."""
+        text, item_kind, kind, sort, place = self._text_of(event)
+        if text:
+            item = self._items.complete(item_kind, *_placed(event), "", text)
+            mine = [part for part in item.texts if part.sort == sort]
+            part = _part_at(mine, index_of(place), text)
+            if "".join(part.text for part in mine) == text:
+                return
+            if part is not None:
+                self._extend(part, text)
+            else:
+                self._begin(item, kind, sort, place, text)
 
-    def _spoken(self, event: Any) -> None:
-        """Write what is said; the sound is not published. These events may have no place."""
-        self._has_transcript = True
-        place = (getattr(event, "output_index", None), getattr(event, "content_index", None))
-        self._grow(("a", *place), "text", event.delta)
+    def _text_of(self, event: Any) -> tuple[str, str, str, str, Any]:
+        """What an event about a text says: the whole of it, of which item it is, and which text."""
+        item_kind, kind, sort, place = _TEXTS[_name(event)]
+        fields = fields_of(event)
+        whole = next((fields[key] for key in _WHOLE if str_of(fields.get(key))), "")
+        return whole, item_kind, kind, sort, fields.get(place)
 
-    def _annotation(self, event: Any) -> None:
-        self._source(event.annotation)
+    def _extend(self, part: TextPart, whole: str) -> None:
+        """Write what of a text its deltas have not brought."""
+        written = part.text
+        if whole.startswith(written):
+            part.write(whole[len(written) :])
+        elif whole and whole.strip() != written.strip():  # some servers trim it
+            self._correct({"kind": part.part.kind, "text": whole})
+
+    def _correct(self, correction: dict[str, Any]) -> None:
+        """Publish that the end of a text, or of a call, is not what its deltas were.
+
+        What watchers have read cannot be unsaid: the text stays, and a part says what it should be.
+        """
+        if correction not in self._corrections:
+            self._corrections.append(correction)
+            self.writer(0).part("data", name="correction", data=correction)
+
+    # -- arguments
 
     def _arguments(self, event: Any) -> None:
-        part = self._calls.get(event.output_index)
-        if part is not None and event.delta:
-            self._filled.add(event.output_index)
-            part.write(event.delta)
+        call = _call(self._items.grow(_CALL_EVENTS[_name(event)], *_placed(event)))
+        call.add_arguments(getattr(event, "delta", None))
+        if call.name:
+            call.begin(self.writer(0))
 
-    def _added(self, event: Any) -> None:
-        self._call(event.output_index, event.item)
+    def _arguments_done(self, event: Any) -> None:
+        fields = fields_of(event)
+        whole = next((fields[key] for key in _WHOLE if fields.get(key)), None)
+        if whole is not None:
+            kind = _CALL_EVENTS[_name(event)]
+            item = self._items.complete(kind, *_placed(event), "", arguments_of(whole))
+            self._complete_call(_call(item), whole)
 
-    def _item_done(self, event: Any) -> None:
-        self._item(event.output_index, event.item)
-
-    def _ended(self, event: Any) -> None:
-        response = event.response
-        if isinstance(response, Mapping):  # an event that the SDK has no class for
-            fields = cast("Mapping[str, Any]", response)
-            known = {name: fields.get(name) for name in ("status", "usage", "error")}
-            response = SimpleNamespace(**known, output=None)
-        self._end(response)
-
-    def _error(self, event: Any) -> None:
-        self.writer(0).fail(event.message or "the provider reported an error", usage=self._usage)
-        self.ended = True
-
-    _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
-        "response.refusal.delta": _refusal,
-        "response.audio.transcript.delta": _spoken,
-        "response.output_audio_transcript.delta": _spoken,
-        "response.reasoning_text.delta": _reasoning,
-        "response.reasoning_summary_text.delta": _summary,
-        "response.output_text.annotation.added": _annotation,
-        "response.function_call_arguments.delta": _arguments,
-        "response.custom_tool_call_input.delta": _arguments,
-        "response.mcp_call_arguments.delta": _arguments,
-        "response.code_interpreter_call_code.delta": _arguments,
-        "response.output_item.added": _added,
-        "response.output_item.done": _item_done,
-        "response.completed": _ended,
-        "response.incomplete": _ended,
-        "response.failed": _ended,
-        "response.cancelled": _ended,
-        "error": _error,
-    }
+    def _complete_call(self, call: ToolCall, whole: Any) -> None:
+        """Write what of a call's arguments has not come in pieces."""
+        arguments = arguments_of(whole)
+        written = call.arguments
+        if arguments.startswith(written):
+            call.add_arguments(arguments[len(written) :])
+        elif arguments and not _same_arguments(written, arguments):
+            self._correct({"kind": "tool_call", "call_id": call.call_id, "text": arguments})
+        if call.name:
+            call.begin(self.writer(0))
 
     # -- items
 
-    def _call(self, index: int, item: Any) -> PartWriter | None:
+    def _item_added(self, event: Any) -> None:
+        whole = WholeItem(getattr(event, "item", None))
+        if whole.kind:
+            index = _placed(event)[1]
+            item = self._items.begin(whole.kind, whole.id, index, whole.call_id)
+            self._name_call(item, whole)
+
+    def _item_done(self, event: Any) -> None:
+        whole = WholeItem(getattr(event, "item", None))
+        if whole.kind:
+            index = _placed(event)[1]
+            item = self._items.complete(whole.kind, whole.id, index, whole.call_id, whole.content)
+            self._whole(item, whole)
+
+    def _name_call(self, item: Item, whole: WholeItem) -> None:
         """Begin the tool call that an item is, if it is one whose arguments grow."""
-        part = self._calls.get(index)
-        if part is not None:
-            return part
-        kind = item.type
-        if kind in ("function_call", "custom_tool_call"):
-            name, call_id = item.name, item.call_id
-        elif kind == "mcp_call":
-            name, call_id = item.name, item.id
-        elif kind == "code_interpreter_call":
-            name, call_id = "code_interpreter", item.id
-        else:
-            return None
-        part = self._calls[index] = self.writer(0).tool_call(name, call_id)
-        return part
-
-    def _item(self, index: int, item: Any) -> None:
-        """Take an item that is whole: what of it has not been written yet."""
-        if index in self._done:
+        if item.kind not in GROWING_CALLS:
             return
-        self._done.add(index)
-        if _id(item):
-            self._done_ids.add(_id(item))
-        kind = item.type
-        if kind == "message":
-            self._message(index, item)
-        elif kind == "reasoning":
-            for place, summary in enumerate(item.summary or ()):
-                self._complete(("s", index, place), "reasoning", summary.text, item)
-            for place, content in enumerate(getattr(item, "content", None) or ()):
-                self._complete(("r", index, place), "reasoning", content.text, item)
-        else:
-            call = self._call(index, item)
-            if call is None:
-                self._other(item)
-                return
-            if index not in self._filled:
-                call.write(_first(item, "arguments", "input", "code") or "")
-            self._answer(item)
+        call = _call(item)
+        call.call_id = call.call_id or whole.call_id or None
+        is_code = item.kind == "code_interpreter_call"
+        call.name = call.name or (
+            "code_interpreter" if is_code else name_of(whole.fields.get("name"))
+        )
+        if call.name and call.call_id:
+            call.begin(self.writer(0))
 
-    def _message(self, index: int, item: Any) -> None:
-        for place, content in enumerate(item.content):
-            if content.type == "output_text":
-                self._complete((index, place), "text", content.text, item)
-                for annotation in content.annotations or ():
+    def _whole(self, item: Item, whole: WholeItem) -> None:
+        """Take an item that has come whole: what of it has not been written yet."""
+        if item.done and not (item.texts or item.call):
+            return
+        item.done = True
+        if item.kind in ("message", "reasoning"):
+            self._whole_texts(item, whole.texts)
+            for content in list_of(whole.fields.get("content")):
+                for annotation in list_of(fields_of(content).get("annotations")):
                     self._source(annotation)
-            elif content.type == "refusal":
-                self._complete((index, place), "refusal", content.refusal, item)
-            elif content.type == "output_audio" and not self._has_transcript:
-                transcript = getattr(content, "transcript", None)
-                self._complete((index, place), "text", transcript, item)
+        elif item.kind in GROWING_CALLS:
+            self._name_call(item, whole)
+            if item.call is not None:
+                self._complete_call(item.call, whole.arguments)
+                item.call.finish(self.writer(0))
+            self._answer(item, whole.fields)
+        elif not item.digest:
+            item.digest = whole.content
+            self._other(item.kind, whole.value)
 
-    def _answer(self, item: Any) -> None:
-        """Publish the result of a tool that the provider ran."""
-        if item.type == "mcp_call":
-            error = to_json(getattr(item, "error", None))
-            if item.output is not None or error is not None:
-                message = None if error is None else _message(error)
-                self.writer(0).tool_result(item.id, item.output, name=item.name, error=message)
-        elif item.type == "code_interpreter_call" and getattr(item, "outputs", None):
-            outputs = [to_json(output) for output in item.outputs]
-            self.writer(0).tool_result(item.id, outputs, name="code_interpreter")
-
-    def _other(self, item: Any) -> None:
-        """Publish an item that has no arguments to stream."""
-        kind: str = item.type
-        fields = to_json(item)
-        if not isinstance(fields, dict) or kind == "compaction":
+    def _whole_texts(self, item: Item, wholes: list[WholeText]) -> None:
+        """Write what of an item's texts has not come in deltas, wherever these were placed."""
+        if item.content == "".join(whole.text for whole in wholes):
             return
-        data = {key: value for key, value in cast("Any", fields).items() if key not in _OPAQUE}
+        for sort in dict.fromkeys(whole.sort for whole in wholes):
+            mine = [text for text in item.texts if text.sort == sort]
+            theirs = [whole for whole in wholes if whole.sort == sort]
+            for number, (kind, _, place, text) in enumerate(theirs):
+                part = _part_at(mine, place, text)
+                if part is None and len(mine) == len(theirs):
+                    part = mine[number]
+                if part is not None:
+                    self._extend(part, text)
+                elif text and len(theirs) > len(mine):
+                    self._begin(item, kind, sort, place, text)
+
+    def _answer(self, item: Item, fields: Mapping[str, Any]) -> None:
+        """Publish the result of a tool that the provider ran."""
+        call = item.call
+        if call is None or not call.call_id:
+            return
+        output, outputs = to_json(fields.get("output")), list_of(fields.get("outputs"))
+        error = to_json(fields.get("error"))
+        if item.kind == "mcp_call" and (output is not None or error is not None):
+            message = None if error is None else _message(error)
+            self.writer(0).tool_result(call.call_id, output, name=call.name or None, error=message)
+        elif item.kind == "code_interpreter_call" and outputs:
+            results = [to_json(output) for output in outputs]
+            self.writer(0).tool_result(call.call_id, results, name="code_interpreter")
+
+    def _other(self, kind: str, item: Any) -> None:
+        """Publish an item that has no arguments to stream."""
+        data = {key: value for key, value in dict_of(to_json(item)).items() if key not in _OPAQUE}
+        if kind == "compaction":
+            return
         if kind == "image_generation_call":
             data.pop("result", None)  # the image itself is too large
         writer = self.writer(0)
-        call_id = data.get("call_id")
+        call_id = str_of(data.get("call_id"))
         if call_id and kind.endswith("_call"):
             body: Any = next((data[key] for key in _ARGUMENTS if data.get(key)), "")
             arguments = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
@@ -227,24 +303,36 @@ class ResponsesRecorder(StainlessRecorder):
         else:
             writer.part("data", name=kind, data=data)
 
+    def _annotation(self, event: Any) -> None:
+        self._source(getattr(event, "annotation", None))
+
     def _source(self, annotation: Any) -> None:
         data = to_json(annotation)
         mark = json.dumps(data, sort_keys=True, default=str)
-        if mark not in self._sources:
+        if isinstance(data, dict) and mark not in self._sources:
             self._sources.add(mark)
             self.writer(0).part("source", data=data)
 
-    def _end(self, response: Any) -> None:
+    # -- ends
+
+    def _ended(self, event: Any) -> None:
+        fields = fields_of(getattr(event, "response", None))
+        status = name_of(fields.get("status"))
+        self._end(fields, status if status in _ENDS else event.type.removeprefix("response."))
+
+    def _end(self, response: Mapping[str, Any], status: str | None) -> None:
         """The provider says how the response ended."""
+        wholes = [WholeItem(item) for item in list_of(response.get("output"))]
+        wholes = [whole for whole in wholes if whole.kind]
+        for item, whole in zip(self._items.match(wholes), wholes, strict=True):
+            if not item.done:
+                self._whole(item, whole)
+        self.flush()
+        self._usage = dict_of(to_json(response.get("usage"))) or None
         writer = self.writer(0)
-        for index, item in enumerate(response.output or ()):
-            if _id(item) not in self._done_ids:
-                self._item(index, item)
-        status = response.status
-        self._usage = to_json(response.usage) if response.usage is not None else None
-        if status == "failed":
-            message = getattr(response.error, "message", None)
-            message = message or "the provider reported a failure"
+        error = response.get("error")
+        if status == "failed" or (status is None and error):
+            message = provider_message(error) or "the provider reported a failure"
             writer.fail(message, finish_reason=status, usage=self._usage)
         elif status == "cancelled":
             writer.cancel("the provider cancelled it", finish_reason=status, usage=self._usage)
@@ -252,29 +340,60 @@ class ResponsesRecorder(StainlessRecorder):
             writer.finish(status, self._usage)
         self.ended = True
 
+    def _error(self, event: Any) -> None:
+        self.flush()
+        message = provider_message(fields_of(event)) or "the provider reported an error"
+        self.writer(0).fail(message, usage=self._usage)
+        self.ended = True
 
-def _sort(key: Any) -> Any:
-    """What keeps a reasoning item's two lists, and a message's parts, apart."""
-    return key[0] if isinstance(key[0], str) else None
+    _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
+        **dict.fromkeys((f"response.{name}.delta" for name in _TEXTS), _delta),
+        **dict.fromkeys((f"response.{name}.done" for name in _TEXTS), _text_done),
+        **dict.fromkeys((f"response.{name}.delta" for name in _CALL_EVENTS), _arguments),
+        **dict.fromkeys((f"response.{name}.done" for name in _CALL_EVENTS), _arguments_done),
+        "response.output_text.annotation.added": _annotation,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        **dict.fromkeys((f"response.{status}" for status in _ENDS), _ended),
+        "error": _error,
+    }
 
 
-def _id(item: Any) -> str:
-    """The id of an item; empty where it has none."""
-    return getattr(item, "id", None) or ""
+def _placed(event: Any) -> tuple[str, int | None]:
+    """The id and the place of the item that an event is about."""
+    return (
+        str_of(getattr(event, "item_id", None)),
+        index_of(getattr(event, "output_index", None)),
+    )
 
 
-def _first(item: Any, *names: str) -> Any:
-    """The first of these attributes that is there and not empty."""
-    for name in names:
-        value = getattr(item, name, None)
-        if value:
-            return value
-    return None
+def _name(event: Any) -> str:
+    """What an event is about: its type, without the API's name and what happened."""
+    name: str = event.type.removeprefix("response.")
+    return name.rpartition(".")[0]
+
+
+def _call(item: Item) -> ToolCall:
+    """The tool call that an item is."""
+    if item.call is None:
+        item.call = ToolCall()
+    return item.call
+
+
+def _part_at(parts: list[TextPart], place: int | None, text: str) -> TextPart | None:
+    """The part of which `text` is the whole: the one at its place, or else one that begins so."""
+    at_place = (part for part in parts if part.place == place)
+    alike = (part for part in parts if text.startswith(part.text) or part.text.startswith(text))
+    return next(at_place, None) or next(alike, None)
+
+
+def _same_arguments(written: str, whole: str) -> bool:
+    """Whether two texts of a call's arguments are the same JSON, or the same text."""
+    try:
+        return bool(json.loads(written) == json.loads(whole))
+    except ValueError:
+        return written.strip() == whole.strip()
 
 
 def _message(error: Any) -> str:
-    if isinstance(error, Mapping):
-        message = cast("Mapping[str, Any]", error).get("message")
-        if isinstance(message, str):
-            return message
-    return error if isinstance(error, str) else json.dumps(error, default=str)
+    return provider_message(error) or json.dumps(error, default=str)

@@ -10,13 +10,19 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tokenwire import Sink
-from tokenwire.instrument import Channel, OnCancel, Options, SdkInstrumentor, record_found
-from tokenwire_adapters._agents.stainless.quirks import client_of, own_stream, replace_iterator
+from tokenwire.instrument import Channel, Metadata, OnCancel, Options, SdkInstrumentor, record_found
+from tokenwire_adapters._agents.stainless.quirks import (
+    EVENTS,
+    client_of,
+    own_stream,
+    replace_iterator,
+)
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.stainless.requests import RequestRecorders
+from tokenwire_adapters._agents.stainless.stream_end import watch_end
 from tokenwire_adapters._agents.stainless.stream_helpers import helper_items
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
@@ -42,7 +48,7 @@ class StainlessInstrumentor(SdkInstrumentor):
         *,
         channel: Channel = None,
         run: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Metadata | None = None,
         on_cancel: OnCancel = "end",
     ) -> T:
         """Publish what a client's calls, or one stream, receive. Returns the same object.
@@ -57,13 +63,15 @@ class StainlessInstrumentor(SdkInstrumentor):
         :param channel: a name, or a function that returns one at each call; by default the
             context's.
         :param run: the agent run; by default the context's, else a run for each call.
-        :param metadata: what watchers see beside the provider, the API and the model.
+        :param metadata: what watchers see beside the provider, the API and the model: a mapping, or
+            a function that returns one at each call.
         :param on_cancel: what the consumer's loop meets when a watcher cancels: its ``"end"``, or
             `tokenwire.ResponseCancelled` (``"raise"``).
         :raises TypeError: when it is neither a client nor a stream of this SDK.
         :raises ValueError: for another `on_cancel`.
         """
-        options = Options(sink, channel, run, dict(metadata or {}), on_cancel)
+        fields = metadata if callable(metadata) else dict(metadata or {})
+        options = Options(sink, channel, run, fields, on_cancel)
         target: Any = client_or_stream
         if isinstance(target, self._targets.clients):
             self.add_client(target, options)
@@ -110,6 +118,8 @@ class StainlessInstrumentor(SdkInstrumentor):
         replace(targets.clients[1], "request", self._arequesting)
         for owner in targets.streams:
             replace(owner, "__stream__", self._streaming)
+            if targets.end_mark is not None:
+                replace(owner, EVENTS, functools.partial(self._watching_end, targets.end_mark))
             replace(owner, "__iter__", self._iterating)
             replace(owner, "__aiter__", self._iterating)
         sync, asynchronous = targets.streams
@@ -166,6 +176,17 @@ class StainlessInstrumentor(SdkInstrumentor):
             return record_found(original(holds), find)
 
         return wrapped
+
+    def _watching_end(self, mark: str, original: Any) -> Any:
+        """Notice whether a stream says that it is over."""
+
+        def events(stream: Any) -> Any:
+            recorder = self._recorders.get(stream.response) if self._recorders else None
+            if not isinstance(recorder, StainlessRecorder):
+                return original(stream)
+            return watch_end(original(stream), mark, recorder.end_of_stream)
+
+        return events
 
     def _iterating(self, original: Any) -> Any:
         """Notice that a ``for`` loop was left, by when its generator is dropped.

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-__all__ = ["client_of", "error_usage", "own_stream", "replace_iterator", "request_of"]
+__all__ = [
+    "EVENTS",
+    "client_of",
+    "error_usage",
+    "own_stream",
+    "replace_iterator",
+    "request_of",
+    "whole_body",
+]
+
+EVENTS = "_iter_events"
+"""The method by which a stream reads server-sent events, before it makes chunks of them."""
 
 
 def own_stream(helper: Any) -> Any:
@@ -51,3 +62,14 @@ def error_usage(error: BaseException) -> dict[str, Any] | None:
                 return cast("dict[str, Any]", usage) if isinstance(usage, dict) else None
         trace = trace.tb_next
     return None
+
+
+def whole_body(error: BaseException) -> Any:
+    """The body of the HTTP response that an `APIStatusError` is about; None where it has none.
+
+    `APIError.body` has only the ``error`` of it, where it has one.
+    """
+    try:
+        return getattr(error, "response").json()  # noqa: B009 - other errors have none
+    except Exception:  # no JSON, or a stream
+        return None

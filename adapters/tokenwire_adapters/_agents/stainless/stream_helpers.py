@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 __all__ = ["helper_items"]
@@ -16,7 +16,7 @@ def helper_items(helper: Any, items: Any, failed: Failed) -> Any:
 
     :param items: the helper's own generator, sync or async.
     """
-    return (_items if hasattr(items, "send") else _aitems)(helper, items, failed)
+    return (_items if hasattr(items, "send") else _AsyncItems)(helper, items, failed)
 
 
 def _items(
@@ -29,14 +29,19 @@ def _items(
         raise
 
 
-async def _aitems(
-    helper: Any, items: AsyncGenerator[Any, Any], failed: Failed
-) -> AsyncGenerator[Any, None]:
-    try:
-        async for item in items:
-            yield item
-    except Exception as error:
-        failed(helper, error)
-        raise
-    finally:
-        await items.aclose()
+class _AsyncItems(AsyncIterator[Any]):
+    """The same, asynchronous. No generator: the helper's own is the one that the loop closes."""
+
+    def __init__(self, helper: Any, items: AsyncIterator[Any], failed: Failed) -> None:
+        self._helper = helper
+        self._items = items
+        self._failed = failed
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._items)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self._failed(self._helper, error)
+            raise

@@ -36,6 +36,8 @@ class PatchTargets:
         ``.stream()``.
     :ivar managers: classes that ``.stream()`` returns, which send the request in ``__enter__`` or
         ``__aenter__`` and give a helper.
+    :ivar end_mark: how the data of the event begins with which a stream says that it is over; None
+        where the API has none.
     :ivar parsers: classes of raw responses with ``parse``, and whether that is async.
     """
 
@@ -45,3 +47,4 @@ class PatchTargets:
     helpers: tuple[type, ...] = ()
     managers: tuple[type, ...] = ()
     parsers: tuple[tuple[type, bool], ...] = ()
+    end_mark: str | None = None

@@ -215,7 +215,7 @@ def _parse(url: str, query: list[tuple[str, str]]) -> dict[str, Any]:
         classes = {parsed.get("connection_class", Connection), Connection, SSLConnection}
         known = accepted_arguments(classes)
     except ValueError:  # it quotes the URL
-        parsed, known = {}, set()
+        parsed, known = {}, set[str]()
     if (not parsed and query) or any(name not in known for name, _ in query):
         raise ValueError(problem)
     return parsed

@@ -31,9 +31,9 @@ let connections = [];
 function channelName() {
   const name = location.hash.slice(1);
   if (/^[A-Za-z0-9_-]{1,48}$/.test(name)) return name;
-  const made = `chat-${crypto.randomUUID().slice(0, 8)}`;
-  history.replaceState(null, "", `#${made}`);
-  return made;
+  const channel = `chat-${crypto.randomUUID().slice(0, 8)}`;
+  history.replaceState(null, "", `#${channel}`);
+  return channel;
 }
 
 function view() {

@@ -23,7 +23,7 @@ function make(tag, className, ...children) {
 export function blocks(text) {
   const whole = text.split(/(?<=\n)/);
   const lines = whole.map((line) => line.trimEnd());
-  const found = [];
+  const pieces = [];
   let at = 0;
   while (at < lines.length) {
     const from = at;
@@ -43,9 +43,9 @@ export function blocks(text) {
       const quoted = QUOTE.test(line);
       while (at < lines.length && lines[at] !== "" && ((quoted && QUOTE.test(lines[at])) || !startsBlock(lines[at]))) at++;
     }
-    found.push(whole.slice(from, at).join(""));
+    pieces.push(whole.slice(from, at).join(""));
   }
-  return found;
+  return pieces;
 }
 
 function startsBlock(line) {
@@ -98,7 +98,7 @@ function code(lines, fence) {
 function quote(lines, depth) {
   const inner = lines.map((line) => QUOTE.exec(line)?.[1] ?? line);
   if (depth >= MAX_DEPTH) return make("blockquote", "", inner.join("\n"));
-  // Lines of a quotation stay lines: logbooks and verses are quoted as they stand.
+  // Lines of a quotation stay lines: logbooks and verses are quoted as they are.
   const element = make("blockquote", "");
   element.append(renderAll(inner.join("\n"), depth + 1));
   return element;

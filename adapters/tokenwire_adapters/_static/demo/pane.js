@@ -24,10 +24,10 @@ function clone(id) {
 }
 
 function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(tag);
+  node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 /** Run `work` before the next frame, once; also where frames are not drawn. */

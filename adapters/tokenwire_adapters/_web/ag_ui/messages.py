@@ -60,7 +60,8 @@ def asked_by(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for message in reversed(messages):
         if message.get("role") in ("assistant", "reasoning", "activity"):
             break
-        asked.insert(0, message)
+        asked.append(message)
+    asked.reverse()
     size = 0
     for index in reversed(range(len(asked))):
         size += len(msgspec.json.encode(asked[index]))

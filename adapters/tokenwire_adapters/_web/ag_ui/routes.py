@@ -129,15 +129,16 @@ class AgentRoutes(ProtocolRoutes):
             # A client that asks again, since its connection broke, is sent the same run.
             reader = await service.within(encoder.join(self.sink, channel, run=run))
             if reader is None:
-                active = await service.within(self.tasks.active(channel))
-                if active is not None:
-                    await self.tasks.cancel(channel, run=active.id, reason="another run came")
                 encoder = AgUiEncoder(run=run, enveloped=True, thread_id=request.thread_id)
 
                 async def begin() -> None:
                     self._begin(exchange, request, channel, run)
 
-                reader = await self.watch_from(channel, begin)
+                with self.tasks.starting(channel, run):
+                    active = await service.within(self.tasks.active(channel))
+                    if active is not None:
+                        await self.tasks.cancel(channel, run=active.id, reason="another run came")
+                    reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
 
     def _begin(self, exchange: Exchange, request: RunAgentInput, channel: str, run: str) -> None:

@@ -199,13 +199,18 @@ async def serve_lifespan(
             return
 
 
+def _at_most(digits: str, most: int) -> bool:
+    """Whether text is a number up to `most`; a number of very many digits is not read as one."""
+    return digits.isascii() and digits.isdecimal() and len(digits) <= 20 and int(digits) <= most
+
+
 async def read_json(request: Request, receive: Receive, limits: Limits) -> Any:
     """Read a JSON body; None where there is none.
 
     :raises Problem: ``too_large``, ``timeout``, ``unsupported_media_type`` or ``bad_request``.
     """
     length = request.header(b"content-length")
-    if length is not None and (not length.isdecimal() or int(length) > limits.input_bytes):
+    if length is not None and not _at_most(length, limits.input_bytes):
         raise Problem("too_large", f"the body is over {limits.input_bytes} bytes")
     body = bytearray()
     try:

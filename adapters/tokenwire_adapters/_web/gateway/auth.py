@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from tokenwire_adapters._web.gateway.asgi import Request
+from tokenwire_adapters._web.gateway.cookies import Connection
 from tokenwire_adapters._web.gateway.cors import authority_of, host_name
 from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
 from tokenwire_adapters._web.gateway.tokens import Grant, Tokens
@@ -72,14 +73,15 @@ class Caller:
     """The client of one request or WebSocket.
 
     :ivar grant: what its token says; None where it has none.
-    :ivar client: its address.
+    :ivar client: its address; `http_version` what it speaks.
     """
 
-    __slots__ = ("client", "connection", "grant", "local", "principal")
+    __slots__ = ("client", "connection", "grant", "http_version", "local", "principal")
 
     def __init__(self, request: Request) -> None:
-        self.connection = HTTPConnection(request.scope)
+        self.connection = Connection(request.scope)
         self.client = request.client
+        self.http_version = str(request.scope.get("http_version", "1.1"))
         self.grant: Grant | None = None
         self.principal: str | None = None
         self.local = is_local(request)
@@ -224,4 +226,5 @@ def same_origin(request: Request, origin: str) -> bool:
     host = request.header(b"host")
     if host is None:
         return False
-    return authority_of(origin) == authority_of(f"{origin.partition('://')[0]}://{host}")
+    own = authority_of(f"{origin.partition('://')[0]}://{host}")
+    return own is not None and authority_of(origin) == own

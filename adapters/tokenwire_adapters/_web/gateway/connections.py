@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import Literal, Protocol, TypeAlias
 
 from tokenwire._clock import jitter
-from tokenwire_adapters._web.gateway.asgi import Message, Send
+from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.quirks import uvicorn_is_stopping
+from tokenwire_adapters._web.gateway.quirks import reset, transport_of, uvicorn_is_stopping
 
-__all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "retry_hint"]
+__all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "flushed", "retry_hint"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -44,7 +44,9 @@ class Connection:
     :ivar sending_since: when the send under way began (the loop's time); None when none is.
     """
 
-    def __init__(self, owner: Owner, caller: Caller, send: Send, kind: str) -> None:
+    def __init__(
+        self, owner: Owner, caller: Caller, receive: Receive, send: Send, kind: str
+    ) -> None:
         self.owner = owner
         self.caller = caller
         self.kind = kind
@@ -52,6 +54,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self.opened_at = self.sent_at = self.loop.time()
         self.sending_since: float | None = None
+        self._receive = receive
         self._send = send
         self._lock = asyncio.Lock()
         self._task = asyncio.current_task()
@@ -104,6 +107,20 @@ class Connection:
             self._task.uncancel()
         finally:
             self._over = True
+
+    async def flushed(self, timeout: float) -> None:
+        """Wait until the client has been sent everything; reset the connection after `timeout`.
+
+        A server that is left to close it waits for ever for a client that does not read.
+        """
+        if self.caller.http_version in ("1.0", "1.1"):  # others share a transport among streams
+            await flushed(self._receive, self._send, timeout=timeout)
+
+    async def reset(self) -> bool:
+        """Close now, and drop what the client has not read; False where that cannot be done."""
+        if self.caller.http_version not in ("1.0", "1.1"):
+            return False
+        return await flushed(self._receive, self._send, timeout=None)
 
     def check(self, now: float) -> None:
         """Check what is special to this kind of connection. Called at least twice a second."""
@@ -236,6 +253,26 @@ class Connections:
             monitor.cancel()
             await asyncio.gather(monitor, return_exceptions=True)
         return not self.of(owner)
+
+
+async def flushed(receive: Receive, send: Send, *, timeout: float | None) -> bool:
+    """Wait until a server has sent what it was given; reset its connection after `timeout` seconds.
+
+    :param timeout: None to reset it without a look.
+    :return: False where the connection cannot be found, and is the server's to close.
+    """
+    transport = transport_of(receive, send)
+    if transport is None:
+        return False
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (timeout or 0)
+    while timeout is None or transport.get_write_buffer_size():
+        if loop.time() >= deadline:
+            reset(transport)
+            await asyncio.sleep(0)  # the server learns of it
+            break
+        await asyncio.sleep(0.01)
+    return True
 
 
 def retry_hint() -> int:

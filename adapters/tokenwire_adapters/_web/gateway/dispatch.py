@@ -19,6 +19,7 @@ from tokenwire_adapters._web.gateway.asgi import (
     send_response,
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
+from tokenwire_adapters._web.gateway.connections import flushed
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.tracing import Span, span
@@ -35,6 +36,8 @@ __all__ = [
 
 logger = logging.getLogger("tokenwire.gateway")
 
+_LARGE = 64 * 1024  # bytes of a body that the kernel may not take at once
+
 
 class Exchange:
     """One HTTP request and its response.
@@ -42,9 +45,10 @@ class Exchange:
     :ivar headers: headers that every response to this request has.
     :ivar route: the route's name, for metrics and spans.
     :ivar status: of the response, once it has begun.
+    :ivar sent: bytes of its body that the server was given.
     """
 
-    __slots__ = ("_caller", "_send", "headers", "receive", "request", "route", "status")
+    __slots__ = ("_caller", "_send", "headers", "receive", "request", "route", "sent", "status")
 
     def __init__(
         self, request: Request, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
@@ -54,6 +58,7 @@ class Exchange:
         self.headers = headers
         self.route = "none"
         self.status: int | None = None
+        self.sent = 0
         self._send = send
         self._caller: Caller | None = None
 
@@ -61,6 +66,7 @@ class Exchange:
         """Send an ASGI message of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        self.sent += len(message.get("body", b""))
         await self._send(message)
 
     @property
@@ -117,6 +123,8 @@ async def serve_http(
     with span("tokenwire.gateway.request", {"http.request.method": exchange.request.method}) as sp:
         try:
             await _answer(service, find, exchange, origin)
+            if exchange.sent > _LARGE and scope.get("http_version") in ("1.0", "1.1"):
+                await flushed(receive, send, timeout=service.limits.send_timeout)
         except Exception as error:
             await _refuse(service, exchange, problem_of(error))
         _finish(service, exchange, sp, began)

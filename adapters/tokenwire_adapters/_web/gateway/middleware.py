@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from tokenwire import context
 from tokenwire._ids import check_name, new_id
 from tokenwire.errors import InvalidName
 from tokenwire_adapters._web.gateway.asgi import Receive, Scope, Send, header_of
+from tokenwire_adapters._web.gateway.cookies import cookies_of
 
 __all__ = ["TokenwireMiddleware"]
 
@@ -35,6 +36,8 @@ class TokenwireMiddleware:
         trustworthy as the client: check that it may write there.
     :param run: the same for the run; by default every request is a run of its own, with ``""`` of
         none.
+    :param metadata: a function of the ASGI scope to fields of every response that the request makes
+        an agent write, such as its user (see `Gateway(owner=…)`). Watchers see them.
     """
 
     def __init__(
@@ -43,9 +46,13 @@ class TokenwireMiddleware:
         *,
         channel: str | Finder | None = None,
         run: str | Finder | None = None,
+        metadata: Callable[[Scope], Mapping[str, Any] | None] | None = None,
     ) -> None:
         self._app = app
         self._channel = None if channel is None else _finder(channel)
+        if metadata is not None and not callable(metadata):
+            raise ValueError("metadata= takes a function of the ASGI scope")
+        self._metadata = metadata
         self._run: Finder | None
         if run is None:
             self._run = _new_run
@@ -64,7 +71,23 @@ class TokenwireMiddleware:
                 stack.enter_context(context.channel(channel))
             if run is not None:
                 stack.enter_context(context.run(run))
+            fields = self._fields(scope)
+            if fields:
+                stack.enter_context(context.metadata(**fields))
             await app(scope, receive, send)
+
+    def _fields(self, scope: Scope) -> dict[str, Any]:
+        """The metadata of a request; never raises, since the app must not be harmed."""
+        try:
+            fields = None if self._metadata is None else self._metadata(scope)
+            return {str(name): value for name, value in (fields or {}).items()}
+        except Exception:
+            logger.warning("tokenwire: finding the metadata of a request failed", exc_info=True)
+            return {}
+
+
+def _text_of(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
 
 
 def _new_run(scope: Scope) -> str:
@@ -77,8 +100,8 @@ def _found(finder: Finder | None, scope: Scope, what: str) -> str | None:
     if finder is None:
         return None
     try:
-        value = finder(scope)
-        return None if not value else check_name(value, what)
+        value: Any = finder(scope)
+        return None if not value else check_name(_text_of(value), what)
     except InvalidName as error:
         logger.warning("tokenwire: %s; the request sets none", error)
     except Exception:
@@ -120,11 +143,8 @@ def _query(name: str) -> Finder:
 
 def _cookie(name: str) -> Finder:
     def find(scope: Scope) -> str | None:
-        try:
-            cookie = SimpleCookie(header_of(scope, b"cookie") or "").get(name)
-        except CookieError:
-            return None
-        return None if cookie is None else cookie.value
+        headers = scope.get("headers", ())
+        return cookies_of(value for key, value in headers if key == b"cookie").get(name)
 
     return find
 

@@ -157,9 +157,9 @@ async def serve_websocket(service: Service, scope: Scope, receive: Receive, send
             return
         with service.admitted(caller), span("tokenwire.gateway.socket", {}):
             await _accept(scope, send)
-            socket = Socket(service, caller, channel, send)
+            socket = Socket(service, caller, channel, receive, send)
             with service.traffic.connections.monitored(socket):
-                await socket.run(receive)
+                await socket.run()
     except (Problem, TokenwireError, ValueError) as error:
         await _deny(service, scope, send, problem_of(error), caller)
 

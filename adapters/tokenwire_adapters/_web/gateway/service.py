@@ -206,7 +206,19 @@ class Service:
         if response is None:
             raise Problem("not_found", "there is no such response")
         owner = response.metadata.get(field)
-        if caller.principal is None or owner != caller.principal:
+        if owner is None:
+            raise Problem(
+                "forbidden",
+                f"this response names no owner: its metadata has no {field!a}, which this gateway"
+                " asks for (owner=); set it with metadata= or TokenwireMiddleware(metadata=…)",
+            )
+        if caller.principal is None:
+            raise Problem(
+                "forbidden",
+                "this response has an owner, and who asks is not known: authorize must return the"
+                " name of the user, or the token have one (sub)",
+            )
+        if str(owner) != caller.principal:
             raise Problem("forbidden", "this response belongs to somebody else")
 
     async def input(

@@ -30,6 +30,7 @@ _HEADERS = [
 ]
 _PROLOGUE = b"retry: 2000\n\n"
 _COMMENT = b": keep-alive\n\n"
+_PIECE = 256 * 1024  # bytes given to the server at a time
 _CLOSE_TIMEOUT = 2.0  # seconds that the last frames may take
 
 
@@ -99,9 +100,9 @@ async def serve_reader(
 ) -> None:
     """Serve an open reader, and close it. The caller has been admitted."""
     try:
-        stream = _Stream(service, caller, send, StreamFramer(encoder), reader, plan)
+        stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
         with service.traffic.connections.monitored(stream):
-            await stream.run(receive, headers)
+            await stream.run(headers)
     finally:
         reader.close()
 
@@ -140,18 +141,19 @@ class _Stream(Connection):
         self,
         service: Service,
         caller: Caller,
+        receive: Receive,
         send: Send,
         framer: StreamFramer,
         reader: ChannelReader,
         plan: StreamPlan,
     ) -> None:
-        super().__init__(service, caller, send, "sse")
+        super().__init__(service, caller, receive, send, "sse")
         self._service = service
         self._framer = framer
         self._reader = reader
         self._plan = plan
 
-    async def run(self, receive: Receive, headers: list[tuple[bytes, bytes]]) -> None:
+    async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
         more = [(k.lower().encode(), v.encode()) for k, v in self._framer.encoder.headers.items()]
         await self.send(
             {
@@ -161,7 +163,7 @@ class _Stream(Connection):
             }
         )
         last = b""
-        listener = asyncio.create_task(self._listen(receive))
+        listener = asyncio.create_task(self._listen())
         try:
             with self.serving():
                 last = await self._pump()
@@ -171,17 +173,24 @@ class _Stream(Connection):
             listener.cancel()
         if self.reason is not None:
             last = self._dropped()
-        if self.reason not in ("gone", "slow"):
-            with suppress(TimeoutError, Disconnected):
-                async with asyncio.timeout(_CLOSE_TIMEOUT):
-                    await self._send_last(last)
+        if self.reason == "gone":
+            return
+        if self.reason == "slow":
+            await self.reset()
+            return
+        # Whoever was not dropped has the time that it has for anything else that is sent.
+        limit = self._service.limits.send_timeout if self.reason is None else _CLOSE_TIMEOUT
+        with suppress(TimeoutError, Disconnected):
+            async with asyncio.timeout(limit):
+                await self._send_last(last)
+        await self.flushed(limit)
 
     async def _send_last(self, data: bytes) -> None:
         self._service.traffic.count_sent(0, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self.drop("gone")
 
@@ -223,7 +232,9 @@ class _Stream(Connection):
 
     async def _write(self, data: bytes, events: int = 0) -> None:
         self._service.traffic.count_sent(events, len(data))
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        for begin in range(0, len(data), _PIECE):
+            piece = data[begin : begin + _PIECE]  # the server holds no more for a slow client
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def _failed(self, problem: Problem) -> bytes:
         return named("error", problem.document()) if self._framer.native else self._framer.end()

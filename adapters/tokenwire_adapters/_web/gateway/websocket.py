@@ -45,8 +45,10 @@ class Socket(Connection):
     :param channel: the one in its path, for messages that name none.
     """
 
-    def __init__(self, service: Service, caller: Caller, channel: str, send: Send) -> None:
-        super().__init__(service, caller, send, "ws")
+    def __init__(
+        self, service: Service, caller: Caller, channel: str, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(service, caller, receive, send, "ws")
         self._service = service
         self._channel = channel
         self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
@@ -59,20 +61,23 @@ class Socket(Connection):
 
     # -- serving
 
-    async def run(self, receive: Receive) -> None:
+    async def run(self) -> None:
         """Serve the socket until it ends."""
         try:
             with self.serving():
                 await self._send_message(self._hello())
-                await self._listen(receive)
+                await self._listen()
         except Exception as error:
             problem_of(error)
             self._close = (1011, "internal error")
         finally:
             await self._release()
+        if self.reason == "gone" or (self.reason == "slow" and await self.reset()):
+            return
         with suppress(Exception):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._send_close()
+        await self.flushed(_CLOSE_TIMEOUT)
 
     def _hello(self) -> dict[str, Any]:
         guard, limits = self._service.guard, self._service.limits
@@ -91,9 +96,9 @@ class Socket(Connection):
             },
         }
 
-    async def _listen(self, receive: Receive) -> None:
+    async def _listen(self) -> None:
         while self._close is None:
-            message = await receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self.reason = "gone"
                 return
@@ -101,8 +106,6 @@ class Socket(Connection):
                 await self._take(message.get("text"))
 
     async def _send_close(self) -> None:
-        if self.reason == "gone":
-            return
         if self.reason == "bye":
             await self._send_message({"op": "bye", "retry": retry_hint()})
         elif self.reason in ("expired", "unauthorized"):

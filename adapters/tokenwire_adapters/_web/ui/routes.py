@@ -200,14 +200,15 @@ class ProtocolRoutes(ABC):
         self.service.require_input(exchange.caller.key)
         outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
         first = outcomes[0] if outcomes else None
+        stopped = first is None or first.acknowledged or first.state == "pending"
         await self.send_json(
             exchange,
             {
-                "success": first is None or first.acknowledged,
+                "success": stopped,
                 "run": None if first is None else first.response_id,
                 "state": None if first is None else first.state,
             },
-            200 if first is None or first.acknowledged else 202,
+            200 if stopped else 202,
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tokenwire import context
@@ -21,6 +22,7 @@ __all__ = ["AgentTasks"]
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
+_UNSEEN = 1.0  # seconds within which a backend shows a run that was begun
 _SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
 
 
@@ -43,11 +45,23 @@ class AgentTasks:
             getattr(agent, "__call__", None)  # noqa: B004
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        # By run: its channel, and whether it has begun. Only those that history may not show yet.
+        self._unseen: dict[str, tuple[str, bool]] = {}
 
     @staticmethod
     def new_run() -> str:
         """An id for a run that nobody can guess or repeat."""
         return new_id("run-")
+
+    @contextmanager
+    def starting(self, channel: str, run: str) -> Generator[None]:
+        """Have `cancel` reach a run that this block begins, before it has begun too."""
+        self._unseen[run] = (channel, False)
+        try:
+            yield
+        finally:
+            if self._unseen.get(run) == (channel, False):
+                del self._unseen[run]
 
     def begin(
         self,
@@ -71,6 +85,8 @@ class AgentTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
+        self._unseen[run] = (channel, True)
+        loop.call_later(_UNSEEN, self._unseen.pop, run, None)
         response.add_cancel_callback(lambda: loop.call_soon_threadsafe(self._stop, response, task))
 
     async def _work(self, response: ResponseWriter, turn: Any) -> None:
@@ -137,12 +153,25 @@ class AgentTasks:
     ) -> list[CancelOutcome]:
         """Stop the run that is under way in a channel, in whichever process it is.
 
+        One that is being started here is stopped as it begins.
+
         :param run: only this one.
         :return: the outcomes: first that of the envelope, where there is one;
             empty when nothing was under way.
         """
+        unseen = [one for one, (where, _) in self._unseen.items() if where == channel]
+        unseen = [one for one in unseen if run is None or one == run]
         active = await find_run(self._sink, channel, run)
-        if active is None or not active.streaming:
+        outcomes = await self._cancel_run(channel, active, reason) if active is not None else []
+        for other in unseen:
+            if active is None or other != active.id:
+                outcomes.append(await self._sink.acancel(channel, other, reason=reason))
+        return outcomes
+
+    async def _cancel_run(
+        self, channel: str, active: Run, reason: str | None
+    ) -> list[CancelOutcome]:
+        if not active.streaming:
             return []
         envelope = active.envelope
         outcomes: list[CancelOutcome] = []

@@ -30,28 +30,51 @@ def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[di
     What was answered anew, or edited, counts as it was last. A run that is under way has no
     message yet: the stream brings it.
     """
-    messages: list[dict[str, Any]] = []
+    messages = _Conversation()
     for run in runs:
         envelope = run.envelope
         metadata: dict[str, Any] = envelope.metadata if envelope is not None else {}
         after = metadata.get("after")
-        known = [message.get("id") for message in messages]
-        if after in known:
-            messages = messages[: known.index(after) + 1]
+        if isinstance(after, str) and after in messages.places:
+            messages.cut(messages.places[after] + 1)
         elif metadata.get("first"):
-            messages = []
+            messages.cut(0)
         asked = metadata.get("messages")
-        if isinstance(asked, list):
-            messages += [
-                message for message in cast("list[Any]", asked) if isinstance(message, dict)
-            ]
+        for message in cast("list[Any]", asked) if isinstance(asked, list) else ():
+            if isinstance(message, dict):
+                messages.append(cast("dict[str, Any]", message))
         if not run.streaming:
             message = message_of(run, dynamic_tools=dynamic_tools)
-            if messages and messages[-1].get("id") == message["id"]:
-                messages[-1]["parts"] += message["parts"]
+            last = messages.items[-1] if messages.items else None
+            if last is not None and last.get("id") == message["id"]:
+                last["parts"] += message["parts"]
             else:
                 messages.append(message)
-    return messages
+    return messages.items
+
+
+class _Conversation:
+    """Messages in order, of which the later may be cut off.
+
+    :ivar places: where the first message of each id is.
+    """
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.places: dict[str, int] = {}
+
+    def append(self, message: dict[str, Any]) -> None:
+        name = message.get("id")
+        if isinstance(name, str):
+            self.places.setdefault(name, len(self.items))
+        self.items.append(message)
+
+    def cut(self, length: int) -> None:
+        for message in self.items[length:]:
+            name = message.get("id")
+            if isinstance(name, str) and self.places.get(name, -1) >= length:
+                del self.places[name]
+        del self.items[length:]
 
 
 def read_chunks(frames: Iterable[Frame]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[st
     for message in reversed(messages):
         if message["role"] == "assistant":
             break
-        asked.insert(0, message)
+        asked.append(message)
+    asked.reverse()
     # Without a message of the user, the page continues an answer whose tool it has run itself.
     rest = messages[: -len(asked)] if asked else messages
     metadata: dict[str, Any] = {"messages": [_bounded(message) for message in asked]}

@@ -147,16 +147,17 @@ class ChatRoutes(ProtocolRoutes):
         messages = messages_of(body)
         self.service.require_input(exchange.caller.key, "messages")
         service = self.service
+        run = self.tasks.new_run()
+
+        async def begin() -> None:
+            await service.within(self._page_tools(channel, messages[-1]))
+            self._begin(exchange, chat_id, channel, run, messages, body)
+
         with service.admitted(exchange.caller):
-            if await self._same_again(exchange, channel, messages, body):
-                return
-            run = self.tasks.new_run()
-
-            async def begin() -> None:
-                await service.within(self._page_tools(channel, messages[-1]))
-                self._begin(exchange, chat_id, channel, run, messages, body)
-
-            reader = await self.watch_from(channel, begin)
+            with self.tasks.starting(channel, run):
+                if await self._same_again(exchange, channel, messages, body):
+                    return
+                reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, self._encoder(run, enveloped=True), reader)
 
     def _begin(

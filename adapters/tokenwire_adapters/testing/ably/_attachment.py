@@ -7,11 +7,12 @@ increments or as full updates, rewind and resume first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
 
 from tokenwire_adapters.testing.ably._channel import Channel, Entry
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
+from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._message import StoredMessage, Version
 from tokenwire_adapters.testing.ably._protocol import (
     Action,
@@ -22,11 +23,9 @@ from tokenwire_adapters.testing.ably._protocol import (
     member_to_wire,
 )
 from tokenwire_adapters.testing.ably._serials import now_ms
+from tokenwire_adapters.testing.ably._settings import Settings
 
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._connection import Session
-
-__all__ = ["Attachment", "Rewind", "parse_rewind"]
+__all__ = ["Attachment", "Rewind", "Transport", "parse_rewind"]
 
 _REWIND_LIMIT = 100
 _TIME = re.compile(r"(\d+)([sm])")
@@ -61,16 +60,42 @@ def parse_rewind(params: dict[str, str]) -> Rewind | None:
     return Rewind(min(int(limit), _REWIND_LIMIT), seconds)
 
 
+@dataclass(eq=False)
+class Transport:
+    """The open transport of a connection, as its attachments use it.
+
+    :ivar send: sends a frame to the client.
+    :ivar echo: whether the client gets what it published itself (RTN2b).
+    :ivar attachments: the attachments by the channel's name.
+    """
+
+    settings: Settings
+    faults: Faults
+    send: Callable[[Wire], None]
+    _: KW_ONLY
+    connection_id: str
+    binary: bool
+    echo: bool
+    attachments: dict[str, Attachment] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attachments = {}
+
+    def fail_channel(self, name: str, error: ErrorInfo) -> None:
+        """Send an ERROR for one channel (RTL14)."""
+        self.send({"action": int(Action.ERROR), "channel": name, "error": error.wire()})
+
+
 class Attachment:
     """A channel attached by one session. It ends with the session: clients attach again (RTL3d)."""
 
     def __init__(
-        self, session: Session, channel: Channel, modes: Flag, params: dict[str, str]
+        self, transport: Transport, channel: Channel, modes: Flag, params: dict[str, str]
     ) -> None:
-        self.session = session
         self.channel = channel
         self.modes = modes
         self.params = params
+        self._transport = transport
         self._full = params.get("appendMode") == "full"
         # Serials whose whole state was sent, so that the client can apply increments.
         self._sent_whole: set[str] = set()
@@ -124,24 +149,41 @@ class Attachment:
             frame["params"] = params  # RTL4k1
         if error is not None:
             frame["error"] = error.wire()
-        self.session.send(frame)
+        self._transport.send(frame)
 
     def end(self) -> None:
         """Leave the channel without notifying the client."""
         self.channel.attachments.discard(self)
-        self.session.attachments.pop(self.channel.name, None)
+        self._transport.attachments.pop(self.channel.name, None)
+
+    def detach(self, error: ErrorInfo) -> None:
+        """Leave the channel and send DETACHED (RTL13)."""
+        self.end()
+        name = self.channel.name
+        self._transport.send(
+            {"action": int(Action.DETACHED), "channel": name, "error": error.wire()}
+        )
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Leave the channel and send an ERROR for it (RTL14)."""
+        self.end()
+        self._transport.fail_channel(self.channel.name, error)
+
+    def lose_continuity(self, error: ErrorInfo) -> None:
+        """Send another ATTACHED without the RESUMED flag (RTL12)."""
+        self.send_attached(self.channel.serial, self.modes, error)
 
     # -- messages -----------------------------------------------------------------------------
 
     def deliver(self, entry: Entry) -> None:
         """Send one entry, unless modes (RTL4m, TB2d) or ``echo=false`` (RTN2b) exclude it."""
-        session = self.session
-        is_echo = entry.publisher.connection_id == session.state.id
+        transport = self._transport
+        is_echo = entry.publisher.connection_id == transport.connection_id
         if entry.presence:
             if Flag.PRESENCE_SUBSCRIBE in self.modes:
                 self._send_presence(Action.PRESENCE, entry.presence, entry.serial)
             return
-        if Flag.SUBSCRIBE not in self.modes or (is_echo and not session.echo):
+        if Flag.SUBSCRIBE not in self.modes or (is_echo and not transport.echo):
             return
         messages = [self._as_sent(message, version) for message, version in entry.items]
         frame = self._frame(messages, entry.serial)
@@ -149,17 +191,17 @@ class Attachment:
         frame["timestamp"] = entry.timestamp
         if entry.publisher.connection_id is not None:
             frame["connectionId"] = entry.publisher.connection_id
-        session.send(frame)
+        transport.send(frame)
 
     def _as_sent(self, message: StoredMessage, version: Version) -> Wire:
-        settings = self.session.server.settings
+        settings = self._transport.settings
         full = self._full or message.serial not in self._sent_whole
         if version.action is MessageAction.APPEND:
-            full = full or self.session.server.faults.wants_full_update()
+            full = full or self._transport.faults.wants_full_update()
             self._sent_whole.add(message.serial)
         elif settings.first_append == "if-unseen":
             self._sent_whole.add(message.serial)
-        return message.wire(version, self.session.binary, full=full)
+        return message.wire(version, self._transport.binary, full=full)
 
     def _frame(self, messages: list[Wire], serial: str) -> Wire:
         return {
@@ -196,16 +238,16 @@ class Attachment:
         All frames but the last carry the starting position, so that a client cut off half-way
         comes back for all of it.
         """
-        limit = self.session.server.settings.max_frame_size
+        limit = self._transport.settings.max_frame_size
         batch: list[Wire] = []
         size = 0
         if Flag.SUBSCRIBE not in self.modes:
             return
         for message in old:
-            wire = message.wire(message.latest, self.session.binary)
-            if self.session.server.settings.first_append == "if-unseen":
+            wire = message.wire(message.latest, self._transport.binary)
+            if self._transport.settings.first_append == "if-unseen":
                 self._sent_whole.add(message.serial)
-            cost = len(encode(wire, self.session.binary))
+            cost = len(encode(wire, self._transport.binary))
             if batch and size + cost > limit:
                 self._send_batch(batch, start)
                 batch, size = [], 0
@@ -218,7 +260,7 @@ class Attachment:
         frame = self._frame(batch, serial)
         frame["id"] = f"rewind-{batch[0]['serial']}"
         frame["timestamp"] = now_ms()
-        self.session.send(frame)
+        self._transport.send(frame)
 
     # -- presence -----------------------------------------------------------------------------
 
@@ -232,8 +274,8 @@ class Attachment:
             self._send_presence(Action.SYNC, members, f"{position_id(self.channel.serial)}:")
 
     def _send_presence(self, action: Action, members: Iterable[Wire], serial: str) -> None:
-        wires = [member_to_wire(member, self.session.binary) for member in members]
-        self.session.send(
+        wires = [member_to_wire(member, self._transport.binary) for member in members]
+        self._transport.send(
             {
                 "action": int(action),
                 "channel": self.channel.name,

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tokenwire_adapters.testing.ably._errors import AblyError
+from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._message import Body, Operation, StoredMessage, Version
 from tokenwire_adapters.testing.ably._protocol import MessageAction, PresenceAction, Wire
 from tokenwire_adapters.testing.ably._serials import SerialClock, now_ms, position_of
 from tokenwire_adapters.testing.ably._settings import Settings
 
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._attachment import Attachment
-
-__all__ = ["Channel", "Entry", "Publisher", "check_size"]
+__all__ = ["Channel", "Entry", "Publisher", "Receiver", "check_size"]
 
 _LOG_LIMIT = 100_000  # entries kept for resuming; the documented limit is time alone
 _IDS_LIMIT = 10_000
@@ -46,6 +43,18 @@ class Entry:
     frame_id: str | None = None
 
 
+class Receiver(Protocol):
+    """What a channel delivers its entries to: an attachment of one client."""
+
+    def deliver(self, entry: Entry) -> None: ...
+
+    def detach(self, error: ErrorInfo) -> None: ...
+
+    def fail(self, error: ErrorInfo) -> None: ...
+
+    def lose_continuity(self, error: ErrorInfo) -> None: ...
+
+
 def check_size(size: int, settings: Settings) -> None:
     """Check the size of a publish, or of a whole concatenated message, in bytes.
 
@@ -66,7 +75,7 @@ class Channel:
         self.messages: dict[str, StoredMessage] = {}  # by serial, which is also their order
         self.members: OrderedDict[tuple[str, str], Wire] = OrderedDict()
         self.presence_history: list[Wire] = []
-        self.attachments: set[Attachment] = set()
+        self.attachments: set[Receiver] = set()
         self._settings = settings
         self._clock = clock
         self._log: deque[Entry] = deque()

@@ -1,4 +1,4 @@
-"""A client's connection: its state, which outlives its transports, and one transport.
+"""One transport of a client's connection.
 
 Spec: RTN2 (query parameters), RTN15 and RTN16 (resume, recover), RTN19 (resending), RTN23
 (heartbeats), RTC8 (AUTH), CD2 (connection details).
@@ -7,26 +7,19 @@ Spec: RTN2 (query parameters), RTN15 and RTN16 (resume, recover), RTN19 (resendi
 from __future__ import annotations
 
 import asyncio
-import secrets
-from typing import TYPE_CHECKING
 
 from tokenwire_adapters.testing._json import as_object
-from tokenwire_adapters.testing.ably._acks import Acks, Outcomes
-from tokenwire_adapters.testing.ably._attachment import Attachment
-from tokenwire_adapters.testing.ably._auth import Principal
-from tokenwire_adapters.testing.ably._channel import Publisher
+from tokenwire_adapters.testing.ably._acks import Acks
+from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._attachment import Attachment, Transport
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
-from tokenwire_adapters.testing.ably._limits import InboundRate
-from tokenwire_adapters.testing.ably._message import Operation
+from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._protocol import Action, Flag, Wire, decode, encode
 from tokenwire_adapters.testing.ably._publishing import Publishing
-from tokenwire_adapters.testing.ably._rollup import Rollup
+from tokenwire_adapters.testing.ably._state import ConnectionState
 from tokenwire_adapters.testing.ably._websocket import WebSocket
 
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._server import AblyServer
-
-__all__ = ["ConnectionState", "Session"]
+__all__ = ["Session"]
 
 _DEFAULT_MODES = (
     Flag.PRESENCE
@@ -50,62 +43,39 @@ _MODE_CAPABILITY = {
 }
 
 
-class ConnectionState:
-    """State of a connection that outlives its transports, for a time (CD2f, RTN15g)."""
-
-    def __init__(self, server: AblyServer, principal: Principal, window: float) -> None:
-        self.id = secrets.token_urlsafe(8).replace("_", "x").replace("-", "y")
-        self.key = self._new_key()
-        self.principal = principal
-        self.outcomes = Outcomes()
-        self.rate = InboundRate(server.settings.inbound_rate)
-        self.rollup = Rollup(window, self._publish_append)
-        self.timers: list[asyncio.TimerHandle] = []
-        self._server = server
-
-    def _new_key(self) -> str:
-        return f"{self.id}!{secrets.token_hex(8)}"
-
-    def renew_key(self) -> None:
-        """Give the connection the new key that each transport gets (RTN15e)."""
-        self.key = self._new_key()
-
-    @property
-    def publisher(self) -> Publisher:
-        """The publisher of this connection's messages. A wildcard is no identity."""
-        client_id = self.principal.client_id
-        return Publisher(self.id, None if client_id == "*" else client_id)
-
-    def _publish_append(self, channel: str, operation: Operation) -> str | None:
-        self.rate.spend(1)
-        self._server.stats["published"] += 1
-        return self._server.channel(channel).publish([operation], self.publisher)[0]
-
-    def stop_timers(self) -> None:
-        """Stop the timers that end a connection without a transport."""
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
-
-
 class Session:
     """One transport of a connection, from CONNECTED until the socket ends."""
 
     def __init__(
-        self, server: AblyServer, socket: WebSocket, state: ConnectionState, params: dict[str, str]
+        self,
+        application: Application,
+        faults: Faults,
+        socket: WebSocket,
+        state: ConnectionState,
+        params: dict[str, str],
     ) -> None:
-        self.server = server
         self.state = state
+        self._application = application
+        self._faults = faults
         self.params = params
         self.binary = params.get("format") == "msgpack"
-        self.echo = params.get("echo") != "false"
-        self.attachments: dict[str, Attachment] = {}
         self.acks = Acks(self.send)
         self._socket = socket
         self._heartbeats = params.get("heartbeats") == "true"
         self._held: list[Wire] = []
         self._ended = False
-        self._publishing = Publishing(self)
+        self._transport = Transport(
+            application.settings,
+            faults,
+            self.send,
+            connection_id=state.id,
+            binary=self.binary,
+            echo=params.get("echo") != "false",
+        )
+        self.attachments = self._transport.attachments
+        self._publishing = Publishing(
+            application, faults, state, self.acks, self.attachments, self.disconnect
+        )
         self._handlers = {
             Action.HEARTBEAT: self._on_heartbeat,
             Action.ATTACH: self._on_attach,
@@ -124,18 +94,18 @@ class Session:
 
     def send(self, frame: Wire) -> None:
         """Send a frame, unless a fault drops or delays it."""
-        faults = self.server.faults
+        faults = self._faults
         if self._ended:
             return
         if faults.stalled:
             self._held.append(frame)
         elif not faults.drops("out", frame["action"]):
-            self.server.stats["frames_out"] += 1
+            self._application.stats["frames_out"] += 1
             self._socket.send(encode(frame, self.binary))
 
     def connected(self, error: ErrorInfo | None = None) -> None:
         """Send CONNECTED (CD2; RTN15c6, RTN15c7 with an error, RTN24 when already connected)."""
-        state, settings = self.state, self.server.settings
+        state, settings = self.state, self._application.settings
         details: Wire = {
             "connectionKey": state.key,
             "connectionStateTtl": int(settings.connection_state_ttl * 1000),
@@ -176,8 +146,8 @@ class Session:
 
     def apply_faults(self) -> None:
         """Apply the faults that are set, and send the frames that they no longer delay."""
-        faults = self.server.faults
-        self.acks.delay = max(faults.ack_delay, self.server.settings.ack_debounce)
+        faults = self._faults
+        self.acks.delay = max(faults.ack_delay, self._application.settings.ack_debounce)
         self.acks.held = faults.acks_held
         self.acks.poke()
         if not faults.stalled and self._held:
@@ -192,8 +162,8 @@ class Session:
         heartbeat = asyncio.create_task(self._beat())
         try:
             while (raw := await self._socket.receive()) is not None:
-                await self.server.faults.not_stalled()
-                self.server.stats["frames_in"] += 1
+                await self._faults.not_stalled()
+                self._application.stats["frames_in"] += 1
                 if self._ended:
                     break  # frames that were under way when the server ended it get no answer
                 self._handle(raw)
@@ -205,7 +175,7 @@ class Session:
 
     def _handle(self, raw: str | bytes) -> None:
         try:
-            if len(raw) > self.server.settings.max_frame_size:
+            if len(raw) > self._application.settings.max_frame_size:
                 raise AblyError(40009, "frame too large")
             value = decode(raw, self.binary)
             if not isinstance(value, dict):
@@ -215,7 +185,7 @@ class Session:
         except AblyError as error:
             self.fail(error.info)
             return
-        if handler is not None and not self.server.faults.drops("in", frame["action"]):
+        if handler is not None and not self._faults.drops("in", frame["action"]):
             handler(frame)
 
     def fail(self, error: ErrorInfo) -> None:
@@ -225,10 +195,10 @@ class Session:
     async def _beat(self) -> None:
         # Well within the interval, so that a slow machine does not exceed it (RTN23).
         while True:
-            await asyncio.sleep(self.server.settings.max_idle_interval * 0.7)
+            await asyncio.sleep(self._application.settings.max_idle_interval * 0.7)
             if self._heartbeats:
                 self.send({"action": int(Action.HEARTBEAT)})
-            elif not self.server.faults.stalled:
+            elif not self._faults.stalled:
                 self._socket.ping()
 
     def _on_heartbeat(self, frame: Wire) -> None:
@@ -238,7 +208,7 @@ class Session:
         self.send(answer)
 
     def _on_close(self, _frame: Wire) -> None:
-        self.server.close_connection(self.state)
+        self._application.close_connection(self.state)
         self._end({"action": int(Action.CLOSED)})
 
     def _on_attach(self, frame: Wire) -> None:
@@ -254,19 +224,15 @@ class Session:
             if not modes & ~(Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE):
                 raise AblyError(40160, f"Channel denied access based on given capability; {name}")
             params = as_object(frame.get("params"))
-            attachment = Attachment(self, self.server.channel(name), modes, params)
+            attachment = Attachment(self._transport, self._application.channel(name), modes, params)
             previous = self.attachments.get(name)
             if previous is not None:
                 previous.end()
             attachment.start(frame.get("channelSerial"))
         except AblyError as error:
-            self.channel_error(name, error.info)
+            self._transport.fail_channel(name, error.info)
             return
         self.attachments[name] = attachment
-
-    def channel_error(self, name: str, error: ErrorInfo) -> None:
-        """Send an ERROR for one channel (RTL14)."""
-        self.send({"action": int(Action.ERROR), "channel": name, "error": error.wire()})
 
     def _on_detach(self, frame: Wire) -> None:
         name = str(frame.get("channel") or "")
@@ -285,7 +251,7 @@ class Session:
         """Replace the token of the open connection (RTC8a)."""
         try:
             token = as_object(frame.get("auth")).get("accessToken")
-            principal = self.server.auth.from_params({"accessToken": str(token)})
+            principal = self._application.auth.from_params({"accessToken": str(token)})
             if principal.client_id != self.state.principal.client_id:
                 raise AblyError(40102, "incompatible credentials: another clientId")
         except AblyError as error:
@@ -300,5 +266,4 @@ class Session:
                 if mode in attachment.modes and not principal.allows(operation, name)
             ]
             if revoked:  # RTC8a1: a downgrade fails the channels it revokes
-                attachment.end()
-                self.channel_error(name, ErrorInfo(40160, "capability was taken away"))
+                attachment.fail(ErrorInfo(40160, "capability was taken away"))

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import parse_qsl
 
+from tokenwire_adapters.testing.ably._application import Application
 from tokenwire_adapters.testing.ably._errors import AblyError
-from tokenwire_adapters.testing.ably._faults import COMMANDS
+from tokenwire_adapters.testing.ably._faults import COMMANDS, Faults
 from tokenwire_adapters.testing.ably._http import Request, Response, read_request
-
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._server import AblyServer
 
 __all__ = ["Control"]
 
@@ -26,8 +25,18 @@ __all__ = ["Control"]
 class Control:
     """The control port of one server."""
 
-    def __init__(self, server: AblyServer) -> None:
-        self._server = server
+    def __init__(
+        self,
+        application: Application,
+        faults: Faults,
+        *,
+        vanish: Callable[[], Awaitable[None]],
+        listen: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._application = application
+        self._faults = faults
+        self._vanish = vanish
+        self._listen = listen
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -63,19 +72,19 @@ class Control:
         match request.method, request.parts:
             case "POST", ["faults", name] if name in COMMANDS:
                 arguments = json.loads(request.body or b"{}")
-                return {"result": getattr(self._server.faults, name)(**arguments)}
+                return {"result": getattr(self._faults, name)(**arguments)}
             case "POST", ["server", "vanish"]:
-                await self._server.vanish()
+                await self._vanish()
                 return {}
             case "POST", ["server", "listen"]:
-                await self._server.listen()
+                await self._listen()
                 return {}
             case "GET", ["stats"]:
-                return dict(self._server.stats)
+                return dict(self._application.stats)
             case "GET" | "POST", ["auth"]:
                 params = {**request.query, **dict(parse_qsl(request.body.decode()))}
                 capability = params.get("capability")
-                return self._server.auth.issue(
+                return self._application.auth.issue(
                     client_id=params.get("clientId") or params.get("client_id"),
                     capability=json.loads(capability) if capability else None,
                     ttl_ms=int(params["ttl"]) if "ttl" in params else None,

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from weakref import WeakKeyDictionary
 
+from tokenwire_adapters.testing.ably._application import Application, Client
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._protocol import Action
-
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._connection import Session
-    from tokenwire_adapters.testing.ably._server import AblyServer
 
 __all__ = ["COMMANDS", "Faults"]
 
@@ -33,9 +30,9 @@ class _Drop:
 class ActiveFaults:
     """The faults that are set, as the server consults them."""
 
-    def __init__(self, server: AblyServer) -> None:
-        self._server = server
-        self._timers = WeakKeyDictionary["Session", asyncio.TimerHandle]()
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._timers = WeakKeyDictionary[Client, asyncio.TimerHandle]()
         self._awake = asyncio.Event()
         self._reset()
 
@@ -74,7 +71,7 @@ class ActiveFaults:
                 rule.left -= 1
                 if rule.left <= 0:
                     self._drops.remove(rule)
-                self._server.stats["frames_dropped"] += 1
+                self._application.stats["frames_dropped"] += 1
                 return True
         return False
 
@@ -113,10 +110,10 @@ class ActiveFaults:
         return bool(self._full_every) and self._full_count % self._full_every == 0
 
     def _apply_to_sessions(self) -> None:
-        for session in list(self._server.sessions):
+        for session in list(self._application.sessions):
             session.apply_faults()
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: Client) -> None:
         """Called by the server for a new transport."""
         seconds, client_id = self._cut_after
         if seconds and client_id in {None, session.state.principal.client_id}:
@@ -167,7 +164,7 @@ class Faults(ActiveFaults):
         :return: how many.
         """
         cut = 0
-        for session in list(self._server.sessions):
+        for session in list(self._application.sessions):
             state = session.state
             if connection_id not in {None, state.id}:
                 continue
@@ -184,7 +181,7 @@ class Faults(ActiveFaults):
         """Cut every transport so many seconds after it opened, also future ones; 0 ends it."""
         self._stop_timers()
         self._cut_after = (seconds, client_id)
-        for session in list(self._server.sessions):
+        for session in list(self._application.sessions):
             self.opened(session)
 
     def stall(self, stalled: bool = True) -> None:
@@ -205,12 +202,12 @@ class Faults(ActiveFaults):
         ``continuity=False`` also loses the channels' past: they attach again without the
         RESUMED flag and with error 90003 (RTL12), and get nothing of what they missed.
         """
-        for state in list(self._server.connections.values()):
-            self._server.close_connection(state)
-        for session in list(self._server.sessions):
+        for state in list(self._application.connections.values()):
+            self._application.close_connection(state)
+        for session in list(self._application.sessions):
             session.abort()
         if not continuity:
-            for channel in self._server.channels.values():
+            for channel in self._application.channels.values():
                 channel.forget_log()
 
     def delay_acks(self, seconds: float) -> None:
@@ -238,34 +235,31 @@ class Faults(ActiveFaults):
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
         """Detach a channel (RTL13)."""
         error = ErrorInfo(code, "detached on command", status)
-        for attachment in list(self._server.channel(channel).attachments):
-            attachment.end()
-            frame = {"action": int(Action.DETACHED), "channel": channel, "error": error.wire()}
-            attachment.session.send(frame)
+        for attachment in list(self._application.channel(channel).attachments):
+            attachment.detach(error)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
         """Send an ERROR for a channel: it fails (RTL14)."""
         error = ErrorInfo(code, "failed on command", status)
-        for attachment in list(self._server.channel(channel).attachments):
-            attachment.end()
-            attachment.session.channel_error(channel, error)
+        for attachment in list(self._application.channel(channel).attachments):
+            attachment.fail(error)
 
     def reattach(self, channel: str) -> None:
         """Send another ATTACHED without the RESUMED flag: continuity is lost (RTL12)."""
         error = ErrorInfo(90003, "continuity lost on command")
-        for attachment in list(self._server.channel(channel).attachments):
-            attachment.send_attached(attachment.channel.serial, attachment.modes, error)
+        for attachment in list(self._application.channel(channel).attachments):
+            attachment.lose_continuity(error)
 
     def expire_tokens(self) -> None:
         """Expire every token that was issued (RTN15h: DISCONNECTED with 40142)."""
-        self._server.auth.expire_tokens()
-        for session in list(self._server.sessions):
+        self._application.auth.expire_tokens()
+        for session in list(self._application.sessions):
             if session.state.principal.token is not None:
                 session.disconnect(ErrorInfo(40142, "token expired"))
 
     def ask_reauth(self) -> None:
         """Ask every client for a new token (RTN22)."""
-        for session in list(self._server.sessions):
+        for session in list(self._application.sessions):
             session.send({"action": int(Action.AUTH)})
 
 

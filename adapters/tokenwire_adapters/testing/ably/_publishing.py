@@ -6,12 +6,17 @@ messages/updates-deletes ("Capabilities"), errors 40160, 40165, 40166.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tokenwire_adapters.testing._json import as_list
+from tokenwire_adapters.testing.ably._acks import Acks, Outcome
+from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._attachment import Attachment
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel, check_size
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
+from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._message import Operation
 from tokenwire_adapters.testing.ably._protocol import (
     Flag,
@@ -21,10 +26,7 @@ from tokenwire_adapters.testing.ably._protocol import (
     data_from_wire,
 )
 from tokenwire_adapters.testing.ably._settings import Settings
-
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._acks import Outcome
-    from tokenwire_adapters.testing.ably._connection import Session
+from tokenwire_adapters.testing.ably._state import ConnectionState
 
 __all__ = ["Publishing", "check_operations"]
 
@@ -74,9 +76,21 @@ def _check_capability(operation: Operation, principal: Principal, channel: Chann
 class Publishing:
     """The publishing side of one session."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._server = session.server
+    def __init__(
+        self,
+        application: Application,
+        faults: Faults,
+        state: ConnectionState,
+        acks: Acks,
+        attachments: Mapping[str, Attachment],
+        disconnect: Callable[[ErrorInfo], None],
+    ) -> None:
+        self._application = application
+        self._faults = faults
+        self._state = state
+        self._acks = acks
+        self._attachments = attachments
+        self._disconnect = disconnect
 
     def on_message(self, frame: Wire) -> None:
         """Handle MESSAGE: publish, or roll up, and answer."""
@@ -85,13 +99,13 @@ class Publishing:
             return
         name = str(frame.get("channel") or "")
         try:
-            self._server.faults.before_publish()
+            self._faults.before_publish()
             operations = [Operation.from_wire(wire) for wire in as_list(frame.get("messages"))]
-            self._server.stats["messages_in"] += len(operations)
+            self._application.stats["messages_in"] += len(operations)
             self._check_mode(name, Flag.PUBLISH, "publish a message")
-            channel = self._server.channel(name)
-            state = self._session.state
-            check_operations(operations, state.principal, channel, self._server.settings)
+            channel = self._application.channel(name)
+            state = self._state
+            check_operations(operations, state.principal, channel, self._application.settings)
             rollup = state.rollup
             for operation in operations:
                 waiting = rollup.waiting(name, operation.serial or "")
@@ -102,14 +116,14 @@ class Publishing:
             for operation in operations:
                 rollup.flush(name, operation.serial or "")
             state.rate.spend(len(operations))
-            self._server.stats["published"] += len(operations)
+            self._application.stats["published"] += len(operations)
             frame_id = f"{state.id}:{outcome.msg_serial}"
             outcome.succeed(channel.publish(operations, state.publisher, frame_id))
         except AblyError as error:
             outcome.fail(error.info)
         finally:
             if outcome.error is not None and outcome.error.code == 42921:
-                self._session.disconnect(outcome.error)
+                self._disconnect(outcome.error)
 
     def on_presence(self, frame: Wire) -> None:
         """Handle PRESENCE: enter, update or leave (RTP8, RTP9, RTP10, RTP14)."""
@@ -117,19 +131,19 @@ class Publishing:
         if outcome is None:
             return
         name = str(frame.get("channel") or "")
-        state = self._session.state
+        state = self._state
         try:
-            self._server.faults.before_publish()
+            self._faults.before_publish()
             state.principal.require("presence", name)
             self._check_mode(name, Flag.PRESENCE, "enter, update or leave presence")
-            if name not in self._session.attachments:
+            if name not in self._attachments:
                 raise AblyError(90001, f"Unable to perform operation on channel: {name}")
             changes = [
                 self._member(wire, f"{state.id}:{outcome.msg_serial}:{index}")
                 for index, wire in enumerate(as_list(frame.get("presence")))
             ]
             state.rate.spend(len(changes))
-            self._server.channel(name).change_presence(changes, state.publisher)
+            self._application.channel(name).change_presence(changes, state.publisher)
             outcome.succeed([])
         except AblyError as error:
             outcome.fail(error.info)
@@ -142,11 +156,11 @@ class Publishing:
 
     def _begin(self, frame: Wire) -> Outcome | None:
         """Return the outcome to settle, or None for a repeated frame (RTN19a)."""
-        outcomes, acks = self._session.state.outcomes, self._session.acks
+        outcomes, acks = self._state.outcomes, self._acks
         msg_serial = int(frame.get("msgSerial") or 0)
         known = outcomes.get(msg_serial)
-        if known is not None and self._server.settings.ignore_repeated_serials:
-            self._server.stats["repeats_ignored"] += 1
+        if known is not None and self._application.settings.ignore_repeated_serials:
+            self._application.stats["repeats_ignored"] += 1
             acks.expect(known)
             return None
         outcome = outcomes.new(msg_serial)
@@ -154,8 +168,8 @@ class Publishing:
         return outcome
 
     def _check_mode(self, name: str, mode: Flag, doing: str) -> None:
-        attachment = self._session.attachments.get(name)
-        state = self._session.state
+        attachment = self._attachments.get(name)
+        state = self._state
         capability = "publish" if mode is Flag.PUBLISH else "presence"
         if attachment is None or mode in attachment.modes:
             return
@@ -166,7 +180,7 @@ class Publishing:
             )
 
     def _member(self, wire: Wire, own_id: str) -> Wire:
-        state = self._session.state
+        state = self._state
         client_id = wire.get("clientId") or state.publisher.client_id
         if not client_id:
             raise AblyError(91000, "cannot enter presence without a clientId")

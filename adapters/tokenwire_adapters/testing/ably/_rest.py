@@ -7,13 +7,15 @@ delete, append), RSP3 and RSP4 (presence), RSC16 (time), TG (pages).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from tokenwire_adapters.testing._json import as_list, as_object
+from tokenwire_adapters.testing.ably._application import Application
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel, Publisher
 from tokenwire_adapters.testing.ably._errors import AblyError
+from tokenwire_adapters.testing.ably._faults import Faults
 from tokenwire_adapters.testing.ably._http import Request, Response
 from tokenwire_adapters.testing.ably._message import Operation, StoredMessage
 from tokenwire_adapters.testing.ably._protocol import (
@@ -26,9 +28,6 @@ from tokenwire_adapters.testing.ably._protocol import (
 from tokenwire_adapters.testing.ably._publishing import check_operations
 from tokenwire_adapters.testing.ably._serials import now_ms
 
-if TYPE_CHECKING:
-    from tokenwire_adapters.testing.ably._server import AblyServer
-
 __all__ = ["Rest"]
 
 _T = TypeVar("_T")
@@ -39,15 +38,16 @@ _PAGE_LIMIT = 1000
 class Rest:
     """Answers REST requests."""
 
-    def __init__(self, server: AblyServer) -> None:
-        self._server = server
+    def __init__(self, application: Application, faults: Faults) -> None:
+        self._application = application
+        self._faults = faults
 
     def answer(self, request: Request) -> Response:
         """Answer one request; errors become Ably error bodies."""
-        self._server.stats["rest_requests"] += 1
+        self._application.stats["rest_requests"] += 1
         binary = _wants_binary(request)
         try:
-            self._server.faults.before_rest()
+            self._faults.before_rest()
             status, value, headers = self._route(request, binary)
             return _respond(status, value, binary, headers)
         except AblyError as error:
@@ -65,8 +65,8 @@ class Rest:
             case "POST", ["keys", key_name, "requestToken"]:
                 return 201, self._token(key_name, request), {}
             case _, ["channels", name, *rest]:
-                principal = self._server.auth.from_headers(request.headers, request.query)
-                channel = self._server.channel(name)
+                principal = self._application.auth.from_headers(request.headers, request.query)
+                channel = self._application.channel(name)
                 return self._channel(request, principal, channel, rest, binary)
             case _:
                 pass
@@ -75,9 +75,9 @@ class Rest:
     def _token(self, key_name: str, request: Request) -> Any:
         body = _body(request)
         if as_object(body).get("mac"):
-            return self._server.auth.request_token(key_name, body)
-        self._server.auth.from_headers(request.headers, request.query)
-        return self._server.auth.request_token(key_name, body, signed=False)
+            return self._application.auth.request_token(key_name, body)
+        self._application.auth.from_headers(request.headers, request.query)
+        return self._application.auth.request_token(key_name, body, signed=False)
 
     def _channel(
         self,
@@ -130,7 +130,7 @@ class Rest:
         operations = [Operation.from_wire(message) for message in messages]
         if any(op.action is not MessageAction.CREATE for op in operations):
             raise AblyError(40030, "updates, deletes and appends are sent with PATCH")
-        check_operations(operations, principal, channel, self._server.settings)
+        check_operations(operations, principal, channel, self._application.settings)
         serials = channel.publish(operations, _publisher(principal))
         message_id = (operations[0].id or serials[0] or "").rpartition(":")[0]
         return {"channel": channel.name, "messageId": message_id, "serials": serials}
@@ -144,7 +144,7 @@ class Rest:
         operation = Operation.from_wire({**body, "serial": serial})
         if operation.action is MessageAction.CREATE:
             operation.action = MessageAction.UPDATE
-        check_operations([operation], principal, channel, self._server.settings)
+        check_operations([operation], principal, channel, self._application.settings)
         version = channel.publish([operation], _publisher(principal))[0]
         return {"channel": channel.name, "serial": serial, "versionSerial": version}
 

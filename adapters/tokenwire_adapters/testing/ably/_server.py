@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import Counter
 from typing import Self
 
-from tokenwire_adapters.testing.ably._auth import Auth, Key
-from tokenwire_adapters.testing.ably._channel import Channel
-from tokenwire_adapters.testing.ably._connection import ConnectionState, Session
+from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._auth import Key
+from tokenwire_adapters.testing.ably._connection import Session
 from tokenwire_adapters.testing.ably._control import Control
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._faults import Faults
@@ -17,14 +16,15 @@ from tokenwire_adapters.testing.ably._http import Request, read_request
 from tokenwire_adapters.testing.ably._protocol import Action, encode
 from tokenwire_adapters.testing.ably._rest import Rest
 from tokenwire_adapters.testing.ably._rollup import read_window
-from tokenwire_adapters.testing.ably._serials import SerialClock, now_ms
+from tokenwire_adapters.testing.ably._serials import now_ms
 from tokenwire_adapters.testing.ably._settings import Settings
+from tokenwire_adapters.testing.ably._state import ConnectionState
 from tokenwire_adapters.testing.ably._websocket import WebSocket
 
 __all__ = ["AblyServer"]
 
 
-class AblyServer:
+class AblyServer(Application):
     """A local Ably on 127.0.0.1, as an asynchronous context manager.
 
     :param keys: API keys; by default one with every capability.
@@ -48,20 +48,14 @@ class AblyServer:
         ssl_context: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
-        self.settings = settings or Settings()
         self.keys = list(keys) or [Key()]
-        self.auth = Auth(self.keys, self.settings)
-        self.channels: dict[str, Channel] = {}
-        self.sessions: set[Session] = set()
-        self.connections: dict[str, ConnectionState] = {}
-        self.stats: Counter[str] = Counter()
+        super().__init__(self.keys, settings or Settings())
         self.port = port
         self.control_port = 0
         self.faults = Faults(self)
         self._ssl = ssl_context
-        self._clock = SerialClock()
-        self._rest = Rest(self)
-        self._control = Control(self)
+        self._rest = Rest(self, self.faults)
+        self._control = Control(self, self.faults, vanish=self.vanish, listen=self.listen)
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -108,12 +102,6 @@ class AblyServer:
     def key(self) -> Key:
         """The first key."""
         return self.keys[0]
-
-    def channel(self, name: str) -> Channel:
-        """Return a channel; it is created when it is first used."""
-        if name not in self.channels:
-            self.channels[name] = Channel(name, self.settings, self._clock)
-        return self.channels[name]
 
     def token(self, client_id: str | None = None, **capability: list[str]) -> str:
         """Issue a token: ``server.token("bob", **{"ai:*": ["subscribe"]})``.
@@ -198,9 +186,8 @@ class AblyServer:
                 error = ErrorInfo(80008, "Unable to recover connection (connection expired)")
             else:
                 error = ErrorInfo(80018, "invalid connection key")
-        state = ConnectionState(self, principal, window)
-        self.connections[state.id] = state
-        return Session(self, socket, state, params), error
+        state = self.connection(principal, window)
+        return Session(self, self.faults, socket, state, params), error
 
     def _resume(
         self, socket: WebSocket, params: dict[str, str], state: ConnectionState, window: float
@@ -212,7 +199,7 @@ class AblyServer:
         state.renew_key()
         state.rollup.window = window
         state.principal = self.auth.from_params(params)
-        return Session(self, socket, state, params)
+        return Session(self, self.faults, socket, state, params)
 
     def _lost(self, session: Session) -> None:
         """Keep the state of a connection that lost its transport, for a time (CD2f)."""
@@ -227,14 +214,6 @@ class AblyServer:
         ]
 
     def _leave_all(self, state: ConnectionState) -> None:
-        for channel in self.channels.values():
-            channel.drop_members(state.id)
-
-    def close_connection(self, state: ConnectionState) -> None:
-        """Dispose of a connection: it cannot be resumed, and its members leave (RTN12)."""
-        self.connections.pop(state.id, None)
-        state.stop_timers()
-        state.rollup.flush_all()
         for channel in self.channels.values():
             channel.drop_members(state.id)
 

@@ -1,0 +1,116 @@
+"""What is sent again after a refusal, in which order, and what is counted against Ably's limit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.adapters.ably.places import sink
+from tokenwire_adapters._backends.ably import rate_limit
+from tokenwire_adapters._backends.ably.ownership import Ownership
+from tokenwire_adapters._backends.ably.wire import ChannelMessage, from_ably
+from tokenwire_adapters.testing.ably import ServerThread, Settings, Subscriber, realtime, rest
+
+UNLIMITED = Settings(inbound_rate=None)
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+def test_a_tool_result_that_was_refused_is_sent_again(granularity: str) -> None:
+    with ServerThread(settings=UNLIMITED) as thread:
+        with sink(thread, rate=0, granularity=granularity, retry=0.05) as agent:
+            response = agent.respond("ai:chat", response_id="r")
+            response.write("text")
+            assert agent.flush(60)
+            thread.fault("nack_next", 1)
+            agent.tool_result("ai:chat", "call", "42", response_id="r")
+            assert agent.flush(60)
+            assert thread.call(lambda: thread.server.faults.refusals_left) == 0
+            response.finish()
+            assert response.wait(60).status in ("delivered", "recovered")
+            (kept,) = agent.history("ai:chat").items
+            assert [(one.call_id, one.output) for one in kept.tool_results] == [("call", "42")]
+
+
+def test_the_end_comes_after_what_was_refused() -> None:
+    """A page stops reading a response that has ended: all before its end must be there."""
+    with ServerThread(settings=UNLIMITED) as thread:
+
+        async def listen(ready: threading.Event, seen: list[Any]) -> None:
+            async with realtime(thread.server, "viewer") as client:
+                subscriber = Subscriber()
+                await client.channels.get("ai:chat").subscribe(subscriber.take)
+                ready.set()
+                await subscriber.until(lambda mine: len(_statuses(mine.messages, "r")) >= 2)
+                await subscriber.until(
+                    lambda mine: {"reasoning", "response"} <= {m.name for m in mine.messages}
+                )
+                seen += subscriber.messages
+
+        ready, seen = threading.Event(), list[Any]()
+        listener = threading.Thread(target=lambda: asyncio.run(listen(ready, seen)))
+        listener.start()
+        assert ready.wait(60)
+        with sink(thread, rate=0, retry=0.05, rollup=0.2) as agent:
+            response = agent.respond("ai:chat", response_id="r")
+            response.write("text")
+            assert agent.flush(60)
+            thread.fault("nack_next", 1)
+            # Within the rollup window, so that one entry has both.
+            response.write("why", kind="reasoning")
+            response.finish()
+            assert response.wait(60).status in ("delivered", "recovered")
+        listener.join(60)
+        names = [message.name for message in seen]
+        assert "complete" not in _statuses(seen[: names.index("reasoning")], "r")
+
+
+def _statuses(messages: list[Any], response_id: str) -> list[str]:
+    headers = [message.extras["headers"] for message in messages]
+    return [each["status"] for each in headers if each.get("responseId") == response_id]
+
+
+def test_the_first_to_begin_owns_a_response_whichever_is_read_first() -> None:
+    with ServerThread(settings=UNLIMITED) as thread:
+        for name in ("first", "second"):
+            with sink(thread, name, rate=0) as agent:
+                response = agent.respond("ai:chat", response_id="r")
+                response.write(name)
+                response.finish()
+                response.wait(60)
+
+        async def read() -> list[ChannelMessage]:
+            async with rest(thread.server, "reader") as client:
+                page = await client.channels.get("ai:chat").history()
+                kept = [from_ably(message, from_history=True) for message in page.items]
+                return [message for message in kept if message is not None]
+
+        starts = [message for message in asyncio.run(read()) if "start" in message.headers]
+        first, second = sorted(starts, key=lambda message: message.serial)
+        assert (first.client_id, second.client_id) == ("first", "second")
+        for order in ([first, second], [second, first], [second, first, second, first]):
+            changed: list[str] = []
+            ownership = Ownership(changed.append)
+            for message in order:
+                ownership.handle(message)
+            assert ownership.owners == {"r": (first.serial, first.headers["producer"])}
+            assert changed == ["r"] * (1 if order[0] is first else 2)
+
+
+def test_each_message_of_a_batch_counts_for_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Time stands still for the limiter, so that what it has counted stays counted.
+    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    with ServerThread(settings=UNLIMITED) as thread:
+        with sink(thread, rate=1000, granularity="token") as agent:
+            with agent.respond("ai:chat") as response:
+                for number in range(100):
+                    response.write(f"{number} ")
+            assert response.wait(60).status == "delivered"
+            taken = thread.call(lambda: thread.server.stats["published"])
+            assert taken >= 100
+            backend: Any = agent.backend
+            limiter: rate_limit.RateLimiter = backend._parts.publisher._sender.limiter
+            assert limiter.available == 900 - taken  # a tenth of the limit is kept free
