@@ -37,6 +37,7 @@ from tokenwire_adapters._backends.ably.doctor import check
 from tokenwire_adapters._backends.ably.history import History
 from tokenwire_adapters._backends.ably.options import Settings, make_settings
 from tokenwire_adapters._backends.ably.publisher import Publisher
+from tokenwire_adapters._backends.ably.reassembly import unreadable
 from tokenwire_adapters._backends.ably.subscriber import Subscriber
 
 __all__ = ["AblyBackend"]
@@ -123,6 +124,10 @@ class AblyBackend(Backend):
 
     async def reap(self, channel: str) -> int:
         return await self._parts.subscriber.reap(channel)
+
+    @property
+    def unreadable(self) -> int:
+        return unreadable.count
 
     def order(self, cursor: str) -> Position:
         return parse_cursor(cursor)

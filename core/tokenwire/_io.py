@@ -11,11 +11,26 @@ from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
-__all__ = ["IoThread"]
+__all__ = ["IoThread", "require_asyncio"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
+_NO_ASYNCIO = (
+    "the asynchronous methods of tokenwire run on asyncio only: under trio, use the blocking ones,"
+    " such as `for` in place of `async for`, in a thread (anyio.to_thread.run_sync)"
+)
 _left_behind: list[object] = []
+
+
+def require_asyncio() -> None:
+    """Check that the caller runs on a loop of asyncio.
+
+    :raises RuntimeError: where none runs, but another library, such as trio, drives coroutines.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(_NO_ASYNCIO) from None
 
 
 class IoThread:
@@ -142,9 +157,17 @@ class IoThread:
             raise SinkClosed("this sink was closed meanwhile") from None
 
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` on the loop and await it here, on any loop."""
+        """Run `coroutine` on the loop and await it here, on any loop of asyncio.
+
+        :raises RuntimeError: where asyncio does not run, but another library, such as trio.
+        """
         if self.here:
             return await coroutine
+        try:
+            require_asyncio()
+        except RuntimeError:
+            coroutine.close()
+            raise
         future = self.submit(coroutine)
         try:
             return await asyncio.wrap_future(future)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from tokenwire._io import IoThread
+from tokenwire._io import IoThread, require_asyncio
 from tokenwire._lifetime import open_sinks
 from tokenwire._problems import Problems
 from tokenwire._producer import Producer
@@ -141,6 +141,7 @@ class Runtime:
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """Do what `close` does, without blocking the loop."""
+        require_asyncio()
         if not self.producer.begin_close():
             return True
         flushed = True

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tokenwire._clock import now_ms
+from tokenwire._io import require_asyncio
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
 from tokenwire._redact import describe
@@ -388,6 +389,7 @@ class ResponseWriter:
 
     async def await_(self, timeout: float | None = None) -> Receipt:
         """Do what `wait` does, without blocking the loop (``await`` itself is a keyword)."""
+        require_asyncio()
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.wrap_future(self._pending.settled())

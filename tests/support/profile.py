@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["EVERYTHING", "PROFILE", "chosen", "load_hypothesis", "scaled"]
+__all__ = ["EVERYTHING", "PROFILE", "chosen", "fuzzed", "load_hypothesis", "scaled"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,11 @@ def load_hypothesis() -> None:
             suppress_health_check=[HealthCheck.too_slow],
         )
     settings.load_profile(PROFILE)
+
+
+def fuzzed() -> int:
+    """How many examples a fuzzer draws: few where somebody waits, 20,000 with ``everything``."""
+    return {"quick": 60, "ci": 200, "everything": 20_000}[PROFILE]
 
 
 def scaled(examples: int) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
 from msgspec import Struct
 
+from tokenwire._problems import Unreadable
 from tokenwire.events import (
     DeltaEvent,
     EndEvent,
@@ -38,7 +39,10 @@ from tokenwire_adapters._backends.ably.wire import (
     text_crc,
 )
 
-__all__ = ["Reassembler", "ResponseRecord"]
+__all__ = ["Reassembler", "ResponseRecord", "unreadable"]
+
+unreadable = Unreadable()
+"""What was skipped, in all channels of this process."""
 
 _MAX_SINGLE_EVENTS = 4096  # names that are remembered
 _MAX_EARLY = 256  # pieces of a response
@@ -117,7 +121,23 @@ class Reassembler:
         self._hydrating = False
 
     def add(self, msg: ChannelMessage) -> list[Event]:
-        """Add one message; return the events that it completes."""
+        """Add one message; return the events that it completes.
+
+        What others publish in this format may be anything: a message that cannot be read is
+        skipped, and costs no other.
+        """
+        return self._guarded(self._add, msg)
+
+    def _guarded(
+        self, read: Callable[[ChannelMessage], list[Event]], msg: ChannelMessage
+    ) -> list[Event]:
+        try:
+            return read(msg)
+        except Exception as error:
+            unreadable.skip(f"messages of channel {self.channel!r}", error)
+            return []
+
+    def _add(self, msg: ChannelMessage) -> list[Event]:
         if msg.action == "delete":
             return []
         if not msg.is_native:
@@ -141,7 +161,7 @@ class Reassembler:
         present = _without_deleted(sorted(messages, key=lambda msg: msg.serial))
         for msg in present:
             if msg.is_native and "start" in msg.headers and "type" not in msg.headers:
-                events += [(event, msg.serial) for event in self._begin(msg)]
+                events += [(event, msg.serial) for event in self._guarded(self._begin, msg)]
         self._hydrating = True
         for msg in sorted(present, key=_hydration_order):
             events += [(event, msg.version) for event in self.add(msg)]

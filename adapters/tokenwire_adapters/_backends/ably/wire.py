@@ -93,26 +93,33 @@ def from_ably(message: Any, *, from_history: bool = False) -> ChannelMessage | N
     serial = message.serial
     if not isinstance(serial, str) or not 0 < len(serial) <= 200:
         return None
-    action = _ACTIONS.get(int(message.action) if message.action is not None else 0)
+    number: object = 0 if message.action is None else message.action
+    action = _ACTIONS.get(int(number)) if isinstance(number, int) else None
     if action is None or action == "summary":
         return None
     if from_history and action == "append":
         action = "update"
     version = message.version
     version_serial = getattr(version, "serial", None) or serial
+    if not isinstance(version_serial, str):
+        return None
     created = message.timestamp if isinstance(message.timestamp, int) else 0
     updated = getattr(version, "timestamp", None)
     extras: Any = message.extras
     headers = cast("dict[str, Any]", extras).get("headers") if isinstance(extras, dict) else None
+    if not isinstance(headers, dict):
+        headers = {}
+    if not isinstance(cast("dict[str, Any]", headers).get("responseId", ""), str):
+        return None  # it names no response
     return ChannelMessage(
         action=action,
         serial=serial,
         version=version_serial,
         created=created,
         updated=updated if isinstance(updated, int) else created,
-        name=message.name,
+        name=message.name if isinstance(message.name, str) else None,
         data=message.data,
-        headers=cast("dict[str, Any]", headers) if isinstance(headers, dict) else {},
+        headers=cast("dict[str, Any]", headers),
         client_id=message.client_id,
         extras=extras,
     )
