@@ -184,6 +184,7 @@ class _Stream(Connection):
             async with asyncio.timeout(limit):
                 await self._send_last(last)
         await self.flushed(limit)
+        await self.raise_cancellation()
 
     async def _send_last(self, data: bytes) -> None:
         self._service.traffic.count_sent(0, len(data))
