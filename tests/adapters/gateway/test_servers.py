@@ -48,6 +48,21 @@ while not stop.wait(0.05):
 server.should_exit = True
 thread.join()
 """
+EMBEDDED = """
+import asyncio, importlib, signal, sys
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+module, _, name = sys.argv[1].partition(":")
+app = getattr(importlib.import_module(module), name)
+
+async def main():
+    server = Server(app, port=int(sys.argv[2]), interface=Interfaces.ASGI)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    await server.serve()
+
+asyncio.run(main())
+"""
 
 
 class Server(NamedTuple):
@@ -68,6 +83,7 @@ SERVERS = {
     "granian": Server(
         ["granian", "{app}", "--interface", "asgi", "--port", "{port}"], ("granian",)
     ),
+    "granian embedded": Server(["-c", EMBEDDED, "{app}", "{port}"], ("granian",)),
     "granian --task-impl rust": Server(
         [
             "granian",

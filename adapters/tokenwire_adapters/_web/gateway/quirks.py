@@ -24,7 +24,10 @@ __all__ = ["Transport", "reset", "stop_checks", "transport_of"]
 _STEPS = ("transport", "writer", "send", "_send", "receive", "_receive")
 _MOST_STEPS = 64
 _GOODBYES = 1.0  # seconds in which clients are sent theirs
-_UVICORN = ("uvicorn.server", "Server")
+_FLAGS = {  # of servers, which are the `self` of a coroutine
+    ("uvicorn.server", "Server"): "should_exit",
+    ("granian.server.embed", "Server"): "interrupt_signal",
+}
 _HYPERCORN = ("hypercorn.asyncio.run", "worker_serve")
 
 
@@ -103,7 +106,8 @@ def stop_checks() -> list[Callable[[], bool]]:
     - uvicorn 0.54: `Server.serve` is a coroutine of this loop, whoever started it and handles
       signals; its frames have the server, whose `should_exit` is public.
     - hypercorn 0.18: `worker_serve` has the `WorkerContext`, whose `terminated` is set first.
-    - granian 2.8: see `_granian_check`. The frame that runs the loop has the worker's signal.
+    - granian 2.8: see `_granian_check`. The frame that runs the loop has the worker's signal. Its
+      embedded `Server.serve` is a coroutine.
     - daphne 4.2: see `_twisted_check`.
     """
     checks: dict[int, Callable[[], bool]] = {}
@@ -129,8 +133,10 @@ def stop_checks() -> list[Callable[[], bool]]:
 def _add_check(checks: dict[int, Callable[[], bool]], frame: types.FrameType) -> None:
     """Add the check of the server that a coroutine's frame belongs to, if any."""
     owner: Any = frame.f_locals.get("self")
-    if any((base.__module__, base.__name__) == _UVICORN for base in type(owner).__mro__):
-        checks[id(owner)] = lambda: bool(owner.should_exit)
+    for base in type(owner).__mro__:
+        flag = _FLAGS.get((base.__module__, base.__name__))
+        if flag is not None:
+            checks[id(owner)] = functools.partial(getattr, owner, flag)
     if (frame.f_globals.get("__name__"), frame.f_code.co_name) == _HYPERCORN:
         context = frame.f_locals.get("context")
         if context is not None:
@@ -153,9 +159,9 @@ def _granian_check(worker_signal: Any) -> Callable[[], bool]:
 
     handlers = getattr(loop, "_signal_handlers", None)  # asyncio's, where one can look
     for number in (signal.SIGINT, signal.SIGTERM):
-        handle = None if handlers is None else handlers.get(number)
-        callback = getattr(handle, "_callback", None)
-        if callback is None or callback.__module__ == "granian._signals":  # not the app's own
+        callback = None if handlers is None else getattr(handlers.get(number), "_callback", None)
+        own = getattr(callback, "__module__", None) == "granian._signals"
+        if handlers is None or own:  # those of the app stay
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, stop)
     return stopping.is_set
