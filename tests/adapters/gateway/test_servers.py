@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -16,6 +17,7 @@ import anyio
 import anyio.abc
 import httpx
 import pytest
+import websockets
 
 from tests.adapters.gateway.support import PATIENCE, chatting, watching
 from tests.support.needs import needs
@@ -27,11 +29,16 @@ pytestmark = [
 
 DEPLOY = Path(__file__).parents[3] / "docs" / "deploy.md"
 APP = """
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from tokenwire_adapters.asgi import Gateway
 
 alone = Gateway("memory://", authorize=lambda connection, channel, action: True)  # in a thread
 mounted = FastAPI()
+
+@mounted.websocket("/left-open")
+async def left_open(socket: WebSocket):
+    await socket.accept()
+
 mounted.mount("/", alone)
 """
 IN_A_THREAD = """
@@ -128,10 +135,9 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def running(
-    name: str, app: str, folder: Path
+    server: Server, app: str, folder: Path
 ) -> AsyncGenerator[tuple[anyio.abc.Process, int]]:
     """A server in a process group of its own; gives it and its port."""
-    server = SERVERS[name]
     needs("fastapi", *server.packages)
     (folder / "served.py").write_text(APP)
     port = free_port()
@@ -171,7 +177,7 @@ async def test_a_server_that_stops_does_what_its_row_says(
     if "rust" in name and sys.version_info >= (3, 12):
         pytest.skip("granian has its own tasks before Python 3.12 only")
     row = documented()[name]
-    async with running(name, app, tmp_path) as (process, port):
+    async with running(SERVERS[name], app, tmp_path) as (process, port):
         url = f"http://127.0.0.1:{port}"
         async with (
             httpx.AsyncClient(base_url=url) as client,
@@ -198,7 +204,7 @@ async def test_daphne_closes_a_socket_with_a_code_that_it_takes_and_then_stops(
     tmp_path: Path,
 ) -> None:
     """It raised for 1009 and left the socket open; then, told to stop, it waited for a thread."""
-    async with running("daphne", "alone", tmp_path) as (process, port):
+    async with running(SERVERS["daphne"], "alone", tmp_path) as (process, port):
         async with (
             chatting(f"ws://127.0.0.1:{port}") as chat,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
@@ -211,3 +217,71 @@ async def test_daphne_closes_a_socket_with_a_code_that_it_takes_and_then_stops(
             assert (await stream.rest())[-1].event == "bye"
         with anyio.fail_after(PATIENCE):
             await process.wait()
+
+
+async def test_daphne_stops_beside_a_connection_that_it_stumbles_over(tmp_path: Path) -> None:
+    """It cancels nothing then, and waited for the idle thread of a synchronous `authorize`."""
+    async with running(SERVERS["daphne"], "mounted", tmp_path) as (process, port):
+        url = f"127.0.0.1:{port}"
+        async with (
+            websockets.connect(f"ws://{url}/left-open", proxy=None, close_timeout=0.5),
+            httpx.AsyncClient(base_url=f"http://{url}") as client,
+            watching(client, "/channels/c/events") as stream,
+        ):
+            assert (await stream.next()).event == "ready"
+            await anyio.sleep(2.5)  # daphne looks for applications that have ended once a second
+            process.send_signal(signal.SIGTERM)
+            assert (await stream.rest())[-1].event == "bye"
+        with anyio.fail_after(PATIENCE):
+            await process.wait()
+
+
+LEFT = """
+import asyncio
+from tokenwire_adapters.asgi import Gateway
+
+gateway = Gateway("memory://", authorize=lambda connection, channel, action: True)
+path = "/channels/c/events"
+scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+         "query_string": b"", "headers": [], "client": ("127.0.0.1", 1)}
+
+async def receive():
+    await asyncio.Event().wait()
+
+async def send(message):
+    if b"ready" in message.get("body", b""):
+        loop.stop()
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(gateway(scope, receive, send))
+loop.run_forever()
+"""
+
+
+def test_a_process_ends_where_a_server_leaves_its_loop_with_a_stream_open() -> None:
+    subprocess.run([sys.executable, "-c", LEFT], timeout=PATIENCE, check=True)
+
+
+async def test_sockets_get_a_code_where_shutdown_is_called_first(tmp_path: Path) -> None:
+    """An embedded granian cuts them as soon as it is told to stop."""
+    code = EMBEDDED.replace(
+        "server.stop)\n    await server.serve()",
+        "lambda: tasks.append(asyncio.ensure_future(stop())))\n    await server.serve()",
+    ).replace(
+        "    asyncio.get_running",
+        """    tasks = []
+
+    async def stop():
+        assert await app.shutdown()
+        server.stop()
+
+    asyncio.get_running""",
+    )
+    server = Server(["-c", code, "{app}", "{port}"], ("granian",))
+    async with running(server, "alone", tmp_path) as (process, port):
+        async with chatting(f"ws://127.0.0.1:{port}") as chat:
+            await chat.ask("subscribe")
+            process.send_signal(signal.SIGTERM)
+            assert (await chat.closed())[0] == 1012
+        with anyio.fail_after(PATIENCE):
+            assert await process.wait() == 0
