@@ -191,6 +191,7 @@ class _Stream(Connection):
             async with asyncio.timeout(limit):
                 await self._send_last(last)
         await self.flushed(limit)
+        await self.raise_cancellation()
 
     def _with_retry(self, data: bytes) -> bytes:
         """`data`, with the hint in its first message if no message was sent before."""
