@@ -37,6 +37,8 @@ from tokenwire.events import (
     encode_msgpack_batch,
 )
 
+pytestmark = pytest.mark.timeout(3600)  # 20,000 examples take their time
+
 EVENTS: list[Event] = [
     StartEvent(response_id="r", run="run", metadata={"a": [1, None, 0.5]}),
     DeltaEvent(response_id="r", part=0, kind="text", offset=0, text="text \U0001f642"),

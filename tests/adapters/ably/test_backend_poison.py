@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from tokenwire.response import Transcript
 from tokenwire_adapters._backends.ably.event_log import EventLog
 from tokenwire_adapters._backends.ably.history_merge import MergedHistory
 from tokenwire_adapters._backends.ably.wire import FORMAT_HEADER, ChannelMessage, from_ably
+
+pytestmark = pytest.mark.timeout(3600)  # 20,000 examples take their time
 
 _names = [FORMAT_HEADER, "responseId", "producer", "lease", "part", "kind", "offset", "length"]
 _names += ["crc", "status", "start", "end", "type", "key", "piece", "pieces", "joined", "payload"]

@@ -20,6 +20,8 @@ from tokenwire.errors import GapError
 from tokenwire.events import encode_msgpack_batch
 from tokenwire_adapters._backends.redis.codec import StoredResponse, decode_message
 
+pytestmark = pytest.mark.timeout(3600)  # 20,000 examples take their time
+
 _numbers = itertools.count()
 _relaxed = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 

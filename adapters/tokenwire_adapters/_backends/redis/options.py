@@ -81,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar replicas: how many replicas must confirm a publish (``WAIT``); 0 for none.
     """
 
+    # The prefix may come from a URL, of which nothing is shown.
     prefix: str = "tokenwire"
     granularity: Granularity = "response"
     retention: Retention = Retention()
@@ -88,6 +89,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health: float = 15.0
     page_bytes: int = 2 * 2**20
     replicas: int = 0
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__[1:]]
+        return f"Settings({', '.join(shown)})"
 
 
 _PARAMETERS: dict[str, Callable[[str], Any]] = {
