@@ -19,7 +19,7 @@ from tokenwire.events import plain
 from tokenwire.instrument import OnCancel, call_soon
 from tokenwire_adapters._agents.stainless.quirks import error_usage
 from tokenwire_adapters._agents.stainless.recorder import error_message
-from tokenwire_adapters._agents.values import arguments_of, name_of
+from tokenwire_adapters._agents.values import arguments_of, name_of, to_json
 
 __all__ = [
     "CANCELS",
@@ -253,7 +253,7 @@ class ModelCall:
         """The call is over, and well."""
         writer = self._end()
         if writer is not None and not writer.ended:
-            writer.finish(finish_reason, usage)
+            writer.finish(name_of(finish_reason) or None, to_json(usage))
 
     def fail(self, error: BaseException) -> None:
         """The call is over because of `error`."""

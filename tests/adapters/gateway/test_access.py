@@ -712,6 +712,13 @@ async def test_connections_of_one_principal_are_counted(sink: tokenwire.Sink) ->
                     assert (await chat.ask("auth", token=token))["error"]["code"] == "rate_limited"
 
 
+async def test_an_authorize_that_raises_stop_iteration_is_an_error(sink: tokenwire.Sink) -> None:
+    """No future can hold that exception: the request would never be answered."""
+    with serving(Gateway(sink, authorize=lambda *_: next(iter(())))) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            assert (await client.get("/channels/c/responses")).status_code == 500
+
+
 async def test_sockets_count_for_whom_authorize_names(sink: tokenwire.Sink) -> None:
     def who(connection: Any, channel: str, action: str) -> str:
         return str(connection.headers["x-who"])

@@ -8,6 +8,7 @@ import json
 import anyio
 import httpx
 import pytest
+from httpx_sse import aconnect_sse
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, chatting, native, serving, watching
@@ -29,6 +30,21 @@ async def test_what_is_written_arrives_live_and_exact(
         events = await stream.until("end")
     assert Transcript(native(events))["r1"].text == " Hello\n  \r\ndata: x\n\né😀\u2028"
     assert all(event.id == json.loads(event.data)["cursor"] for event in events)
+
+
+@pytest.mark.parametrize("format", ["native", "vercel", "ag-ui"])
+async def test_no_client_gets_a_message_without_data(
+    client: httpx.AsyncClient, sink: tokenwire.Sink, format: str
+) -> None:
+    """For a block of a ``retry`` alone, httpx-sse and fetch-event-source give out an empty one."""
+    with sink.respond("c", response_id="r1") as response:
+        response.write("text")
+    query = {"format": format, "response": "r1", "rewind": "all"}
+    async with aconnect_sse(client, "GET", f"{CHANNEL}/events", params=query) as source:
+        events = [event async for event in source.aiter_sse()]
+    assert events
+    assert all(event.data for event in events)
+    assert [event.retry for event in events] == [2000, *[None] * (len(events) - 1)]
 
 
 async def test_headers_keep_proxies_from_buffering_and_compressing(

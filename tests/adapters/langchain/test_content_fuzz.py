@@ -74,7 +74,8 @@ def _check(kind: str, template: Json, place: Place, value: Json) -> None:
         (response,) = sink.history("c").items
     assert response.text.startswith("<1>")
     assert response.text.endswith("<2>")
-    assert response.text.count("<") == 2 + str(odd).count("<")
+    # What the change puts in may be text or something else; ours is there once.
+    assert 2 <= response.text.count("<") <= 2 + str(odd).count("<")
 
 
 TEMPLATES = [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.adapters.ui.logs import Log, loaded, logs, without
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import find_encoder
-from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent
+from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent, ToolResultEvent
 from tokenwire_adapters.vercel import VercelEncoder
 
 
@@ -55,6 +55,24 @@ def test_repeated_events_change_nothing(log, data):
 def test_it_finds_the_run_that_streams(log):
     message = VercelMessage().read(frames_of(VercelEncoder(), log.events))
     check(message, log)
+
+
+def test_a_result_stays_with_its_response_where_call_ids_repeat():
+    """The call that it answers is still growing when another response ends with the same id."""
+    call = {"kind": "tool_call", "name": "f", "call_id": "call_1"}
+    events = [
+        StartEvent(response_id="r1", run="r1"),
+        PartEvent(response_id="r1", part=0, **call),
+        ToolResultEvent(call_id="call_1", response_id="r1", run="r1", output="of r1"),
+        StartEvent(response_id="r2", run="r1"),
+        PartEvent(response_id="r2", part=0, **call),
+        DeltaEvent(response_id="r2", part=0, kind="tool_call", offset=0, text="{}"),
+        EndEvent(response_id="r2", state="complete", finish_reason="tool_calls"),
+        EndEvent(response_id="r1", state="complete"),
+    ]
+    message = VercelMessage().read(frames_of(VercelEncoder(run="r1", enveloped=False), events))
+    results = {p["toolCallId"]: p.get("output") for p in message.parts if "toolCallId" in p}
+    assert results == {"call_1": "of r1", "call_1:r2:0": None}
 
 
 def check(message: VercelMessage, log: Log) -> None:

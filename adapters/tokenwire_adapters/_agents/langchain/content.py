@@ -318,8 +318,8 @@ def finish_reason(generation: Any) -> str | None:
         if isinstance(metadata, dict):
             for key in ("finish_reason", "stop_reason", "status", "done_reason"):
                 reason: Any = cast("dict[str, Any]", metadata).get(key)
-                if isinstance(reason, str) and reason:
-                    return _without_repeats(reason)
+                if name_of(reason):
+                    return _without_repeats(name_of(reason))
     return None
 
 

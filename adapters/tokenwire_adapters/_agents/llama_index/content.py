@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire_adapters._agents.calls import Parts
-from tokenwire_adapters._agents.values import list_of, str_of
+from tokenwire_adapters._agents.values import dict_of, list_of, name_of, str_of, to_json
 
 __all__ = ["Reader"]
 
@@ -109,16 +109,15 @@ class Reader:
         if choices is not None:  # of Chat Completions, the most usual by far
             first = list_of(choices)[:1]
             reason = _get(first[0], "finish_reason") if first else None
-            if isinstance(reason, str) and reason:
-                self.finish_reason = reason
+            self.finish_reason = name_of(reason) or self.finish_reason
             return
         source: Any = _get(raw, "delta")
         if source is None or isinstance(source, str):
             source = _get(raw, "response") or raw
         for name in ("finish_reason", "stop_reason", "status", "done_reason"):
             reason = _get(source, name)
-            if isinstance(reason, str) and reason and reason != "in_progress":
-                self.finish_reason = reason
+            if reason != "in_progress":
+                self.finish_reason = name_of(reason) or self.finish_reason
 
     def _read_counts(self, response: Any, message: Any) -> None:
         """Read how many tokens it took."""
@@ -134,9 +133,8 @@ class Reader:
                 key: value for key, value in fields.items() if str_of(key).endswith("_tokens")
             }
             if usage or counts:
-                self.usage = dict(cast("Mapping[str, Any]", usage)) if usage else counts
-            if isinstance(fields.get("stop_reason"), str):
-                self.finish_reason = self.finish_reason or fields["stop_reason"]
+                self.usage = dict_of(to_json(usage or counts)) or self.usage
+            self.finish_reason = self.finish_reason or name_of(fields.get("stop_reason")) or None
 
 
 def _type(block: Any) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import inspect
 import ipaddress
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
@@ -24,6 +26,10 @@ logger = logging.getLogger("tokenwire.gateway")
 
 Authorize: TypeAlias = Callable[[HTTPConnection, str, str], Any]
 """``authorize(connection, channel, action)``, sync or async: a principal, True or False."""
+
+# Not anyio's threads: they end with the task that started them, and where a server (daphne) leaves
+# its loop without ending that, the process waits for them for ever.
+_threads = ThreadPoolExecutor(40, thread_name_prefix="tokenwire-authorize")
 
 _FORWARDED = (
     b"forwarded",
@@ -214,8 +220,18 @@ async def _called(authorize: Authorize, *arguments: Any) -> Any:
         getattr(authorize, "__call__", None)  # noqa: B004
     ):
         return await authorize(*arguments)
-    answer: Any = await run_in_threadpool(authorize, *arguments)
+    context = contextvars.copy_context()
+    answer: Any = await asyncio.get_running_loop().run_in_executor(
+        _threads, lambda: context.run(_call, authorize, arguments)
+    )
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def _call(authorize: Authorize, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return authorize(*arguments)
+    except StopIteration as error:  # which a future cannot hold
+        raise RuntimeError("authorize raised StopIteration") from error
 
 
 def same_origin(request: Request, origin: str) -> bool:

@@ -15,14 +15,15 @@ from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.quirks import (
     reset,
+    stop_checks,
     transport_of,
-    uvicorn_is_stopping,
-    uvicorn_servers,
 )
 
 __all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "flushed", "retry_hint"]
 
 logger = logging.getLogger("tokenwire.gateway")
+
+_TURNS = 10
 
 Reason: TypeAlias = Literal["gone", "slow", "expired", "bye", "idle", "unauthorized", "flood"]
 """Why a connection was dropped."""
@@ -63,6 +64,7 @@ class Connection:
         self._send = send
         self._lock = asyncio.Lock()
         self._task = asyncio.current_task()
+        self._cancelled: asyncio.CancelledError | None = None
         self._over = False
 
     async def send(self, message: Message) -> None:
@@ -101,17 +103,29 @@ class Connection:
 
     @contextmanager
     def serving(self) -> Generator[None, None, None]:
-        """Run the body until it ends, or until `drop` ends it (and only it)."""
+        """Run the body until it ends, or until `drop` ends it (and only it).
+
+        Where the server or the app cancels the task, the client is told to reconnect, and
+        `raise_cancellation` goes on with it.
+        """
         try:
             yield
         except Disconnected:
             pass
-        except asyncio.CancelledError:
-            if self.reason is None or self._task is None:
-                raise
-            self._task.uncancel()
+        except asyncio.CancelledError as error:
+            if self.reason is None:
+                self.reason, self._cancelled = "bye", error
+            elif self._task is not None:
+                self._task.uncancel()
         finally:
             self._over = True
+
+    async def raise_cancellation(self) -> None:
+        """Raise the cancellation that ended `serving`, if one did."""
+        if self._cancelled is not None:
+            for _ in range(_TURNS):  # of the loop, in which the server writes what it was given
+                await asyncio.sleep(0)
+            raise self._cancelled
 
     async def flushed(self, timeout: float) -> None:
         """Wait until the client has been sent everything; reset the connection after `timeout`.
@@ -212,7 +226,7 @@ class Connections:
     async def _monitor(self) -> None:
         """Keep the connections of this loop alive, expire them, drop the slow and the idle."""
         loop = asyncio.get_running_loop()
-        servers = uvicorn_servers()
+        checks = stop_checks()
         try:
             while owners := {id(c.owner): c.owner for c in self._on(loop)}:
                 limits = [owner.limits for owner in owners.values()]
@@ -220,7 +234,7 @@ class Connections:
                     min(0.5, *(min(one.keep_alive, one.send_timeout) / 2 for one in limits))
                 )
                 connections = self._on(loop)  # some ended meanwhile, and others came
-                if uvicorn_is_stopping(servers):
+                if checks and all(stopping() for stopping in checks):
                     for owner in {id(c.owner): c.owner for c in connections}.values():
                         owner.close()
                 for connection in connections:

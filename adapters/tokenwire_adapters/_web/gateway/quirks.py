@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
+import signal
 import socket
 import struct
+import sys
+import threading
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
-__all__ = ["Transport", "reset", "transport_of", "uvicorn_is_stopping", "uvicorn_servers"]
+__all__ = ["Transport", "reset", "stop_checks", "transport_of"]
 
 # The attributes that lead from an ASGI server's `send` to its transport: uvicorn 0.54
 # (`RequestResponseCycle.transport`, the WebSocket protocols' `transport`), hypercorn 0.18
@@ -19,6 +23,12 @@ __all__ = ["Transport", "reset", "transport_of", "uvicorn_is_stopping", "uvicorn
 # of Starlette 1.0, where a middleware has wrapped it.
 _STEPS = ("transport", "writer", "send", "_send", "receive", "_receive")
 _MOST_STEPS = 64
+_GOODBYES = 1.0  # seconds in which clients are sent theirs
+_FLAGS = {  # of servers, which are the `self` of a coroutine
+    ("uvicorn.server", "Server"): "should_exit",
+    ("granian.server.embed", "Server"): "interrupt_signal",
+}
+_HYPERCORN = ("hypercorn.asyncio.run", "worker_serve")
 
 
 @runtime_checkable
@@ -87,27 +97,92 @@ def _behind(step: Any) -> Iterator[Any]:
                 yield value
 
 
-def uvicorn_is_stopping(servers: Sequence[Any]) -> bool:
-    """Whether the uvicorn servers of a loop have begun to shut down (see `uvicorn_servers`)."""
-    return bool(servers) and all(server.should_exit for server in servers)
+def stop_checks() -> list[Callable[[], bool]]:
+    """For each ASGI server of this loop, a function that says whether it has begun to stop.
 
+    Servers wait for open responses before they send ``lifespan.shutdown``, so streams, which never
+    end, must learn of it in another way (https://github.com/Kludex/uvicorn/issues/451).
 
-def uvicorn_servers() -> list[Any]:
-    """The uvicorn servers of this loop, whoever started them and handles signals.
-
-    uvicorn (0.54 and older) waits for open responses before it sends ``lifespan.shutdown``, so
-    streams, which never end, must learn of the shutdown in another way
-    (https://github.com/Kludex/uvicorn/issues/451). `Server.serve` is a coroutine of this loop, and
-    its frames have the server, whose `should_exit` is public.
+    - uvicorn 0.54: `Server.serve` is a coroutine of this loop, whoever started it and handles
+      signals; its frames have the server, whose `should_exit` is public.
+    - hypercorn 0.18: `worker_serve` has the `WorkerContext`, whose `terminated` is set first.
+    - granian 2.8: see `_granian_check`. The frame that runs the loop has the worker's signal. Its
+      embedded `Server.serve` is a coroutine.
+    - daphne 4.2: see `_twisted_check`.
     """
-    servers: dict[int, Any] = {}
+    checks: dict[int, Callable[[], bool]] = {}
     for task in asyncio.all_tasks():
         step: Any = task.get_coro()
         while step is not None:
             frame = getattr(step, "cr_frame", None)
-            owner = None if frame is None else frame.f_locals.get("self")
-            classes = [(base.__module__, base.__name__) for base in type(owner).__mro__]
-            if ("uvicorn.server", "Server") in classes:
-                servers[id(owner)] = owner
+            if frame is not None:
+                _add_check(checks, frame)
             step = getattr(step, "cr_await", None)
-    return list(servers.values())
+    stack = inspect.currentframe() if "granian" in sys.modules else None
+    while stack is not None:
+        worker_signal = stack.f_locals.get("shutdown_event")
+        if worker_signal is not None and stack.f_globals.get("__name__") == "granian.server.mp":
+            checks[id(worker_signal)] = _granian_check(worker_signal)
+        stack = stack.f_back
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if getattr(reactor, "_asyncioEventloop", None) is asyncio.get_running_loop():
+        checks[id(reactor)] = _twisted_check(reactor)
+    return list(checks.values())
+
+
+def _add_check(checks: dict[int, Callable[[], bool]], frame: types.FrameType) -> None:
+    """Add the check of the server that a coroutine's frame belongs to, if any."""
+    owner: Any = frame.f_locals.get("self")
+    for base in type(owner).__mro__:
+        flag = _FLAGS.get((base.__module__, base.__name__))
+        if flag is not None:
+            checks[id(owner)] = functools.partial(getattr, owner, flag)
+    if (frame.f_globals.get("__name__"), frame.f_code.co_name) == _HYPERCORN:
+        context = frame.f_locals.get("context")
+        if context is not None:
+            checks[id(context)] = context.terminated.is_set
+
+
+@functools.cache
+def _granian_check(worker_signal: Any) -> Callable[[], bool]:
+    """Whether a granian worker was told to stop, from now on.
+
+    Its signal handlers set the worker's signal, which cannot be read; then granian cuts sockets and
+    waits for event streams, for ever. The handlers put in their place leave time for goodbyes.
+    """
+    stopping = threading.Event()
+    loop: Any = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        loop.call_later(_GOODBYES, worker_signal.set)
+
+    handlers = getattr(loop, "_signal_handlers", None)  # asyncio's, where one can look
+    for number in (signal.SIGINT, signal.SIGTERM):
+        callback = None if handlers is None else getattr(handlers.get(number), "_callback", None)
+        own = getattr(callback, "__module__", None) == "granian._signals"
+        if handlers is None or own:  # those of the app stay
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, stop)
+    return stopping.is_set
+
+
+@functools.cache
+def _twisted_check(reactor: Any) -> Callable[[], bool]:
+    """Whether a Twisted reactor, which daphne runs, has begun to stop, from now on.
+
+    daphne cancels its applications, but, after a KeyError in `kill_all_applications`, not those
+    that come after a connection whose application has ended.
+    """
+    from twisted.internet.defer import Deferred
+
+    stopping = threading.Event()
+
+    def stop() -> Any:
+        stopping.set()
+        said = Deferred[None]()
+        reactor.callLater(_GOODBYES, said.callback, None)
+        return said
+
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    return stopping.is_set

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from tokenwire.backend import same_log
 from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
@@ -28,7 +29,10 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
     (b"x-content-type-options", b"nosniff"),
 ]
-_PROLOGUE = b"retry: 2000\n\n"
+_OPEN = b": open\n\n"
+# A line of the first message: for a block of its own, httpx-sse and fetch-event-source give out an
+# empty message.
+_RETRY = b"retry: 2000\n"
 _COMMENT = b": keep-alive\n\n"
 _PIECE = 256 * 1024  # bytes given to the server at a time
 _CLOSE_TIMEOUT = 2.0  # seconds that the last frames may take
@@ -127,9 +131,11 @@ async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
     response, cursor = await service.look_up(plan.channel, plan.response_id)
     if response is None or not response.ended or cursor is None:
         return False
-    order = service.sink.backend.order
+    backend = service.sink.backend
+    if not same_log(backend, plan.after, cursor):
+        return False
     try:
-        return bool(order(plan.after) >= order(cursor))
+        return bool(backend.order(plan.after) >= backend.order(cursor))
     except TypeError:  # cursors of an earlier log
         return False
 
@@ -152,6 +158,7 @@ class _Stream(Connection):
         self._framer = framer
         self._reader = reader
         self._plan = plan
+        self._retry = _RETRY
 
     async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
         more = [(k.lower().encode(), v.encode()) for k, v in self._framer.encoder.headers.items()]
@@ -184,8 +191,17 @@ class _Stream(Connection):
             async with asyncio.timeout(limit):
                 await self._send_last(last)
         await self.flushed(limit)
+        await self.raise_cancellation()
+
+    def _with_retry(self, data: bytes) -> bytes:
+        """`data`, with the hint in its first message if no message was sent before."""
+        if not data or data.startswith(b":"):
+            return data
+        retry, self._retry = self._retry, b""
+        return retry + data
 
     async def _send_last(self, data: bytes) -> None:
+        data = self._with_retry(data)
         self._service.traffic.count_sent(0, len(data))
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
@@ -197,7 +213,7 @@ class _Stream(Connection):
     async def _pump(self) -> bytes:
         """Send events until there are no more; return what is to be sent last."""
         framer, reader = self._framer, self._reader
-        await self._write(_PROLOGUE + framer.begin())
+        await self._write(framer.begin() or _OPEN)
         if framer.finished:
             return framer.end()
         while items := await reader.ahydrate():
@@ -231,6 +247,7 @@ class _Stream(Connection):
             await self._write(named("ready", message, id=cursor))
 
     async def _write(self, data: bytes, events: int = 0) -> None:
+        data = self._with_retry(data)
         self._service.traffic.count_sent(events, len(data))
         for begin in range(0, len(data), _PIECE):
             piece = data[begin : begin + _PIECE]  # the server holds no more for a slow client
@@ -247,7 +264,8 @@ class _Stream(Connection):
             hint = f"retry: {retry}\n".encode()
             if self._framer.native:
                 return hint + named("bye", {"type": "bye", "retry": retry})
-            return hint + b"\n" + self._framer.end()
+            end = self._framer.end()
+            return hint + end if end else b""
         return b""
 
     def keep_alive(self) -> Message:

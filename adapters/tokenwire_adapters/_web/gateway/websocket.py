@@ -36,6 +36,7 @@ _CLOSE: dict[Reason, tuple[int, str]] = {
     "bye": (1012, "going away"),
 }
 _CLOSE_TIMEOUT = 2.0  # seconds
+_PRIVATE = 3000  # close codes from here on are for applications
 _FLOOD = 50  # refused messages in a row that end a socket
 
 
@@ -78,6 +79,7 @@ class Socket(Connection):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._send_close()
         await self.flushed(_CLOSE_TIMEOUT)
+        await self.raise_cancellation()
 
     def _hello(self) -> dict[str, Any]:
         guard, limits = self._service.guard, self._service.limits
@@ -113,8 +115,16 @@ class Socket(Connection):
             await self._send_message(
                 {"op": "error", "error": Problem(code, _CLOSE[self.reason][1]).error()}
             )
-        close = self._close or (_CLOSE[self.reason] if self.reason else (1000, ""))
-        await self.send({"type": "websocket.close", "code": close[0], "reason": close[1]})
+        number, text = self._close or (_CLOSE[self.reason] if self.reason else (1000, ""))
+        try:
+            await self.send({"type": "websocket.close", "code": number, "reason": text})
+        except Disconnected:
+            raise
+        except Exception:  # daphne takes 1000 and 3000 to 4999 only, and leaves the socket open
+            if number >= _PRIVATE:
+                raise
+            number += _PRIVATE
+            await self.send({"type": "websocket.close", "code": number, "reason": text})
 
     async def _release(self) -> None:
         tasks = [*self._requests]

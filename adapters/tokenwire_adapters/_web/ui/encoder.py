@@ -322,7 +322,7 @@ class RunEncoder(Encoder):
                 self._take_result(caller, result)
             return
         if not (part.done or response.ended or is_json(part.text)):
-            self._early_results.setdefault(result.call_id, result)  # the call is still growing
+            response.early_results.setdefault(result.call_id, result)  # the call is still growing
             return
         response.answered.add(result.call_id)
         if not part.done:
@@ -343,7 +343,9 @@ class RunEncoder(Encoder):
     ) -> None:
         response.finish_reason, response.usage, response.error = finish_reason, usage, error
         self._close_parts(response, cut=state != "complete")
-        for call_id in response.calls.keys() & self._early_results.keys():
+        for result in list(response.early_results.values()):
+            self._take_result(response, result)
+        for call_id in response.calls.keys() & self._early_results.keys() - response.answered:
             self._take_result(response, self._early_results.pop(call_id))
         response.state = state
         if not response.envelope:

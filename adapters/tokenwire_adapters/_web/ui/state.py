@@ -79,12 +79,14 @@ class ResponseState:
 
     :ivar envelope: whether it represents the whole run.
     :ivar calls: its tool calls, by call id; `answered`: ids of those that have a result.
+    :ivar early_results: results of its calls that were still growing, by call id.
     """
 
     __slots__ = (
         "answered",
         "calls",
         "channel",
+        "early_results",
         "envelope",
         "error",
         "finish_reason",
@@ -106,6 +108,7 @@ class ResponseState:
         self.parts: list[PartState] = []
         self.calls: dict[str, PartState] = {}
         self.answered: set[str] = set()
+        self.early_results: dict[str, ToolResult] = {}
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
         self.error: str | None = None
