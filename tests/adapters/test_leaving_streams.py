@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -101,6 +102,8 @@ async def dropped(begin: Begin) -> None:
     await anext(await begin())
 
 
+HTTPX2_ERRORS = re.compile(r"async_generator object (Response\.aiter_|[\w.]*ByteStream)")
+
 WAYS = [broken, returned, raised, held, cancelled, dropped]
 
 
@@ -128,7 +131,9 @@ def _check(main: Main, caplog: pytest.LogCaptureFixture) -> None:
             _run(lambda: main(is_wrapped))  # noqa: B023 - it is called here
         logged.append([record.message for record in caplog.records])
     bare, wrapped = logged
-    assert not wrapped or bare  # httpx2 causes errors of its own, more or fewer of them
+    # httpx2 causes errors of its own, in some runs and not in others, wrapped or not.
+    ours = [message for message in wrapped if not HTTPX2_ERRORS.search(message)]
+    assert not ours or bare
 
 
 @pytest.mark.parametrize("paused", [False, True], ids=["all sent", "paused"])
