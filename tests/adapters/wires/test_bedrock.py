@@ -16,7 +16,11 @@ from tokenwire_adapters._agents.stainless.recorder import CUT_OFF
 
 MODEL = "https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-3%3A0/"
 CONVERSE: dict[str, Any] = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
-INVOKE: dict[str, Any] = {"anthropic_version": "bedrock-2023-05-31", "messages": [], "max_tokens": 9}
+INVOKE: dict[str, Any] = {
+    "anthropic_version": "bedrock-2023-05-31",
+    "messages": [],
+    "max_tokens": 9,
+}
 USAGE = {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}
 
 
@@ -78,7 +82,7 @@ def test_a_converse_stream(sizes: list[int]) -> None:
 
 
 def test_frames_are_as_botocore_reads_them() -> None:
-    buffer = EventStreamBuffer()
+    buffer: Any = EventStreamBuffer()
     buffer.add_data(b"".join(STREAM))
     kinds = [message.headers[":event-type"] for message in buffer]
     assert kinds[0] == "messageStart"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tokenwire.instrument import Options, Recorder
@@ -17,10 +17,12 @@ from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
 from tokenwire_adapters._agents.wires.cohere import CohereRecorder
+from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
 from tokenwire_adapters._agents.wires.converse import ConverseRecorder
+from tokenwire_adapters._agents.wires.errors import UnreadableReply
 from tokenwire_adapters._agents.wires.gemini import GeminiRecorder
 from tokenwire_adapters._agents.wires.interactions import InteractionsRecorder
-from tokenwire_adapters._agents.wires.json_objects import decode
+from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
 from tokenwire_adapters._agents.wires.ollama import OllamaChatRecorder, OllamaGenerateRecorder
 
 __all__ = ["Framing", "HttpRequest", "Wire", "may_be_model_call", "recognise"]
@@ -28,6 +30,10 @@ __all__ = ["Framing", "HttpRequest", "Wire", "may_be_model_call", "recognise"]
 Framing = Literal["sse", "lines", "array", "frames"]
 """How a stream is cut into messages: server-sent events, lines of JSON, a JSON array that comes in
 pieces, or frames of ``application/vnd.amazon.eventstream``."""
+
+
+_MAX_BODY = 64 * 1024 * 1024
+"""Bytes of a request that was compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +171,10 @@ def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
         return None
     body: dict[str, Any] = {}
     if request.body is not None:
-        try:
-            decoded = decode(request.body)
-        except ValueError:
+        decoded = _decoded(request.body, request.headers.get("content-encoding", ""))
+        if not isinstance(decoded, JsonObject):
             return None
-        if not isinstance(decoded, dict):
-            return None
-        body = cast("dict[str, Any]", decoded)
+        body = decoded
         if not any(name in body for name in endpoint.fields):
             return None
         if endpoint.by_vendor and not _is_anthropic(url.path, body):
@@ -180,6 +183,23 @@ def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
     if model and not isinstance(body.get("model"), str):
         body = {**body, "model": model}
     return _wire(endpoint, url.hostname or "", body), body
+
+
+def _decoded(body: bytes, encoding: str) -> Any:
+    """The JSON of a request; None where it cannot be read."""
+    try:
+        if encoding:
+            pieces: list[bytes] = []
+            size = 0
+            for piece in ContentDecoder(encoding).feed(body):
+                size += len(piece)
+                if size > _MAX_BODY:
+                    return None
+                pieces.append(piece)
+            body = b"".join(pieces)
+        return decode(body)
+    except (ValueError, UnreadableReply):
+        return None
 
 
 def _endpoint(path: str) -> _Endpoint | None:

@@ -149,7 +149,7 @@ class ReplyReader:
         try:
             value = decode(data)
         except ValueError:
-            if data[:1] in b"{[":
+            if data.startswith((b"{", b"[")):
                 raise UnreadableReply("the reply has JSON in it that is damaged") from None
             return  # a ping, say
         recorder = self._recorder
