@@ -76,14 +76,3 @@ def test_usage_in_a_chunk_of_its_own() -> None:
     )
     (response,) = read(URL, REQUEST, data)
     assert (response.state, response.usage) == ("complete", usage)
-
-
-def test_usage_of_groq() -> None:
-    usage = {"queue_time": 0.1, "total_tokens": 3}
-    data = body(
-        chunk(content="Hello", top={"x_groq": {"id": "r"}}),
-        chunk("stop", top={"x_groq": {"id": "r", "usage": usage}}),
-        done=True,
-    )
-    (response,) = read(URL.replace("api.mistral.ai", "api.groq.com"), REQUEST, data)
-    assert response.usage == usage

@@ -103,10 +103,6 @@ class ChatRecorder(StainlessRecorder):
         if extra and "citations" in extra:  # Perplexity's way: the whole list, with each chunk
             for state in self._choices.values():
                 _sources(state, extra["citations"])
-        if extra and "x_groq" in extra:
-            groq = fields_of(extra["x_groq"])
-            self._usage = dict_of(to_json(groq.get("usage"))) or self._usage
-            self._error = provider_message(groq.get("error")) or self._error
         self._count(item)
 
     def _end_choice(self, state: ChoiceState, choice: Any, item: Any) -> None:
