@@ -19,11 +19,12 @@ from tests.adapters.wires.frames import FRAMES, event
 from tests.adapters.wires.reading import SSE, read
 from tests.support.fuzz import EXAMPLES, VALUES, Json, Place, changed, places, values
 from tests.support.profile import EVERYTHING
+from tokenwire_adapters._agents.values import dict_of
 
 
 def _frames(messages: list[Json]) -> bytes:
     """Messages as Bedrock sends them; one that has no type is sent as one of an unknown type."""
-    objects = [message for message in messages if isinstance(message, dict)]
+    objects = map(dict_of, messages)
     return b"".join(event(name, value) for fields in objects for name, value in fields.items())
 
 
@@ -132,8 +133,8 @@ def _chat() -> list[Json]:
         {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]}
         for delta in deltas
     ]
-    end: Json = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"x": 1}}
-    return [*chunks, end]
+    last: Json = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    return [*chunks, {"choices": [last], "usage": {"x": 1}}]
 
 
 def _ollama() -> list[Json]:
