@@ -70,7 +70,8 @@ class Recorder:
     on unrecorded; only a strict sink raises. `with recorder:` around the request ends the response
     if the request raises.
 
-    :cvar provider: the provider's name, which watchers see; `api` likewise.
+    :cvar provider: the provider's name, which watchers see; `api` likewise. One recorder may have
+        another.
     :ivar request: the body of the request.
     :ivar on_cancel: what the consumer meets after a watcher's cancel, see `Options`.
     :ivar cancelled: a watcher has cancelled all responses to this request.
@@ -81,7 +82,7 @@ class Recorder:
     :ivar loop: the asyncio loop that reads it.
     """
 
-    provider: ClassVar[str] = ""
+    provider: str = ""
     api: ClassVar[str] = ""
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:

@@ -22,6 +22,9 @@ from tokenwire_adapters._agents.values import (
 
 __all__ = ["ChatRecorder", "ChoiceState"]
 
+_NO_OBJECT = object()
+"""In the place of the fields of what is no object."""
+
 
 class ChoiceState:
     """What has been written of one choice: one of the replies to a request.
@@ -67,23 +70,25 @@ class ChatRecorder(StainlessRecorder):
             choices = ()
         for choice in cast("list[Any]", choices):
             delta: Any = getattr(choice, "delta", None)
-            extra = getattr(delta, "model_extra", delta)
+            extra: Any = getattr(delta, "model_extra", _NO_OBJECT)
             index = getattr(choice, "index", None)
             state = (self._choices.get(index) if type(index) is int else None) or self._choice(
                 index
             )
-            if extra is not delta:  # else it is no object
+            if extra is not _NO_OBJECT:
                 if state.calls.naming is not None:
                     state.calls.begin_named(delta)
                 if extra:
                     self._extra(state, extra)
-                text = delta.content
+                text: Any = getattr(delta, "content", None)
                 if text:
                     if type(text) is str:
                         state.write(text)
                     else:
                         _blocks(state, text)
-                    if delta.tool_calls:  # with the text, as some servers send them
+                    if getattr(
+                        delta, "tool_calls", None
+                    ):  # with the text, as some servers send them
                         self._rest(state, delta)
                 else:
                     self._rest(state, delta)

@@ -61,7 +61,8 @@ class StainlessRecorder(Recorder):
         return error_message(error)
 
     def error_usage(self, error: BaseException) -> dict[str, Any] | None:
-        return error_usage(error)
+        usage: Any = getattr(error, "usage", None)  # of an error that is no SDK's
+        return usage if isinstance(usage, dict) else error_usage(error)
 
     def close(self) -> None:
         if not self.ended and self.writers:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tokenwire import open_sink
 from tokenwire_adapters._tools.cli.parsing import command_parser
+from tokenwire_adapters._tools.inject import published
 
-__all__ = ["environment", "main", "resolve"]
+__all__ = ["disabled", "environment", "main", "resolve"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "inject"
 
@@ -30,10 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         "run",
         description="Run a Python program and publish every token its models stream.",
-        usage="tokenwire run [--to URL] [--channel NAME] [--children] -- COMMAND [ARGUMENT ...]",
+        usage="tokenwire run [OPTION ...] -- COMMAND [ARGUMENT ...]",
     )
     parser.add_argument("--to", metavar="URL", help="the backend (default: $TOKENWIRE_URL)")
-    parser.add_argument("--channel", metavar="NAME", help="(default: $TOKENWIRE_CHANNEL)")
+    parser.add_argument(
+        "--channel",
+        metavar="NAME",
+        help="of all that the program itself gives none (default: $TOKENWIRE_CHANNEL)",
+    )
+    parser.add_argument(
+        "--session-first",
+        action="store_true",
+        help="a framework's session, as LangGraph's thread_id, comes before --channel",
+    )
+    parser.add_argument(
+        "--on-cancel",
+        choices=("end", "raise"),
+        help="what a watcher's cancel does to the code that reads: its stream ends, or raises"
+        " (default: streams of SDKs end, and frameworks raise)",
+    )
     parser.add_argument(
         "--children", action="store_true", help="also Python programs that the program starts"
     )
@@ -57,15 +73,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = resolve(command)
     if program is None:
         return _complain(f"{command[0]}: command not found", 127)
-    env = environment(os.environ, to=args.to, channel=args.channel, children=args.children)
+    env = environment(
+        os.environ,
+        to=args.to,
+        channel=args.channel,
+        session_first=args.session_first,
+        on_cancel=args.on_cancel,
+        children=args.children,
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        if os.name == "posix":
-            os.execve(program[0], program, env)  # noqa: S606  (what the user asked for)
-        return subprocess.run(program, env=env, check=False).returncode  # noqa: S603
+        return _start(program, env)
     except OSError as error:
         return _complain(f"{command[0]}: {error.strerror or error}", 126)
+
+
+def _start(program: list[str], env: dict[str, str]) -> int:
+    """Start a Python program, on POSIX in place of this process.
+
+    :raises OSError: when it cannot be started.
+    """
+    in_place = os.name == "posix"
+    mark = "" if disabled(env) else published.add_mark(env, report_in_program=in_place)
+    try:
+        if in_place:
+            os.execve(program[0], program, env)  # noqa: S606  (what the user asked for)
+        status = subprocess.run(program, env=env, check=False).returncode  # noqa: S603
+        published.report_if_nothing(mark)
+        return status
+    finally:
+        published.remove_mark(mark)
+
+
+def disabled(env: Mapping[str, str]) -> bool:
+    """Whether ``$TOKENWIRE_DISABLED`` asks that nothing be published."""
+    return env.get("TOKENWIRE_DISABLED", "").lower() not in ("", "0", "false")
 
 
 def resolve(command: Sequence[str]) -> list[str] | None:
@@ -87,6 +130,8 @@ def environment(
     *,
     to: str | None = None,
     channel: str | None = None,
+    session_first: bool = False,
+    on_cancel: str | None = None,
     children: bool = False,
 ) -> dict[str, str]:
     """The environment in which a Python program publishes what its own models say."""
@@ -97,6 +142,9 @@ def environment(
         env["TOKENWIRE_URL"] = to
     if channel:
         env["TOKENWIRE_CHANNEL"] = channel
+        env["TOKENWIRE_CHANNEL_FIRST"] = "0" if session_first else "1"
+    if on_cancel:
+        env["TOKENWIRE_ON_CANCEL"] = on_cancel
     if children:
         env["TOKENWIRE_RUN_CHILDREN"] = "1"
     else:

@@ -1,0 +1,202 @@
+"""Which requests ask a model for a reply, and in what form that comes.
+
+A request is told by its path and its body: paths may have any prefix, ``/v1`` or none, or two.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from urllib.parse import unquote, urlsplit
+
+from tokenwire.instrument import Options, Recorder
+from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
+from tokenwire_adapters._agents.openai.chat import ChatRecorder
+from tokenwire_adapters._agents.openai.completions import CompletionRecorder
+from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
+from tokenwire_adapters._agents.wires.json_objects import decode
+
+__all__ = ["Framing", "HttpRequest", "Wire", "may_be_model_call", "recognise"]
+
+Framing = Literal["sse", "lines", "array", "frames"]
+"""How a stream is cut into messages: server-sent events, lines of JSON, a JSON array that comes in
+pieces, or frames of ``application/vnd.amazon.eventstream``."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as an HTTP client sends it.
+
+    :ivar url: with or without scheme and host.
+    :ivar headers: by lower-case names.
+    :ivar body: None where it is not known, since it is sent in pieces, say.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The form of one reply.
+
+    :ivar provider: who answers, for watchers; by the host where that is known.
+    :ivar api: the name of the API.
+    :ivar recorder: makes the recorder of the reply, from options and the request's JSON body.
+    :ivar framing: of a stream.
+    :ivar streams: whether the request asks for a stream; None where it does not say.
+    """
+
+    provider: str
+    api: str
+    recorder: Callable[[Options, Mapping[str, Any]], Recorder]
+    framing: Framing = "sse"
+    streams: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """One path of an API.
+
+    :ivar fields: the request's JSON body has one of these.
+    :ivar streams: whether the path itself asks for a stream, or its reply is one unless the body
+        says otherwise.
+    :ivar by_path: whether `streams` holds whatever the body says.
+    """
+
+    recorder: type[Recorder]
+    fields: tuple[str, ...]
+    framing: Framing = "sse"
+    streams: bool = False
+    by_path: bool = False
+
+
+_CHAT = _Endpoint(ChatRecorder, ("messages", "prompt"))
+_MESSAGES = _Endpoint(MessagesRecorder, ("messages",))
+
+_BY_END: dict[str, _Endpoint] = {
+    "chat/completions": _CHAT,
+    "fim/completions": _CHAT,
+    "agents/completions": _CHAT,
+    "completions": _Endpoint(CompletionRecorder, ("prompt",)),
+    "responses": _Endpoint(ResponsesRecorder, ("model", "input", "prompt", "previous_response_id")),
+    "messages": _MESSAGES,
+}
+"""By the last two segments of the path, or the last one."""
+
+_BY_VERB: dict[str, _Endpoint] = {}
+"""By what follows the colon in the path's last segment."""
+
+_BY_OPERATION: dict[str, _Endpoint] = {}
+"""By the last segment of paths ``/model/…/OPERATION``."""
+
+_PROVIDERS = {
+    "api.mistral.ai": "mistral",
+    "api.groq.com": "groq",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.deepseek.com": "deepseek",
+    "api.x.ai": "xai",
+    "api.perplexity.ai": "perplexity",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "openrouter.ai": "openrouter",
+    "router.huggingface.co": "huggingface",
+    "api-inference.huggingface.co": "huggingface",
+    "generativelanguage.googleapis.com": "google",
+}
+"""Who answers, by host, for APIs that many providers speak."""
+
+
+def may_be_model_call(method: str, path: str) -> bool:
+    """Whether a request may ask a model for a reply; a cheap test, for every request.
+
+    :param path: with or without a query.
+    """
+    return method.upper() == "POST" and _endpoint(path.partition("?")[0]) is not None
+
+
+def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
+    """The form of the reply that a request asks for, and the request's JSON body.
+
+    :returns: None where it asks no model, as far as is known.
+    """
+    if request.method.upper() != "POST":
+        return None
+    url = urlsplit(request.url)
+    endpoint = _endpoint(url.path)
+    if endpoint is None:
+        return None
+    body: dict[str, Any] = {}
+    if request.body is not None:
+        try:
+            decoded = decode(request.body)
+        except ValueError:
+            return None
+        if not isinstance(decoded, dict):
+            return None
+        body = cast("dict[str, Any]", decoded)
+        if not any(name in body for name in endpoint.fields):
+            return None
+    model = _model_in(url.path)
+    if model and not isinstance(body.get("model"), str):
+        body = {**body, "model": model}
+    return _wire(endpoint, url.hostname or "", body), body
+
+
+def _endpoint(path: str) -> _Endpoint | None:
+    before, _, last = path.rstrip("/").rpartition("/")
+    endpoint = _BY_END.get(last)
+    if endpoint is not None:
+        above = before[before.rfind("/") + 1 :]
+        return _BY_END.get(f"{above}/{last}", endpoint)
+    if ":" in last:
+        return _BY_VERB.get(last[last.rfind(":") + 1 :])
+    endpoint = _BY_OPERATION.get(last)
+    if endpoint is not None and before.rpartition("/")[0].endswith("/model"):
+        return endpoint
+    return None
+
+
+def _wire(endpoint: _Endpoint, host: str, body: Mapping[str, Any]) -> Wire:
+    recorder = endpoint.recorder
+    provider = _PROVIDERS.get(host, recorder.provider)
+    asked = body.get("stream")
+    if endpoint.by_path or (body and asked is None):
+        streams: bool | None = endpoint.streams
+    else:
+        streams = bool(asked) if body else None
+    return Wire(
+        provider=provider,
+        api=recorder.api,
+        recorder=functools.partial(_recorder, recorder, provider),
+        framing=endpoint.framing,
+        streams=streams,
+    )
+
+
+def _recorder(
+    kind: type[Recorder], provider: str, options: Options, request: Mapping[str, Any]
+) -> Recorder:
+    recorder = kind(options, request)
+    recorder.provider = provider
+    return recorder
+
+
+def _model_in(path: str) -> str:
+    """The model that a path names; empty where it names none."""
+    segments = path.rstrip("/").split("/")
+    last = segments[-1]
+    if ":" in last:
+        return unquote(last.rpartition(":")[0])
+    if len(segments) > 2 and segments[-3] == "model":
+        return unquote(segments[-2])
+    if "deployments" in segments[:-1]:  # of Azure OpenAI
+        return unquote(segments[segments.index("deployments") + 1])
+    return ""

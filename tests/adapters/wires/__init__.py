@@ -1,0 +1,1 @@
+"""Readers of wire formats: replies from bytes, without an SDK."""
