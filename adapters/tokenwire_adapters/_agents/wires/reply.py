@@ -37,7 +37,7 @@ class ReplyReader:
     large to be read, the response fails, and says so.
 
     :param recorder: made by ``wire.recorder``; its response begins here, unless the reply is a
-        redirect or has no content.
+        redirect or has no content: one that has begun before fails then.
     :param status: of HTTP. With 400 and above the response fails, with the provider's words.
     :param headers: of the reply.
     """
@@ -57,6 +57,8 @@ class ReplyReader:
         encoding = lower.get("content-encoding", "")
         if status < 200 or status in (204, 205) or 300 <= status < 400:
             self._over = True
+            if recorder.writers:
+                recorder.fail(ProviderError(None, status))
             return
         recorder.begin()
         if status >= 400:
