@@ -175,6 +175,8 @@ class ReplyReader:
         if type(value) is not JsonObject:
             return
         if name == "error" or value.get("error") or value.get("type") == "error":
+            if name == "error":
+                value.setdefault("type", name)
             self._check_error(value)
         if isinstance(self._framer, WholeReader):
             recorder.record_reply(value)
@@ -186,8 +188,11 @@ class ReplyReader:
     def _check_error(self, value: JsonObject) -> None:
         """Raise what the provider reports in the place of a message.
 
-        A whole `Response` has an ``error`` of its own, and so may a reply that has choices.
+        A whole `Response` has an ``error`` of its own, and so may a reply that has choices; errors
+        of a session are events.
         """
+        if getattr(self._recorder, "reads_errors", False):
+            return
         if not isinstance(self._framer, WholeReader) or not (
             value.get("output") or value.get("choices") or value.get("object") == "response"
         ):
