@@ -1,6 +1,6 @@
 """Which requests ask a model for a reply, and in what form that comes.
 
-A request is told by its path and its body: paths may have any prefix, ``/v1`` or none, or two.
+A request is recognised by its path and its body: paths may have any prefix, ``/v1`` or none or two.
 """
 
 from __future__ import annotations
@@ -174,7 +174,10 @@ def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
 
     :returns: None where it asks no model, as far as is known.
     """
-    url = urlsplit(request.url)
+    try:
+        url = urlsplit(request.url)
+    except ValueError:  # a host in brackets that is no address
+        return None
     endpoint = _endpoint(url.path)
     if endpoint is None or endpoint.method != request.method.upper():
         return None

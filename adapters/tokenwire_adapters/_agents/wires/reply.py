@@ -18,8 +18,14 @@ from tokenwire_adapters._agents.wires.usual_events import USUAL_EVENTS
 
 __all__ = ["ReplyReader"]
 
-_MAX_ERROR = 1024 * 1024  # bytes of the body of an error that are read
-_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_LINES = frozenset(
+    {
+        "application/jsonl",
+        "application/ndjson",
+        "application/stream+json",
+        "application/x-ndjson",
+    }
+)
 _FRAMES = "application/vnd.amazon.eventstream"
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
