@@ -9,7 +9,12 @@ const prompt = "Tell me about tea.";
 
 async function* chat() {
   const messages = [{ role: "user", content: prompt }];
-  const stream = await new OpenAI().chat.completions.create({ model: "m", messages, stream: true });
+  const stream = await new OpenAI().chat.completions.create({
+    model: "m",
+    messages,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
   for await (const chunk of stream) yield chunk.choices[0]?.delta?.content ?? "";
 }
 
