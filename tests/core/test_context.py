@@ -358,7 +358,9 @@ def test_contexts_do_not_grow_with_each_task() -> None:
     async def link(n: int) -> None:
         with tokenwire.channel(f"c{n}"), tokenwire.run(f"r{n}"):
             assert here() == (f"c{n}", f"r{n}")
-            blocks = [v for k, v in contextvars.copy_context().items() if "tokenwire" in k.name]
+            blocks = [
+                v for k, v in contextvars.copy_context().items() if k.name == "tokenwire_blocks"
+            ]
             sizes.append(sum(len(value) for value in blocks))
             if n < 50:
                 following.append(asyncio.create_task(link(n + 1)))
