@@ -21,10 +21,13 @@ __all__ = [
     "claiming",
     "covering_claim",
     "current_claim",
+    "is_recorded_above",
+    "recorded_above",
     "set_claim",
 ]
 
 _claim: ContextVar[Claim | None] = ContextVar("tokenwire_claim", default=None)
+_recorded_above: ContextVar[bool] = ContextVar("tokenwire_recorded_above", default=False)
 
 
 class Claim:
@@ -163,3 +166,22 @@ def covering_claim() -> Claim | None:
         if claim is not None and not claim.closed:
             return here if claim.taken and here is not None and not here.taken else claim
     return here
+
+
+@contextmanager
+def recorded_above() -> Generator[None]:
+    """Say of the requests sent in this block that their replies are recorded by the caller.
+
+    What listens below (an HTTP client's instrumentor) leaves them alone. Leaving it never raises.
+    """
+    token = _recorded_above.set(True)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # left in another context
+            _recorded_above.reset(token)
+
+
+def is_recorded_above() -> bool:
+    """Whether the caller of what is called here and now records its reply."""
+    return _recorded_above.get()

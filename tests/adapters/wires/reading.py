@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from tests.support.sdk import fresh_sink, responses
 from tokenwire import Response
+from tokenwire.events import ToolResult
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, Wire, recognise
 from tokenwire_adapters._agents.wires.reply import ReplyReader
 
-__all__ = ["SSE", "cuts", "pieces_of", "read", "wire_of"]
+__all__ = ["JSON", "SSE", "cuts", "pieces_of", "read", "result_of", "wire_of"]
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
+JSON = {"content-type": "application/json"}
 
 
 def wire_of(url: str, body: Mapping[str, Any] | None) -> tuple[Wire, Mapping[str, Any]]:
@@ -68,3 +70,8 @@ def read(
         else:
             getattr(reader, end)()
         return responses(sink, "c")
+
+
+def result_of(response: Response, call_id: str) -> ToolResult:
+    """The result of a tool call."""
+    return next(result for result in response.tool_results if result.call_id == call_id)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tokenwire.instrument import Recorder
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
+from tokenwire_adapters._agents.wires.aws_frames import FrameReader
 from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
 from tokenwire_adapters._agents.wires.errors import ProviderError, UnreadableReply
 from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
@@ -18,6 +19,7 @@ __all__ = ["ReplyReader"]
 
 _MAX_ERROR = 1024 * 1024  # bytes of the body of an error that are read
 _LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_FRAMES = "application/vnd.amazon.eventstream"
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -115,6 +117,8 @@ class ReplyReader:
     # -- the body
 
     def _read(self, data: bytes) -> None:
+        if self._framer is None and self._type == _FRAMES:
+            self._framer = FrameReader()
         if self._framer is None:
             data = data.lstrip(_SPACE)
             if not data:
@@ -145,7 +149,7 @@ class ReplyReader:
         try:
             value = decode(data)
         except ValueError:
-            if data[:1] in b"{[":
+            if data.startswith((b"{", b"[")):
                 raise UnreadableReply("the reply has JSON in it that is damaged") from None
             return  # a ping, say
         recorder = self._recorder

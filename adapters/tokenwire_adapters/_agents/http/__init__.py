@@ -1,0 +1,1 @@
+"""Listens on HTTP clients: reads a copy of the replies of models, whatever SDK is above."""
