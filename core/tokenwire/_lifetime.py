@@ -1,4 +1,4 @@
-"""What happens to open sinks when the interpreter exits, and when the process forks."""
+"""Events of the process: its first response, its fork, and the interpreter's exit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["OpenSink", "open_sinks"]
+__all__ = ["OpenSink", "first_response_callbacks", "open_sinks", "run_first_response_callbacks"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -43,6 +44,18 @@ class OpenSink(Protocol):
 
 open_sinks: weakref.WeakSet[OpenSink] = weakref.WeakSet()
 """Every sink of this process that is not closed."""
+
+first_response_callbacks: list[Callable[[], object]] = []
+"""Called once, when this process begins a response: by whichever sink, on whichever thread."""
+
+
+def run_first_response_callbacks() -> None:
+    """Call and remove each of `first_response_callbacks`. Never raises."""
+    while first_response_callbacks:
+        try:
+            first_response_callbacks.pop()()
+        except Exception:
+            logger.warning("tokenwire: a callback of the first response failed", exc_info=True)
 
 
 _FLUSHING = 0.9  # share of the time for the exit in which what was written is flushed

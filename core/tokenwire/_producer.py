@@ -10,6 +10,7 @@ from typing import Any
 from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
+from tokenwire._lifetime import first_response_callbacks, run_first_response_callbacks
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
 from tokenwire._values import Arguments, id_text
@@ -118,6 +119,8 @@ class Producer:
             self._problems.report(error)
             return writer
         self.outbox.stats.responses += 1
+        if first_response_callbacks:
+            run_first_response_callbacks()
         self.outbox.mark(pending, True)
         self._leases.want(name)
         self.outbox.flush()

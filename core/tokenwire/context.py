@@ -118,7 +118,9 @@ def resolve_channel(
 
     In this order: `explicit` (a name, or a function that gives one or None), the context's
     channel, the framework's own `session`, ``$TOKENWIRE_CHANNEL``, `default` (with one warning for
-    the process). A name that cannot be one is passed over with a warning.
+    the process). Where ``$TOKENWIRE_CHANNEL_FIRST`` is set, as ``tokenwire run --channel`` does,
+    ``$TOKENWIRE_CHANNEL`` comes before the session. A name that cannot be one is passed over with
+    a warning.
 
     :param default: the sink's `default_channel`; None where it has none, and so may be the answer.
     """
@@ -148,6 +150,8 @@ def _candidates(
         except Exception:
             logger.warning("tokenwire: the channel function failed", exc_info=True)
             explicit = None
-    for candidate in (explicit, current_channel(), session, os.environ.get("TOKENWIRE_CHANNEL")):
+    environment = os.environ.get("TOKENWIRE_CHANNEL")
+    first = environment if os.environ.get("TOKENWIRE_CHANNEL_FIRST") == "1" else None
+    for candidate in (explicit, current_channel(), first, session, environment):
         if candidate is not None and candidate != "":
             yield candidate

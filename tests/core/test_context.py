@@ -22,6 +22,7 @@ import pytest
 import tokenwire
 from tokenwire import MemoryBackend, Sink
 from tokenwire.claims import Claim, claiming, current_claim
+from tokenwire.context import resolve_channel
 from tokenwire.errors import ChannelMissing, InvalidName
 from tokenwire.opening import open_sink
 
@@ -357,7 +358,9 @@ def test_contexts_do_not_grow_with_each_task() -> None:
     async def link(n: int) -> None:
         with tokenwire.channel(f"c{n}"), tokenwire.run(f"r{n}"):
             assert here() == (f"c{n}", f"r{n}")
-            blocks = [v for k, v in contextvars.copy_context().items() if "tokenwire" in k.name]
+            blocks = [
+                v for k, v in contextvars.copy_context().items() if k.name == "tokenwire_blocks"
+            ]
             sizes.append(sum(len(value) for value in blocks))
             if n < 50:
                 following.append(asyncio.create_task(link(n + 1)))
@@ -733,3 +736,25 @@ def test_a_block_gives_its_responses_metadata_and_takes_a_uuid_as_the_run() -> N
     assert replies["outside"].metadata == {}
     assert {reply.run for reply in replies.values()} == {str(run_id)}
     assert tokenwire.context.current_metadata() == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "block", "channel"),
+    [
+        (None, None, "session"),
+        ("0", None, "session"),
+        ("1", None, "environment"),
+        ("1", "block", "block"),
+    ],
+)
+def test_the_environment_may_come_before_the_session(
+    first: str | None, block: str | None, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENWIRE_CHANNEL", "environment")
+    if first is not None:
+        monkeypatch.setenv("TOKENWIRE_CHANNEL_FIRST", first)
+    with ExitStack() as stack:
+        if block:
+            stack.enter_context(tokenwire.channel(block))
+        assert resolve_channel(session="session") == channel
+        assert resolve_channel("explicit", session="session") == "explicit"

@@ -45,7 +45,7 @@ def tell():  # after tokenwire's own exit, which was registered later
         # The same store of this process, without a sink: a sink could start no thread any more.
         import asyncio, tokenwire
         store = tokenwire.MemoryBackend.from_url(os.environ.get("TOKENWIRE_URL", "memory://"))
-        found = asyncio.run(store.history("run", limit=20)).items
+        found = asyncio.run(store.history(os.environ.get("WITNESS_CHANNEL", "run"), limit=20)).items
     with open(os.environ["WITNESS"], "a") as file:
         told = [[r.text, r.state] for r in found]
         file.write(json.dumps({"argv": sys.argv, "told": told}) + "\\n")
@@ -132,6 +132,57 @@ def test_disabled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert programs[0]["told"] == []
 
 
+def test_one_line_says_that_nothing_was_published(place: Path) -> None:
+    (place / "silent.py").write_text("import sys; print('out'); sys.exit(5)")
+    done, _ = run(place, "--to", "memory://", "--", sys.executable, "silent.py")
+    assert (done.stdout, done.returncode) == ("out\n", 5)
+    assert done.stderr == NOTHING
+
+
+NOTHING = (
+    "tokenwire run: no response was published;"
+    " `tokenwire doctor` lists which SDKs and HTTP clients are read\n"
+)
+
+
+@pytest.mark.parametrize("code", ["import os; os.close(2)", "import sys; sys.stderr.close()"])
+def test_the_line_never_changes_the_exit_status(place: Path, code: str) -> None:
+    (place / "closes.py").write_text(f"{code}\nimport sys; sys.exit(5)")
+    done, _ = run(place, "--to", "memory://", "--", sys.executable, "closes.py")
+    assert done.returncode == 5
+
+
+def test_no_such_line_when_disabled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENWIRE_DISABLED", "1")
+    (place / "silent.py").write_text("print('out')")
+    done, _ = run(place, "--to", "memory://", "--", sys.executable, "silent.py")
+    assert done.stderr == ""
+
+
+FORKING = """
+import os, sys
+import agent
+child = os.fork()
+if child == 0:
+    try:
+        agent.main()
+    finally:
+        {leave}
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("leave", ["sys.exit(4)", "os._exit(4)"])
+def test_what_a_fork_publishes_counts(place: Path, leave: str) -> None:
+    """As with a server whose workers call the models: the parent itself calls none."""
+    (place / "forking.py").write_text(FORKING.format(leave=leave))
+    options = ["--to", "memory://", "--channel", "run"]
+    done, _ = run(place, *options, "--", sys.executable, "forking.py")
+    assert (done.stderr, done.returncode) == ("", 4)
+
+
 @pytest.mark.parametrize("children", [False, True])
 def test_children(place: Path, children: bool) -> None:
     flags = ["--children"] if children else []
@@ -139,6 +190,63 @@ def test_children(place: Path, children: bool) -> None:
     done, programs = run(place, *command)
     assert done.returncode == 3
     assert [program["told"] for program in programs] == [TOLD if children else [], []]
+    assert done.stderr == ("" if children else NOTHING)
+
+
+SESSIONS = """
+import os, sys
+from langchain_core.language_models import GenericFakeChatModel
+
+model = GenericFakeChatModel(messages=iter(["Hello"]))
+config = {"metadata": {"thread_id": "thread"}}
+assert [message.text for message in model.stream("hi", config)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "channel"),
+    [
+        (["--channel", "run"], "run"),
+        (["--channel", "run", "--session-first"], "thread"),
+        ([], "thread"),
+    ],
+)
+def test_a_channel_given_by_hand_comes_before_a_session(
+    place: Path, flags: list[str], channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not flags:
+        monkeypatch.setenv("TOKENWIRE_CHANNEL", "run")  # a default for what has no session
+    (place / "sessions.py").write_text(SESSIONS)
+    monkeypatch.setenv("WITNESS_CHANNEL", channel)
+    done, programs = run(place, *flags, "--to", "memory://", "--", sys.executable, "sessions.py")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert [program["told"] for program in programs] == [[["Hello", "complete"]]]
+
+
+CANCELLED = """
+import os, tokenwire
+from openai import OpenAI
+
+with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:
+    stream = client.chat.completions.create(model="m", messages=[], stream=True)
+    next(iter(stream))
+    sink = tokenwire.opening.default_sink()
+    sink.cancel("run", sink.history("run").items[0].id)
+    try:
+        for chunk in stream:
+            pass
+        print("ended")
+    except tokenwire.ResponseCancelled:
+        print("raised")
+"""
+
+
+@pytest.mark.parametrize(("on_cancel", "met"), [("end", "ended\n"), ("raise", "raised\n")])
+def test_what_the_program_meets_after_a_cancel(place: Path, on_cancel: str, met: str) -> None:
+    (place / "cancelled.py").write_text(CANCELLED)
+    options = ["--on-cancel", on_cancel, "--to", "memory://", "--channel", "run"]
+    done, _ = run(place, *options, "--", sys.executable, "cancelled.py")
+    assert (done.stderr, done.stdout) == ("", met)
 
 
 def test_the_program_finds_its_environment_as_it_was(place: Path) -> None:

@@ -264,6 +264,26 @@ async def test_a_quiet_stream_is_kept_alive(sink: tokenwire.Sink) -> None:
                     break
 
 
+async def test_no_block_is_without_data(sink: tokenwire.Sink) -> None:
+    """fetch-event-source 2.0.1 and httpx-sse 0.4.3 give out an empty message for such a block."""
+    gateway = Gateway(sink, limits=Limits(keep_alive=0.05))
+    with serving(gateway) as server:
+        async with (
+            httpx.AsyncClient(base_url=server.url) as client,
+            client.stream("GET", f"{CHANNEL}/events", timeout=PATIENCE) as response,
+        ):
+            body = ""
+            async for text in response.aiter_text():
+                body += text
+                if body.count(": keep-alive") == 2 and "first" not in body:
+                    await sink.ainput("c", "message", "first")
+                if "first" in body and body.count(": keep-alive") >= 4:
+                    break
+    *blocks, _ = body.split("\n\n")
+    assert len(blocks) == 2  # ready, and the message
+    assert all("\ndata: " in f"\n{block}" for block in blocks)
+
+
 async def test_a_cursor_that_is_no_longer_there_resets(
     client: httpx.AsyncClient, sink: tokenwire.Sink
 ) -> None:

@@ -29,11 +29,11 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
     (b"x-content-type-options", b"nosniff"),
 ]
-_OPEN = b": open\n\n"
-# A line of the first message: for a block of its own, httpx-sse and fetch-event-source give out an
-# empty message.
+# Comments and `retry` are lines of the message that follows, no blocks of their own: for a block
+# without data, httpx-sse and fetch-event-source give out an empty message.
+_OPEN = b": open\n"
 _RETRY = b"retry: 2000\n"
-_COMMENT = b": keep-alive\n\n"
+_COMMENT = b": keep-alive\n"
 _PIECE = 256 * 1024  # bytes given to the server at a time
 _CLOSE_TIMEOUT = 2.0  # seconds that the last frames may take
 

@@ -1,0 +1,1 @@
+from tests.redis_support.fixtures import *  # noqa: F403
