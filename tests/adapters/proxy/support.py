@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -66,17 +67,21 @@ class RawServer:
             with connection:
                 connection.settimeout(60)
                 self.requests.append(_read_request(connection))
-                connection.sendall(self._reply)
+                with contextlib.suppress(OSError):
+                    connection.sendall(self._reply)
 
 
 def _read_request(connection: socket.socket) -> bytes:
+    """Read one request to its end, or to where its client closes."""
     data = b""
-    while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
-    head, _, body = data.partition(b"\r\n\r\n")
+    while not _is_whole(data) and (piece := connection.recv(65536)):
+        data += piece
+    return data
+
+
+def _is_whole(data: bytes) -> bool:
+    head, blank, body = data.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head:
+        return body.endswith(b"0\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
-    while length and len(body) < int(length[1]):
-        body += connection.recv(65536)
-    while b"transfer-encoding: chunked" in head and not body.endswith(b"0\r\n\r\n"):
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
+    return bool(blank) and len(body) >= (int(length[1]) if length else 0)

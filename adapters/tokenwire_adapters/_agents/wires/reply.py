@@ -14,6 +14,7 @@ from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
 from tokenwire_adapters._agents.wires.json_stream import ArrayReader, LineReader, WholeReader
 from tokenwire_adapters._agents.wires.recognition import Wire
 from tokenwire_adapters._agents.wires.sse import SseReader
+from tokenwire_adapters._agents.wires.usual_events import USUAL_EVENTS
 
 __all__ = ["ReplyReader"]
 
@@ -36,7 +37,7 @@ class ReplyReader:
     large to be read, the response fails, and says so.
 
     :param recorder: made by ``wire.recorder``; its response begins here, unless the reply is a
-        redirect or has no content.
+        redirect or has no content: one that has begun before fails then.
     :param status: of HTTP. With 400 and above the response fails, with the provider's words.
     :param headers: of the reply.
     """
@@ -47,6 +48,7 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
+        self._usual = USUAL_EVENTS.get(wire.api)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
         self._over = False
@@ -55,6 +57,8 @@ class ReplyReader:
         encoding = lower.get("content-encoding", "")
         if status < 200 or status in (204, 205) or 300 <= status < 400:
             self._over = True
+            if recorder.writers:
+                recorder.fail(ProviderError(None, status))
             return
         recorder.begin()
         if status >= 400:
@@ -71,7 +75,10 @@ class ReplyReader:
             return
         try:
             if self._decoder is None:
-                self._read(data)
+                if self._framer is not None:
+                    self._take_all(self._framer.feed(data))
+                else:
+                    self._read(data)
                 return
             for piece in self._decoder.feed(data):
                 self._read(piece)
@@ -124,6 +131,8 @@ class ReplyReader:
             if not data:
                 return
             self._framer = self._framer_of(data[:1])
+            if isinstance(self._framer, WholeReader):
+                self._usual = None
         self._take_all(self._framer.feed(data))
 
     def _framer_of(self, first: bytes) -> _Framer:
@@ -138,11 +147,22 @@ class ReplyReader:
 
     def _take_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
         for name, data in messages:
-            if self._over:
-                return
             self._take(name, data)
+            if self._over or self._recorder.cancelled:
+                self._over = True
+                return
 
     def _take(self, name: str, data: bytes) -> None:
+        recorder = self._recorder
+        if self._usual is not None and name != "error":
+            try:
+                event = self._usual.decode(data)
+            except ValueError:  # another event, which `decode` reads
+                pass
+            else:
+                recorder.feed(event)
+                recorder.last = event
+                return
         if data.startswith(_DONE):
             self._terminate(True)
             return
@@ -152,7 +172,6 @@ class ReplyReader:
             if data.startswith((b"{", b"[")):
                 raise UnreadableReply("the reply has JSON in it that is damaged") from None
             return  # a ping, say
-        recorder = self._recorder
         if type(value) is not JsonObject:
             return
         if name == "error" or value.get("error") or value.get("type") == "error":
@@ -162,8 +181,7 @@ class ReplyReader:
         else:
             recorder.feed(value)
             recorder.last = value
-        if recorder.ended or recorder.cancelled:
-            self._over = True
+        self._over = self._over or recorder.ended
 
     def _check_error(self, value: JsonObject) -> None:
         """Raise what the provider reports in the place of a message.

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from tokenwire import Sink
 from tokenwire.instrument import OnCancel
@@ -71,35 +71,50 @@ def run_beside_proxy(
 
 def _run(program: list[str], env: Mapping[str, str]) -> int:
     """Run a program; return its exit status, as `subprocess.Popen.returncode` is."""
-    children: list[subprocess.Popen[bytes]] = []
+    signals = _SignalRelay()
     with (
-        _passing_signals_to(children),
+        signals,
         subprocess.Popen(program, env=env) as child,  # noqa: S603  (what the user asked for)
     ):
-        children.append(child)
+        signals.relay_to(child)
         return child.wait()
 
 
-@contextlib.contextmanager
-def _passing_signals_to(children: list[subprocess.Popen[bytes]]) -> Generator[None]:
-    """Pass on the signals that this process is sent, but those that the child is sent, too."""
+class _SignalRelay:
+    """Sends a child the signals that this process is sent, but those that it is sent as well.
 
-    def pass_on(number: int, _: Any) -> None:
+    A context manager, for the main thread. Those that come before there is a child are kept.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._kept: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def relay_to(self, child: subprocess.Popen[bytes]) -> None:
+        """Send `child` what came so far, and all that comes."""
+        self._child = child
+        while self._kept:
+            child.send_signal(self._kept.pop(0))
+
+    def _handle(self, number: int, _: Any) -> None:
         if number in (signal.SIGINT, getattr(signal, "SIGQUIT", -1)) and _in_foreground():
             return  # the terminal sends it to both
-        for child in children:
-            child.send_signal(number)
-
-    before: dict[int, Any] = {}
-    for name in _SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, pass_on)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if self._child is None:
+            self._kept.append(number)
+        else:
+            self._child.send_signal(number)
 
 
 def _in_foreground() -> bool:
