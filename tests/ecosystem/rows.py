@@ -52,6 +52,7 @@ class Row:
 
 _UNASKED = "the provider sends usage only where the program asks for it, which this one leaves open"
 _WHOLE = "a reply that is not streamed comes at once: there is nothing left to cancel"
+_PROXY = ("tokenwire[proxy]",)
 _GENAI = ("google-genai",)
 _OPENAI = ("openai",)
 _ANTHROPIC = ("anthropic",)
@@ -151,9 +152,15 @@ ROWS = [
             "openai-responses:m": ("OpenAI Responses", "SDK"),
             "anthropic:claude-sonnet-4-5": ("Anthropic", "SDK"),
             "google:gemini-3": ("Gemini", "HTTP"),
-            "groq:m": ("Groq", "HTTP"),
             "bedrock:anthropic.claude-sonnet-4-20250514-v1:0": ("Bedrock", "HTTP"),
         },
+    ),
+    Row(
+        "pydantic-ai, Groq",
+        ("pydantic-ai-slim[openai,anthropic,google,mistral,groq,cohere,bedrock]",),
+        "pydantic_ai_agent.py",
+        ("groq:m",),
+        usage=_UNASKED,
     ),
     *_each(
         "agno",
@@ -303,5 +310,17 @@ ROWS = [
         "agent_framework_agent.py",
         layer="SDK",
         usage=_UNASKED,
+    ),
+    *(
+        Row(f"{package} (npm){name}", _PROXY, script, arguments, "proxy", npm=package, usage=usage)
+        for package, name, script, arguments, usage in (
+            ("openai", ", Chat Completions", "node_openai.mjs", ("chat",), True),
+            ("openai", ", Responses", "node_openai.mjs", ("responses",), True),
+            ("@anthropic-ai/sdk", "", "node_anthropic.mjs", (), True),
+            ("@google/genai", "", "node_google.mjs", (), True),
+            ("ai", ", OpenAI Responses", "node_ai_sdk.mjs", ("responses",), _UNASKED),
+            ("ai", ", OpenAI Chat Completions", "node_ai_sdk.mjs", ("chat",), _UNASKED),
+            ("ai", ", Anthropic", "node_ai_sdk.mjs", ("anthropic",), _UNASKED),
+        )
     ),
 ]
