@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Mapping
+from typing import Any, cast
 
 from tokenwire.errors import ResponseCancelled
 from tokenwire_adapters._agents.http.reply import Reply
@@ -224,9 +224,9 @@ def _recorded(methods: Any, base: Any) -> Any:
     """
     kind = _types.get((methods, base))
     if kind is None:
-        fields: dict[str, Any] = vars(methods)
-        names = {name: value for name, value in fields.items() if callable(value)}
-        names["__slots__"] = ()
+        fields = cast("Mapping[str, Any]", vars(methods))
+        names: dict[str, Any] = {"__slots__": ()}
+        names.update((name, value) for name, value in fields.items() if callable(value))
         names["__module__"], names["__qualname__"] = base.__module__, base.__qualname__
         kind = _types[methods, base] = type(base.__name__, (base,), names)
     return kind
@@ -234,6 +234,4 @@ def _recorded(methods: Any, base: Any) -> Any:
 
 def _base(recorded: Any) -> Any:
     """``super()``, for methods that were defined in another class."""
-    kind: Any = type(recorded)
-    above: Any = super(kind, recorded)
-    return above
+    return cast("Any", super(cast("type[Any]", type(recorded)), recorded))
