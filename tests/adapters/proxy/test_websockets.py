@@ -26,6 +26,7 @@ def upstream(requests: list[Any]) -> Iterator[str]:
         for message in connection:
             if message == "close":
                 connection.close(4001, "as asked")
+                return
             connection.send(message)
 
     def check(connection: ServerConnection, request: Any) -> Any:
@@ -73,10 +74,13 @@ def test_messages_pass_in_both_directions(sink: Sink) -> None:
 
 def test_a_client_that_closes_closes_the_upstream(sink: Sink) -> None:
     requests: list[Any] = []
-    headers = {"authorization": "Bearer key"}
+    options: Any = {
+        "additional_headers": {"authorization": "Bearer key"},
+        "subprotocols": ["realtime"],
+    }
     with upstream(requests) as there:
         with running({"up": there}, sink) as origin:
-            with connect(url(origin, "/up/realtime"), additional_headers=headers) as client:
+            with connect(url(origin, "/up/realtime"), **options) as client:
                 client.send("x")
                 assert client.recv(60) == "x"
     # `upstream` ends only once its connections have.
@@ -91,17 +95,17 @@ def test_a_handshake_that_the_upstream_refuses(sink: Sink) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "status"),
+    ("path", "options", "status"),
     [
         ("/up/v1/responses", {}, 426),  # clients that have both go on over HTTP
         ("/up/v1/realtime", {}, 502),
         ("/nobody/v1/realtime", {}, 404),
-        ("/up/v1/realtime", {"host": "evil.example"}, 403),
+        ("/up/v1/realtime", {"authorize": lambda *_: False}, 403),
     ],
 )
-def test_refusals(sink: Sink, path: str, headers: dict[str, str], status: int) -> None:
+def test_refusals(sink: Sink, path: str, options: dict[str, Any], status: int) -> None:
     upstreams = {"up": "http://127.0.0.1:9", "other": "http://127.0.0.1:9"}
-    with running(upstreams, sink) as origin:
+    with running(upstreams, sink, **options) as origin:
         with pytest.raises(InvalidStatus) as refused:
-            connect(url(origin, path), additional_headers=headers)
+            connect(url(origin, path))
     assert refused.value.response.status_code == status

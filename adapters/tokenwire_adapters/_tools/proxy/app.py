@@ -143,7 +143,7 @@ class Proxy:
             upstream, path, _ = await self._admit(scope)
             if path.endswith("/responses"):
                 raise ProxyError(
-                    426, "no_websocket", "this proxy reads these over HTTP, not over a WebSocket"
+                    426, "use_http", "this proxy reads these over HTTP, not over a WebSocket"
                 )
             await pass_websocket(upstream, _target(scope, path), scope, receive, send)
         except ProxyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,9 +94,13 @@ async def _pass_up(receive: Receive, there: Any) -> None:
 
 
 async def _pass_down(there: Any, send: Send) -> None:
-    async for message in there:
-        kind = "text" if isinstance(message, str) else "bytes"
-        await send({"type": "websocket.send", kind: message})
+    from websockets.exceptions import ConnectionClosed
+
+    # Iterating ends at a code that says all is well, and raises at any other.
+    with contextlib.suppress(ConnectionClosed):
+        async for message in there:
+            kind = "text" if isinstance(message, str) else "bytes"
+            await send({"type": "websocket.send", kind: message})
     code, reason = _code(there.close_code, 1011), there.close_reason or ""
     await send({"type": "websocket.close", "code": code, "reason": reason})
 
