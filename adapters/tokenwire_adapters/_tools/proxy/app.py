@@ -195,7 +195,7 @@ class Proxy:
     def _http_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                # No cookie is kept: those of one client are no other's.
+                # No cookie is kept: none is sent from here, so they would only take memory.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
             )
