@@ -21,13 +21,13 @@ __all__ = [
     "claiming",
     "covering_claim",
     "current_claim",
-    "is_recorded_above",
     "recorded_above",
+    "recording_above",
     "set_claim",
 ]
 
 _claim: ContextVar[Claim | None] = ContextVar("tokenwire_claim", default=None)
-_recorded_above: ContextVar[bool] = ContextVar("tokenwire_recorded_above", default=False)
+_recorded: ContextVar[bool] = ContextVar("tokenwire_recorded", default=False)
 
 
 class Claim:
@@ -138,6 +138,22 @@ def claiming(claim: Claim) -> Generator[Claim]:
             _claim.reset(token)
 
 
+@contextmanager
+def recording_above() -> Generator[None]:
+    """Record the requests sent in this block: layers below, such as an HTTP client's, do not."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # left in another context than the one it was entered in
+            _recorded.reset(token)
+
+
+def recorded_above() -> bool:
+    """Whether a layer above records the request that is being sent here."""
+    return _recorded.get()
+
+
 ClaimFinder: TypeAlias = Callable[[], Claim | None]
 """Finds the claim of the framework's call on whose behalf the caller runs. Never raises.
 
@@ -166,22 +182,3 @@ def covering_claim() -> Claim | None:
         if claim is not None and not claim.closed:
             return here if claim.taken and here is not None and not here.taken else claim
     return here
-
-
-@contextmanager
-def recorded_above() -> Generator[None]:
-    """Say of the requests sent in this block that their replies are recorded by the caller.
-
-    What listens below (an HTTP client's instrumentor) leaves them alone. Leaving it never raises.
-    """
-    token = _recorded_above.set(True)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # left in another context
-            _recorded_above.reset(token)
-
-
-def is_recorded_above() -> bool:
-    """Whether the caller of what is called here and now records its reply."""
-    return _recorded_above.get()

@@ -18,7 +18,7 @@ from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._options import OnCancel, choose_on_cancel
 from tokenwire.background import call_soon
-from tokenwire.claims import Claim, covering_claim, recorded_above
+from tokenwire.claims import Claim, covering_claim, recording_above
 from tokenwire.context import current_metadata, current_run, resolve_channel
 from tokenwire.errors import ResponseCancelled
 from tokenwire.opening import default_sink
@@ -69,7 +69,7 @@ class Recorder:
     `finish_reason`, `error_message` and `error_usage`. Whoever patches the SDK calls the other
     methods. None of them raises into the SDK's call: what fails here is logged, and the call goes
     on unrecorded; only a strict sink raises. `with recorder:` around the request ends the response
-    if the request raises, and keeps layers below (an HTTP client's) from recording it as well.
+    if the request raises, and keeps the HTTP client below from recording it as well.
 
     :cvar provider: the provider's name, which watchers see; `api` likewise. One recorder may have
         another.
@@ -101,7 +101,7 @@ class Recorder:
         self._response: weakref.ref[Any] | None = None
         self._abort: Callable[[Any], object] | None = None
         self._noted: object = None
-        self._sending: AbstractContextManager[None] | None = None
+        self._covering: AbstractContextManager[None] | None = None
         self._sink: Sink | None = None
         self._channel: str | None = None
         self._base_id = ""
@@ -142,6 +142,11 @@ class Recorder:
         return None
 
     # -- beginning
+
+    @property
+    def sink(self) -> Sink | None:
+        """Where the responses are written; None before the first has begun."""
+        return self._sink
 
     def begin(self) -> None:
         """Begin the first response; idempotent."""
@@ -320,12 +325,8 @@ class Recorder:
 
     def close_soon(self) -> None:
         """Do what `close` does, from a finalizer: on the I/O thread, since locks may be held."""
-        self.run_soon(self.close)
-
-    def run_soon(self, step: Callable[[], object]) -> None:
-        """Run `step`, from a finalizer: on the I/O thread, since locks may be held."""
         if not self.ended and self._sink is not None:
-            call_soon(self._sink, step)
+            call_soon(self._sink, self.close)
 
     def fail(self, error: BaseException) -> None:
         """The provider, or the connection to it, failed."""
@@ -336,8 +337,8 @@ class Recorder:
         self.ended = True
 
     def __enter__(self) -> Self:
-        self._sending = recorded_above()
-        self._sending.__enter__()
+        self._covering = recording_above()
+        self._covering.__enter__()
         return self
 
     def __exit__(
@@ -346,9 +347,9 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._sending is not None:
-            self._sending.__exit__(None, None, None)
-            self._sending = None
+        if self._covering is not None:
+            self._covering.__exit__(None, None, None)
+            self._covering = None
         if isinstance(error, Exception):
             self.fail(error)
         elif error is not None:

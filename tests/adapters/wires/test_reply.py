@@ -166,6 +166,16 @@ def test_a_status_without_a_reply(status: int) -> None:
     assert read(URL, REQUEST, b"", headers=JSON, status=status) == []
 
 
+def test_a_response_that_had_begun_before_a_redirect() -> None:
+    wire, request = wire_of(URL, REQUEST)
+    with fresh_sink() as sink:
+        recorder = wire.recorder(Options(sink, "c"), request)
+        recorder.begin()
+        ReplyReader(wire, recorder, 307, {}).end()
+        (response,) = responses(sink, "c")
+    assert (response.state, response.error) == ("failed", "HTTP status 307")
+
+
 def test_an_error_in_the_stream_ends_it() -> None:
     data = RECORDING.body[:400].rpartition(b"\n\n")[0] + b"\n\n"
     error = {"error": {"message": "Overloaded."}, "usage": {"total_tokens": 3}}

@@ -1,1 +1,1 @@
-"""Listens on HTTP clients: reads a copy of the replies of models, whatever SDK is above."""
+"""Reads models' replies below the SDKs: from the bytes that HTTP clients receive."""

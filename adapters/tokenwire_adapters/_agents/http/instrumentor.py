@@ -1,32 +1,24 @@
-"""`HttpInstrumentor`: what the instrumentors of HTTP clients have in common."""
+"""`HttpInstrumentor`: what the instrumentors of all HTTP clients have in common."""
 
 from __future__ import annotations
 
-import importlib
-import os
-from collections.abc import Mapping
-from types import ModuleType
-from urllib.parse import urlsplit
+import logging
+from abc import ABC
+from collections.abc import Callable
 
-from tokenwire._problems import LogOnce
-from tokenwire.claims import is_recorded_above
+from tokenwire.background import on_io_thread
+from tokenwire.claims import recorded_above
 from tokenwire.instrument import SdkInstrumentor
-from tokenwire_adapters._agents.http.exchange import Exchange
-from tokenwire_adapters._agents.wires.recognition import HttpRequest, recognise
+from tokenwire_adapters._agents.http.exchange import Exchange, open_exchange
+from tokenwire_adapters._agents.wires.recognition import HttpRequest
 
 __all__ = ["HttpInstrumentor"]
 
-PROXY_VARIABLE = "TOKENWIRE_PROXY"
-"""The URL of a proxy of ours that records what this process asks through it."""
-
-_log = LogOnce()
+logger = logging.getLogger("tokenwire")
 
 
-class HttpInstrumentor(SdkInstrumentor):
-    """Records the requests to models that one HTTP client sends, whichever SDK makes them.
-
-    A request that an SDK's own instrumentor records, or that goes through our proxy, is left alone.
-    Each request that is sent is a response: an SDK that tries again begins another one.
+class HttpInstrumentor(SdkInstrumentor, ABC):
+    """Records the replies of models that one HTTP client receives, where no layer above does.
 
     :param module: the client's import name.
     """
@@ -35,36 +27,22 @@ class HttpInstrumentor(SdkInstrumentor):
         super().__init__()
         self.module = module
 
-    def import_client(self) -> ModuleType:
-        """The client's module."""
-        return importlib.import_module(self.module)
+    def exchange(self, make: Callable[[], HttpRequest]) -> Exchange | None:
+        """Begin to record a request that is about to be sent; None where it is not recorded.
 
-    def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Exchange | None:
-        """Begin to record a request that is about to be sent, if it asks a model.
-
-        To be called only for what `may_be_model_call`. Never raises, but with a strict sink.
-
-        :param headers: by lower-case names.
-        :param body: None where it is not known.
+        :param make: gives the request; called only where it may be recorded.
         """
-        options = self.options_for()
-        if options is None or is_recorded_above() or _is_proxied(url):
+        if recorded_above() or on_io_thread():  # on that thread, all requests are our own
             return None
         try:
-            found = recognise(HttpRequest(method, url, headers, body))
-            if found is None:
-                return None
-            wire, request = found
-            recorder = wire.recorder(options, request)
-        except Exception as error:
-            _log.warning(f"cannot read a request of {self.module}", error)
+            options = self.options_for()
+            return None if options is None else open_exchange(make(), options)
+        except Exception:
+            if self._is_strict():
+                raise
+            logger.warning("tokenwire: cannot read a request of %s", self.module, exc_info=True)
             return None
-        recorder.begin()
-        return Exchange(wire, recorder)
 
-
-def _is_proxied(url: str) -> bool:
-    proxy = os.environ.get(PROXY_VARIABLE)
-    return bool(proxy) and urlsplit(proxy or "").netloc == urlsplit(url).netloc
+    def _is_strict(self) -> bool:
+        options = self._options
+        return options is not None and getattr(options.sink, "strict", False) is True

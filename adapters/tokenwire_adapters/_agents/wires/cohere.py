@@ -92,7 +92,7 @@ class CohereRecorder(JsonRecorder):
     def _message_end(self, fields: Mapping[str, Any]) -> None:
         """Take what a reply's end, or a whole reply, says of the end."""
         self.settle_usage(fields.get("usage"))
-        reason = fields.get("finish_reason")
+        reason = name_of(fields.get("finish_reason"))
         self.settle_reason(reason)
         error = provider_message(fields.get("error"))
         if error is not None or reason in _FAILED:

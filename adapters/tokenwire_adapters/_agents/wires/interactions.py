@@ -95,8 +95,9 @@ class InteractionsRecorder(JsonRecorder):
         self.end()
 
     def _status(self, event: Mapping[str, Any]) -> None:
-        if event.get("status") in _ENDS:
-            self.settle_reason(event["status"])
+        status = name_of(event.get("status"))
+        if status in _ENDS:
+            self.settle_reason(status)
 
     _handlers: ClassVar[dict[str, Callable[[Any, Mapping[str, Any]], None]]] = {
         "step.start": _step_start,

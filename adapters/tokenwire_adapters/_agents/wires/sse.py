@@ -32,6 +32,15 @@ class SseReader:
 
         :raises UnreadableReply: for an event larger than `MAX_EVENT`.
         """
+        if (
+            data.startswith(b"data: ")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n\n")
+            and not (self._line or self._data or self._name)
+            and b"\r" not in data
+        ):  # one event, as most servers send them
+            self._skip_newline = False
+            return [("", data[6:-2])]
         if self._skip_newline and data:
             self._skip_newline = False
             data = data.removeprefix(b"\n")

@@ -239,7 +239,7 @@ class Provider:
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
         if self._require_key and not request.headers.keys() & _KEY_HEADERS:
             raise BadRequest("You didn't provide an API key.", status=401)
-        if models:
+        if route is None and models:
             return _models(request, models["id"])
         if route is None:
             return answer_about_models(request.path, MODELS)
