@@ -340,7 +340,7 @@ ROWS = [
         ("claude-agent-sdk",),
         "claude_agent.py",
         layer="SDK",
-        own_requests="Claude Code asks models for itself, too, and the program never sees those replies",
+        own_requests="Claude Code also asks for itself; the program never sees those replies",
     ),
     *(
         Row(f"{package} (npm){name}", _PROXY, script, arguments, "proxy", npm=package, usage=usage)
