@@ -16,6 +16,7 @@ __all__ = [
     "own_stream",
     "replace_iterator",
     "request_of",
+    "server_of",
     "whole_body",
 ]
 
@@ -44,6 +45,11 @@ def request_of(response: Any) -> Any:
     httpx's property raises then (``Response.request``, httpx 0.28).
     """
     return getattr(response, "_request", None)
+
+
+def server_of(url: Any) -> str:
+    """Host and port of a URL of httpx or httpx2."""
+    return f"{url.host}:{url.port}"
 
 
 def error_usage(error: BaseException) -> dict[str, Any] | None:
