@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import weakref
 from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire.instrument import Options, Recorder
-from tokenwire_adapters._agents.stainless.quirks import request_of, server_of
+from tokenwire_adapters._agents.stainless.quirks import json_body_of, request_of, server_of
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.stainless.targets import Classifier
 
@@ -132,8 +131,7 @@ class RequestRecorders:
         if kind is None:
             server = server_of(request.url)
             return self._classifier.by_response(options, request.method, request.url.path, server)
-        body: Any = json.loads(request.content)
-        recorder = kind(options, cast("Any", body) if isinstance(body, dict) else None)
+        recorder = kind(options, json_body_of(request))
         if isinstance(recorder, StainlessRecorder):
             recorder.url = request.url
         return recorder
