@@ -19,6 +19,8 @@ from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
 from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
+from tokenwire_adapters._agents.websockets.managers import patch_managers, release_managers
+from tokenwire_adapters._agents.websockets.quirks import connection_managers
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
@@ -67,7 +69,19 @@ def _by_item(item: Any) -> type[Recorder] | None:
     return None
 
 
-instrumentor = StainlessInstrumentor(
+class OpenAIInstrumentor(StainlessInstrumentor):
+    """Records the SDK's requests over HTTP, and the responses on its WebSockets."""
+
+    def patch(self) -> None:
+        super().patch()
+        patch_managers(self, connection_managers())
+
+    def unpatch(self) -> None:
+        super().unpatch()
+        release_managers(self)
+
+
+instrumentor = OpenAIInstrumentor(
     "openai",
     PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
