@@ -10,10 +10,12 @@ Works with ``openai`` 2 and 3, `OpenAI`, `AsyncOpenAI`, their Azure forms and an
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
+from tokenwire_adapters._agents.openai.agent_sessions import AgentSessionRecorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
@@ -45,10 +47,13 @@ except ImportError as error:
 __all__ = ["instrumentor", "unwrap", "wrap"]
 
 
+_SESSION_EVENTS = re.compile(r"/agents/sessions/[^/]+/events$")
+
+
 def _by_request(method: str, url: str) -> type[Recorder] | None:
-    if method.lower() != "post":
-        return None
     path = url.partition("?")[0]
+    if method.lower() != "post":
+        return AgentSessionRecorder if _SESSION_EVENTS.search(path) else None
     if path.endswith("/chat/completions"):
         return ChatRecorder
     if path.endswith("/completions"):
@@ -64,6 +69,8 @@ def _by_item(item: Any) -> type[Recorder] | None:
     ):
         return ChatRecorder
     kind = getattr(item, "type", None)
+    if isinstance(kind, str) and kind.startswith("agent.session."):
+        return AgentSessionRecorder
     if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
         return ResponsesRecorder
     return None

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
-from tokenwire_adapters._agents.values import dict_of, fields_of, name_of, provider_message, to_json
+from tokenwire_adapters._agents.values import (
+    dict_of,
+    fields_of,
+    name_of,
+    provider_message,
+    to_json,
+    with_type,
+)
 
 __all__ = ["RealtimeRecorder"]
 
@@ -29,10 +36,9 @@ class RealtimeRecorder(ResponsesRecorder):
     api = "realtime"
 
     def feed(self, item: Any) -> None:
-        fields = fields_of(item)
-        kind = fields.get("type")
+        kind = fields_of(item).get("type")
         name = _OLDER_NAMES.get(kind) if isinstance(kind, str) else None
-        super().feed(item if name is None else type(item)({**fields, "type": name}))
+        super().feed(item if name is None else with_type(item, name))
 
     def _done(self, event: Any) -> None:
         response = fields_of(getattr(event, "response", None))
