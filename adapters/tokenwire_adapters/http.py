@@ -10,12 +10,20 @@ points of the group ``tokenwire.instrumentors``; nothing here needs to be called
 
 from __future__ import annotations
 
+from tokenwire_adapters._agents.http.aiohttp import AiohttpInstrumentor
 from tokenwire_adapters._agents.http.httpx import HttpxInstrumentor
+from tokenwire_adapters._agents.http.urllib3 import Urllib3Instrumentor
 
-__all__ = ["httpx", "httpx2"]
+__all__ = ["aiohttp", "httpx", "httpx2", "urllib3"]
 
 httpx = HttpxInstrumentor("httpx")
 """Records the calls of ``httpx``; see `tokenwire.instrument`."""
 
 httpx2 = HttpxInstrumentor("httpx2")
 """Records the calls of ``httpx2``, on which newer SDKs of OpenAI and Anthropic are built."""
+
+urllib3 = Urllib3Instrumentor("urllib3")
+"""Records the calls of ``urllib3``, and of ``requests`` and ``botocore``, which send by it."""
+
+aiohttp = AiohttpInstrumentor("aiohttp")
+"""Records the calls of ``aiohttp``'s client; see `tokenwire.instrument`."""

@@ -62,7 +62,7 @@ def differences_of(
         found.append(f"the provider sent {len(sent)} replies, the channel has {len(seen)}")
     for number, (reply, response) in enumerate(zip(sent, seen, strict=False)):
         for kind in ("text", "reasoning", "calls"):
-            if kind == "reasoning" and not row.reasoning:
+            if kind == "reasoning" and row.reasoning is not True:
                 continue
             if reply[kind] != response[kind]:
                 found.append(f"{kind} {number}: sent {reply[kind]!r}, seen {response[kind]!r}")
@@ -70,7 +70,7 @@ def differences_of(
             found.append(f"response {number} is {response['state']}: {response['error']}")
         if not response["finish"]:
             found.append(f"response {number} has no finish reason")
-        if row.usage and response["usage"] is None:
+        if row.usage is True and response["usage"] is None:
             found.append(f"response {number} has no usage")
     totals: dict[str, Any] = {
         "text": "".join(response["text"] for response in seen),

@@ -133,7 +133,8 @@ def test_a_watchers_cancel_ends_the_stream_of_a_node_program(
         env=variables(sink, provider),
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
         outcome = sink.cancel("c", responses(sink, "c")[0].id)
         assert outcome.state == "cancelled"
         assert provider.records[-1].wait() == "closed_early"

@@ -22,10 +22,12 @@ SSE = {"content-type": "text/event-stream; charset=utf-8"}
 JSON = {"content-type": "application/json"}
 
 
-def wire_of(url: str, body: Mapping[str, Any] | None) -> tuple[Wire, Mapping[str, Any]]:
+def wire_of(
+    url: str, body: Mapping[str, Any] | None, method: str = "POST"
+) -> tuple[Wire, Mapping[str, Any]]:
     """The wire of a request that is recognised."""
     data = None if body is None else json.dumps(body).encode()
-    recognised = recognise(HttpRequest("POST", url, {"content-type": "application/json"}, data))
+    recognised = recognise(HttpRequest(method, url, {"content-type": "application/json"}, data))
     assert recognised is not None
     return recognised
 
@@ -55,12 +57,13 @@ def read(
     status: int = 200,
     sizes: Iterable[int] = (1 << 20,),
     end: str = "end",
+    method: str = "POST",
 ) -> list[Response]:
     """The responses that a reply becomes.
 
     :param end: how the body ends: ``"end"``, ``"fail"`` or ``"close"``.
     """
-    wire, body = wire_of(url, request)
+    wire, body = wire_of(url, request, method)
     with fresh_sink() as sink:
         reader = ReplyReader(wire, wire.recorder(Options(sink, "c"), body), status, headers)
         for piece in pieces_of(data, sizes):

@@ -1,4 +1,4 @@
-"""Chat Completions as other servers stream them: told by what they send, not by who they are."""
+"""Chat Completions of other servers: recognised by what they send, not by who they are."""
 
 from typing import Any
 

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.adapters.wires import test_bedrock, test_cohere, test_gemini, test_interactions
+from tests.adapters.wires import (
+    test_bedrock,
+    test_cohere,
+    test_gemini,
+    test_interactions,
+    test_sessions,
+)
 from tests.adapters.wires import test_ollama as ollama
 from tests.adapters.wires.frames import FRAMES, event
 from tests.adapters.wires.reading import SSE, read
@@ -49,6 +55,7 @@ class Stream:
     messages: list[Json]
     write: Callable[[list[Json]], bytes] = _events
     content_type: str = SSE["content-type"]
+    method: str = "POST"
 
     def __repr__(self) -> str:
         return self.name
@@ -58,7 +65,8 @@ class Stream:
         messages = copy.deepcopy(self.messages)
         messages[number] = changed(messages[number], place, value)
         headers = {"content-type": self.content_type}
-        responses = read(self.url, None, self.write(messages), headers=headers)
+        data = self.write(messages)
+        responses = read(self.url, None, data, headers=headers, method=self.method)
         assert all(response.ended for response in responses)
         assert not any("lost track" in (response.error or "") for response in responses)
         tokens = re.findall("<[0-9]>", json.dumps([*messages[:number], *messages[number + 1 :]]))
@@ -147,6 +155,25 @@ def _ollama() -> list[Json]:
     ]
 
 
+def _agent_session() -> list[Json]:
+    stream, said = test_sessions.TURN, test_sessions.said
+    return [*stream[:5], said("<1>"), *stream[7:9], said("<2>"), *stream[9:]]
+
+
+def _managed_session() -> list[Json]:
+    message, event = test_sessions.message, test_sessions.event
+    return [
+        test_sessions.piece("<1>"),
+        message("<1>"),
+        event("agent.tool_use", name="f", input={}) | {"id": "t1"},
+        event("agent.tool_result", tool_use_id="t1", **test_sessions.RESULT),
+        test_sessions.REQUEST_END,
+        event("session.error", error={"message": "x", "retry_status": {"type": "retrying"}}),
+        message("<2>", message_id="m2"),
+        test_sessions.idle(),
+    ]
+
+
 STREAMS = [
     Stream("chat", "/v1/chat/completions", _chat()),
     Stream("gemini", "/M:streamGenerateContent", _gemini()),
@@ -154,6 +181,8 @@ STREAMS = [
     Stream("interactions", "/interactions", _interactions()),
     Stream("cohere", "/v2/chat", _cohere()),
     Stream("ollama", "/api/chat", _ollama(), _lines, "application/x-ndjson"),
+    Stream("agent-session", test_sessions.AGENTS, _agent_session(), method="GET"),
+    Stream("managed-session", test_sessions.SESSIONS, _managed_session(), method="GET"),
     Stream("converse", "/model/M/converse-stream", _converse(), _frames, FRAMES["content-type"]),
 ]
 

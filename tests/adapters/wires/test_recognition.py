@@ -96,6 +96,8 @@ def test_model_calls(url: str, body: dict[str, Any], api: str, provider: str) ->
         ("POST", "/chat", CHAT),
         ("POST", "/", CHAT),
         ("POST", "", CHAT),
+        ("POST", "http://[x/v1/chat/completions", CHAT),
+        ("POST", "/model//converse", []),
         ("POST", "/v1/chat/completions", []),
         ("POST", "/v1/chat/completions", {"x": 1}),
     ],

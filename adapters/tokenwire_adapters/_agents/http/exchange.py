@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from tokenwire.claims import covering_claim, recording_above
@@ -83,22 +83,16 @@ class Exchange:
             return
         RETRIES.hold(attempt, self.recorder, lambda: self.recorder.fail(kept))
 
-    def reply(
-        self,
-        response: Any,
-        status: int,
-        headers: Mapping[str, str],
-        abort: Callable[[Any], object] | None = None,
-    ) -> Reply | None:
-        """What reads the reply that `response` brings; None where there is none to read.
+    def reply(self, status: int, headers: Mapping[str, str]) -> Reply | None:
+        """What reads the reply; None where there is none to read. The caller is to `bind` it.
 
         :param headers: by lower-case names.
-        :param abort: stops the provider, see `Recorder.bind`.
         """
         recorder = self.recorder
         if status < 200 or status in (204, 205) or 300 <= status < 400:
-            if self._attempt is not None:
-                recorder.fail(ProviderError(None, status))
+            if self._attempt is not None:  # a client may follow the redirect by a further request
+                error = ProviderError(None, status)
+                RETRIES.hold(self._attempt, recorder, lambda: recorder.fail(error))
             return None
         reply = Reply(
             self._wire, recorder, status, headers, is_stream=self._is_stream(status, headers)
@@ -106,7 +100,6 @@ class Exchange:
         if status >= 400 and is_retried(status) and self._attempt is not None:
             reply.held = True
             RETRIES.hold(self._attempt, recorder, reply.reader.close, headers)
-        reply.bind(response, abort)
         return reply
 
     def _is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
@@ -120,7 +113,7 @@ class Exchange:
 def _attempt_of(request: HttpRequest) -> Attempt:
     digest = hashlib.blake2b(request.body or b"", digest_size=16).digest()
     context = (current_channel(), current_run(), id(covering_claim()))
-    return Attempt(this_caller(), (request.url, digest, context))
+    return Attempt(this_caller(), (digest, context))
 
 
 def _leads_to_our_proxy(url: str) -> bool:

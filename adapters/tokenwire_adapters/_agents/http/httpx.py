@@ -87,9 +87,10 @@ class HttpxInstrumentor(HttpInstrumentor):
         headers = dict(response.headers)
         if response.is_stream_consumed:  # by a hook, or it was never one
             headers.pop("content-encoding", None)
-        reply = exchange.reply(response, response.status_code, headers)
+        reply = exchange.reply(response.status_code, headers)
         if reply is None:
             return
+        reply.bind(response)
         if not response.is_stream_consumed:
             response.stream = self._stream_types[kind](response.stream, reply)
             return

@@ -47,7 +47,8 @@ class Attempt:
     """What two attempts of one call have in common.
 
     :ivar caller: the task or thread, see `this_caller`.
-    :ivar content: address and body of the request, and the context that it belongs to.
+    :ivar content: the body of the request, and the context that it belongs to. The address may be
+        another: after a redirect, say.
     """
 
     caller: Hashable

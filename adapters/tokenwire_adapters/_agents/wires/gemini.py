@@ -47,8 +47,6 @@ class GeminiRecorder(JsonRecorder):
         if not candidates:
             self._blocked(fields_of(fields.get("promptFeedback")))
         self.settle_usage(fields.get("usageMetadata"))
-        if self._reasons:
-            self.settle_later(item)
 
     def flush(self) -> None:
         for index in list(self._calls):

@@ -41,7 +41,7 @@ class OllamaChatRecorder(JsonRecorder):
         self.settle_usage(to_json(counts))
         self.settle_reason(fields.get("done_reason"))
         self.is_whole = True  # older servers give no reason
-        self.settle_later(item)
+        self.end()
 
 
 class OllamaGenerateRecorder(OllamaChatRecorder):

@@ -1,6 +1,6 @@
 """Which requests ask a model for a reply, and in what form that comes.
 
-A request is told by its path and its body: paths may have any prefix, ``/v1`` or none, or two.
+A request is recognised by its path and its body: paths may have any prefix, ``/v1`` or none or two.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
+from tokenwire_adapters._agents.wires.agent_sessions import AgentSessionRecorder
 from tokenwire_adapters._agents.wires.cohere import CohereRecorder
 from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
 from tokenwire_adapters._agents.wires.converse import ConverseRecorder
@@ -23,6 +24,7 @@ from tokenwire_adapters._agents.wires.errors import UnreadableReply
 from tokenwire_adapters._agents.wires.gemini import GeminiRecorder
 from tokenwire_adapters._agents.wires.interactions import InteractionsRecorder
 from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
+from tokenwire_adapters._agents.wires.managed_sessions import ManagedSessionRecorder
 from tokenwire_adapters._agents.wires.ollama import OllamaChatRecorder, OllamaGenerateRecorder
 
 __all__ = ["Framing", "HttpRequest", "Wire", "may_be_model_call", "recognise"]
@@ -77,6 +79,7 @@ class _Endpoint:
     :ivar streams: whether the path itself asks for a stream, or its reply is one unless the body
         says otherwise.
     :ivar by_path: whether `streams` holds whatever the body says.
+    :ivar method: of HTTP.
     :ivar by_vendor: the path carries the request of any vendor, in the vendor's own form.
     """
 
@@ -86,6 +89,7 @@ class _Endpoint:
     streams: bool = False
     by_path: bool = False
     by_vendor: bool = False
+    method: str = "POST"
 
 
 _CHAT = _Endpoint(ChatRecorder, ("messages", "prompt"))
@@ -130,6 +134,9 @@ _BY_OPERATION: dict[str, _Endpoint] = {
 }
 """By the last segment of paths ``/model/…/OPERATION``."""
 
+_AGENT_EVENTS = _Endpoint(AgentSessionRecorder, (), streams=True, by_path=True, method="GET")
+_SESSION_EVENTS = _Endpoint(ManagedSessionRecorder, (), streams=True, by_path=True, method="GET")
+
 _PROVIDERS = {
     "api.mistral.ai": "mistral",
     "api.groq.com": "groq",
@@ -155,7 +162,11 @@ def may_be_model_call(method: str, path: str) -> bool:
 
     :param path: with or without a query.
     """
-    return method.upper() == "POST" and _endpoint(path.partition("?")[0]) is not None
+    method = method.upper()
+    if method not in ("POST", "GET"):
+        return False
+    endpoint = _endpoint(path.partition("?")[0])
+    return endpoint is not None and endpoint.method == method
 
 
 def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
@@ -163,14 +174,17 @@ def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
 
     :returns: None where it asks no model, as far as is known.
     """
-    if request.method.upper() != "POST":
+    try:
+        url = urlsplit(request.url)
+    except ValueError:  # a host in brackets that is no address
         return None
-    url = urlsplit(request.url)
     endpoint = _endpoint(url.path)
-    if endpoint is None:
+    if endpoint is None or endpoint.method != request.method.upper():
         return None
     body: dict[str, Any] = {}
-    if request.body is not None:
+    if endpoint.method == "GET":
+        body = {"thread": True} if "/threads/" in url.path else {}
+    elif request.body is not None:
         decoded = _decoded(request.body, request.headers.get("content-encoding", ""))
         if not isinstance(decoded, JsonObject):
             return None
@@ -207,6 +221,8 @@ def _endpoint(path: str) -> _Endpoint | None:
     if last in _LAST:
         above = before[before.rfind("/") + 1 :]
         return _BY_END.get(f"{above}/{last}") or _BY_END.get(last)
+    if last in ("events", "stream"):
+        return _events(path.split("/"))
     model, colon, verb = last.rpartition(":")
     if colon:
         return _BY_VERB.get(verb) if model != "count-tokens" else None
@@ -214,6 +230,17 @@ def _endpoint(path: str) -> _Endpoint | None:
     if endpoint is not None and before.rpartition("/")[0].endswith("/model"):
         return endpoint
     return None
+
+
+def _events(segments: list[str]) -> _Endpoint | None:
+    """The event stream of a session that a path names."""
+    match [segment for segment in segments if segment]:
+        case [*_, "agents", "sessions", _, "events"]:
+            return _AGENT_EVENTS
+        case [*_, "sessions", _, "events", "stream"] | [*_, "sessions", _, "threads", _, "stream"]:
+            return _SESSION_EVENTS
+        case _:
+            return None
 
 
 def _is_anthropic(path: str, body: Mapping[str, Any]) -> bool:

@@ -18,8 +18,14 @@ from tokenwire_adapters._agents.wires.usual_events import USUAL_EVENTS
 
 __all__ = ["ReplyReader"]
 
-_MAX_ERROR = 1024 * 1024  # bytes of the body of an error that are read
-_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_LINES = frozenset(
+    {
+        "application/jsonl",
+        "application/ndjson",
+        "application/stream+json",
+        "application/x-ndjson",
+    }
+)
 _FRAMES = "application/vnd.amazon.eventstream"
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
@@ -175,6 +181,8 @@ class ReplyReader:
         if type(value) is not JsonObject:
             return
         if name == "error" or value.get("error") or value.get("type") == "error":
+            if name == "error":
+                value.setdefault("type", name)
             self._check_error(value)
         if isinstance(self._framer, WholeReader):
             recorder.record_reply(value)
@@ -186,8 +194,11 @@ class ReplyReader:
     def _check_error(self, value: JsonObject) -> None:
         """Raise what the provider reports in the place of a message.
 
-        A whole `Response` has an ``error`` of its own, and so may a reply that has choices.
+        A whole `Response` has an ``error`` of its own, and so may a reply that has choices; errors
+        of a session are events.
         """
+        if getattr(self._recorder, "reads_errors", False):
+            return
         if not isinstance(self._framer, WholeReader) or not (
             value.get("output") or value.get("choices") or value.get("object") == "response"
         ):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 
 from tokenwire.instrument import Options, Recorder
-from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
-from tokenwire_adapters._agents.wires.errors import UnreadableReply
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, recognise
 from tokenwire_adapters._agents.wires.reply import ReplyReader
 
 __all__ = ["Recording", "record_request"]
 
 logger = logging.getLogger("tokenwire.proxy")
-
-_MAX_DECODED = 128 * 2**20  # bytes of a request's body
 
 
 class Recording:
@@ -78,7 +73,7 @@ class Recording:
 def record_request(request: HttpRequest, options: Options) -> Recording | None:
     """Begin to record a request; None where it asks for no model's reply, or cannot be read."""
     try:
-        recognised = recognise(_decoded(request))
+        recognised = recognise(request)
         if recognised is None:
             return None
         wire, body = recognised
@@ -87,21 +82,3 @@ def record_request(request: HttpRequest, options: Options) -> Recording | None:
         logger.warning("tokenwire proxy: cannot read a request (%s)", type(error).__name__)
         return None
     return Recording(recorder, lambda status, headers: ReplyReader(wire, recorder, status, headers))
-
-
-def _decoded(request: HttpRequest) -> HttpRequest:
-    """The request without the content encoding of its body.
-
-    :raises UnreadableReply: when that is not known, or the body is too long.
-    """
-    encoding = request.headers.get("content-encoding")
-    if not encoding or not request.body:
-        return request
-    pieces: list[bytes] = []
-    left = _MAX_DECODED
-    for piece in ContentDecoder(encoding).feed(request.body):
-        pieces.append(piece)
-        left -= len(piece)
-        if left < 0:
-            raise UnreadableReply("the request is too long to be read")
-    return dataclasses.replace(request, body=b"".join(pieces))
