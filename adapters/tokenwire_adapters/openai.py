@@ -10,15 +10,24 @@ Works with ``openai`` 2 and 3, `OpenAI`, `AsyncOpenAI`, their Azure forms and an
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
+from tokenwire_adapters._agents.openai.agent_sessions import AgentSessionRecorder
+from tokenwire_adapters._agents.openai.background import follow, responses_recorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
 from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
-from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
+from tokenwire_adapters._agents.stainless.targets import (
+    Classifier,
+    PatchTargets,
+    RecorderFactory,
+)
+from tokenwire_adapters._agents.websockets.managers import patch_managers, release_managers
+from tokenwire_adapters._agents.websockets.quirks import connection_managers
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
@@ -43,15 +52,18 @@ except ImportError as error:
 __all__ = ["instrumentor", "unwrap", "wrap"]
 
 
-def _by_request(method: str, url: str) -> type[Recorder] | None:
-    if method.lower() != "post":
-        return None
+_SESSION_EVENTS = re.compile(r"/agents/sessions/[^/]+/events$")
+
+
+def _by_request(method: str, url: str) -> RecorderFactory | None:
     path = url.partition("?")[0]
+    if method.lower() != "post":
+        return AgentSessionRecorder if _SESSION_EVENTS.search(path) else None
     if path.endswith("/chat/completions"):
         return ChatRecorder
     if path.endswith("/completions"):
         return CompletionRecorder
-    return ResponsesRecorder if path.endswith("/responses") else None
+    return responses_recorder if path.endswith("/responses") else None
 
 
 def _by_item(item: Any) -> type[Recorder] | None:
@@ -62,12 +74,26 @@ def _by_item(item: Any) -> type[Recorder] | None:
     ):
         return ChatRecorder
     kind = getattr(item, "type", None)
+    if isinstance(kind, str) and kind.startswith("agent.session."):
+        return AgentSessionRecorder
     if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
         return ResponsesRecorder
     return None
 
 
-instrumentor = StainlessInstrumentor(
+class OpenAIInstrumentor(StainlessInstrumentor):
+    """Records the SDK's requests over HTTP, and the responses on its WebSockets."""
+
+    def patch(self) -> None:
+        super().patch()
+        patch_managers(self, connection_managers())
+
+    def unpatch(self) -> None:
+        super().unpatch()
+        release_managers(self)
+
+
+instrumentor = OpenAIInstrumentor(
     "openai",
     PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
@@ -99,7 +125,7 @@ instrumentor = StainlessInstrumentor(
         ),
         end_mark="[DONE]",
     ),
-    Classifier(by_request=_by_request, by_item=_by_item),
+    Classifier(by_request=_by_request, by_item=_by_item, by_response=follow),
 )
 """Records this SDK's calls; see `tokenwire.instrument`."""
 
