@@ -215,6 +215,7 @@ ROWS = [
             "responses": ("Responses", "SDK"),
             "chat_completions": ("Chat Completions", "SDK"),
         },
+        usage=_UNASKED,
     ),
     *_each(
         "langgraph",

@@ -33,7 +33,7 @@ LONG = ScriptedReply(text=[f"word{number} " for number in range(2000)])
 SLOW = 25.0
 """Tokens per second of the reply that is to be cancelled: it would take more than a minute."""
 # A busy machine takes minutes to import some of these frameworks for the first time.
-LIMIT = 240.0
+LIMIT = 600.0
 
 
 @dataclass

@@ -6,7 +6,7 @@ from tests.ecosystem.results import put_result
 from tests.ecosystem.rows import ROWS, Row
 from tests.ecosystem.running import run_and_cancel, run_to_the_end
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def _param(row: Row, reason: str | None):
