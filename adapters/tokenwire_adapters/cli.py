@@ -1,4 +1,4 @@
-"""The command line: ``tokenwire demo | watch | serve | run | doctor | token``."""
+"""The command line: ``tokenwire demo | watch | serve | run | proxy | doctor | token``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _COMMANDS = {
     "demo": "open a page where an ordinary agent's tokens arrive live; needs no key, no network",
     "watch": "print a channel's tokens in the terminal",
     "serve": "run the gateway: channels over HTTP and WebSocket",
-    "run": "run a Python program as it is, and publish what its models say",
+    "run": "run a program as it is, and publish what its models say",
+    "proxy": "pass requests on to model providers, and publish what the models say",
     "doctor": "check this installation and a backend",
     "token": "make a signed token for a gateway's client",
 }

@@ -14,11 +14,16 @@ from typing import Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
+from tokenwire_adapters._agents.openai.background import follow, responses_recorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
 from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
-from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
+from tokenwire_adapters._agents.stainless.targets import (
+    Classifier,
+    PatchTargets,
+    RecorderFactory,
+)
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
@@ -43,7 +48,7 @@ except ImportError as error:
 __all__ = ["instrumentor", "unwrap", "wrap"]
 
 
-def _by_request(method: str, url: str) -> type[Recorder] | None:
+def _by_request(method: str, url: str) -> RecorderFactory | None:
     if method.lower() != "post":
         return None
     path = url.partition("?")[0]
@@ -51,7 +56,7 @@ def _by_request(method: str, url: str) -> type[Recorder] | None:
         return ChatRecorder
     if path.endswith("/completions"):
         return CompletionRecorder
-    return ResponsesRecorder if path.endswith("/responses") else None
+    return responses_recorder if path.endswith("/responses") else None
 
 
 def _by_item(item: Any) -> type[Recorder] | None:
@@ -99,7 +104,7 @@ instrumentor = StainlessInstrumentor(
         ),
         end_mark="[DONE]",
     ),
-    Classifier(by_request=_by_request, by_item=_by_item),
+    Classifier(by_request=_by_request, by_item=_by_item, by_response=follow),
 )
 """Records this SDK's calls; see `tokenwire.instrument`."""
 

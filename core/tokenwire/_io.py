@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
-__all__ = ["IoThread", "require_asyncio"]
+__all__ = ["IoThread", "on_io_thread", "require_asyncio"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -20,6 +20,12 @@ _NO_ASYNCIO = (
     " such as `for` in place of `async for`, in a thread (anyio.to_thread.run_sync)"
 )
 _left_behind: list[object] = []
+_this_thread = threading.local()
+
+
+def on_io_thread() -> bool:
+    """Whether the caller runs on the I/O thread of any sink."""
+    return getattr(_this_thread, "is_io", False)
 
 
 def require_asyncio() -> None:
@@ -93,6 +99,7 @@ class IoThread:
             return self._loop
 
     def _main(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
+        _this_thread.is_io = True
         asyncio.set_event_loop(loop)
         loop.call_soon(ready.set)
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tokenwire._io import IoThread
+from tokenwire._io import IoThread, on_io_thread
 from tokenwire.sink import Sink
 
-__all__ = ["arun", "call_soon", "run"]
+__all__ = ["arun", "call_soon", "on_io_thread", "run"]
 
 T = TypeVar("T")
 

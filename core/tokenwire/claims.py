@@ -21,10 +21,13 @@ __all__ = [
     "claiming",
     "covering_claim",
     "current_claim",
+    "recorded_above",
+    "recording_above",
     "set_claim",
 ]
 
 _claim: ContextVar[Claim | None] = ContextVar("tokenwire_claim", default=None)
+_recorded: ContextVar[bool] = ContextVar("tokenwire_recorded", default=False)
 
 
 class Claim:
@@ -133,6 +136,22 @@ def claiming(claim: Claim) -> Generator[Claim]:
         # A generator may be closed in another context than the one in which it entered the block.
         with suppress(ValueError):
             _claim.reset(token)
+
+
+@contextmanager
+def recording_above() -> Generator[None]:
+    """Record the requests sent in this block: layers below, such as an HTTP client's, do not."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # left in another context than the one it was entered in
+            _recorded.reset(token)
+
+
+def recorded_above() -> bool:
+    """Whether a layer above records the request that is being sent here."""
+    return _recorded.get()
 
 
 ClaimFinder: TypeAlias = Callable[[], Claim | None]

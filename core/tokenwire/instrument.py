@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tokenwire._instrument.deferred import call_later
 from tokenwire._instrument.generators import record, record_found
-from tokenwire._instrument.hang_up import hang_up
+from tokenwire._instrument.hang_up import hang_up, shut_down
 from tokenwire._instrument.instrumentor import (
     GROUP,
     Instrumentor,
@@ -40,4 +40,5 @@ __all__ = [
     "record_claimed_calls",
     "record_found",
     "recorder_of",
+    "shut_down",
 ]

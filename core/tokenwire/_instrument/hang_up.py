@@ -9,7 +9,7 @@ import socket
 import threading
 from typing import Any
 
-__all__ = ["hang_up"]
+__all__ = ["hang_up", "shut_down"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -53,11 +53,20 @@ def _shut_down(response: Any) -> bool:
     sock = stream.get_extra_info("socket") if stream is not None else None
     if sock is None:
         return False
+    shut_down(sock)
+    return True
+
+
+def shut_down(sock: Any) -> None:
+    """Shut a socket down, both ways, from any thread: whoever waits for its bytes wakes up.
+
+    :param sock: anything with the ``fileno`` of a socket.
+    :raises OSError: where it is closed or not connected.
+    """
     # A duplicate, since event loops hand out stand-ins that cannot be shut down, and since a TLS
     # socket would let go of its state under the reader.
     with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
-    return True
 
 
 _closing: set[asyncio.Task[None]] = set()  # the loop itself would hold them weakly

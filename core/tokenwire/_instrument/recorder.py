@@ -8,6 +8,7 @@ import logging
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeAlias
@@ -17,7 +18,7 @@ from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._options import OnCancel, choose_on_cancel
 from tokenwire.background import call_soon
-from tokenwire.claims import Claim, covering_claim
+from tokenwire.claims import Claim, covering_claim, recording_above
 from tokenwire.context import current_metadata, current_run, resolve_channel
 from tokenwire.errors import ResponseCancelled
 from tokenwire.opening import default_sink
@@ -68,7 +69,7 @@ class Recorder:
     `finish_reason`, `error_message` and `error_usage`. Whoever patches the SDK calls the other
     methods. None of them raises into the SDK's call: what fails here is logged, and the call goes
     on unrecorded; only a strict sink raises. `with recorder:` around the request ends the response
-    if the request raises.
+    if the request raises, and keeps the HTTP client below from recording it as well.
 
     :cvar provider: the provider's name, which watchers see; `api` likewise. One recorder may have
         another.
@@ -100,6 +101,7 @@ class Recorder:
         self._response: weakref.ref[Any] | None = None
         self._abort: Callable[[Any], object] | None = None
         self._noted: object = None
+        self._covering: AbstractContextManager[None] | None = None
         self._sink: Sink | None = None
         self._channel: str | None = None
         self._base_id = ""
@@ -140,6 +142,11 @@ class Recorder:
         return None
 
     # -- beginning
+
+    @property
+    def sink(self) -> Sink | None:
+        """Where the responses are written; None before the first has begun."""
+        return self._sink
 
     def begin(self) -> None:
         """Begin the first response; idempotent."""
@@ -330,6 +337,8 @@ class Recorder:
         self.ended = True
 
     def __enter__(self) -> Self:
+        self._covering = recording_above()
+        self._covering.__enter__()
         return self
 
     def __exit__(
@@ -338,6 +347,9 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._covering is not None:
+            self._covering.__exit__(None, None, None)
+            self._covering = None
         if isinstance(error, Exception):
             self.fail(error)
         elif error is not None:

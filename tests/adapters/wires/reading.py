@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 
 from tests.support.sdk import fresh_sink, responses
 from tokenwire import Response
+from tokenwire.events import ToolResult
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, Wire, recognise
 from tokenwire_adapters._agents.wires.reply import ReplyReader
 
-__all__ = ["SSE", "cuts", "pieces_of", "read", "wire_of"]
+__all__ = ["JSON", "SSE", "cuts", "pieces_of", "read", "result_of", "wire_of"]
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
+JSON = {"content-type": "application/json"}
 
 
-def wire_of(url: str, body: Mapping[str, Any] | None) -> tuple[Wire, Mapping[str, Any]]:
+def wire_of(
+    url: str, body: Mapping[str, Any] | None, method: str = "POST"
+) -> tuple[Wire, Mapping[str, Any]]:
     """The wire of a request that is recognised."""
     data = None if body is None else json.dumps(body).encode()
-    recognised = recognise(HttpRequest("POST", url, {"content-type": "application/json"}, data))
+    recognised = recognise(HttpRequest(method, url, {"content-type": "application/json"}, data))
     assert recognised is not None
     return recognised
 
@@ -53,12 +57,13 @@ def read(
     status: int = 200,
     sizes: Iterable[int] = (1 << 20,),
     end: str = "end",
+    method: str = "POST",
 ) -> list[Response]:
     """The responses that a reply becomes.
 
     :param end: how the body ends: ``"end"``, ``"fail"`` or ``"close"``.
     """
-    wire, body = wire_of(url, request)
+    wire, body = wire_of(url, request, method)
     with fresh_sink() as sink:
         reader = ReplyReader(wire, wire.recorder(Options(sink, "c"), body), status, headers)
         for piece in pieces_of(data, sizes):
@@ -68,3 +73,8 @@ def read(
         else:
             getattr(reader, end)()
         return responses(sink, "c")
+
+
+def result_of(response: Response, call_id: str) -> ToolResult:
+    """The result of a tool call."""
+    return next(result for result in response.tool_results if result.call_id == call_id)

@@ -14,22 +14,27 @@ _MAX_TEXT = 2000  # characters of a body that is no JSON
 class ProviderError(Exception):
     """The provider sent an error in the place of a reply, or in the middle of one.
 
-    :ivar body: what it sent: JSON, or text.
+    :param body: what it sent: JSON, or text; None for nothing.
+    :param status: of HTTP.
+    :ivar body: what watchers see is in this, as in the errors of SDKs.
     :ivar usage: token counts that came with the error.
     """
 
     def __init__(self, body: Any, status: int | None = None) -> None:
-        super().__init__(_text(body, status))
-        self.body = body
+        text = f"HTTP status {status}" if status is not None else "the provider reported an error"
+        if isinstance(body, str):
+            body = body[:_MAX_TEXT]
+        super().__init__(provider_message(body) or text)
+        self.body: Any = body or text
         self.usage: dict[str, Any] | None = dict_of(dict_of(body).get("usage")) or None
 
 
 class UnreadableReply(Exception):
-    """A reply that cannot be read: damaged, too large, or encoded in an unknown way."""
+    """A reply that cannot be read: damaged, too large, or encoded in an unknown way.
 
+    :ivar body: what watchers see.
+    """
 
-def _text(body: Any, status: int | None) -> str:
-    message = provider_message(body)
-    if message is not None:
-        return message[:_MAX_TEXT]
-    return f"HTTP status {status}" if status is not None else "the provider reported an error"
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.body = text

@@ -7,17 +7,26 @@ from typing import Any, Protocol
 
 from tokenwire.instrument import Recorder
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
+from tokenwire_adapters._agents.wires.aws_frames import FrameReader
 from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
 from tokenwire_adapters._agents.wires.errors import ProviderError, UnreadableReply
 from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
 from tokenwire_adapters._agents.wires.json_stream import ArrayReader, LineReader, WholeReader
 from tokenwire_adapters._agents.wires.recognition import Wire
 from tokenwire_adapters._agents.wires.sse import SseReader
+from tokenwire_adapters._agents.wires.usual_events import USUAL_EVENTS
 
 __all__ = ["ReplyReader"]
 
-_MAX_ERROR = 1024 * 1024  # bytes of the body of an error that are read
-_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_LINES = frozenset(
+    {
+        "application/jsonl",
+        "application/ndjson",
+        "application/stream+json",
+        "application/x-ndjson",
+    }
+)
+_FRAMES = "application/vnd.amazon.eventstream"
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -34,7 +43,7 @@ class ReplyReader:
     large to be read, the response fails, and says so.
 
     :param recorder: made by ``wire.recorder``; its response begins here, unless the reply is a
-        redirect or has no content.
+        redirect or has no content: one that has begun before fails then.
     :param status: of HTTP. With 400 and above the response fails, with the provider's words.
     :param headers: of the reply.
     """
@@ -45,6 +54,7 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
+        self._usual = USUAL_EVENTS.get(wire.api)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
         self._over = False
@@ -53,6 +63,8 @@ class ReplyReader:
         encoding = lower.get("content-encoding", "")
         if status < 200 or status in (204, 205) or 300 <= status < 400:
             self._over = True
+            if recorder.writers:
+                recorder.fail(ProviderError(None, status))
             return
         recorder.begin()
         if status >= 400:
@@ -69,7 +81,10 @@ class ReplyReader:
             return
         try:
             if self._decoder is None:
-                self._read(data)
+                if self._framer is not None:
+                    self._take_all(self._framer.feed(data))
+                else:
+                    self._read(data)
                 return
             for piece in self._decoder.feed(data):
                 self._read(piece)
@@ -115,11 +130,15 @@ class ReplyReader:
     # -- the body
 
     def _read(self, data: bytes) -> None:
+        if self._framer is None and self._type == _FRAMES:
+            self._framer = FrameReader()
         if self._framer is None:
             data = data.lstrip(_SPACE)
             if not data:
                 return
             self._framer = self._framer_of(data[:1])
+            if isinstance(self._framer, WholeReader):
+                self._usual = None
         self._take_all(self._framer.feed(data))
 
     def _framer_of(self, first: bytes) -> _Framer:
@@ -134,38 +153,52 @@ class ReplyReader:
 
     def _take_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
         for name, data in messages:
-            if self._over:
-                return
             self._take(name, data)
+            if self._over or self._recorder.cancelled:
+                self._over = True
+                return
 
     def _take(self, name: str, data: bytes) -> None:
+        recorder = self._recorder
+        if self._usual is not None and name != "error":
+            try:
+                event = self._usual.decode(data)
+            except ValueError:  # another event, which `decode` reads
+                pass
+            else:
+                recorder.feed(event)
+                recorder.last = event
+                return
         if data.startswith(_DONE):
             self._terminate(True)
             return
         try:
             value = decode(data)
         except ValueError:
-            if data[:1] in b"{[":
+            if data.startswith((b"{", b"[")):
                 raise UnreadableReply("the reply has JSON in it that is damaged") from None
             return  # a ping, say
-        recorder = self._recorder
         if type(value) is not JsonObject:
             return
         if name == "error" or value.get("error") or value.get("type") == "error":
+            if name == "error":
+                value.setdefault("type", name)
             self._check_error(value)
         if isinstance(self._framer, WholeReader):
             recorder.record_reply(value)
         else:
             recorder.feed(value)
             recorder.last = value
-        if recorder.ended or recorder.cancelled:
-            self._over = True
+        self._over = self._over or recorder.ended
 
     def _check_error(self, value: JsonObject) -> None:
         """Raise what the provider reports in the place of a message.
 
-        A whole `Response` has an ``error`` of its own, and so may a reply that has choices.
+        A whole `Response` has an ``error`` of its own, and so may a reply that has choices; errors
+        of a session are events.
         """
+        if getattr(self._recorder, "reads_errors", False):
+            return
         if not isinstance(self._framer, WholeReader) or not (
             value.get("output") or value.get("choices") or value.get("object") == "response"
         ):

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tokenwire import open_sink
+from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import command_parser
+from tokenwire_adapters._tools.cli.programs import is_python, resolve
 from tokenwire_adapters._tools.inject import published
+from tokenwire_adapters._tools.inject.base_urls import restore_base_urls
 
-__all__ = ["disabled", "environment", "main", "resolve"]
+__all__ = ["disabled", "environment", "main"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "inject"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Start a program under ``tokenwire run``.
-
-    On POSIX the program takes the place of this process, so signals and the exit status are its
-    own, and this returns only when it cannot be started.
-
-    :param argv: without the command's name: ``["--to", URL, "--", "python", "a.py"]``.
-    :return: an exit status: 2 for a wrong command line, 126 and 127 as a shell gives them.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "run",
-        description="Run a Python program and publish every token its models stream.",
+        description="Run a program as it is, and publish every token its models stream. A Python"
+        " program publishes by itself; any other one is pointed at a proxy on this machine.",
         usage="tokenwire run [OPTION ...] -- COMMAND [ARGUMENT ...]",
     )
     parser.add_argument("--to", metavar="URL", help="the backend (default: $TOKENWIRE_URL)")
@@ -53,9 +48,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--children", action="store_true", help="also Python programs that the program starts"
     )
+    parser.add_argument(
+        "--proxy",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="through the proxy: what is not Python; everything, Python too; or nothing"
+        " (default: auto)",
+    )
+    parser.add_argument(
+        "--upstream",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="one more server that the proxy leads to, at $TOKENWIRE_PROXY/NAME; may be repeated",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the program and its arguments")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start a program under ``tokenwire run``.
+
+    On POSIX a Python program takes the place of this process, so signals and the exit status are
+    its own, and this returns only when it cannot be started. Any other program is run beside a
+    proxy, and is passed the signals that this process is sent.
+
+    :param argv: without the command's name: ``["--to", URL, "--", "python", "a.py"]``.
+    :return: an exit status: 2 for a wrong command line, 126 and 127 as a shell gives them.
+    """
     try:
-        args = parser.parse_args(argv)
+        args = _parser().parse_args(argv)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 2
     command: list[str] = args.command
@@ -73,20 +95,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = resolve(command)
     if program is None:
         return _complain(f"{command[0]}: command not found", 127)
+    base = dict(os.environ)
+    restore_base_urls(base)  # of a `tokenwire run` that started this one
     env = environment(
-        os.environ,
+        base,
         to=args.to,
         channel=args.channel,
         session_first=args.session_first,
         on_cancel=args.on_cancel,
         children=args.children,
+        inject=args.proxy != "always",
     )
     sys.stdout.flush()
     sys.stderr.flush()
     try:
+        if args.proxy == "always" or (args.proxy == "auto" and not is_python(program[0])):
+            return _start_beside_proxy(program, env, args)
         return _start(program, env)
     except OSError as error:
         return _complain(f"{command[0]}: {error.strerror or error}", 126)
+    except (Failure, ValueError) as error:
+        return _complain(str(error), 2)
 
 
 def _start(program: list[str], env: dict[str, str]) -> int:
@@ -106,23 +135,34 @@ def _start(program: list[str], env: dict[str, str]) -> int:
         published.remove_mark(mark)
 
 
+def _start_beside_proxy(program: list[str], env: dict[str, str], args: argparse.Namespace) -> int:
+    """Start a program that is pointed at a proxy; without it where that is not installed.
+
+    :raises OSError: when it cannot be started.
+    :raises Failure, ValueError: when the proxy cannot.
+    """
+    if disabled(env):
+        return _start(program, env)
+    try:
+        from tokenwire_adapters._tools.cli.proxied_run import run_beside_proxy
+    except ImportError as error:
+        if args.proxy == "always":
+            raise missing(error, "proxy") from error
+        _complain(f"{missing(error, 'proxy')}: only programs of Python are seen", 0)
+        return _start(program, env)
+    return run_beside_proxy(
+        program,
+        env,
+        open_sink(env.get("TOKENWIRE_URL")),
+        channel=args.channel,
+        on_cancel=args.on_cancel,
+        upstreams=dict(text.partition("=")[::2] for text in args.upstream),
+    )
+
+
 def disabled(env: Mapping[str, str]) -> bool:
     """Whether ``$TOKENWIRE_DISABLED`` asks that nothing be published."""
     return env.get("TOKENWIRE_DISABLED", "").lower() not in ("", "0", "false")
-
-
-def resolve(command: Sequence[str]) -> list[str] | None:
-    """The command line to execute: a program on the path, or this Python with a script or ``-m``.
-
-    :return: None when there is no such program.
-    """
-    first = command[0]
-    if first == "-m" or (first.endswith(".py") and not os.access(first, os.X_OK)):
-        return [sys.executable, *command]
-    program = shutil.which(first)
-    if program is None and first in ("python", "python3"):
-        program = sys.executable
-    return None if program is None else [program, *command[1:]]
 
 
 def environment(
@@ -133,11 +173,16 @@ def environment(
     session_first: bool = False,
     on_cancel: str | None = None,
     children: bool = False,
+    inject: bool = True,
 ) -> dict[str, str]:
-    """The environment in which a Python program publishes what its own models say."""
+    """The environment in which a Python program publishes what its own models say.
+
+    :param inject: False: it does not, but finds all the rest.
+    """
     env = dict(base)
-    path = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    env["PYTHONPATH"] = os.pathsep.join([str(_FOLDER), *path])
+    if inject:
+        path = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        env["PYTHONPATH"] = os.pathsep.join([str(_FOLDER), *path])
     if to:
         env["TOKENWIRE_URL"] = to
     if channel:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import ipaddress
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from tokenwire_adapters._tools.cli.backends import named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.keys import KEY_HELP, VARIABLE, read_key
+from tokenwire_adapters._tools.cli.parsing import check_port, command_parser, load_function
+from tokenwire_adapters._tools.proxy.hosts import is_loopback
 
 if TYPE_CHECKING:
     from tokenwire_adapters.asgi import Gateway, Tokens
-from tokenwire_adapters._tools.cli.parsing import check_port, command_parser
 
 __all__ = ["main"]
 
@@ -86,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
     except ImportError as error:
         raise missing(error) from error
     tokens = _tokens(args, Tokens)
-    authorize = _load_function(args.authorize)
-    if not _is_loopback(args.host) and tokens is None and authorize is None:
+    authorize = load_function("--authorize", args.authorize)
+    if not is_loopback(args.host) and tokens is None and authorize is None:
         raise Failure(
             f"{args.host} can be reached from other machines, and anybody could read every channel:"
             f" give --key-file (or ${VARIABLE}) or --authorize, or stay at 127.0.0.1",
@@ -151,32 +149,6 @@ def _tokens(args: argparse.Namespace, tokens_class: type[Tokens]) -> Tokens | No
     # A file is read again from time to time, so that keys can rotate.
     source: Any = key if args.key_file in (None, "-") else lambda: read_key(args.key_file)
     return tokens_class(source, issuer=args.issuer, audience=args.audience)
-
-
-def _load_function(name: str | None) -> Any:
-    if name is None:
-        return None
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise Failure(f"--authorize takes MODULE:FUNCTION, not {name!r}", status=2)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Failure(f"--authorize: cannot load {name}: {error}", status=2) from error
-    if not callable(function):
-        raise Failure(f"--authorize: {name} is not a function", status=2)
-    return function
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _warn(message: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "add_mark",
     "remove_mark",
     "remove_mark_on_response",
+    "remove_on_response",
     "report_at_exit",
     "report_if_nothing",
 ]
@@ -45,12 +46,17 @@ def add_mark(env: MutableMapping[str, str], *, report_in_program: bool) -> str:
 
 
 def remove_mark_on_response() -> None:
+    """Remove the file that the environment names once this process begins a response."""
+    path = os.environ.get(_MARK)
+    if path:
+        remove_on_response(path)
+
+
+def remove_on_response(path: str) -> None:
     """Remove the file once this process, or a fork of it, begins a response."""
     from tokenwire._lifetime import first_response_callbacks
 
-    path = os.environ.get(_MARK)
-    if path:
-        first_response_callbacks.append(lambda: remove_mark(path))
+    first_response_callbacks.append(lambda: remove_mark(path))
 
 
 def report_at_exit() -> None:

@@ -26,13 +26,16 @@ def _restore_path() -> None:
 def _install() -> None:
     try:
         from tokenwire_adapters import auto
-        from tokenwire_adapters._tools.inject import published
+        from tokenwire_adapters._tools.inject import base_urls, published
 
         published.report_at_exit()
         published.remove_mark_on_response()
         on_cancel: Any = os.environ.get("TOKENWIRE_ON_CANCEL") or None  # checked by `install`
         auto.install(on_cancel=on_cancel)
+        base_urls.restore_base_urls(os.environ)  # else the proxy would publish it, too
     except Exception as error:  # the program comes first
+        if os.environ.get("TOKENWIRE_PROXY"):
+            return  # a Python without tokenwire: the proxy publishes what it asks for
         sys.stderr.write(f"tokenwire: nothing is published: {type(error).__name__}: {error}\n")
 
 

@@ -1,6 +1,7 @@
 """Chat Completions on the wire (OpenAI API reference: the chat completion object and its chunk).
 
-Reasoning travels in ``reasoning_content``, as DeepSeek and the servers that follow it send it.
+Reasoning travels in ``reasoning_content``, as DeepSeek and the servers that follow it send it, or
+in ``reasoning``, as Groq, Together and those behind Hugging Face send it (`ModelRequest.dialect`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _FINISH: dict[Finish, str] = {
     "length": "length",
     "tool": "tool_calls",
 }
+_REASONING = "reasoning_content"
 
 
 def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
@@ -55,7 +57,7 @@ def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) 
                 started.add((index, token.call))
                 call = _call(replies[index].calls[token.call]._replace(arguments=""))
                 yield chunk([choice(index, {"tool_calls": [{"index": token.call} | call]})])
-            yield chunk([choice(index, _delta(token))], index)
+            yield chunk([choice(index, _delta(token, request.dialect))], index)
     for index, reply in enumerate(replies):
         yield chunk([choice(index, {}, _FINISH[reply.finish])])
     if request.include_usage:
@@ -74,7 +76,7 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
         "choices": [
             {
                 "index": index,
-                "message": _message(reply),
+                "message": _message(reply, request.dialect),
                 "logprobs": None,
                 "finish_reason": _FINISH[reply.finish],
             }
@@ -84,22 +86,22 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
     }
 
 
-def _delta(token: Token) -> dict[str, Any]:
+def _delta(token: Token, reasoning_field: str) -> dict[str, Any]:
     if token.kind == "text":
         return {"content": token.text}
     if token.kind == "reasoning":
-        return {"reasoning_content": token.text}
+        return {reasoning_field or _REASONING: token.text}
     return {"tool_calls": [{"index": token.call, "function": {"arguments": token.text}}]}
 
 
-def _message(reply: Reply) -> dict[str, Any]:
+def _message(reply: Reply, reasoning_field: str) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": None if reply.calls and not reply.text else reply.text,
         "refusal": None,
     }
     if reply.reasoning:
-        message["reasoning_content"] = reply.reasoning
+        message[reasoning_field or _REASONING] = reply.reasoning
     if reply.calls:
         message["tool_calls"] = [_call(call) for call in reply.calls]
     return message

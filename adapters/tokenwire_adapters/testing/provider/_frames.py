@@ -1,4 +1,4 @@
-"""A server-sent event of any of the three APIs."""
+"""One piece of a stream, of any of the APIs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from typing import Any, NamedTuple
 
 from tokenwire_adapters.testing.provider._json import dumps
 
-__all__ = ["Frame", "event", "named_event"]
+__all__ = ["Frame", "event", "line", "named_event"]
 
 
 class Frame(NamedTuple):
-    """One server-sent event.
+    """One event of a stream: a server-sent event, a line or a binary frame.
 
-    ``choice`` is the choice whose next token it carries; an event without one is not paced.
+    ``choice`` is the choice whose next ``tokens`` tokens it carries; an event without one is not
+    paced.
     """
 
     data: bytes
     choice: int | None = None
+    tokens: int = 1
 
 
-def event(payload: Any, choice: int | None = None) -> Frame:
-    """Make an event with data alone (Chat Completions)."""
-    return Frame(f"data: {dumps(payload)}\n\n".encode(), choice)
+def event(payload: Any, choice: int | None = None, tokens: int = 1) -> Frame:
+    """Make a server-sent event with data alone (Chat Completions, Cohere, Gemini, Mistral)."""
+    return Frame(f"data: {dumps(payload)}\n\n".encode(), choice, tokens)
+
+
+def line(payload: Any, choice: int | None = None, tokens: int = 1) -> Frame:
+    """Make a line of newline-delimited JSON (Ollama)."""
+    return Frame(f"{dumps(payload)}\n".encode(), choice, tokens)
 
 
 def named_event(payload: dict[str, Any], choice: int | None = None) -> Frame:

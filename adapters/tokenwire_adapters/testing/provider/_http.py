@@ -32,6 +32,7 @@ class Request(NamedTuple):
 
     method: str
     path: str
+    query: str
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
@@ -81,9 +82,9 @@ class Connection:
                 body = await read_body(self._reader, head.headers, self._limits.body, chunked=False)
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             return None
-        path = head.target.partition("?")[0]
+        path, _, query = head.target.partition("?")
         chunked = head.version == "HTTP/1.1"
-        return Request(head.method, path, head.headers, body, head.keep_alive, chunked)
+        return Request(head.method, path, query, head.headers, body, head.keep_alive, chunked)
 
     async def answer(
         self,
@@ -100,9 +101,9 @@ class Connection:
             _head(status, {**content, **(headers or {})}, request_id, keep_alive) + body
         )
 
-    async def start_stream(self, request: Request, request_id: str) -> None:
-        """Begin a reply of server-sent events."""
-        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+    async def start_stream(self, request: Request, request_id: str, content_type: str) -> None:
+        """Begin a reply that comes in pieces."""
+        headers = {"content-type": content_type, "cache-control": "no-cache"}
         if request.chunked:
             headers["transfer-encoding"] = "chunked"
         await self._send(_head(200, headers, request_id, request.keep_alive))

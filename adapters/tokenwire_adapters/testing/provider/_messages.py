@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
-from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token
+from tokenwire_adapters.testing.provider._replies import (
+    Kind,
+    ModelRequest,
+    Reply,
+    Token,
+    ToolCall,
+)
 from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "frames"]
+__all__ = ["body", "events", "frames"]
 
 _STOP: dict[Finish, str] = {
     "stop": "end_turn",
@@ -29,30 +34,39 @@ _DELTA: dict[Kind, tuple[str, str]] = {
 
 def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
     """Write the stream: every content block starts, is filled, and stops; then the message ends."""
+    for payload, choice in events(request, replies, response_id):
+        yield named_event(payload, choice)
+
+
+def events(
+    request: ModelRequest, replies: tuple[Reply, ...], response_id: str
+) -> Iterator[tuple[dict[str, Any], int | None]]:
+    """The payloads of the stream's events, each with the choice whose next token it carries."""
     (reply,) = replies
     message = _message(request, response_id, content=[], written=1)
-    yield named_event({"type": "message_start", "message": message})
+    yield {"type": "message_start", "message": message}, None
     for index, group in enumerate(reply.groups()):
         kind = group[0].kind
         block = _block(group, reply, empty=True)
-        yield named_event({"type": "content_block_start", "index": index, "content_block": block})
+        yield {"type": "content_block_start", "index": index, "content_block": block}, None
         if index == 0:
-            yield named_event({"type": "ping"})
+            yield {"type": "ping"}, None
         name, field = _DELTA[kind]
         for token in group:
-            yield _delta(index, {"type": name, field: token.text}, 0)
+            yield _delta(index, {"type": name, field: token.text}), 0
         if kind == "reasoning":
             delta = {"type": "signature_delta", "signature": _signature(reply.reasoning)}
-            yield _delta(index, delta)
-        yield named_event({"type": "content_block_stop", "index": index})
-    yield named_event(
+            yield _delta(index, delta), None
+        yield {"type": "content_block_stop", "index": index}, None
+    yield (
         {
             "type": "message_delta",
             "delta": {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by},
             "usage": {"output_tokens": len(reply.tokens)},
-        }
+        },
+        None,
     )
-    yield named_event({"type": "message_stop"})
+    yield {"type": "message_stop"}, None
 
 
 def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> dict[str, Any]:
@@ -63,8 +77,8 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
     return message | {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by}
 
 
-def _delta(index: int, delta: dict[str, Any], choice: int | None = None) -> Frame:
-    return named_event({"type": "content_block_delta", "index": index, "delta": delta}, choice)
+def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
 
 
 def _block(group: list[Token], reply: Reply, *, empty: bool) -> dict[str, Any]:
@@ -76,14 +90,8 @@ def _block(group: list[Token], reply: Reply, *, empty: bool) -> dict[str, Any]:
         signature = "" if empty else _signature(reply.reasoning)
         return {"type": "thinking", "thinking": text, "signature": signature}
     call = reply.calls[number]
-    return {"type": "tool_use", "id": f"toolu_{call.id}", "name": call.name, "input": _input(text)}
-
-
-def _input(arguments: str) -> Any:
-    try:
-        return json.loads(arguments or "{}")
-    except ValueError:  # cut short by max_tokens
-        return {}
+    arguments = ToolCall(call.id, call.name, text).value  # cut short by max_tokens, perhaps
+    return {"type": "tool_use", "id": f"toolu_{call.id}", "name": call.name, "input": arguments}
 
 
 def _signature(thinking: str) -> str:

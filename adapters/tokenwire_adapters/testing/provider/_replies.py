@@ -1,11 +1,11 @@
 """Plans replies: a `ModelRequest` becomes one `Reply` for each choice.
 
-Both are independent of the three APIs: `_requests` reads requests, and `_chat`, `_responses` and
-`_messages` write replies.
+Both are independent of the APIs, which `_wires` lists.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,19 @@ from tokenwire_adapters.testing.provider._tools import (
 
 __all__ = ["Api", "Kind", "ModelRequest", "Reply", "Token", "ToolCall", "plan_replies"]
 
-Api = Literal["chat", "responses", "messages"]
+Api = Literal[
+    "chat",
+    "responses",
+    "messages",
+    "gemini",
+    "interactions",
+    "mistral",
+    "cohere",
+    "ollama",
+    "ollama-generate",
+    "converse",
+    "invoke",
+]
 Kind = Literal["reasoning", "text", "tool"]
 
 
@@ -56,6 +68,9 @@ class ModelRequest:
     input_tokens: int = 1
     echo: dict[str, Any] = field(default_factory=dict[str, Any])
     """Fields of the request that the reply repeats (Responses API)."""
+    dialect: str = ""
+    """The variant of the API: the name of the field of reasoning (Chat Completions), or
+    ``array`` for a JSON array in place of server-sent events (Gemini)."""
 
 
 class Token(NamedTuple):
@@ -72,6 +87,14 @@ class ToolCall(NamedTuple):
     id: str
     name: str
     arguments: str
+
+    @property
+    def value(self) -> Any:
+        """The arguments as a JSON value, ``{}`` where they are malformed or cut short."""
+        try:
+            return json.loads(self.arguments or "{}")
+        except ValueError:
+            return {}
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
-from tokenwire_adapters.testing.provider import _chat, _messages, _responses
 from tokenwire_adapters.testing.provider._frames import Frame
 from tokenwire_adapters.testing.provider._http import Connection, Request
 from tokenwire_adapters.testing.provider._json import dumps
 from tokenwire_adapters.testing.provider._record import RequestRecord
-from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, Reply
+from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply
+from tokenwire_adapters.testing.provider._wires import WIRES, content_type
 
 __all__ = ["ReplySender", "ScriptedDisconnect"]
 
-_APIS: dict[Api, Any] = {"chat": _chat, "responses": _responses, "messages": _messages}
 _TOKENS_PER_WRITE = 16
 _MAX_LAG = 1.0
 
@@ -30,6 +29,7 @@ class ReplySender:
     """Sends the replies to one request.
 
     :ivar pace: returns the tokens per second of each choice, 0 for no limit; it may change.
+    :ivar skip: how many events of a stream are left out.
     """
 
     connection: Connection
@@ -39,6 +39,7 @@ class ReplySender:
     replies: tuple[Reply, ...]
     record: RequestRecord
     pace: Callable[[], float]
+    skip: int = 0
 
     async def send_body(self) -> None:
         """Send the whole reply at once, after the time that a stream of it would take.
@@ -52,7 +53,7 @@ class ReplySender:
             await self.connection.pause((longest if limit is None else limit) / pace)
         if limit is not None:
             raise ScriptedDisconnect
-        value = _APIS[self.request.api].body(self.request, self.replies, self.record.id)
+        value = WIRES[self.request.api].body(self.request, self.replies, self.record.id)
         await self.connection.answer(
             200, dumps(value).encode(), self.request_id, keep_alive=self.http_request.keep_alive
         )
@@ -66,11 +67,12 @@ class ReplySender:
         :raises ClientGone: the client closed the connection.
         :raises ScriptedDisconnect: the connection is to be cut.
         """
-        frames: Iterator[Frame] = _APIS[self.request.api].frames(
-            self.request, self.replies, self.record.id
-        )
+        every = WIRES[self.request.api].frames(self.request, self.replies, self.record.id)
+        frames: Iterator[Frame] = islice(every, self.skip, None)
         limit = self.replies[0].disconnect_after
-        await self.connection.start_stream(self.http_request, self.request_id)
+        await self.connection.start_stream(
+            self.http_request, self.request_id, content_type(self.request)
+        )
         schedule = _Schedule()
         data = b""
         choices: list[int] = []  # of the tokens in `data`
@@ -81,8 +83,10 @@ class ReplySender:
             pace = self.pace()
             if frame.choice is not None:
                 if pace:
-                    await self.connection.pause(schedule.until_next(pace * self.request.n))
-                choices.append(frame.choice)
+                    await self.connection.pause(
+                        schedule.until_next(pace * self.request.n / frame.tokens)
+                    )
+                choices += [frame.choice] * frame.tokens
             data += frame.data
             if pace or len(choices) >= _TOKENS_PER_WRITE:
                 await self._write(data, choices)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from tokenwire_adapters.testing._thread import running_in_thread
+from tokenwire_adapters.testing.provider._background import BackgroundReplies, ResumedStream
+from tokenwire_adapters.testing.provider._errors import error_body, error_headers
 from tokenwire_adapters.testing.provider._http import (
     BadHttp,
     ClientGone,
@@ -21,38 +23,23 @@ from tokenwire_adapters.testing.provider._http import (
     Request,
 )
 from tokenwire_adapters.testing.provider._json import BadRequest, dumps, loads
+from tokenwire_adapters.testing.provider._ollama import answer_about_models
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
 from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, plan_replies
-from tokenwire_adapters.testing.provider._requests import read_request
+from tokenwire_adapters.testing.provider._routes import find_route
 from tokenwire_adapters.testing.provider._script import ScriptedError, ScriptedReply
 from tokenwire_adapters.testing.provider._sending import ReplySender, ScriptedDisconnect
+from tokenwire_adapters.testing.provider._wires import WIRES, read_request
 
 __all__ = ["MODELS", "Provider", "serve_in_thread"]
 
 MODELS = ("local-writer", "local-reasoner")
 """Models that ``GET /v1/models`` lists. Any name works; with "reason" or "think", it reasons."""
 
-_PREFIXES: dict[Api, str] = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
-# Any number of /v1, so that one base URL serves SDKs that add it and SDKs that do not; and the
-# path that Azure's client uses.
-_ROUTE = re.compile(
-    r"(?:/v1)*(?:/openai(?:/v1)?(?:/deployments/[^/]+)?)?"
-    r"/(?P<name>chat/completions|responses|messages|models)(?:/(?P<id>[^/]+))?"
+_MODELS = re.compile(
+    r"(?:/v1)*(?:/openai(?:/v1)?(?:/deployments/[^/]+)?)?/models(?:/(?P<id>[^/]+))?"
 )
-_ROUTES: dict[str, Api] = {
-    "chat/completions": "chat",
-    "responses": "responses",
-    "messages": "messages",
-}
-_OPENAI_ERRORS = {401: "authentication_error", 429: "rate_limit_error"}
-_ANTHROPIC_ERRORS = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    529: "overloaded_error",
-}
+_KEY_HEADERS = {"authorization", "x-api-key", "x-goog-api-key"}
 
 
 class Provider:
@@ -95,6 +82,7 @@ class Provider:
         self._limits = limits or Limits()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundReplies(keep)
         self._script: deque[ScriptedReply | ScriptedError] = deque()
         self._reply_started = threading.Condition()
         self._replies = 0
@@ -102,7 +90,12 @@ class Provider:
     @property
     def base_url(self) -> str:
         """The ``base_url`` for SDKs of OpenAI and of Anthropic, ``http://127.0.0.1:PORT/v1``."""
-        return f"http://{self._host}:{self.port}/v1"
+        return f"{self.root_url}/v1"
+
+    @property
+    def root_url(self) -> str:
+        """``http://127.0.0.1:PORT``, for other SDKs; `docs/testing.md` says what each takes."""
+        return f"http://{self._host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -209,8 +202,8 @@ class Provider:
                     break
         except BadHttp as error:
             self.counters.refused += 1
-            body = _error_body(error.status, error.message, None, anthropic=False)
-            await connection.answer(error.status, body, _request_id())
+            body = error_body("chat", error.status, error.message, None)
+            await connection.answer(error.status, dumps(body).encode(), _request_id())
 
     async def _answer(self, connection: Connection, request: Request) -> None:
         request_id = _request_id()
@@ -221,33 +214,45 @@ class Provider:
                 raise BadRequest(script.message, status=script.status, retry=script.retry_after)
         except BadRequest as error:
             self.counters.refused += 1
-            anthropic = "anthropic-version" in request.headers or request.path.endswith("/messages")
+            api = _api_of_error(request)
+            headers = error_headers(api, error.status)
+            if error.retry is not None:
+                headers["retry-after"] = f"{error.retry:g}"
             await connection.answer(
                 error.status,
-                _error_body(error.status, error.message, error.param, anthropic=anthropic),
+                dumps(error_body(api, error.status, error.message, error.param)).encode(),
                 request_id,
                 keep_alive=request.keep_alive,
-                headers={} if error.retry is None else {"retry-after": f"{error.retry:g}"},
+                headers=headers,
             )
             return
         if isinstance(result, ModelRequest):
             await self._reply(connection, request, request_id, result, script)
+        elif isinstance(result, ResumedStream):
+            await self._resume(connection, request, request_id, result)
         else:
             body = dumps(result).encode()
             await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
 
-    def _handle(self, request: Request) -> ModelRequest | dict[str, Any]:
+    def _handle(self, request: Request) -> ModelRequest | ResumedStream | dict[str, Any]:
         """Return the request for a reply, or the body of an answer that needs no model."""
-        route = _ROUTE.fullmatch(request.path)
-        if route is None or (route["id"] and route["name"] != "models"):
+        route = find_route(request.path, request.query)
+        models = _MODELS.fullmatch(request.path)
+        ollama = request.path.startswith("/api/")
+        about_response = self._background.find(request)
+        if not (route or models or ollama or about_response):
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
-        if self._require_key and not request.headers.keys() & {"authorization", "x-api-key"}:
+        if self._require_key and not request.headers.keys() & _KEY_HEADERS:
             raise BadRequest("You didn't provide an API key.", status=401)
-        if route["name"] == "models":
-            return _models(request, route["id"])
+        if about_response is not None:
+            return about_response()
+        if route is None and models:
+            return _models(request, models["id"])
+        if route is None:
+            return answer_about_models(request.path, MODELS)
         if request.method != "POST":
             raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
-        return read_request(_ROUTES[route["name"]], loads(request.body))
+        return read_request(route, loads(request.body))
 
     def _next_scripted(self) -> ScriptedReply | ScriptedError | None:
         return self._script.popleft() if self._script else None
@@ -261,12 +266,20 @@ class Provider:
         script: ScriptedReply | None,
     ) -> None:
         replies = plan_replies(request, script, length=self._length)
-        record = RequestRecord(_PREFIXES[request.api] + secrets.token_hex(12), request, replies)
+        record = RequestRecord(
+            WIRES[request.api].id_prefix + secrets.token_hex(12), request, replies
+        )
         with self._reply_started:
             self.records.append(record)
             self._replies += 1
             self.counters.running += 1
             self._reply_started.notify_all()
+        if request.echo.get("background") is True:
+            queued = dumps(self._background.begin(request, replies[0], record.id)).encode()
+            if not request.stream:
+                self._end(record, "complete")
+                await connection.answer(200, queued, request_id, keep_alive=http_request.keep_alive)
+                return
         sender = ReplySender(
             connection, http_request, request_id, request, replies, record, lambda: self.pace
         )
@@ -284,6 +297,16 @@ class Provider:
         self._end(record, "complete")
         if request.stream and http_request.chunked:
             # Not part of the reply: clients that saw the last event may close before this.
+            await connection.send(http_request, b"")
+
+    async def _resume(
+        self, connection: Connection, http_request: Request, request_id: str, resumed: ResumedStream
+    ) -> None:
+        request, replies, record, skip = resumed
+        await ReplySender(
+            connection, http_request, request_id, request, replies, record, lambda: self.pace, skip
+        ).stream()
+        if http_request.chunked:
             await connection.send(http_request, b"")
 
     def _end(self, record: RequestRecord, outcome: Outcome) -> None:
@@ -334,13 +357,8 @@ def _models(request: Request, model_id: str | None) -> dict[str, Any]:
     raise BadRequest("The model does not exist.", status=404)
 
 
-def _error_body(status: int, message: str, param: str | None, *, anthropic: bool) -> bytes:
-    if anthropic:
-        default = "api_error" if status >= 500 else "invalid_request_error"
-        error = {"type": _ANTHROPIC_ERRORS.get(status, default), "message": message}
-        return dumps({"type": "error", "error": error}).encode()
-    default = "server_error" if status >= 500 else "invalid_request_error"
-    kind = _OPENAI_ERRORS.get(status, default)
-    return dumps(
-        {"error": {"message": message, "type": kind, "param": param, "code": None}}
-    ).encode()
+def _api_of_error(request: Request) -> Api:
+    """The API whose form an error has: that of the path, else that of the client's headers."""
+    if route := find_route(request.path, request.query):
+        return route.api
+    return "messages" if "anthropic-version" in request.headers else "chat"

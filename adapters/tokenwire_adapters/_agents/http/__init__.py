@@ -1,0 +1,1 @@
+"""Reads models' replies below the SDKs: from the bytes that HTTP clients receive."""

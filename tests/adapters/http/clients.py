@@ -1,0 +1,101 @@
+"""The ways to read a reply with httpx and httpx2, sync and async, and the listener on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from tests.support.sdk import TLS
+from tokenwire import Sink
+from tokenwire.instrument import Options, SdkInstrumentor
+from tokenwire_adapters import http
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+WHOLE = {**CHAT, "stream": False}
+
+
+@contextlib.contextmanager
+def listening(sink: Sink, *modules: str, **options: Any) -> Iterator[None]:
+    """Record what the clients of `modules` receive in this block."""
+    instrumentors: list[SdkInstrumentor] = [getattr(http, name) for name in modules]
+    for instrumentor in instrumentors:
+        instrumentor.start(
+            Options(sink, options.get("channel", "c"), on_cancel=options.get("on_cancel"))
+        )
+    try:
+        yield
+    finally:
+        for instrumentor in instrumentors:
+            instrumentor.stop()
+
+
+class Sync:
+    """Reads with a blocking client."""
+
+    is_async = False
+
+    def __init__(self, module: str) -> None:
+        self.module = importlib.import_module(module)
+
+    def client(self, **options: Any) -> Any:
+        options.setdefault("verify", TLS)
+        return self.module.Client(**options)
+
+    def stream(
+        self, url: str, body: Any, *, read: str = "iter_raw", limit: int | None = None
+    ) -> list[bytes]:
+        """Read a reply in pieces; leave after `limit` of them."""
+        pieces: list[bytes] = []
+        with self.client() as client, client.stream("POST", url, json=body) as response:
+            for piece in getattr(response, read)():
+                pieces.append(piece)
+                if len(pieces) == limit:
+                    break
+        return pieces
+
+    def post(self, url: str, **options: Any) -> Any:
+        """Read a reply whole."""
+        with self.client() as client:
+            return client.post(url, **options)
+
+
+class Async(Sync):
+    """Reads with an asynchronous client, each time on a loop of its own."""
+
+    is_async = True
+
+    def client(self, **options: Any) -> Any:
+        options.setdefault("verify", TLS)
+        return self.module.AsyncClient(**options)
+
+    def stream(
+        self, url: str, body: Any, *, read: str = "iter_raw", limit: int | None = None
+    ) -> list[bytes]:
+        async def main() -> list[bytes]:
+            pieces: list[bytes] = []
+            async with self.client() as client, client.stream("POST", url, json=body) as response:
+                async for piece in getattr(response, f"a{read}")():
+                    pieces.append(piece)
+                    if len(pieces) == limit:
+                        break
+            return pieces
+
+        return asyncio.run(main())
+
+    def post(self, url: str, **options: Any) -> Any:
+        async def main() -> Any:
+            async with self.client() as client:
+                return await client.post(url, **options)
+
+        return asyncio.run(main())
+
+
+WAYS = [Sync("httpx"), Async("httpx"), Sync("httpx2"), Async("httpx2")]
+
+
+def name_of(way: Sync) -> str:
+    """A name for the parameters of tests."""
+    return f"{way.module.__name__}-{'async' if way.is_async else 'sync'}"

@@ -1,0 +1,27 @@
+"""An agent of Microsoft's Agent Framework, streamed."""
+
+import asyncio
+import json
+import os
+
+from agent_framework.openai import OpenAIChatClient
+
+text, calls = "", []
+
+
+def get_weather(city: str) -> str:
+    """Get the weather."""
+    calls.append(["get_weather", {"city": city}])
+    return "rain"
+
+
+async def main():
+    global text
+    client = OpenAIChatClient(model="m", api_key="x", base_url=os.environ["OPENAI_BASE_URL"])
+    agent = client.as_agent(instructions="Help.", tools=[get_weather])
+    async for update in agent.run("What is the weather in Oslo?", stream=True):
+        text += update.text or ""
+    print(json.dumps({"text": text, "calls": calls}))
+
+
+asyncio.run(main())

@@ -1,0 +1,23 @@
+"""Instructor: a structured reply, streamed as partial objects; the argument is the provider."""
+
+import json
+import sys
+
+import instructor
+from pydantic import BaseModel
+
+
+class Weather(BaseModel):
+    city: str
+
+
+options = {"max_tokens": 1000} if sys.argv[1].startswith("anthropic") else {}
+client = instructor.from_provider(sys.argv[1])
+for partial in client.create(
+    response_model=instructor.Partial[Weather],
+    messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
+    stream=True,
+    **options,
+):
+    last = partial
+print(json.dumps({"calls": [["Weather", {"city": last.city}]]}))
