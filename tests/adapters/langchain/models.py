@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_anthropic import ChatAnthropic
+from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models import base as _openai_base
 
 from tests.support.frameworks import await_until
 from tests.support.recordings import Api
 from tests.support.replay import Replay
 from tokenwire_adapters import langchain as adapter
+
+V3 = hasattr(BaseChatModel, "stream_events")
+"""Whether this langchain-core has events of version 3."""
+
+REPORTS_FAILED = "response.failed" in inspect.getsource(_openai_base)
+"""Whether this langchain-openai raises for a response that failed; 1.1 says nothing."""
 
 
 def model(api: Api, replay: Replay, **options: Any) -> Any:
@@ -84,8 +93,7 @@ WAYS: list[Callable[[Any, Any], Awaitable[None] | None]] = [
     invoke,
     ainvoke,
     astream_events_v2,
-    stream_events_v3,
-    astream_events_v3,
+    *([stream_events_v3, astream_events_v3] if V3 else ()),
     chain_stream,
     chain_astream,
 ]

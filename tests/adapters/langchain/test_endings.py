@@ -81,7 +81,7 @@ SYNC = [
     (left_with, "cancelled"),
     (raised, "cancelled"),
     (collected, "cancelled"),
-    (v3_dropped, "cancelled"),
+    *([(v3_dropped, "cancelled")] if models.V3 else ()),
 ]
 
 
@@ -191,7 +191,7 @@ ASYNC = [
     (acancelled_ainvoke, "cancelled"),
     (acancelled_chain, "cancelled"),
     (atimed_out, "cancelled"),
-    (av3_closed, "cancelled"),
+    *([(av3_closed, "cancelled")] if models.V3 else ()),
     (aevents_broken_off, "cancelled"),
 ]
 

@@ -53,6 +53,8 @@ async def test_the_channel_carries_what_the_provider_sent(
     responses: Callable[[], list[tokenwire.Response]],
 ) -> None:
     expected = recording.expected
+    if recording.api == "responses" and expected.error and not (tapped or models.REPORTS_FAILED):
+        pytest.skip("this langchain-openai does not say that a response has failed")
     options: dict[str, Any] = {}
     if recording.api == "anthropic" and expected.reasoning:
         options["thinking"] = {"type": "enabled", "budget_tokens": 1024}
