@@ -33,7 +33,7 @@ class ClaudeAgentInstrumentor(SdkInstrumentor):
 
     def _querying(self, original: Any) -> Any:
         def process_query(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            messages = original(owner, *args, **kwargs)
+            messages: AsyncIterator[Any] = original(owner, *args, **kwargs)
             recorder = self._recorder(None, getattr(kwargs.get("options"), "model", None))
             return messages if recorder is None else record(messages, recorder)
 
