@@ -5,7 +5,8 @@
 
 The instrumentors are found in the entry-point group ``tokenwire.instrumentors``, so those of other
 packages are used, too. Each starts once its SDK or framework is imported; packages that are not
-installed are ignored. The lowest layer that sees a token writes it: an SDK before a framework.
+installed are ignored. An SDK that is known, and that none of them sees, is named in a warning. The
+lowest layer that sees a token writes it: an SDK before a framework.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tokenwire_adapters._agents.imports import watch_imports
+from tokenwire_adapters._agents.known_sdks import KnownSdk, unseen_sdks
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -80,6 +82,16 @@ def uninstall() -> None:
             _undo()
 
 
+_warned: set[str] = set()
+
+
+def _warn_once(sdk: KnownSdk) -> None:
+    """Say, once in a process, that an SDK that was imported is not seen."""
+    if sdk.module not in _warned:
+        _warned.add(sdk.module)
+        logger.warning("tokenwire: %s", sdk.warning())
+
+
 class _Installed:
     """The instrumentors that one `install` starts."""
 
@@ -95,7 +107,14 @@ class _Installed:
         from importlib.metadata import entry_points
 
         points = entry_points(group="tokenwire.instrumentors")
-        return {point.name: functools.partial(self._start, point) for point in points}
+        return {
+            **{
+                sdk.module: functools.partial(_warn_once, sdk)
+                for sdk in unseen_sdks(points.names)
+                if sdk.warns
+            },
+            **{point.name: functools.partial(self._start, point) for point in points},
+        }
 
     def _start(self, point: EntryPoint) -> None:
         instrumentor: Instrumentor = point.load()

@@ -16,11 +16,16 @@ from typing import Any
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
 from tokenwire_adapters._agents.openai.agent_sessions import AgentSessionRecorder
+from tokenwire_adapters._agents.openai.background import follow, responses_recorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
 from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
-from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
+from tokenwire_adapters._agents.stainless.targets import (
+    Classifier,
+    PatchTargets,
+    RecorderFactory,
+)
 from tokenwire_adapters._agents.websockets.managers import patch_managers, release_managers
 from tokenwire_adapters._agents.websockets.quirks import connection_managers
 
@@ -50,7 +55,7 @@ __all__ = ["instrumentor", "unwrap", "wrap"]
 _SESSION_EVENTS = re.compile(r"/agents/sessions/[^/]+/events$")
 
 
-def _by_request(method: str, url: str) -> type[Recorder] | None:
+def _by_request(method: str, url: str) -> RecorderFactory | None:
     path = url.partition("?")[0]
     if method.lower() != "post":
         return AgentSessionRecorder if _SESSION_EVENTS.search(path) else None
@@ -58,7 +63,7 @@ def _by_request(method: str, url: str) -> type[Recorder] | None:
         return ChatRecorder
     if path.endswith("/completions"):
         return CompletionRecorder
-    return ResponsesRecorder if path.endswith("/responses") else None
+    return responses_recorder if path.endswith("/responses") else None
 
 
 def _by_item(item: Any) -> type[Recorder] | None:
@@ -120,7 +125,7 @@ instrumentor = OpenAIInstrumentor(
         ),
         end_mark="[DONE]",
     ),
-    Classifier(by_request=_by_request, by_item=_by_item),
+    Classifier(by_request=_by_request, by_item=_by_item, by_response=follow),
 )
 """Records this SDK's calls; see `tokenwire.instrument`."""
 

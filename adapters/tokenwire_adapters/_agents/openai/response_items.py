@@ -54,11 +54,23 @@ class Item:
     :ivar call_id: of a tool call.
     :ivar added: an event has said that it begins.
     :ivar done: it has come whole.
+    :ivar ahead: what was written differs from its deltas so far: the whole is awaited.
     :ivar call: the tool call that it is, if it is one whose arguments grow.
     :ivar digest: what identifies a whole item of other kinds.
     """
 
-    __slots__ = ("added", "call", "call_id", "digest", "done", "ids", "index", "kind", "texts")
+    __slots__ = (
+        "added",
+        "ahead",
+        "call",
+        "call_id",
+        "digest",
+        "done",
+        "ids",
+        "index",
+        "kind",
+        "texts",
+    )
 
     def __init__(self, kind: str, index: int | None) -> None:
         self.kind = kind
@@ -67,6 +79,7 @@ class Item:
         self.call_id = ""
         self.added = False
         self.done = False
+        self.ahead = False
         self.call: ToolCall | None = None
         self.digest = ""
         self.texts: list[TextPart] = []
@@ -100,6 +113,7 @@ class Items:
         self._written: Item | None = None  # the one that grew last,
         self._count = 0  # and how many there were then
         self._ids_repeat = False  # an id came twice: the server does not make up new ones
+        self._missed = False
 
     def __iter__(self) -> Any:
         return iter(list(self._items))
@@ -114,10 +128,17 @@ class Items:
             item = _first(waiting, lambda item: not (item.ids and item_id))
         if item is None:
             item = self._new(kind, index)
+            item.ahead = False
         item.added = True
         item.call_id = item.call_id or call_id
         self._name(item, item_id)
         return item
+
+    def miss(self) -> None:
+        """Note that events did not come: deltas of what they may have begun do not fit."""
+        self._missed = True
+        for item in self._items:
+            item.ahead = not item.done
 
     def grow(self, kind: str, item_id: str, index: int | None) -> Item:
         """The item that a delta, or the end of a text, is about; a new one if need be."""
@@ -180,7 +201,7 @@ class Items:
                         free.remove(item)
                         break
         return [
-            matched[number] if number in matched else self._new(whole.kind, number)
+            matched[number] if number in matched else self._new_whole(whole, number)
             for number, whole in enumerate(wholes)
         ]
 
@@ -232,7 +253,14 @@ class Items:
 
     def _new(self, kind: str, index: int | None) -> Item:
         item = Item(kind, index)
+        item.ahead = self._missed
         self._items.append(item)
+        return item
+
+    def _new_whole(self, whole: WholeItem, index: int) -> Item:
+        item = self._new(whole.kind, index)
+        item.call_id = whole.call_id
+        self._name(item, whole.id)
         return item
 
     def _name(self, item: Item, item_id: str) -> None:

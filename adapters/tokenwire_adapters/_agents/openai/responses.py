@@ -7,6 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from tokenwire.instrument import Options
+from tokenwire_adapters._agents.openai.response_events import (
+    CALL_EVENTS,
+    TEXTS,
+    WHOLE,
+    event_name,
+    place_of,
+    same_arguments,
+    text_of,
+)
 from tokenwire_adapters._agents.openai.response_items import Item, Items, TextPart
 from tokenwire_adapters._agents.openai.tool_calls import ToolCall
 from tokenwire_adapters._agents.openai.whole_items import GROWING_CALLS, WholeItem, WholeText
@@ -27,26 +36,6 @@ __all__ = ["ResponsesRecorder"]
 
 _ARGUMENTS = ("action", "actions", "operation", "arguments")
 _OPAQUE = ("encrypted_content", "fingerprint")  # opaque to watchers
-_WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code")
-"""Where events that end a text or a call's arguments have the whole of it."""
-
-_TEXTS = {
-    "output_text": ("message", "text", "text", "content_index"),
-    "refusal": ("message", "refusal", "refusal", "content_index"),
-    "audio.transcript": ("message", "text", "audio", "content_index"),
-    "output_audio_transcript": ("message", "text", "audio", "content_index"),
-    "reasoning_text": ("reasoning", "reasoning", "content", "content_index"),
-    "reasoning_summary_text": ("reasoning", "reasoning", "summary", "summary_index"),
-}
-"""By the event's name: the kinds of item and part, which text it is, and the field of its place."""
-
-_CALL_EVENTS = {
-    "function_call_arguments": "function_call",
-    "custom_tool_call_input": "custom_tool_call",
-    "mcp_call_arguments": "mcp_call",
-    "code_interpreter_call_code": "code_interpreter_call",
-}
-
 _ENDS = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
@@ -132,12 +121,14 @@ class ResponsesRecorder(StainlessRecorder):
             self._growing[1].write(text)
         else:
             part = self._grow(event, "message", "text", "text", placed[2], text)
-            self._growing = (placed, part)
+            self._growing = None if part is None else (placed, part)
 
     def _grow(
         self, event: Any, item_kind: str, kind: str, sort: str, place: Any, text: str
-    ) -> TextPart:
-        item = self._items.grow(item_kind, *_placed(event))
+    ) -> TextPart | None:
+        item = self._items.grow(item_kind, *place_of(event))
+        if item.ahead:
+            return None
         part = item.text_at(sort, index_of(place))
         if part is None:
             part = self._begin(item, kind, sort, place, text)
@@ -152,16 +143,16 @@ class ResponsesRecorder(StainlessRecorder):
 
     def _delta(self, event: Any) -> None:
         """Take a delta of a text other than the usual one."""
-        _, item_kind, kind, sort, place = self._text_of(event)
+        _, item_kind, kind, sort, place = text_of(event)
         text = getattr(event, "delta", None)
         if text and isinstance(text, str):
             self._grow(event, item_kind, kind, sort, place, text)
 
     def _text_done(self, event: Any) -> None:
         """Take the whole of a text: servers may send no deltas of it."""
-        text, item_kind, kind, sort, place = self._text_of(event)
+        text, item_kind, kind, sort, place = text_of(event)
         if text:
-            item = self._items.complete(item_kind, *_placed(event), "", text)
+            item = self._items.complete(item_kind, *place_of(event), "", text)
             mine = [part for part in item.texts if part.sort == sort]
             part = _part_at(mine, index_of(place), text)
             if "".join(part.text for part in mine) == text:
@@ -170,13 +161,6 @@ class ResponsesRecorder(StainlessRecorder):
                 self._extend(part, text)
             else:
                 self._begin(item, kind, sort, place, text)
-
-    def _text_of(self, event: Any) -> tuple[str, str, str, str, Any]:
-        """What an event about a text says: the whole of it, of which item it is, and which text."""
-        item_kind, kind, sort, place = _TEXTS[_name(event)]
-        fields = fields_of(event)
-        whole = next((fields[key] for key in _WHOLE if str_of(fields.get(key))), "")
-        return whole, item_kind, kind, sort, fields.get(place)
 
     def _extend(self, part: TextPart, whole: str) -> None:
         """Write what of a text its deltas have not brought."""
@@ -199,17 +183,20 @@ class ResponsesRecorder(StainlessRecorder):
     # -- arguments
 
     def _arguments(self, event: Any) -> None:
-        call = _call(self._items.grow(_CALL_EVENTS[_name(event)], *_placed(event)))
+        item = self._items.grow(CALL_EVENTS[event_name(event)], *place_of(event))
+        if item.ahead:
+            return
+        call = _call(item)
         call.add_arguments(getattr(event, "delta", None))
         if call.name:
             call.begin(self.writer(0))
 
     def _arguments_done(self, event: Any) -> None:
         fields = fields_of(event)
-        whole = next((fields[key] for key in _WHOLE if fields.get(key)), None)
+        whole = next((fields[key] for key in WHOLE if fields.get(key)), None)
         if whole is not None:
-            kind = _CALL_EVENTS[_name(event)]
-            item = self._items.complete(kind, *_placed(event), "", arguments_of(whole))
+            kind = CALL_EVENTS[event_name(event)]
+            item = self._items.complete(kind, *place_of(event), "", arguments_of(whole))
             self._complete_call(_call(item), whole)
 
     def _complete_call(self, call: ToolCall, whole: Any) -> None:
@@ -218,7 +205,7 @@ class ResponsesRecorder(StainlessRecorder):
         written = call.arguments
         if arguments.startswith(written):
             call.add_arguments(arguments[len(written) :])
-        elif arguments and not _same_arguments(written, arguments):
+        elif arguments and not same_arguments(written, arguments):
             self._correct({"kind": "tool_call", "call_id": call.call_id, "text": arguments})
         if call.name:
             call.begin(self.writer(0))
@@ -228,14 +215,14 @@ class ResponsesRecorder(StainlessRecorder):
     def _item_added(self, event: Any) -> None:
         whole = WholeItem(getattr(event, "item", None))
         if whole.kind:
-            index = _placed(event)[1]
+            index = place_of(event)[1]
             item = self._items.begin(whole.kind, whole.id, index, whole.call_id)
             self._name_call(item, whole)
 
     def _item_done(self, event: Any) -> None:
         whole = WholeItem(getattr(event, "item", None))
         if whole.kind:
-            index = _placed(event)[1]
+            index = place_of(event)[1]
             item = self._items.complete(whole.kind, whole.id, index, whole.call_id, whole.content)
             self._whole(item, whole)
 
@@ -366,30 +353,16 @@ class ResponsesRecorder(StainlessRecorder):
         self.ended = True
 
     _handlers: ClassVar[dict[str, Callable[[Any, Any], None]]] = {
-        **dict.fromkeys((f"response.{name}.delta" for name in _TEXTS), _delta),
-        **dict.fromkeys((f"response.{name}.done" for name in _TEXTS), _text_done),
-        **dict.fromkeys((f"response.{name}.delta" for name in _CALL_EVENTS), _arguments),
-        **dict.fromkeys((f"response.{name}.done" for name in _CALL_EVENTS), _arguments_done),
+        **dict.fromkeys((f"response.{name}.delta" for name in TEXTS), _delta),
+        **dict.fromkeys((f"response.{name}.done" for name in TEXTS), _text_done),
+        **dict.fromkeys((f"response.{name}.delta" for name in CALL_EVENTS), _arguments),
+        **dict.fromkeys((f"response.{name}.done" for name in CALL_EVENTS), _arguments_done),
         "response.output_text.annotation.added": _annotation,
         "response.output_item.added": _item_added,
         "response.output_item.done": _item_done,
         **dict.fromkeys((f"response.{status}" for status in _ENDS), _ended),
         "error": _error,
     }
-
-
-def _placed(event: Any) -> tuple[str, int | None]:
-    """The id and the place of the item that an event is about."""
-    return (
-        str_of(getattr(event, "item_id", None)),
-        index_of(getattr(event, "output_index", None)),
-    )
-
-
-def _name(event: Any) -> str:
-    """What an event is about: its type, without the API's name and what happened."""
-    name: str = event.type.removeprefix("response.")
-    return name.rpartition(".")[0]
 
 
 def _call(item: Item) -> ToolCall:
@@ -404,14 +377,6 @@ def _part_at(parts: list[TextPart], place: int | None, text: str) -> TextPart | 
     at_place = (part for part in parts if part.place == place)
     alike = (part for part in parts if text.startswith(part.text) or part.text.startswith(text))
     return next(at_place, None) or next(alike, None)
-
-
-def _same_arguments(written: str, whole: str) -> bool:
-    """Whether two texts of a call's arguments are the same JSON, or the same text."""
-    try:
-        return bool(json.loads(written) == json.loads(whole))
-    except ValueError:
-        return written.strip() == whole.strip()
 
 
 def _message(error: Any) -> str:

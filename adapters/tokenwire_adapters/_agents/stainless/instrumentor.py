@@ -138,7 +138,9 @@ class StainlessInstrumentor(SdkInstrumentor):
     def _requesting(self, original: Any) -> Any:
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             options = self.options_for(client)
-            recorder = None if options is None else self._recorders.open(options, args, kwargs)
+            recorder = (
+                None if options is None else self._recorders.open(client, options, args, kwargs)
+            )
             if recorder is None:
                 return original(client, *args, **kwargs)
             with recorder:
@@ -151,7 +153,9 @@ class StainlessInstrumentor(SdkInstrumentor):
     def _arequesting(self, original: Any) -> Any:
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             options = self.options_for(client)
-            recorder = None if options is None else self._recorders.open(options, args, kwargs)
+            recorder = (
+                None if options is None else self._recorders.open(client, options, args, kwargs)
+            )
             if recorder is None:
                 return await original(client, *args, **kwargs)
             recorder.use_running_loop()

@@ -6,6 +6,7 @@ https://github.com/openai/openai-python/blob/main/src/openai/_streaming.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,9 +14,11 @@ __all__ = [
     "EVENTS",
     "client_of",
     "error_usage",
+    "json_body_of",
     "own_stream",
     "replace_iterator",
     "request_of",
+    "server_of",
     "whole_body",
 ]
 
@@ -44,6 +47,23 @@ def request_of(response: Any) -> Any:
     httpx's property raises then (``Response.request``, httpx 0.28).
     """
     return getattr(response, "_request", None)
+
+
+def json_body_of(request: Any) -> dict[str, Any] | None:
+    """The JSON object in the body of a request of httpx or httpx2; None where there is none.
+
+    A body that was sent in pieces is not kept: httpx's property raises `RequestNotRead` (0.28).
+    """
+    try:
+        body: Any = json.loads(request.content)
+    except (RuntimeError, ValueError):
+        return None
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else None
+
+
+def server_of(url: Any) -> str:
+    """Host and port of a URL of httpx or httpx2."""
+    return f"{url.host}:{url.port}"
 
 
 def error_usage(error: BaseException) -> dict[str, Any] | None:

@@ -27,11 +27,13 @@ class StainlessRecorder(Recorder):
 
     :ivar terminated: the stream ended with the mark that its protocol has for that (``[DONE]``);
         None where nobody looked for it.
+    :ivar url: the request's, or that of its server: of httpx or httpx2; None where it is unknown.
     """
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
         self.terminated: bool | None = None
+        self.url: Any = None
 
     def feed(self, item: Any) -> None:
         if self.ended:

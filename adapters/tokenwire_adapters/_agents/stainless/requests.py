@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import weakref
 from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire.instrument import Options, Recorder
-from tokenwire_adapters._agents.stainless.quirks import request_of
+from tokenwire_adapters._agents.stainless.quirks import json_body_of, request_of, server_of
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.stainless.targets import Classifier
 
 __all__ = ["RequestRecorders"]
@@ -38,9 +38,11 @@ class RequestRecorders:
             return None
 
     def open(
-        self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, client: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Recorder | None:
         """Make the recorder for a request, and begin its response if its reply will be parsed.
+
+        A request about a reply that an earlier one asked for has that one's recorder.
 
         :param args: the arguments of the client's ``request``; `kwargs` likewise.
         """
@@ -48,9 +50,13 @@ class RequestRecorders:
             final = kwargs["options"] if "options" in kwargs else args[1]
             kind = self._classifier.by_request(final.method, final.url)
             if kind is None:
-                return None
+                return self._classifier.by_response(
+                    options, final.method, final.url, server_of(client.base_url)
+                )
             body = final.json_data
             recorder = kind(options, cast("Any", body) if isinstance(body, Mapping) else None)
+            if isinstance(recorder, StainlessRecorder):
+                recorder.url = client.base_url
             headers: Any = final.headers
             raw = isinstance(headers, Mapping) and _RAW in cast("Mapping[str, Any]", headers)
         except Exception:
@@ -121,8 +127,11 @@ class RequestRecorders:
         request: Any = request_of(response)
         if request is None:
             return None
-        body: Any = json.loads(request.content) if request.method == "POST" else None
         kind = self._classifier.by_request(request.method, request.url.path)
-        return (
-            kind(options, cast("Any", body) if isinstance(body, dict) else None) if kind else None
-        )
+        if kind is None:
+            server = server_of(request.url)
+            return self._classifier.by_response(options, request.method, request.url.path, server)
+        recorder = kind(options, json_body_of(request))
+        if isinstance(recorder, StainlessRecorder):
+            recorder.url = request.url
+        return recorder

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from tokenwire.instrument import Recorder
+from tokenwire.instrument import Options, Recorder
 
-__all__ = ["Classifier", "PatchTargets"]
+__all__ = ["Classifier", "PatchTargets", "RecorderFactory"]
+
+
+RecorderFactory: TypeAlias = Callable[[Options, Mapping[str, Any] | None], Recorder]
+"""Makes the recorder of a request: of the options, and of the request's JSON body."""
+
+
+def _by_no_response(*_: object) -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -18,10 +26,13 @@ class Classifier:
     :ivar by_request: the recorder for a request, by its method and path; None for what carries no
         reply of a model.
     :ivar by_item: the recorder for a stream, by its first item.
+    :ivar by_response: the recorder for a request about a reply that an earlier one asked for; by
+        options, method, path, and host and port of the server.
     """
 
-    by_request: Callable[[str, str], type[Recorder] | None]
-    by_item: Callable[[Any], type[Recorder] | None]
+    by_request: Callable[[str, str], RecorderFactory | None]
+    by_item: Callable[[Any], RecorderFactory | None]
+    by_response: Callable[[Options, str, str, str], Recorder | None] = _by_no_response
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import importlib.util
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
 from tokenwire._version import __version__
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable, TokenwireError
 from tokenwire.registry import open_backend
+from tokenwire_adapters._agents.known_sdks import KNOWN_SDKS
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> int:
     print("\ninstrumentors")
     for point in entry_points(group="tokenwire.instrumentors"):
         print(f"  {point.name:<16} {_provided_by(point)}")
+    print("\nmodel SDKs and frameworks")
+    for line in _sdks():
+        print(f"  {line}")
     url = named_url(args.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
@@ -78,12 +82,37 @@ def _extras() -> dict[str, list[str]]:
 
 
 def _provided_by(point: EntryPoint) -> str:
-    try:
-        missing = importlib.util.find_spec(point.name) is None
-    except ImportError:  # of a package above it
-        missing = True
     package = "?" if point.dist is None else f"{point.dist.name} {point.dist.version}"
-    return f"{package}, {'not installed' if missing else 'ready'}"
+    return f"{package}, {'ready' if _is_installed(point.name) else 'not installed'}"
+
+
+def _sdks() -> Iterator[str]:
+    """The SDKs that are installed, and the layers that see them."""
+    names = entry_points(group="tokenwire.instrumentors").names
+    there = {name for name in names if _is_installed(name)}
+    none = True
+    for sdk in KNOWN_SDKS:
+        try:
+            installed = version(sdk.package)
+        except PackageNotFoundError:
+            continue
+        none = False
+        layers = sdk.seen_by(there)
+        seen = (
+            f"seen by {', '.join(layers)}"
+            if layers
+            else f"not seen: nothing here reads its {sdk.transport}; {sdk.remedy}"
+        )
+        yield f"{sdk.package:<16} {installed:<10} {seen}"
+    if none:
+        yield "none that is known is installed"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # of a package above it
+        return False
 
 
 def _installed(extra: str, packages: Sequence[str]) -> str:

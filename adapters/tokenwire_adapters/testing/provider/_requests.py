@@ -87,7 +87,7 @@ def read_responses(body: dict[str, Any], stream: bool) -> ModelRequest:
     tools, required = restrict_tools(body.get("tool_choice"), tools)
     form = as_object(as_object(body.get("text")).get("format"))
     repeated = (
-        "instructions", "max_output_tokens", "metadata", "parallel_tool_calls",
+        "background", "instructions", "max_output_tokens", "metadata", "parallel_tool_calls",
         "previous_response_id", "temperature", "tool_choice", "tools", "top_p", "reasoning", "text",
     )  # fmt: skip
     return ModelRequest(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
 from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token
 
-__all__ = ["body", "frames"]
+__all__ = ["body", "frames", "unfinished_body"]
 
 
 def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
@@ -63,6 +64,24 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
     ]
     created = int(time.time())
     return _response(request, response_id, created, status=status, output=output, reply=reply)
+
+
+def unfinished_body(
+    request: ModelRequest, reply: Reply, response_id: str, status: str, tokens: int
+) -> dict[str, Any]:
+    """Write a response that is not complete.
+
+    :param status: ``queued``, ``in_progress`` or ``cancelled``.
+    :param tokens: how many of its tokens are there.
+    """
+    groups = replace(reply, tokens=reply.tokens[:tokens]).groups()
+    output = [
+        _Item(response_id, index, group, reply).whole(
+            "in_progress" if index == len(groups) - 1 else "completed"
+        )
+        for index, group in enumerate(groups)
+    ]
+    return _response(request, response_id, int(time.time()), status=status, output=output)
 
 
 class _Item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tokenwire_adapters.testing.provider._frames import Frame
 from tokenwire_adapters.testing.provider._http import Connection, Request
@@ -28,6 +29,7 @@ class ReplySender:
     """Sends the replies to one request.
 
     :ivar pace: returns the tokens per second of each choice, 0 for no limit; it may change.
+    :ivar skip: how many events of a stream are left out.
     """
 
     connection: Connection
@@ -37,6 +39,7 @@ class ReplySender:
     replies: tuple[Reply, ...]
     record: RequestRecord
     pace: Callable[[], float]
+    skip: int = 0
 
     async def send_body(self) -> None:
         """Send the whole reply at once, after the time that a stream of it would take.
@@ -64,9 +67,8 @@ class ReplySender:
         :raises ClientGone: the client closed the connection.
         :raises ScriptedDisconnect: the connection is to be cut.
         """
-        frames: Iterator[Frame] = WIRES[self.request.api].frames(
-            self.request, self.replies, self.record.id
-        )
+        every = WIRES[self.request.api].frames(self.request, self.replies, self.record.id)
+        frames: Iterator[Frame] = islice(every, self.skip, None)
         limit = self.replies[0].disconnect_after
         await self.connection.start_stream(
             self.http_request, self.request_id, content_type(self.request)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from tokenwire_adapters.testing._thread import running_in_thread
+from tokenwire_adapters.testing.provider._background import BackgroundReplies, ResumedStream
 from tokenwire_adapters.testing.provider._errors import error_body, error_headers
 from tokenwire_adapters.testing.provider._http import (
     BadHttp,
@@ -81,6 +82,7 @@ class Provider:
         self._limits = limits or Limits()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundReplies(keep)
         self._script: deque[ScriptedReply | ScriptedError] = deque()
         self._reply_started = threading.Condition()
         self._replies = 0
@@ -226,19 +228,24 @@ class Provider:
             return
         if isinstance(result, ModelRequest):
             await self._reply(connection, request, request_id, result, script)
+        elif isinstance(result, ResumedStream):
+            await self._resume(connection, request, request_id, result)
         else:
             body = dumps(result).encode()
             await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
 
-    def _handle(self, request: Request) -> ModelRequest | dict[str, Any]:
+    def _handle(self, request: Request) -> ModelRequest | ResumedStream | dict[str, Any]:
         """Return the request for a reply, or the body of an answer that needs no model."""
         route = find_route(request.path, request.query)
         models = _MODELS.fullmatch(request.path)
         ollama = request.path.startswith("/api/")
-        if not (route or models or ollama):
+        about_response = self._background.find(request)
+        if not (route or models or ollama or about_response):
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
         if self._require_key and not request.headers.keys() & _KEY_HEADERS:
             raise BadRequest("You didn't provide an API key.", status=401)
+        if about_response is not None:
+            return about_response()
         if route is None and models:
             return _models(request, models["id"])
         if route is None:
@@ -267,6 +274,12 @@ class Provider:
             self._replies += 1
             self.counters.running += 1
             self._reply_started.notify_all()
+        if request.echo.get("background") is True:
+            queued = dumps(self._background.begin(request, replies[0], record.id)).encode()
+            if not request.stream:
+                self._end(record, "complete")
+                await connection.answer(200, queued, request_id, keep_alive=http_request.keep_alive)
+                return
         sender = ReplySender(
             connection, http_request, request_id, request, replies, record, lambda: self.pace
         )
@@ -284,6 +297,16 @@ class Provider:
         self._end(record, "complete")
         if request.stream and http_request.chunked:
             # Not part of the reply: clients that saw the last event may close before this.
+            await connection.send(http_request, b"")
+
+    async def _resume(
+        self, connection: Connection, http_request: Request, request_id: str, resumed: ResumedStream
+    ) -> None:
+        request, replies, record, skip = resumed
+        await ReplySender(
+            connection, http_request, request_id, request, replies, record, lambda: self.pace, skip
+        ).stream()
+        if http_request.chunked:
             await connection.send(http_request, b"")
 
     def _end(self, record: RequestRecord, outcome: Outcome) -> None:
