@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from openai import APIError, Stream
@@ -44,10 +44,10 @@ def item(what: str, index: int, **fields: Any) -> dict[str, Any]:
 def read(sink: Sink, *events: dict[str, Any], end: bytes = b"data: [DONE]\n\n") -> list[str]:
     sent = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events)
     with Replay(sent + end) as replay, wrap(client(replay), sink, channel="c") as api:
-        agents = getattr(api.beta, "agents", None)
+        agents: Any = getattr(api.beta, "agents", None)
         stream: Any
         if agents is not None:  # since openai 3
-            stream = cast("Any", agents).sessions.events.stream("sess_1")
+            stream = agents.sessions.events.stream("sess_1")
         else:
             path = "/agents/sessions/sess_1/events"
             stream = api.get(path, cast_to=Event, stream=True, stream_cls=Stream[Event])

@@ -74,8 +74,17 @@ class SocketServer:
         self.received.put(None)
 
 
+def _response(response_id: str, status: str, kind: str = "response") -> dict[str, Any]:
+    return {"id": response_id, "object": kind, "status": status, "output": []}
+
+
 def created(response_id: str, **more: Any) -> dict[str, Any]:
-    response = {"id": response_id, "object": "response", "status": "in_progress", "output": []}
+    response: dict[str, Any] = {
+        "id": response_id,
+        "object": "response",
+        "status": "in_progress",
+        "output": [],
+    }
     return {"type": "response.created", "response": response, **more}
 
 
@@ -94,12 +103,22 @@ USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 
 
 def completed(response_id: str, **more: Any) -> dict[str, Any]:
-    response = {"id": response_id, "object": "response", "status": "completed", "output": []}
+    response: dict[str, Any] = {
+        "id": response_id,
+        "object": "response",
+        "status": "completed",
+        "output": [],
+    }
     return {"type": "response.completed", "response": {**response, "usage": USAGE}, **more}
 
 
 def done(response_id: str, status: str = "completed", **more: Any) -> dict[str, Any]:
-    response = {"id": response_id, "object": "realtime.response", "status": status, "output": []}
+    response: dict[str, Any] = {
+        "id": response_id,
+        "object": "realtime.response",
+        "status": status,
+        "output": [],
+    }
     return {"type": "response.done", "response": {**response, "usage": USAGE, **more}}
 
 

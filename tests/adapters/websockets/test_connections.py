@@ -76,7 +76,11 @@ def test_the_text_of_a_response(server: SocketServer, sink: Sink, way: str) -> N
             if way == "iterate":
                 seen = [event.type for event in connection]
             else:
-                connection.on("event", lambda event: seen.append(event.type))
+
+                def handle(event: Any) -> None:
+                    seen.append(event.type)
+
+                connection.on("event", handle)
                 connection.dispatch_events()
     assert seen == [event["type"] for event in events]
     check_reply(sink)
@@ -111,7 +115,12 @@ def test_responses_side_by_side(server: SocketServer, sink: Sink, lane: str) -> 
         return {lane: name} if lane != "item_id" else {}
 
     def item(name: str) -> dict[str, Any]:
-        added = {"type": "message", "id": f"msg-{name}", "role": "assistant", "content": []}
+        added: dict[str, Any] = {
+            "type": "message",
+            "id": f"msg-{name}",
+            "role": "assistant",
+            "content": [],
+        }
         return {"type": "response.output_item.added", "output_index": 0, "item": added}
 
     events = [

@@ -130,8 +130,10 @@ class SessionEventsRecorder(SessionRecorder):
         total = dict(self._usage or {})
         for name, value in usage.items():
             before = total.get(name)
-            is_sum = type(value) is int and type(before) is int
-            total[name] = before + value if is_sum else value
+            if type(value) is int and type(before) is int:
+                total[name] = before + value
+            else:
+                total[name] = value
         self._usage = total
 
     def _note_error(self, error: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Reads what Claude's agent SDK receives from its program."""
