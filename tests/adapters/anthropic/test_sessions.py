@@ -88,6 +88,26 @@ def test_pieces_and_the_whole_are_written_once(sink: Sink) -> None:
     assert ended(sink, "c").text == "Hello you"
 
 
+def test_what_a_turn_holds_besides_messages(sink: Sink) -> None:
+    use = {"type": "agent.custom_tool_use", "id": "t1", "name": "ask", "input": {"a": [1]}}
+    content = [{"type": "text", "text": "ok"}]
+    result = {"type": "user.custom_tool_result", "id": "u", "custom_tool_use_id": "t1"}
+    read(
+        sink,
+        piece("m1", "Helo"),
+        message("m1", "Hello"),
+        use,
+        {**result, "content": content},
+        idle(),
+    )
+    response = ended(sink, "c")
+    assert [part.data for part in response.parts if part.kind == "data"] == [
+        {"kind": "text", "text": "Hello"}
+    ]
+    assert [call.arguments for call in response.tool_calls] == ['{"a":[1]}']
+    assert [result.output for result in response.tool_results] == [content]
+
+
 def test_a_thread_ends_by_its_own_events(sink: Sink) -> None:
     other = idle(kind="session.thread_status_idle")
     read(sink, message("m1", "a"), other, message("m2", "b"), idle())

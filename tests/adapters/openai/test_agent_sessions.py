@@ -9,7 +9,7 @@ from openai import APIError, Stream
 from openai._models import BaseModel
 
 from tests.adapters.openai.clients import client
-from tests.support.replay import Replay
+from tests.support.replay import Replay, Reply
 from tests.support.sdk import ended, responses
 from tokenwire import Sink
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF
@@ -132,3 +132,11 @@ def test_a_stream_that_breaks_off(sink: Sink) -> None:
     read(sink, text("Hel"), end=b"")
     response = ended(sink, "c")
     assert (response.state, response.error) == ("failed", CUT_OFF)
+
+
+def test_a_list_of_past_events_is_no_reply(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    past = Reply(b'{"data": []}', headers={"content-type": "application/json"})
+    with Replay(past) as replay, wrap(client(replay), sink, channel="c") as api:
+        api.get("/agents/sessions/sess_1/events", cast_to=Event)
+    assert not responses(sink, "c")
+    assert not caplog.records

@@ -1,15 +1,19 @@
 """The event streams of agent sessions: each turn is a response."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from tests.adapters.wires.reading import cuts, read, result_of
+from tests.adapters.wires.reading import cuts, read, result_of, wire_of
+from tests.support.sdk import fresh_sink, responses
 from tests.support.sse import body, parts
 from tokenwire import Response
+from tokenwire.instrument import Options
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF
+from tokenwire_adapters._agents.wires.json_objects import decode
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, may_be_model_call, recognise
 
 AGENTS = "https://api.openai.com/v1/agents/sessions/s1/events?include_obfuscation=false"
@@ -41,7 +45,7 @@ def ended(kind: str, turn_id: str = "t1", **fields: Any) -> dict[str, Any]:
 
 
 CALL = {"type": "function_call", "id": "f", "call_id": "k", "name": "f", "arguments": {"a": 1}}
-COMMAND = {"type": "command_execution", "id": "c", "command": "ls", "status": "completed"}
+COMMAND = {"type": "command_execution", "id": "c", "command": "ls", "output": "x", "exit_code": 0}
 TURN = [
     {"type": "agent.session.in_progress", "event_id": "e", "session": {"id": "s1"}},
     turn("created", turn={"id": "t1", "status": "queued"}),
@@ -66,8 +70,9 @@ def test_an_agent_session(sizes: list[int]) -> None:
         ("reasoning", "Hm."),
         ("text", "Héllo"),
         ("tool_call", '{"a":1}', "f", "k"),
-        ("data", "", "command_execution"),
+        ("tool_call", '{"command":"ls"}', "command_execution", "c"),
     ]
+    assert result_of(first, "c").output == {"output": "x", "exit_code": 0}
     assert (first.state, first.finish_reason, first.usage) == ("complete", "completed", USAGE)
     assert (other.text, other.state) == ("again", "complete")
     assert first.run == other.run
@@ -93,6 +98,23 @@ def test_an_error_fails_the_turn_and_not_the_session() -> None:
     one, two = read_all(AGENTS, *events)
     assert (one.text, one.state, one.error) == ("a", "failed", "Overloaded.")
     assert (two.text, two.state) == ("b", "complete")
+
+
+def test_what_the_user_says_and_a_repeated_command() -> None:
+    user = {
+        "type": "message",
+        "id": "u",
+        "role": "user",
+        "content": [{"text": "Hi", "type": "text"}],
+    }
+    events = [
+        turn("item.done", item=user, output_index=0),
+        turn("item.done", item=COMMAND, output_index=1),
+        ended("completed", output=[COMMAND]),
+    ]
+    (response,) = read_all(AGENTS, *events)
+    assert parts(response) == [("tool_call", '{"command":"ls"}', "command_execution", "c")]
+    assert len(response.tool_results) == 1
 
 
 def test_an_agent_session_that_is_cut() -> None:
@@ -181,6 +203,46 @@ def test_a_managed_session_that_fails(failing: list[dict[str, Any]]) -> None:
     assert (two.text, two.state) == ("b", "complete")
 
 
+def test_a_message_that_is_not_what_its_pieces_were() -> None:
+    (response,) = read_all(SESSIONS, piece("Helo"), message("Hello"), idle())
+    correction = {"kind": "text", "text": "Hello"}
+    assert response.text == "Helo"
+    assert [part.data for part in response.parts if part.kind == "data"] == [correction]
+
+
+@pytest.mark.parametrize("kind", ["user.tool_result", "user.custom_tool_result"])
+def test_results_of_the_users_tools(kind: str) -> None:
+    name = "custom_tool_use_id" if "custom" in kind else "tool_use_id"
+    result = event(kind, **{name: "t1"}, **RESULT)
+    use = event("agent.custom_tool_use", name="ask", input={}) | {"id": "t1"}
+    (response,) = read_all(SESSIONS, use, result, idle("requires_action"), result)
+    assert result_of(response, "t1").output == RESULT["content"]
+    assert len(response.tool_results) == 1
+
+
+def test_token_counts_within_token_counts() -> None:
+    usage = {"input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 2}, "speed": "fast"}
+    end = event("span.model_request_end", model_usage=usage)
+    (response,) = read_all(SESSIONS, message("a"), end, end, idle())
+    cache_creation = {"ephemeral_5m_input_tokens": 4}
+    assert response.usage == {**usage, "input_tokens": 2, "cache_creation": cache_creation}
+
+
+def test_a_failure_is_known_before_the_turn_is_over() -> None:
+    error = {"message": "No.", "retry_status": {"type": "terminal"}}
+    (response,) = read_all(SESSIONS, event("session.error", error=error))
+    assert (response.state, response.error) == ("failed", "No.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("session.status_terminated", "terminated"), ("session.deleted", "deleted")],
+)
+def test_a_session_that_is_over(kind: str, reason: str) -> None:
+    (response,) = read_all(SESSIONS, message("a"), event(kind))
+    assert (response.state, response.finish_reason) == ("complete", reason)
+
+
 def test_a_thread() -> None:
     ends = idle(kind="session.thread_status_idle")
     (response,) = read_all(THREADS, message("a"), ends)
@@ -198,6 +260,39 @@ def test_a_session_in_which_nothing_happens(url: str) -> None:
 def test_a_session_of_many_turns() -> None:
     turns = ((message(str(number)), idle()) for number in range(500))
     assert [response.text for response in read_all(SESSIONS, *itertools.chain(*turns))][-1] == "499"
+
+
+def agent_turn(number: int) -> list[dict[str, Any]]:
+    return [said("a", f"t{number}"), ended("completed", f"t{number}")]
+
+
+@pytest.mark.parametrize(
+    ("url", "turns"),
+    [
+        (AGENTS, [agent_turn(number) for number in range(9)]),
+        (SESSIONS, [[message("a"), idle()] for _ in range(9)]),
+    ],
+)
+def test_turns_that_have_ended_are_forgotten(url: str, turns: list[list[dict[str, Any]]]) -> None:
+    wire, request = wire_of(url, None, "GET")
+    with fresh_sink() as sink:
+        recorder = wire.recorder(Options(sink, "c"), request)
+        for item in itertools.chain(*turns):
+            recorder.feed(decode(json.dumps(item)))
+        assert len(recorder.writers) == 2
+        assert len(responses(sink, "c")) == 9
+
+
+def test_a_turn_that_a_watcher_cancelled_stays_cancelled() -> None:
+    wire, request = wire_of(AGENTS, None, "GET")
+    with fresh_sink() as sink:
+        recorder = wire.recorder(Options(sink, "c"), request)
+        recorder.feed(decode(json.dumps(said("a", "open"))))
+        assert sink.cancel("c", recorder.writers[0].id).state == "cancelled"
+        for item in itertools.chain(*map(agent_turn, range(3))):
+            recorder.feed(decode(json.dumps(item)))
+        recorder.feed(decode(json.dumps(said("b", "open", "m2"))))
+        assert [response.text for response in responses(sink, "c")] == ["a"] * 4
 
 
 @pytest.mark.parametrize(

@@ -21,31 +21,20 @@ from tokenwire_adapters._agents.values import (
 __all__ = ["AgentSessionRecorder"]
 
 _TURN = "agent.session.turn."
-_ENDS = ("completed", "failed", "cancelled")
+_ENDS = frozenset({"completed", "failed", "cancelled"})
 _ITEMS = {"item.added": "output_item.added", "item.done": "output_item.done"}
+"""Events of a turn that have another name in the Responses API."""
 
-
-class _Turn(ResponsesRecorder):
-    """Reads the events of one turn, as events of a response, into the session's writer."""
-
-    def __init__(self, session: AgentSessionRecorder, number: int) -> None:
-        super().__init__(session.options, session.request)
-        self._session = session
-        self.number = number
-
-    def writer(self, index: int = 0) -> ResponseWriter:  # noqa: ARG002
-        return self._session.writer(self.number)
-
-    def finish_turn(self, turn: Mapping[str, Any], status: str, usage: Any) -> None:
-        """The turn is over."""
-        self._end({"usage": usage or turn.get("usage"), "error": turn.get("error")}, status)
+_COMMAND = "command_execution"
 
 
 class AgentSessionRecorder(SessionRecorder):
-    """Reads the events of ``beta.agents.sessions.events.stream``.
+    """Reads the events of an agent session: objects of the SDK, or decoded JSON.
 
-    A command that the agent ran becomes a tool call and its result. The class of an event is not
-    looked at: the SDK gives events that it does not know the class of another.
+    The events of a turn are those of the Responses API under other names, so that its reader reads
+    them. The class of an event is not looked at: the SDK gives events that it does not know the
+    class of another.
+    https://developers.openai.com/api/docs/guides/agents-api/sessions/events
     """
 
     provider = "openai"
@@ -53,17 +42,16 @@ class AgentSessionRecorder(SessionRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._open: dict[str, _Turn] = {}
+        self._open: dict[str, _Turn] = {}  # by id
 
     def read(self, item: Any) -> None:
-        kind = name_of(getattr(item, "type", None))
+        fields = fields_of(item)
+        kind = name_of(fields.get("type"))
         if kind.startswith(_TURN):
-            self._read_turn(item, kind.removeprefix(_TURN))
+            self._read_turn(item, fields, kind.removeprefix(_TURN))
         elif kind in ("error", "agent.session.failed"):
-            fields = fields_of(item)
             session = fields_of(fields.get("session"))
-            error = fields.get("error") or session.get("error")
-            self._fail(provider_message(error) or "the provider reported an error")
+            self._fail_turns(fields.get("error") or session.get("error"))
 
     def flush(self) -> None:
         for turn in self._open.values():
@@ -72,38 +60,59 @@ class AgentSessionRecorder(SessionRecorder):
     def turn_usage(self, turn: int) -> dict[str, object] | None:
         return next((one.usage() for one in self._open.values() if one.number == turn), None)
 
-    def _read_turn(self, item: Any, what: str) -> None:
-        fields = fields_of(item)
-        turn = fields_of(fields.get("turn"))
-        turn_id = name_of(fields.get("turn_id")) or name_of(turn.get("id"))
+    def _read_turn(self, item: Any, fields: Mapping[str, Any], what: str) -> None:
+        body = fields_of(fields.get("turn"))
+        turn_id = name_of(fields.get("turn_id")) or name_of(body.get("id"))
         if not turn_id and self._open:
             turn_id = next(reversed(self._open))
         if what in _ENDS:
-            open_turn = self._open.pop(turn_id, None)
-            if open_turn is not None:
-                open_turn.finish_turn(turn, what, fields.get("usage"))
+            turn = self._open.pop(turn_id, None)
+            if turn is not None:
+                turn.settle(body, what, fields.get("usage"))
             return
-        reader = self._open.get(turn_id)
-        if reader is None:
-            reader = self._open[turn_id] = _Turn(self, self.next_turn())
-        value = fields_of(fields.get("item"))
-        if value.get("type") == "command_execution":
-            if what == "item.done":
-                self._command(reader, value)
-        elif value.get("role") != "user":
-            reader.feed(with_type(item, f"response.{_ITEMS.get(what, what)}"))
+        if turn_id not in self._open:
+            self._open[turn_id] = _Turn(self)
+        if fields_of(fields.get("item")).get("role") != "user":
+            self._open[turn_id].feed(with_type(item, f"response.{_ITEMS.get(what, what)}"))
 
-    def _command(self, reader: _Turn, item: Mapping[str, Any]) -> None:
-        call_id = name_of(item.get("id"))
-        if call_id:
-            writer = reader.writer()
-            command = {key: item[key] for key in ("command", "cwd") if item.get(key)}
-            output = {key: item.get(key) for key in ("output", "exit_code")}
-            writer.tool_call("command_execution", call_id, arguments_of(command))
-            writer.tool_result(call_id, to_json(output), name="command_execution")
-
-    def _fail(self, message: str) -> None:
+    def _fail_turns(self, error: Any) -> None:
+        """End every turn that is under way; others may follow."""
         self.flush()
         turns, self._open = self._open, {}
+        message = provider_message(error) or "the provider reported an error"
         for turn in turns.values():
             turn.writer().fail(message, usage=turn.usage())
+
+
+class _Turn(ResponsesRecorder):
+    """Reads the events of one turn, as events of a response, into a writer of the session.
+
+    :ivar number: of the turn, in its session.
+    """
+
+    def __init__(self, session: AgentSessionRecorder) -> None:
+        super().__init__(session.options, session.request)
+        self.number = session.next_turn()
+        self._writer = session.writer(self.number)
+
+    def writer(self, index: int = 0) -> ResponseWriter:  # noqa: ARG002
+        return self._writer
+
+    def settle(self, turn: Mapping[str, Any], status: str, usage: Any) -> None:
+        """End the response as the turn has ended.
+
+        :param turn: the fields of the turn, as the last event has them.
+        """
+        self._end({**turn, "usage": usage or turn.get("usage")}, status)
+
+    def _other(self, kind: str, item: Any) -> None:
+        """Publish a command that the agent ran as a tool call, with its result."""
+        fields = fields_of(item)
+        call_id = name_of(fields.get("id"))
+        if kind != _COMMAND or not call_id:
+            super()._other(kind, item)
+            return
+        command = {name: fields[name] for name in ("command", "cwd") if fields.get(name)}
+        output = {name: to_json(fields.get(name)) for name in ("output", "exit_code")}
+        self._writer.tool_call(_COMMAND, call_id, arguments_of(command))
+        self._writer.tool_result(call_id, output, name=_COMMAND)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
 
 __all__ = ["SessionRecorder"]
@@ -11,18 +13,29 @@ class SessionRecorder(StainlessRecorder):
     """Makes a response of each turn of the agent; they share a run.
 
     The stream goes on after a turn, and may be open for long before the first one: a response
-    begins with what the stream says of its turn.
+    begins with what the stream says of its turn. The writers of turns that have ended are
+    forgotten, but for the last, since a session may have thousands.
 
+    :cvar reads_errors: an error is an event like others: it ends a turn and not the stream.
     :ivar turns: how many turns have begun.
     """
+
+    reads_errors: ClassVar[bool] = True
 
     turns = 0
 
     def begin(self) -> None:
         """Do nothing: the first turn begins the first response."""
 
+    def feed_reply(self, reply: Any) -> None:
+        """Do nothing: what comes in one piece is a list of past events."""
+
     def next_turn(self) -> int:
         """Begin the response of a turn; returns its number."""
+        # One stays: a recorder gives an id of its own to every response but the first.
+        ended = [number for number, writer in self.writers.items() if writer.ended]
+        for number in ended[:-1]:
+            del self.writers[number]
         self.turns += 1
         self.writer(self.turns - 1)
         return self.turns - 1

@@ -13,10 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 from tokenwire.instrument import Options, Recorder
 from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
+from tokenwire_adapters._agents.anthropic.sessions import (
+    SessionEventsRecorder,
+    ThreadEventsRecorder,
+)
+from tokenwire_adapters._agents.openai.agent_sessions import AgentSessionRecorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
-from tokenwire_adapters._agents.wires.agent_sessions import AgentSessionRecorder
 from tokenwire_adapters._agents.wires.cohere import CohereRecorder
 from tokenwire_adapters._agents.wires.content_encoding import ContentDecoder
 from tokenwire_adapters._agents.wires.converse import ConverseRecorder
@@ -24,7 +28,6 @@ from tokenwire_adapters._agents.wires.errors import UnreadableReply
 from tokenwire_adapters._agents.wires.gemini import GeminiRecorder
 from tokenwire_adapters._agents.wires.interactions import InteractionsRecorder
 from tokenwire_adapters._agents.wires.json_objects import JsonObject, decode
-from tokenwire_adapters._agents.wires.managed_sessions import ManagedSessionRecorder
 from tokenwire_adapters._agents.wires.ollama import OllamaChatRecorder, OllamaGenerateRecorder
 
 __all__ = ["Framing", "HttpRequest", "Wire", "may_be_model_call", "recognise"]
@@ -135,7 +138,8 @@ _BY_OPERATION: dict[str, _Endpoint] = {
 """By the last segment of paths ``/model/…/OPERATION``."""
 
 _AGENT_EVENTS = _Endpoint(AgentSessionRecorder, (), streams=True, by_path=True, method="GET")
-_SESSION_EVENTS = _Endpoint(ManagedSessionRecorder, (), streams=True, by_path=True, method="GET")
+_SESSION_EVENTS = _Endpoint(SessionEventsRecorder, (), streams=True, by_path=True, method="GET")
+_THREAD_EVENTS = _Endpoint(ThreadEventsRecorder, (), streams=True, by_path=True, method="GET")
 
 _PROVIDERS = {
     "api.mistral.ai": "mistral",
@@ -182,9 +186,7 @@ def recognise(request: HttpRequest) -> tuple[Wire, Mapping[str, Any]] | None:
     if endpoint is None or endpoint.method != request.method.upper():
         return None
     body: dict[str, Any] = {}
-    if endpoint.method == "GET":
-        body = {"thread": True} if "/threads/" in url.path else {}
-    elif request.body is not None:
+    if endpoint.method != "GET" and request.body is not None:
         decoded = _decoded(request.body, request.headers.get("content-encoding", ""))
         if not isinstance(decoded, JsonObject):
             return None
@@ -237,8 +239,10 @@ def _events(segments: list[str]) -> _Endpoint | None:
     match [segment for segment in segments if segment]:
         case [*_, "agents", "sessions", _, "events"]:
             return _AGENT_EVENTS
-        case [*_, "sessions", _, "events", "stream"] | [*_, "sessions", _, "threads", _, "stream"]:
+        case [*_, "sessions", _, "events", "stream"]:
             return _SESSION_EVENTS
+        case [*_, "sessions", _, "threads", _, "stream"]:
+            return _THREAD_EVENTS
         case _:
             return None
 
