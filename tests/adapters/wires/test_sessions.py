@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -288,10 +289,13 @@ def test_a_turn_that_a_watcher_cancelled_stays_cancelled() -> None:
     with fresh_sink() as sink:
         recorder = wire.recorder(Options(sink, "c"), request)
         recorder.feed(decode(json.dumps(said("a", "open"))))
+        cancelled = threading.Event()
+        recorder.writers[0].add_cancel_callback(cancelled.set)
         assert sink.cancel("c", recorder.writers[0].id).state == "cancelled"
+        assert cancelled.wait(10)
         for item in itertools.chain(*map(agent_turn, range(3))):
             recorder.feed(decode(json.dumps(item)))
-        recorder.feed(decode(json.dumps(said("b", "open", "m2"))))
+        recorder.feed(decode(json.dumps(turn("item.done", "open", item=CALL, output_index=2))))
         assert [response.text for response in responses(sink, "c")] == ["a"] * 4
 
 
