@@ -10,11 +10,16 @@ Works with ``messages`` and ``beta.messages``, sync and async, ``create`` and ``
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
 from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
+from tokenwire_adapters._agents.anthropic.sessions import (
+    SessionEventsRecorder,
+    ThreadEventsRecorder,
+)
 from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumentor
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
@@ -39,14 +44,25 @@ except ImportError as error:
 __all__ = ["instrumentor", "unwrap", "wrap"]
 
 
+_SESSION_EVENTS = re.compile(r"/sessions/[^/]+/events/stream$")
+_THREAD_EVENTS = re.compile(r"/sessions/[^/]+/threads/[^/]+/stream$")
+_SESSION_KINDS = ("session.", "agent.", "span.", "event_start", "user.")
+
+
 def _by_request(method: str, url: str) -> type[Recorder] | None:
-    if method.lower() == "post" and url.partition("?")[0].endswith("/messages"):
-        return MessagesRecorder
-    return None
+    path = url.partition("?")[0]
+    if method.lower() == "post":
+        return MessagesRecorder if path.endswith("/messages") else None
+    if _THREAD_EVENTS.search(path):
+        return ThreadEventsRecorder
+    return SessionEventsRecorder if _SESSION_EVENTS.search(path) else None
 
 
 def _by_item(item: Any) -> type[Recorder] | None:
-    return MessagesRecorder if getattr(item, "type", None) == "message_start" else None
+    kind = getattr(item, "type", None)
+    if isinstance(kind, str) and kind.startswith(_SESSION_KINDS):
+        return SessionEventsRecorder
+    return MessagesRecorder if kind == "message_start" else None
 
 
 instrumentor = StainlessInstrumentor(

@@ -10,10 +10,12 @@ Works with ``openai`` 2 and 3, `OpenAI`, `AsyncOpenAI`, their Azure forms and an
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire.instrument import Recorder
+from tokenwire_adapters._agents.openai.agent_sessions import AgentSessionRecorder
 from tokenwire_adapters._agents.openai.background import follow, responses_recorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.openai.completions import CompletionRecorder
@@ -24,6 +26,8 @@ from tokenwire_adapters._agents.stainless.targets import (
     PatchTargets,
     RecorderFactory,
 )
+from tokenwire_adapters._agents.websockets.managers import patch_managers, release_managers
+from tokenwire_adapters._agents.websockets.quirks import connection_managers
 
 try:
     from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
@@ -48,10 +52,13 @@ except ImportError as error:
 __all__ = ["instrumentor", "unwrap", "wrap"]
 
 
+_SESSION_EVENTS = re.compile(r"/agents/sessions/[^/]+/events$")
+
+
 def _by_request(method: str, url: str) -> RecorderFactory | None:
-    if method.lower() != "post":
-        return None
     path = url.partition("?")[0]
+    if method.lower() != "post":
+        return AgentSessionRecorder if _SESSION_EVENTS.search(path) else None
     if path.endswith("/chat/completions"):
         return ChatRecorder
     if path.endswith("/completions"):
@@ -67,12 +74,26 @@ def _by_item(item: Any) -> type[Recorder] | None:
     ):
         return ChatRecorder
     kind = getattr(item, "type", None)
+    if isinstance(kind, str) and kind.startswith("agent.session."):
+        return AgentSessionRecorder
     if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
         return ResponsesRecorder
     return None
 
 
-instrumentor = StainlessInstrumentor(
+class OpenAIInstrumentor(StainlessInstrumentor):
+    """Records the SDK's requests over HTTP, and the responses on its WebSockets."""
+
+    def patch(self) -> None:
+        super().patch()
+        patch_managers(self, connection_managers())
+
+    def unpatch(self) -> None:
+        super().unpatch()
+        release_managers(self)
+
+
+instrumentor = OpenAIInstrumentor(
     "openai",
     PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),

@@ -18,6 +18,8 @@ class Row:
     :ivar tools: whether tool calls are compared, or why they cannot be.
     :ivar reasoning: whether the model's reasoning reaches that layer, or why it does not.
     :ivar usage: whether usage must be there, or why it need not.
+    :ivar own_requests: why the provider sends replies that the program never sees; what the watcher
+        sees is compared with what the program received alone.
     :ivar cancels: None, or why a cancel cannot close the provider's connection.
     :ivar known: None, or what is known to differ: the row is listed as failing.
     :ivar known_of_cancel: likewise, of a cancel.
@@ -31,6 +33,7 @@ class Row:
     tools: bool | str = True
     reasoning: bool | str = True
     usage: bool | str = True
+    own_requests: str | None = None
     cancels: str | None = None
     known: str | None = None
     known_of_cancel: str | None = None
@@ -310,6 +313,34 @@ ROWS = [
         "agent_framework_agent.py",
         layer="SDK",
         usage=_UNASKED,
+    ),
+    *_each(
+        "litellm, its proxy",
+        "litellm_proxy.py",
+        ("litellm[proxy]",),
+        {"anthropic/m": ("Anthropic", "HTTP"), "openai/m": ("OpenAI", "SDK")},
+        usage=_UNASKED,
+    ),
+    *_each(
+        "instructor",
+        "instructor_calls.py",
+        ("instructor[anthropic]", "google-genai"),
+        {"openai/m": ("OpenAI", "SDK"), "anthropic/m": ("Anthropic", "SDK")},
+        usage=_UNASKED,
+    ),
+    *_each(
+        "dspy",
+        "dspy_calls.py",
+        ("dspy",),
+        {"openai/m": ("OpenAI", "DSPy"), "anthropic/m": ("Anthropic", "DSPy")},
+        usage=_UNASKED,
+    ),
+    Row(
+        "claude-agent-sdk",
+        ("claude-agent-sdk",),
+        "claude_agent.py",
+        layer="SDK",
+        own_requests="Claude Code also asks for itself; the program never sees those replies",
     ),
     *(
         Row(f"{package} (npm){name}", _PROXY, script, arguments, "proxy", npm=package, usage=usage)

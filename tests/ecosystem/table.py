@@ -48,7 +48,7 @@ def _line(row: Row, result: dict[str, Any] | None, notes: list[str]) -> str:
     if row.known or result.get("seen"):
         failing = mark("differs", row.known or result["seen"][0])
         return f"| {row.name} | {result['version']} | {row.layer} | {failing} | | | | |\n"
-    seen = "exact" if "seen" in result else "not run"
+    seen = mark("exact", row.own_requests) if "seen" in result else "not run"
     reasoning = seen if row.reasoning is True else mark("no", str(row.reasoning))
     tools = seen if row.tools is True else mark("no", str(row.tools))
     usage = seen if row.usage is True else mark("as asked", str(row.usage))

@@ -24,6 +24,7 @@ __all__ = [
     "provider_message",
     "str_of",
     "to_json",
+    "with_type",
 ]
 
 _MAX_DEPTH = 6
@@ -90,6 +91,14 @@ def to_json(value: Any) -> Any:
     except Exception:  # what a server sent in the place of text, say
         sent: Any = getattr(value, "model_fields_set", ())
         return {name: to_json(item) for name, item in fields_of(value).items() if name in sent}
+
+
+def with_type(event: Any, name: str) -> Any:
+    """A copy of an event, be it a Pydantic model or a mapping, whose ``type`` is `name`."""
+    copy = getattr(event, "model_copy", None)
+    if callable(copy):
+        return copy(update={"type": name})
+    return type(event)({**event, "type": name})
 
 
 def join_text(pieces: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Each event of the Messages API that no recording has, from its reference, through the SDK."""
 
+import inspect
 from typing import Any
 
 import anthropic
@@ -263,12 +264,18 @@ class Answer(BaseModel):
 WRONG = message(start(0, {"type": "text", "text": ""}), delta(0, "text", text='{"b": 1}'), stop(0))
 
 
+def _messages(on: Any) -> Any:
+    """The API whose helper parses: before anthropic 0.77, only the beta one does."""
+    parses = "output_format" in inspect.signature(on.messages.stream).parameters
+    return on.messages if parses else on.beta.messages
+
+
 def test_a_helper_that_cannot_parse(sink: Sink) -> None:
     with Replay(Reply(WRONG)) as replay, client(replay) as on:
         wrap(on, sink, channel="c")
         with (
             pytest.raises(Exception, match=r"(?i)valid"),
-            on.messages.stream(**ARGUMENTS, output_format=Answer) as stream,
+            _messages(on).stream(**ARGUMENTS, output_format=Answer) as stream,
         ):
             stream.get_final_message()
     got = ended(sink, "c")
@@ -280,6 +287,6 @@ async def test_a_helper_that_cannot_parse_async(sink: Sink) -> None:
     async with Replay(Reply(WRONG)) as replay, aclient(replay) as on:
         wrap(on, sink, channel="c")
         with pytest.raises(Exception, match=r"(?i)valid"):
-            async with on.messages.stream(**ARGUMENTS, output_format=Answer) as stream:
+            async with _messages(on).stream(**ARGUMENTS, output_format=Answer) as stream:
                 await stream.get_final_message()
     assert ended(sink, "c").state == "failed"

@@ -246,7 +246,7 @@ def test_threads_that_share_the_streams(sink: tokenwire.Sink, replays: list[Repl
 
 
 @tapped
-@pytest.mark.usefixtures("handler")
+@pytest.mark.usefixtures("handler", "stop_provider")  # pytest 8.4.0 does not see the second itself
 def test_a_cancel_stops_the_stream_that_was_made_first(sink: tokenwire.Sink) -> None:
     gate = Gate(SOME)
     with Replay(Reply(TEXTS[0].body, gate=gate)) as one, Replay(TEXTS[1].body) as two:
@@ -287,7 +287,7 @@ def test_a_stream_that_nobody_is_to_see(
 
 
 @tapped
-@pytest.mark.usefixtures("handler")
+@pytest.mark.usefixtures("handler", "stop_provider")  # pytest 8.4.0 does not see the second itself
 def test_a_call_of_the_programs_own_in_between(sink: tokenwire.Sink, replays: list[Replay]) -> None:
     """Only LlamaIndex's calls are heard, whatever waits to be read."""
     with tokenwire.channel("one"):

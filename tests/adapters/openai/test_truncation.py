@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.replay import Replay, Reply
 from tests.support.sdk import ended
 from tests.support.sse import body
 from tokenwire import Response, Sink
+from tokenwire_adapters._agents.stainless.stream_end import watch_end
 from tokenwire_adapters.openai import wrap
 
 Json = Any
@@ -137,3 +139,12 @@ def test_the_end_of_a_response(
         wrap(on, sink, channel="c")
         list(on.responses.create(model="m", input="x", stream=True))
     _check(ended(sink, "c"), events, state, finish)
+
+
+def test_an_sdk_that_reads_on_after_the_mark() -> None:
+    """As openai 2.0 does, to leave the connection in order: that is no second end."""
+    ends: list[bool] = []
+    events = [SimpleNamespace(data="{}"), SimpleNamespace(data="[DONE]")]
+    assert list(watch_end(iter(events), "[DONE]", ends.append)) == events
+    assert list(watch_end(iter(events[:1]), "[DONE]", ends.append)) == events[:1]
+    assert ends == [True, False]

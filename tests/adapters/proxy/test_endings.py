@@ -221,13 +221,3 @@ def test_upstreams_that_cannot_be(sink: Sink, upstreams: dict[str, str]) -> None
     with pytest.raises(ValueError) as raised:
         Proxy(upstreams, sink)
     assert "secret" not in str(raised.value)
-
-
-def test_a_websocket_is_refused_so_that_clients_use_http(sink: Sink) -> None:
-    from websockets.exceptions import InvalidStatus
-    from websockets.sync.client import connect
-
-    with running({"up": "http://127.0.0.1:9"}, sink) as origin:
-        with pytest.raises(InvalidStatus) as refused:
-            connect(f"{origin.replace('http', 'ws')}/up/v1/responses")
-    assert refused.value.response.status_code == 426

@@ -28,7 +28,7 @@ text, calls = "", []
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
 thread = threading.Thread(target=server.run)
 thread.start()
-while not server.started:
+while not server.started and thread.is_alive():
     time.sleep(0.1)
 port = server.servers[0].sockets[0].getsockname()[1]
 for _ in range(2):

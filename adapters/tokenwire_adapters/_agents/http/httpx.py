@@ -80,7 +80,7 @@ class HttpxInstrumentor(HttpInstrumentor):
             body: bytes | None = request.content
         except self._not_read:  # it is a stream, which is the server's to read
             body = None
-        return HttpRequest(request.method, str(request.url), dict(request.headers), body)
+        return HttpRequest(request.method, str(request.url), request.headers, body)
 
     def _read(self, exchange: Exchange, response: Any, kind: int) -> None:
         """Have the reply's bytes copied as its consumer reads them."""

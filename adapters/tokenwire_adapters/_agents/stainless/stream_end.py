@@ -24,40 +24,46 @@ def watch_end(events: Any, mark: str, ended: Callable[[bool], object]) -> Any:
 
 
 class _Events(Iterator[Any]):
-    __slots__ = ("_ended", "_mark", "_next")
+    __slots__ = ("_ended", "_mark", "_marked", "_next")
 
     def __init__(self, events: Iterator[Any], mark: str, ended: Callable[[bool], object]) -> None:
         self._next = events.__next__
         self._mark = mark
+        self._marked = False
         self._ended = ended
 
     def __next__(self) -> Any:
         try:
             event = self._next()
         except StopIteration:
-            self._ended(False)
+            if not self._marked:  # else an SDK reads what is left of the body: openai 2.0 does
+                self._ended(False)
             raise
         if event.data.startswith(self._mark):
+            self._marked = True
             self._ended(True)
         return event
 
 
 class _AsyncEvents(AsyncIterator[Any]):
-    __slots__ = ("_ended", "_mark", "_next")
+    __slots__ = ("_ended", "_mark", "_marked", "_next")
 
     def __init__(
         self, events: AsyncIterator[Any], mark: str, ended: Callable[[bool], object]
     ) -> None:
         self._next = events.__anext__
         self._mark = mark
+        self._marked = False
         self._ended = ended
 
     async def __anext__(self) -> Any:
         try:
             event = await self._next()
         except StopAsyncIteration:
-            self._ended(False)
+            if not self._marked:  # else an SDK reads what is left of the body: openai 2.0 does
+                self._ended(False)
             raise
         if event.data.startswith(self._mark):
+            self._marked = True
             self._ended(True)
         return event

@@ -70,42 +70,51 @@ class _Zlib:
             raise UnreadableReply(f"the reply is not encoded with {self._name}") from error
 
 
-class _Sliced:
-    """A decoder of another library, given so little at once that what it gives is bounded."""
+class _Zstd:
+    """A decoder of zstd, given so little at once that what it gives is bounded."""
 
-    def __init__(self, name: str, decompress: Callable[[bytes], bytes]) -> None:
-        self._name = name
+    def __init__(self, decompress: Callable[[bytes], bytes]) -> None:
         self._decompress = decompress
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _SLICE):
             try:
                 piece = self._decompress(data[start : start + _SLICE])
-            except Exception as error:  # each library has errors of its own
-                raise UnreadableReply(f"the reply is not encoded with {self._name}") from error
+            except Exception as error:  # each library has an error of its own
+                raise UnreadableReply("the reply is not encoded with zstd") from error
             if piece:
                 yield piece
 
 
-def _brotli(module: Any) -> Callable[[bytes], bytes]:
-    decompressor = module.Decompressor()
-    name = "process" if hasattr(decompressor, "process") else "decompress"  # brotlicffi has this
-    step: Callable[[bytes], bytes] = getattr(decompressor, name)
-    return step
+class _Brotli:
+    """A decoder of the packages ``brotli`` and ``brotlicffi``, of 1.2 or later."""
+
+    def __init__(self, module: Any) -> None:
+        self._decompressor = module.Decompressor()
+        name = "process" if hasattr(self._decompressor, "process") else "decompress"
+        self._step: Callable[..., bytes] = getattr(self._decompressor, name)
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        try:
+            yield self._step(data, output_buffer_limit=_PIECE)
+            while not self._decompressor.can_accept_more_data():
+                yield self._step(b"", output_buffer_limit=_PIECE)
+        except TypeError:
+            raise UnreadableReply("cannot read a reply that is encoded with 'br' here") from None
+        except Exception as error:  # each package has an error of its own
+            raise UnreadableReply("the reply is not encoded with br") from error
 
 
-def _zstandard(module: Any) -> Callable[[bytes], bytes]:
-    step: Callable[[bytes], bytes] = module.ZstdDecompressor().decompressobj().decompress
-    return step
+def _zstandard(module: Any) -> _Decoder:
+    return _Zstd(module.ZstdDecompressor().decompressobj().decompress)
 
 
-def _zstd(module: Any) -> Callable[[bytes], bytes]:
-    step: Callable[[bytes], bytes] = module.ZstdDecompressor().decompress
-    return step
+def _zstd(module: Any) -> _Decoder:
+    return _Zstd(module.ZstdDecompressor().decompress)
 
 
-_LIBRARIES: dict[str, tuple[tuple[str, Callable[[Any], Callable[[bytes], bytes]]], ...]] = {
-    "br": (("brotli", _brotli), ("brotlicffi", _brotli)),
+_LIBRARIES: dict[str, tuple[tuple[str, Callable[[Any], _Decoder]], ...]] = {
+    "br": (("brotli", _Brotli), ("brotlicffi", _Brotli)),
     "zstd": (
         ("compression.zstd", _zstd),
         ("zstandard", _zstandard),
@@ -118,9 +127,9 @@ _LIBRARIES: dict[str, tuple[tuple[str, Callable[[Any], Callable[[bytes], bytes]]
 def _open(name: str) -> _Decoder:
     if name in ("gzip", "x-gzip", "deflate"):
         return _Zlib(name.removeprefix("x-"))
-    for module, opened in _LIBRARIES.get(name, ()):
+    for module, make_decoder in _LIBRARIES.get(name, ()):
         try:
-            return _Sliced(name, opened(importlib.import_module(module)))
+            return make_decoder(importlib.import_module(module))
         except ImportError:
             continue
     raise UnreadableReply(f"cannot read a reply that is encoded with {name!r} here")

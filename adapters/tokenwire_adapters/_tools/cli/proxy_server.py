@@ -37,6 +37,7 @@ def config(app: Any, **options: Any) -> uvicorn.Config:
         "access_log": False,
         "date_header": False,
         "h11_max_incomplete_event_size": 128 * 1024,  # the proxy itself refuses large headers
+        "ws_max_size": 16 * 2**20,
         "timeout_graceful_shutdown": 1,
         **options,
     }

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import httpx
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tokenwire import Sink, open_sink
@@ -25,6 +24,7 @@ from tokenwire_adapters._tools.proxy.exchange import Exchange
 from tokenwire_adapters._tools.proxy.headers import CHANNEL, RUN, names_of
 from tokenwire_adapters._tools.proxy.recording import Recording, record_request
 from tokenwire_adapters._tools.proxy.upstreams import Upstream, Upstreams
+from tokenwire_adapters._tools.proxy.websocket import pass_websocket, refuse_websocket
 
 __all__ = ["MAX_BODY", "Proxy"]
 
@@ -94,7 +94,7 @@ class Proxy:
         if kind == "http":
             await self._serve_http(scope, receive, send)
         elif kind == "websocket":
-            await _refuse_websocket(receive, send)
+            await self._serve_websocket(scope, receive, send)
         elif kind == "lifespan":
             await self._serve_lifespan(receive, send)
         else:
@@ -138,11 +138,40 @@ class Proxy:
             if not began:
                 await error.response()(scope, receive, send)
 
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            upstream, path, _ = await self._admit(scope)
+            if path.endswith("/responses"):
+                raise ProxyError(
+                    426, "use_http", "this proxy reads these over HTTP, not over a WebSocket"
+                )
+            await pass_websocket(upstream, _target(scope, path), scope, receive, send)
+        except ProxyError as error:
+            await refuse_websocket(error, send)
+
     async def _exchange(self, scope: Scope, receive: Receive) -> Exchange:
         """Check a request, and read of it what is needed.
 
         :raises ProxyError: when it is not passed on.
         :raises ClientGone: when the client hangs up meanwhile.
+        """
+        upstream, path, headers = await self._admit(scope)
+        stream = RequestBody(receive, headers, self._max_body)
+        has_body = "content-length" in headers or "transfer-encoding" in headers
+        body: bytes | RequestBody = stream if has_body else b""
+        target = _target(scope, path)
+        recording: Recording | None = None
+        if may_be_model_call(scope["method"], path):
+            body = await stream.read()
+            url = upstream.origin + target.decode("latin-1")
+            request = HttpRequest(scope["method"], url, headers, body)
+            recording = record_request(request, self._options(headers, upstream))
+        return Exchange(self._http_client(), upstream, target, body, recording, self._on_cancel)
+
+    async def _admit(self, scope: Scope) -> tuple[Upstream, str, Mapping[str, str]]:
+        """Check a request; return its upstream, its path there, and its headers.
+
+        :raises ProxyError: when it is not passed on.
         """
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > _MAX_HEADERS:
             raise ProxyError(
@@ -152,25 +181,12 @@ class Proxy:
         upstream, path = self.upstreams.find(_path(scope))
         channel = headers.get(CHANNEL) or None
         await check_access(self._authorize, HTTPConnection(scope), upstream.name, channel)
-        stream = RequestBody(receive, headers, self._max_body)
-        has_body = "content-length" in headers or "transfer-encoding" in headers
-        body: bytes | RequestBody = stream if has_body else b""
-        query: bytes = scope.get("query_string", b"")
-        target = path.encode("latin-1") + (b"?" + query if query else b"")
-        recording: Recording | None = None
-        if may_be_model_call(scope["method"], path):
-            body = await stream.read()
-            url = upstream.origin + target.decode("latin-1")
-            request = HttpRequest(scope["method"], url, headers, body)
-            recording = record_request(request, self._options(channel, headers, upstream))
-        return Exchange(self._http_client(), upstream, target, body, recording, self._on_cancel)
+        return upstream, path, headers
 
-    def _options(
-        self, channel: str | None, headers: Mapping[str, str], upstream: Upstream
-    ) -> Options:
+    def _options(self, headers: Mapping[str, str], upstream: Upstream) -> Options:
         return Options(
             self.sink,
-            channel or self._channel,
+            headers.get(CHANNEL) or self._channel,
             run=headers.get(RUN) or self._run,
             metadata={"upstream": upstream.name, **self._metadata},
             on_cancel=self._on_cancel,
@@ -179,23 +195,11 @@ class Proxy:
     def _http_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                # No cookie is kept: those of one client are no other's.
+                # No cookie is kept: none is sent from here, so they would only take memory.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
             )
         return self._client
-
-
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    """Answer 426, at which clients that have both go on over HTTP."""
-    await receive()
-    error = ProxyError(
-        426, "no_websocket", "this proxy passes on HTTP requests, and no WebSocket: use HTTP"
-    )
-    response: JSONResponse = error.response()
-    headers = list(response.raw_headers)
-    await send({"type": "websocket.http.response.start", "status": 426, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 def _path(scope: Scope) -> str:
@@ -204,3 +208,9 @@ def _path(scope: Scope) -> str:
     path = quote(scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
     root = quote(scope.get("root_path", "")).rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def _target(scope: Scope, path: str) -> bytes:
+    """The path at the upstream, with the query."""
+    query: bytes = scope.get("query_string", b"")
+    return path.encode("latin-1") + (b"?" + query if query else b"")

@@ -1,0 +1,1 @@
+"""Reads models' replies that come on WebSockets, on the clients of the package `websockets`."""
