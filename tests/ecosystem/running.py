@@ -100,7 +100,8 @@ def run_to_the_end(row: Row, redis_url: str) -> Result:
         result.sent = [planned_reply(record) for record in provider.records]
         result.seen = [seen_reply(response) for response in watcher.responses]
     if process.returncode != 0:
-        result.differences.append(f"it ends with {process.returncode}: {errors[-3000:]}")
+        last = (errors.strip().splitlines() or [""])[-1]
+        result.differences.append(f"it ends with {process.returncode}: {last}\n{errors[-3000:]}")
         return result
     result.received = json.loads(output.strip().splitlines()[-1])
     result.differences += differences_of(row, result.received, result.sent, result.seen)

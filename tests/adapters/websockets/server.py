@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 from websockets.sync.server import ServerConnection, serve
 
 from tests.support.replay import PATIENCE
@@ -60,9 +61,11 @@ class SocketServer:
         self._newest().close(code)
 
     def _newest(self) -> ServerConnection:
-        if self._current is None or not self._connections.empty():
-            self._current = self._connections.get(timeout=PATIENCE)
-        return self._current
+        current = self._current
+        is_open = current is not None and current.protocol.state is State.OPEN
+        if current is None or not is_open or not self._connections.empty():
+            current = self._current = self._connections.get(timeout=PATIENCE)
+        return current
 
     def _handle(self, connection: ServerConnection) -> None:
         self._connections.put(connection)
@@ -79,12 +82,7 @@ def _response(response_id: str, status: str, kind: str = "response") -> dict[str
 
 
 def created(response_id: str, **more: Any) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "id": response_id,
-        "object": "response",
-        "status": "in_progress",
-        "output": [],
-    }
+    response = _response(response_id, "in_progress")
     return {"type": "response.created", "response": response, **more}
 
 
@@ -103,22 +101,12 @@ USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 
 
 def completed(response_id: str, **more: Any) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "id": response_id,
-        "object": "response",
-        "status": "completed",
-        "output": [],
-    }
+    response = _response(response_id, "completed")
     return {"type": "response.completed", "response": {**response, "usage": USAGE}, **more}
 
 
 def done(response_id: str, status: str = "completed", **more: Any) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "id": response_id,
-        "object": "realtime.response",
-        "status": status,
-        "output": [],
-    }
+    response = _response(response_id, status, "realtime.response")
     return {"type": "response.done", "response": {**response, "usage": USAGE, **more}}
 
 

@@ -10,7 +10,7 @@ from tokenwire._problems import LogOnce
 from tokenwire.errors import TokenwireError
 from tokenwire.instrument import Options, Recorder
 from tokenwire_adapters._agents.stainless.quirks import error_usage, whole_body
-from tokenwire_adapters._agents.values import provider_message
+from tokenwire_adapters._agents.values import dict_of, provider_message
 
 __all__ = ["CUT_OFF", "StainlessRecorder", "error_message"]
 
@@ -64,7 +64,7 @@ class StainlessRecorder(Recorder):
 
     def error_usage(self, error: BaseException) -> dict[str, Any] | None:
         usage: Any = getattr(error, "usage", None)  # of an error that is no SDK's
-        return usage if isinstance(usage, dict) else error_usage(error)
+        return dict_of(usage) or error_usage(error)
 
     def close(self) -> None:
         if not self.ended and self.writers:
