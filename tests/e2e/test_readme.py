@@ -142,7 +142,9 @@ def test_any_framework(sink: tokenwire.Sink) -> None:
 
 
 def test_no_code_at_all(shared_redis: RedisServer, tmp_path: Path) -> None:
-    command = block("sh", containing="tokenwire run").replace("redis://localhost", shared_redis.url)
+    command = block("sh", containing="python agent.py").replace(
+        "redis://localhost", shared_redis.url
+    )
     agent = Path(__file__).parents[2] / "examples" / "no_code" / "agent.py"
     (tmp_path / "agent.py").write_text(agent.read_text("utf-8"), "utf-8")
     words = command.split()

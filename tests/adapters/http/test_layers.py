@@ -15,6 +15,7 @@ from tests.adapters.anthropic.clients import client as anthropic_client
 from tests.adapters.http.clients import CHAT, listening
 from tests.adapters.openai.clients import aclient as async_openai
 from tests.adapters.openai.clients import client as openai_client
+from tests.support.claimed_sdks import stop_claimed_sdks
 from tests.support.recordings import named
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import check, responses
@@ -32,16 +33,10 @@ HTTP = ("httpx", "httpx2")
 
 @pytest.fixture(autouse=True)
 def _uninstalled() -> Iterator[None]:
+    stop_claimed_sdks()  # as other tests have left it
     yield
     auto.uninstall()
-    for instrumentor in (
-        http.httpx,
-        http.httpx2,
-        openai_adapter.instrumentor,
-        anthropic_adapter.instrumentor,
-    ):
-        instrumentor._claimed = False
-        instrumentor.stop()
+    stop_claimed_sdks()
 
 
 def chat(client: Any) -> None:

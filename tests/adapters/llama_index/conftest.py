@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import gc
 import itertools
-import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
-from typing import Any
 
 import pytest
 
 import tokenwire
+from tests.support.claimed_sdks import stop_claimed_sdks
 from tests.support.needs import needs
 
 needs("llama_index.llms.openai", "llama_index.llms.anthropic")
 
-from tokenwire._instrument import instrumentor as _instrumentor
-from tokenwire.instrument import GROUP
 from tokenwire_adapters import llama_index as adapter
 from tokenwire_adapters._agents.llama_index import spans
 from tokenwire_adapters.llama_index import TokenwireEventHandler
@@ -30,16 +26,6 @@ def sink() -> Iterator[tokenwire.Sink]:
     """A sink that raises what goes wrong in it (LlamaIndex swallows it; the response lacks it)."""
     with tokenwire.open_sink(f"memory://llama-index-{next(_names)}", strict=True) as sink:
         yield sink
-
-
-def stop_claimed_sdks() -> None:
-    """Stop the recording that handlers have asked the SDKs for."""
-    for point in entry_points(group=GROUP):
-        if point.name in ("openai", "anthropic") and point.name in sys.modules:
-            instrumentor: Any = point.load()
-            instrumentor._claimed = False
-            instrumentor.stop()
-    _instrumentor._claimed_sdks._waiting = None
 
 
 @pytest.fixture(autouse=True)

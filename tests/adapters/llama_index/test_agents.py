@@ -203,9 +203,8 @@ class _Raising:
 async def test_a_sink_that_raises(
     provider: Provider, stop_provider: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from tests.support.claimed_sdks import stop_claimed_sdks
     from tokenwire_adapters import llama_index as adapter
-
-    from .conftest import stop_claimed_sdks
 
     adapter._reporter._log._logged_at.clear()
     sink: Any = _Raising()

@@ -105,7 +105,11 @@ class ArrayReader:
         if self._is_escaped and data:
             self._is_escaped = False
             position = 1
-        while match := (_IN_STRING if self._in_string else _STRUCTURE).search(data, position):
+        while match := (
+            _IN_STRING.search(data, position)
+            if self._in_string
+            else _STRUCTURE.search(data, position)
+        ):
             position = match.end()
             byte = match[0]
             if self._in_string:
