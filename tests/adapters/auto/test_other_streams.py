@@ -64,7 +64,7 @@ def test_a_stream_passes_by(sink: Sink, caplog: pytest.LogCaptureFixture, name: 
     on: OpenAI
     with caplog.at_level(logging.WARNING), Replay(data) as replay, client(replay) as on:
         assert list(_items(call(on)))
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not responses(sink, "c")
 
 
@@ -78,5 +78,5 @@ async def test_a_stream_passes_by_async(
     with caplog.at_level(logging.WARNING), Replay(data) as replay:
         async with aclient(replay) as on:
             assert [item async for item in await call(on)]
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not responses(sink, "c")
