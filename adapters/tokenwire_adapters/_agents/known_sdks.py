@@ -55,8 +55,8 @@ KNOWN_SDKS = (
     KnownSdk("llama_index.core", "llama-index-core", ()),
     KnownSdk("agents", "openai-agents", ("openai",)),
     KnownSdk("pydantic_ai", "pydantic-ai-slim", ("openai", *_HTTPX)),
-    KnownSdk("google.genai", "google-genai", ("httpx", "aiohttp")),
-    KnownSdk("google.adk", "google-adk", ("httpx", "aiohttp")),
+    KnownSdk("google.genai", "google-genai", (*_HTTPX, "aiohttp")),
+    KnownSdk("google.adk", "google-adk", (*_HTTPX, "aiohttp")),
     KnownSdk("mistralai", "mistralai", _HTTPX),
     KnownSdk("groq", "groq", _HTTPX),
     KnownSdk("cohere", "cohere", _HTTPX),
@@ -68,8 +68,8 @@ KNOWN_SDKS = (
     KnownSdk("litellm", "litellm", (*_HTTPX, "aiohttp")),
     KnownSdk("botocore", "botocore", ("urllib3",), warns=False),
     KnownSdk("aiobotocore", "aiobotocore", ("aiohttp",), warns=False),
-    KnownSdk("dspy", "dspy", ("dspy",), "own transport", "see docs/no-code.md"),
-    KnownSdk("claude_agent_sdk", "claude-agent-sdk", (), "program over stdio", _BY_HAND),
+    KnownSdk("dspy", "dspy", (), "own transport", "see docs/no-code.md"),
+    KnownSdk("claude_agent_sdk", "claude-agent-sdk", ()),
     KnownSdk("google.generativeai", "google-generativeai", (), "gRPC", "use google-genai"),
     KnownSdk("vertexai", "google-cloud-aiplatform", (), "gRPC", "use google-genai"),
     KnownSdk("xai_sdk", "xai-sdk", (), "gRPC", "use openai with xAI's base URL"),
@@ -82,7 +82,7 @@ KNOWN_SDKS = (
     KnownSdk("vllm", "vllm", (), "calls in the process", _BY_HAND, warns=False),
     KnownSdk("transformers", "transformers", (), "calls in the process", _BY_HAND, warns=False),
 )
-"""Layers are those of the versions of late 2026; ``docs/no-code.md`` has the same table."""
+"""Layers are those of the versions of late 2026; ``docs/compatibility.md`` says what was tried."""
 
 
 def unseen_sdks(instrumentors: Container[str]) -> Iterator[KnownSdk]:
