@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from tokenwire import PartWriter
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.values import dict_of, fields_of, list_of, name_of, to_json
 
 __all__ = ["MessagesRecorder"]
@@ -101,10 +101,7 @@ class MessagesRecorder(StainlessRecorder):
 
     def finish(self) -> None:
         self.flush()
-        if self._reason is None and not self._is_whole:
-            self.writer(0).fail(CUT_OFF, usage=self._usage)
-        else:
-            self.writer(0).finish(self._reason, self._usage)
+        self.end_writer(self.writer(0), self._reason, None, is_whole=self._is_whole)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage

@@ -8,7 +8,7 @@ from typing import Any, cast
 from tokenwire import ResponseWriter
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.tool_calls import ToolCallReader
-from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.values import (
     dict_of,
     fields_of,
@@ -168,12 +168,7 @@ class ChatRecorder(StainlessRecorder):
             state = self._choices.get(index)
             reason = state.finish if state is not None else None
             error = (state.error if state is not None else None) or self._error
-            if error is None and reason is None and not is_whole:
-                error = CUT_OFF
-            if error is not None:
-                writer.fail(error, finish_reason=reason, usage=self._usage)
-            else:
-                writer.finish(reason, self._usage)
+            self.end_writer(writer, reason, error, is_whole=is_whole)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage

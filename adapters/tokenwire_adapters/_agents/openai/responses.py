@@ -19,7 +19,7 @@ from tokenwire_adapters._agents.openai.response_events import (
 from tokenwire_adapters._agents.openai.response_items import Item, Items, TextPart
 from tokenwire_adapters._agents.openai.tool_calls import ToolCall
 from tokenwire_adapters._agents.openai.whole_items import GROWING_CALLS, WholeItem, WholeText
-from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.values import (
     arguments_of,
     dict_of,
@@ -98,10 +98,7 @@ class ResponsesRecorder(StainlessRecorder):
 
     def finish(self) -> None:
         self.flush()
-        if self.terminated:
-            self.writer(0).finish(None, self._usage)
-        else:
-            self.writer(0).fail(CUT_OFF, usage=self._usage)
+        self.end_writer(self.writer(0), None, None, is_whole=bool(self.terminated))
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage

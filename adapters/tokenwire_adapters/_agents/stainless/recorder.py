@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tokenwire import ResponseWriter
 from tokenwire._problems import LogOnce
 from tokenwire.errors import TokenwireError
 from tokenwire.instrument import Options, Recorder
@@ -55,6 +56,22 @@ class StainlessRecorder(Recorder):
     def end_of_stream(self, terminated: bool) -> None:
         """The server has sent its last event; say whether that was the mark of the end."""
         self.terminated = terminated
+
+    def end_writer(
+        self, writer: ResponseWriter, reason: str | None, error: str | None, *, is_whole: bool
+    ) -> None:
+        """End the response of one choice of a stream that was read to its end.
+
+        :param reason: why the model stopped; None where the provider has not said.
+        :param error: what the provider reported in its place.
+        :param is_whole: nothing can be missing, even without a reason.
+        """
+        if error is None and reason is None and not is_whole:
+            error = CUT_OFF
+        if error is not None:
+            writer.fail(error, finish_reason=reason, usage=self.usage())
+        else:
+            writer.finish(reason, self.usage())
 
     def flush(self) -> None:
         """Write what was held back for what might still come. Called before any end."""

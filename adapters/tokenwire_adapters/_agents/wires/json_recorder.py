@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.values import arguments_of, name_of, to_json
 
 __all__ = ["JsonRecorder"]
@@ -39,12 +39,7 @@ class JsonRecorder(StainlessRecorder):
         self.begin()
         for index, writer in list(self.writers.items()):
             reason, error = self._reasons.get(index), self._errors.get(index)
-            if error is None and reason is None and not self.is_whole:
-                error = CUT_OFF
-            if error is not None:
-                writer.fail(error, finish_reason=reason, usage=self._usage)
-            else:
-                writer.finish(reason, self._usage)
+            self.end_writer(writer, reason, error, is_whole=self.is_whole)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage
