@@ -18,16 +18,18 @@ __all__ = [
     "Claim",
     "ClaimFinder",
     "add_claim_finder",
+    "begin_recording",
     "claiming",
     "covering_claim",
     "current_claim",
+    "end_recording",
     "recorded_above",
     "recording_above",
     "set_claim",
 ]
 
 _claim: ContextVar[Claim | None] = ContextVar("tokenwire_claim", default=None)
-_recorded: ContextVar[bool] = ContextVar("tokenwire_recorded", default=False)
+_recorded: ContextVar[int] = ContextVar("tokenwire_recorded", default=0)  # by how many layers
 
 
 class Claim:
@@ -138,20 +140,32 @@ def claiming(claim: Claim) -> Generator[Claim]:
             _claim.reset(token)
 
 
+def begin_recording() -> None:
+    """Say that the caller records the requests sent from here to `end_recording`, in this context.
+
+    Layers below, such as an HTTP client's, do not record them then. Calls may be nested.
+    """
+    _recorded.set(_recorded.get() + 1)
+
+
+def end_recording() -> None:
+    """Undo one `begin_recording`."""
+    _recorded.set(max(0, _recorded.get() - 1))
+
+
 @contextmanager
 def recording_above() -> Generator[None]:
-    """Record the requests sent in this block: layers below, such as an HTTP client's, do not."""
-    token = _recorded.set(True)
+    """Call `begin_recording` and `end_recording` around a block."""
+    begin_recording()
     try:
         yield
     finally:
-        with suppress(ValueError):  # left in another context than the one it was entered in
-            _recorded.reset(token)
+        end_recording()
 
 
 def recorded_above() -> bool:
     """Whether a layer above records the request that is being sent here."""
-    return _recorded.get()
+    return _recorded.get() > 0
 
 
 ClaimFinder: TypeAlias = Callable[[], Claim | None]

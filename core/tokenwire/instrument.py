@@ -18,8 +18,9 @@ from tokenwire._instrument.instrumentor import (
     record_claimed_calls,
 )
 from tokenwire._instrument.last_chunk import recorder_of
+from tokenwire._instrument.options import Channel, Metadata, Options
 from tokenwire._instrument.patches import Patches
-from tokenwire._instrument.recorder import Channel, Metadata, Options, Recorder
+from tokenwire._instrument.recorder import Recorder
 from tokenwire._options import OnCancel
 from tokenwire.background import call_soon
 

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
-from tokenwire._instrument.recorder import Options, Recorder
+from tokenwire._instrument.options import Options
+from tokenwire._instrument.recorder import Recorder
 
 __all__ = ["record", "record_found"]
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
+from tokenwire._instrument.options import Options
 from tokenwire._instrument.patches import Patches
-from tokenwire._instrument.recorder import Options, Recorder
+from tokenwire._instrument.recorder import Recorder
 from tokenwire.claims import Claim, covering_claim
 
 __all__ = ["GROUP", "Instrumentor", "SdkInstrumentor", "record_claimed_calls"]

@@ -8,58 +8,27 @@ import logging
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 from tokenwire._instrument.deferred import call_later
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
-from tokenwire._options import OnCancel, choose_on_cancel
+from tokenwire._instrument.options import Options
+from tokenwire._options import OnCancel
 from tokenwire.background import call_soon
-from tokenwire.claims import Claim, covering_claim, recording_above
+from tokenwire.claims import Claim, begin_recording, covering_claim, end_recording
 from tokenwire.context import current_metadata, current_run, resolve_channel
 from tokenwire.errors import ResponseCancelled
 from tokenwire.opening import default_sink
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 
-__all__ = ["Channel", "Options", "Recorder"]
+__all__ = ["Recorder"]
 
 logger = logging.getLogger("tokenwire")
 
-Channel: TypeAlias = str | Callable[[], str | None] | None
-Metadata: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any] | None]
-
 _SETTLE = 2.0  # seconds that a finished reply waits for its usage when nobody reads on
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Where the calls of a client, or of a whole process, are published.
-
-    :ivar sink: None for the default sink, opened when it is first needed.
-    :ivar channel: a name, or a function that returns one at each call; None for the context's.
-    :ivar run: the agent run; None for the context's, else a run for each call.
-    :ivar metadata: what watchers see beside the provider, the API and the model: a mapping, or a
-        function that returns one at each call.
-    :ivar on_cancel: what the consumer's loop meets after a watcher's cancel: its ``"end"``, or
-        `tokenwire.ResponseCancelled` (``"raise"``); None for what the instrumentor does by default.
-    :raises ValueError: for another `on_cancel`.
-    :raises TypeError: for another `channel`.
-    """
-
-    sink: Sink | None = None
-    channel: Channel = None
-    run: str | None = None
-    metadata: Metadata = field(default_factory=dict[str, Any])
-    on_cancel: OnCancel | None = None
-
-    def __post_init__(self) -> None:
-        choose_on_cancel(self.on_cancel, None, "end")
-        if not (self.channel is None or isinstance(self.channel, str) or callable(self.channel)):
-            raise TypeError("channel must be a string or a function that returns one")
 
 
 class Recorder:
@@ -101,7 +70,6 @@ class Recorder:
         self._response: weakref.ref[Any] | None = None
         self._abort: Callable[[Any], object] | None = None
         self._noted: object = None
-        self._covering: AbstractContextManager[None] | None = None
         self._sink: Sink | None = None
         self._channel: str | None = None
         self._base_id = ""
@@ -337,8 +305,7 @@ class Recorder:
         self.ended = True
 
     def __enter__(self) -> Self:
-        self._covering = recording_above()
-        self._covering.__enter__()
+        begin_recording()
         return self
 
     def __exit__(
@@ -347,9 +314,7 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._covering is not None:
-            self._covering.__exit__(None, None, None)
-            self._covering = None
+        end_recording()
         if isinstance(error, Exception):
             self.fail(error)
         elif error is not None:

@@ -6,12 +6,11 @@ import copy
 import hashlib
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from tokenwire.claims import covering_claim, recording_above
+from tokenwire.claims import begin_recording, covering_claim, end_recording
 from tokenwire.context import current_channel, current_run
 from tokenwire.instrument import Options, Recorder
 from tokenwire_adapters._agents.http.reply import Reply
@@ -50,12 +49,11 @@ class Exchange:
         self.recorder = recorder
         self._wire = wire
         self._attempt = attempt
-        self._covering: AbstractContextManager[None] = recording_above()
         if attempt is not None:  # else the body is not known, and the reply says what it is
             recorder.begin()
 
     def __enter__(self) -> Self:
-        self._covering.__enter__()
+        begin_recording()
         return self
 
     def __exit__(
@@ -64,7 +62,7 @@ class Exchange:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._covering.__exit__(kind, error, traceback)
+        end_recording()
         if error is None:
             return
         if not isinstance(error, Exception):

@@ -13,12 +13,9 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
-from tokenwire.claims import recording_above
 from tokenwire.instrument import Options, Recorder, call_later
 from tokenwire_adapters._agents.openai.response_items import Item
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
@@ -38,8 +35,6 @@ _UNFINISHED = frozenset({"queued", "in_progress"})
 _PATH = re.compile(r"/responses/(?P<id>[^/?]+)(?P<cancel>/cancel)?/?(?:\?|$)")
 _NO_IDS = frozenset({"compact", "input_tokens"})
 """What follows ``/responses/`` in the paths of other calls."""
-
-_sending: ContextVar[AbstractContextManager[Any] | None] = ContextVar("_sending", default=None)
 
 
 class BackgroundResponses:
@@ -144,12 +139,8 @@ class BackgroundRecorder(ResponsesRecorder):
     def __enter__(self) -> Self:
         if self.cancelled and self.on_cancel == "raise":
             raise self.cancelled_error()
-        # Requests about one response may overlap; each runs in a context of its own.
-        sending = recording_above()
-        sending.__enter__()
-        _sending.set(sending)
         self.attached = False  # what is read next is another stream
-        return self
+        return super().__enter__()
 
     def begin(self) -> None:
         if not self.ended:
@@ -161,15 +152,9 @@ class BackgroundRecorder(ResponsesRecorder):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        sending = _sending.get()
-        _sending.set(None)
-        if sending is not None:
-            sending.__exit__(None, None, None)
-        if error is not None and not self._is_known_by_id_only and not self._is_entered:
-            if isinstance(error, Exception):
-                self.fail(error)
-            else:
-                self.close()
+        if self._is_known_by_id_only or self._is_entered:
+            error = None  # a poll that fails ends nothing
+        super().__exit__(kind, error, traceback)
 
     def record_reply(self, reply: Any) -> None:
         fields = fields_of(reply)
