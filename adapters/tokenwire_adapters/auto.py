@@ -19,13 +19,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tokenwire_adapters._agents.imports import watch_imports
-from tokenwire_adapters._agents.known_sdks import KnownSdk, unseen_sdks
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from tokenwire import Sink
     from tokenwire.instrument import Instrumentor, OnCancel
+    from tokenwire_adapters._agents.known_sdks import KnownSdk
 
 __all__ = ["install", "uninstall"]
 
@@ -105,6 +105,8 @@ class _Installed:
     def _callbacks(self) -> dict[str, Callable[[], object]]:
         # Imported late: to load and read them takes longer than the start of a program.
         from importlib.metadata import entry_points
+
+        from tokenwire_adapters._agents.known_sdks import unseen_sdks
 
         points = entry_points(group="tokenwire.instrumentors")
         return {

@@ -1,7 +1,7 @@
 """The SDKs of models that are known, and the layers that see what they receive.
 
 A layer is an instrumentor, by its name in the entry-point group ``tokenwire.instrumentors``. Only
-the standard library: this is read when a program starts.
+the standard library: this is read when a program imports its first package.
 """
 
 from __future__ import annotations
