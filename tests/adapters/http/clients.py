@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import tokenwire
+from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import TLS
 from tokenwire import Sink
 from tokenwire.instrument import Options, SdkInstrumentor
@@ -30,6 +33,37 @@ def listening(sink: Sink, *modules: str, **options: Any) -> Iterator[None]:
     finally:
         for instrumentor in instrumentors:
             instrumentor.stop()
+
+
+def cancel_while_it_reads(
+    read: Callable[[str], object], module: str, on_cancel: Any, body: bytes, sink: Sink
+) -> None:
+    """Cancel a reply of which `read`, given its URL, has had three pieces, and see it end."""
+    met: list[BaseException | None] = []
+
+    def consume(url: str) -> None:
+        try:
+            read(url)
+            met.append(None)
+        except BaseException as error:
+            met.append(error)
+
+    with (
+        Replay(Reply(body, gate=Gate(3))) as replay,
+        listening(sink, module, on_cancel=on_cancel),
+        sink.watch("c") as watch,
+    ):
+        thread = threading.Thread(target=consume, args=(f"{replay.base_url}/chat/completions",))
+        thread.start()
+        started = next(watch)
+        replay.wait_sent(3)
+        assert sink.cancel("c", started.response_id or "").state == "cancelled"
+        replay.wait_closed_early()
+        thread.join()
+    if on_cancel == "raise":
+        assert isinstance(met[0], tokenwire.ResponseCancelled)
+    else:
+        assert met == [None]
 
 
 class Sync:

@@ -12,7 +12,16 @@ import httpx
 import pytest
 
 import tokenwire
-from tests.adapters.http.clients import CHAT, WAYS, WHOLE, Async, Sync, listening, name_of
+from tests.adapters.http.clients import (
+    CHAT,
+    WAYS,
+    WHOLE,
+    Async,
+    Sync,
+    cancel_while_it_reads,
+    listening,
+    name_of,
+)
 from tests.support.recordings import Recording, named, parameters
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sdk import check, ended, responses
@@ -151,32 +160,9 @@ def test_a_connection_that_breaks(way: Sync, sink: Sink) -> None:
 @each_way
 @pytest.mark.parametrize("on_cancel", [None, "end", "raise"])
 def test_a_cancel_closes_the_connection(way: Sync, on_cancel: Any, sink: Sink) -> None:
-    gate = Gate(3)
-    met: list[BaseException | None] = []
-
-    def consume(url: str) -> None:
-        try:
-            way.stream(url, CHAT)
-            met.append(None)
-        except BaseException as error:
-            met.append(error)
-
-    with (
-        Replay(Reply(TEXT.body, gate=gate)) as replay,
-        listening(sink, modules(way), on_cancel=on_cancel),
-        sink.watch("c") as watch,
-    ):
-        thread = threading.Thread(target=consume, args=(f"{replay.base_url}/chat/completions",))
-        thread.start()
-        started = next(watch)
-        replay.wait_sent(3)
-        assert sink.cancel("c", started.response_id or "").state == "cancelled"
-        replay.wait_closed_early()
-        thread.join()
-    if on_cancel == "raise":
-        assert isinstance(met[0], tokenwire.ResponseCancelled)
-    else:
-        assert met == [None]
+    cancel_while_it_reads(
+        lambda url: way.stream(url, CHAT), modules(way), on_cancel, TEXT.body, sink
+    )
 
 
 @each_way

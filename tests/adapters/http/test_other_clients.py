@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import threading
 from typing import Any
 
 import pytest
 
-import tokenwire
-from tests.adapters.http.clients import CHAT, WHOLE, listening
+from tests.adapters.http.clients import CHAT, WHOLE, cancel_while_it_reads, listening
 from tests.adapters.http.test_httpx import ERROR, REPLY, REQUESTS, TEXT
 from tests.support.needs import needs
 from tests.support.recordings import Recording, parameters
@@ -220,31 +218,7 @@ def test_a_connection_that_breaks(way: Way, sink: Sink) -> None:
 @each_stream
 @pytest.mark.parametrize("on_cancel", ["end", "raise"])
 def test_a_cancel_closes_the_connection(way: Way, on_cancel: Any, sink: Sink) -> None:
-    met: list[BaseException | None] = []
-
-    def consume(url: str) -> None:
-        try:
-            way.read(url, CHAT)
-            met.append(None)
-        except BaseException as error:
-            met.append(error)
-
-    with (
-        Replay(Reply(TEXT.body, gate=Gate(3))) as replay,
-        listening(sink, way.module, on_cancel=on_cancel),
-        sink.watch("c") as watch,
-    ):
-        thread = threading.Thread(target=consume, args=(f"{replay.base_url}/chat/completions",))
-        thread.start()
-        started = next(watch)
-        replay.wait_sent(3)
-        assert sink.cancel("c", started.response_id or "").state == "cancelled"
-        replay.wait_closed_early()
-        thread.join()
-    if on_cancel == "raise":
-        assert isinstance(met[0], tokenwire.ResponseCancelled)
-    else:
-        assert met == [None]
+    cancel_while_it_reads(lambda url: way.read(url, CHAT), way.module, on_cancel, TEXT.body, sink)
 
 
 @each_way
