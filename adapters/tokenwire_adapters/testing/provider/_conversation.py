@@ -14,6 +14,7 @@ __all__ = [
     "objects",
     "offered_tools",
     "output_schema",
+    "read_chat_messages",
     "read_count",
     "read_limit",
     "read_stops",
@@ -126,6 +127,20 @@ def output_schema(form: dict[str, Any], holder: dict[str, Any]) -> dict[str, Any
     if form.get("type") == "json_schema":
         return as_object(holder.get("schema"))
     return _ANY_OBJECT if form.get("type") == "json_object" else None
+
+
+def read_chat_messages(body: dict[str, Any]) -> Conversation:
+    """Read ``messages`` with ``tool_calls``, as Chat Completions has them and Ollama, too.
+
+    :raises BadRequest: it is no list of objects, or is empty.
+    """
+    conversation = Conversation()
+    for message in objects(body, "messages"):
+        conversation.add(message.get("role"), message.get("content"))
+        for call in as_list(message.get("tool_calls")):
+            function = as_object(as_object(call).get("function"))
+            conversation.called.append(as_text(function.get("name")))
+    return conversation
 
 
 def read_count(body: dict[str, Any], name: str, *, default: int, most: int) -> int:

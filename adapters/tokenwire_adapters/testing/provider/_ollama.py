@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenwire_adapters.testing._json import as_list, as_object
+from tokenwire_adapters.testing._json import as_object
 from tokenwire_adapters.testing.provider._conversation import (
     Conversation,
-    objects,
     offered_tools,
+    read_chat_messages,
     read_limit,
     read_stops,
     read_tools,
@@ -36,12 +36,7 @@ def read_chat_request(body: dict[str, Any], stream: bool) -> ModelRequest:
 
     :raises BadRequest: a field is missing or has the wrong type.
     """
-    conversation = Conversation()
-    for message in objects(body, "messages"):
-        conversation.add(message.get("role"), message.get("content"))
-        for call in as_list(message.get("tool_calls")):
-            function = as_object(as_object(call).get("function"))
-            conversation.called.append(as_text(function.get("name")))
+    conversation = read_chat_messages(body)
     offered = (as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     options = as_object(body.get("options"))
     schema = body.get("format")

@@ -15,6 +15,7 @@ from tokenwire_adapters.testing.provider._conversation import (
     objects,
     offered_tools,
     output_schema,
+    read_chat_messages,
     read_count,
     read_limit,
     read_stops,
@@ -35,12 +36,7 @@ def read_chat(body: dict[str, Any], stream: bool) -> ModelRequest:
 
     :raises BadRequest: a field is missing or has the wrong type.
     """
-    conversation = Conversation()
-    for message in objects(body, "messages"):
-        conversation.add(message.get("role"), message.get("content"))
-        for call in as_list(message.get("tool_calls")):
-            function = as_object(as_object(call).get("function"))
-            conversation.called.append(as_text(function.get("name")))
+    conversation = read_chat_messages(body)
     tools = read_tools(as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     tools, required = restrict_tools(body.get("tool_choice"), tools)
     form = as_object(body.get("response_format"))
