@@ -124,8 +124,10 @@ def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
         tags = (call.call_id, f"{call.call_id}:{response.id}:{index}")
         parts = [p for p in message.parts if p.get("toolCallId") in tags]
         kind = f"tool-{call.name or 'tool'}"
-        runs = [p for p in parts if p["providerExecuted"] is call.provider_executed]
-        part = next(p for p in runs if p["raw"] == call.text and p["type"] == kind)
+        # Under its own id, where another response had taken that of the call.
+        own = sorted(parts, key=lambda p: p["toolCallId"] == call.call_id)
+        part = next(p for p in own if p["raw"] == call.text and p["type"] == kind)
+        assert part["providerExecuted"] is call.provider_executed
         name = call.call_id or ""
         result = log.results.get(name) or log.results.get(f"{response.id}/{name}")
         if result is None or name in told:
