@@ -200,7 +200,7 @@ class RunEncoder(Encoder):
         if isinstance(event, StartEvent):
             response = self._start(event.response_id, event.run, event.metadata, event.channel)
             if response is not None:
-                response.started_at = event.ts
+                response.started_at = event.ts or 0
         elif isinstance(event, SnapshotEvent):
             self._snapshot(event.response)
         elif isinstance(event, DataEvent):
