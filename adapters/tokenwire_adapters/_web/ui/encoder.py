@@ -118,7 +118,13 @@ class RunEncoder(Encoder):
         return await self.join(sink, plan.channel, run=self.run, wait=plan.wait)
 
     async def join(
-        self, sink: Sink, channel: str, *, run: str | None = None, wait: bool = True
+        self,
+        sink: Sink,
+        channel: str,
+        *,
+        run: str | None = None,
+        wait: bool = True,
+        earlier: bool = True,
     ) -> ChannelReader | None:
         """Open a channel to encode one run from its beginning.
 
@@ -127,9 +133,10 @@ class RunEncoder(Encoder):
 
         :param run: which; by default the one that is under way.
         :param wait: whether to wait for a run where there is none; else None is returned.
+        :param earlier: whether to encode the runs, too, whose message this one continues.
         :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
         """
-        joined = await join_run(sink, channel, run=run, wait=wait)
+        joined = await join_run(sink, channel, run=run, wait=wait, earlier=earlier)
         if joined is None:
             return None
         if joined.run is not None:
