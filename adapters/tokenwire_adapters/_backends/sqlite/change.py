@@ -160,7 +160,7 @@ class Change:
     def _begin(self, channel: Channel, entry: Entry, response_id: str) -> _Response:
         """Make the row of a response, with a cancel that came before its start."""
         cancel = self.db.execute(
-            "UPDATE log SET state = 'streaming'"
+            "UPDATE log INDEXED BY requests SET state = 'streaming'"
             " WHERE channel = ? AND kind = 2 AND response = ? AND state IS NULL RETURNING events",
             (channel.id, response_id),
         ).fetchall()

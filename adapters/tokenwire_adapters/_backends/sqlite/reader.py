@@ -35,7 +35,9 @@ __all__ = ["News", "Reader", "Wanted"]
 _MAX_PAGE = 1000  # responses
 _OVERHEAD = 256  # bytes of a snapshot beside its text, for the size of pages
 
-_RESPONSES = "SELECT last, size, id, number, folded, state = 'streaming' FROM responses WHERE channel = ? AND "
+_RESPONSES = """
+SELECT last, size, id, number, folded, state = 'streaming' FROM responses WHERE channel = ? AND
+"""
 _LOG = "SELECT last, length(events), events FROM log WHERE channel = ? AND last > ? "
 
 

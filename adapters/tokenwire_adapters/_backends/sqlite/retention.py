@@ -21,7 +21,7 @@ _OLD_ENDED = (
     " WHERE r.state <> 'streaming' AND r.last < ? LIMIT ?"
 )
 _OLD_SINGLES = (
-    "SELECT DISTINCT c.name FROM log AS l JOIN channels AS c ON c.id = l.channel"
+    "SELECT DISTINCT c.name FROM log AS l INDEXED BY singles JOIN channels AS c ON c.id = l.channel"
     " WHERE l.kind > 0 AND l.last < ? LIMIT ?"
 )
 
@@ -63,7 +63,7 @@ class Trimmer:
         upto = 0
         for (last,) in _rows(
             change,
-            "SELECT last FROM log WHERE channel = ? AND kind > 0 ORDER BY last",
+            "SELECT last FROM log INDEXED BY singles WHERE channel = ? AND kind > 0 ORDER BY last",
             channel.id,
         ):
             if last >= oldest and channel.singles <= self._keep.responses:
