@@ -12,6 +12,7 @@ from tokenwire.events import (
     DeltaEvent,
     EndEvent,
     Event,
+    Part,
     PartEvent,
     Response,
     SnapshotEvent,
@@ -217,7 +218,7 @@ class RunEncoder(Encoder):
                 self._delta(response, event)
             elif isinstance(event, PartEvent):
                 if event.part == len(response.parts):
-                    self._new_part(response, event.kind, event.name, event.call_id, event.data)
+                    self._new_part(response, event)
             else:
                 reason = event.finish_reason
                 self._end_response(response, event.state, reason, event.usage, event.error)
@@ -240,13 +241,18 @@ class RunEncoder(Encoder):
             self.start_message()
         return response
 
-    def _new_part(
-        self, response: ResponseState, kind: str, name: str | None, call_id: str | None, data: Any
-    ) -> PartState:
-        part = PartState(len(response.parts), kind, name, call_id, data)
+    def _new_part(self, response: ResponseState, source: Part | PartEvent) -> PartState:
+        part = PartState(
+            len(response.parts),
+            source.kind,
+            source.name,
+            source.call_id,
+            source.data,
+            provider_executed=source.provider_executed,
+        )
         response.parts.append(part)
-        if kind == "tool_call":
-            part.call_id = call_id or f"{response.id}:{part.index}"
+        if part.kind == "tool_call":
+            part.call_id = part.call_id or f"{response.id}:{part.index}"
             response.calls.setdefault(part.call_id, part)
         self.open_part(response, part)
         return part
@@ -257,7 +263,7 @@ class RunEncoder(Encoder):
         if event.part == len(response.parts):
             if event.offset:
                 return
-            part = self._new_part(response, event.kind, None, None, None)
+            part = self._new_part(response, Part(kind=event.kind))
         else:
             part = response.parts[event.part]
         # In a hole nothing is written: the snapshot that fills it is still to come.
@@ -275,9 +281,7 @@ class RunEncoder(Encoder):
         response.started_at = snapshot.started_at or response.started_at
         for index, source in enumerate(() if response.ended else snapshot.parts):
             if index == len(response.parts):
-                part = self._new_part(
-                    response, source.kind, source.name, source.call_id, source.data
-                )
+                part = self._new_part(response, source)
             else:
                 part = response.parts[index]
             self._append(response, part, overlap(part.length, 0, source.text))

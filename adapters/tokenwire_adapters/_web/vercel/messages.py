@@ -131,6 +131,8 @@ class _Reader:
             if chunk.get("dynamic"):
                 part = {"type": "dynamic-tool", "toolName": chunk["toolName"], "toolCallId": call}
             part["state"] = "input-streaming"
+            if chunk.get("providerExecuted"):
+                part["providerExecuted"] = True
             self._by_id[f"tool:{call}"] = part
             self._parts.append(part)
             return
