@@ -12,8 +12,9 @@ from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.runs import Run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
@@ -96,6 +97,7 @@ class ChatRoutes(ProtocolRoutes):
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
     :param resume_ended: seconds after its end for which an answer can be resumed: a page that lost
         its connection and comes back after the end is sent all of it. 0: never.
+    :param on_error: from the text of an error to what pages are shown of it; see `ProtocolRoutes`.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -113,6 +115,7 @@ class ChatRoutes(ProtocolRoutes):
         busy: Busy = "replace",
         dynamic_tools: bool = False,
         resume_ended: float = 60.0,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -123,6 +126,7 @@ class ChatRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
@@ -185,7 +189,7 @@ class ChatRoutes(ProtocolRoutes):
         if "messages" in body:
             return messages
         runs = await self.service.within(recent_runs(self.sink, channel))
-        history = conversation(runs, streaming=True, dynamic_tools=self._dynamic_tools)
+        history = self._conversation(runs, streaming=True)
         return with_history(history, messages[-1])
 
     def _begin(
@@ -296,4 +300,14 @@ class ChatRoutes(ProtocolRoutes):
     async def _messages(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
         runs = await self.service.within(recent_runs(self.sink, channel))
-        await self.send_json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
+        await self.send_json(exchange, self._conversation(runs))
+
+    def _conversation(
+        self, runs: Sequence[Run], *, streaming: bool = False
+    ) -> list[dict[str, Any]]:
+        return conversation(
+            runs,
+            streaming=streaming,
+            dynamic_tools=self._dynamic_tools,
+            on_error=self.on_error,
+        )
