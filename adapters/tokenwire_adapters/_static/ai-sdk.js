@@ -18,6 +18,7 @@ const DEFAULTS = {
   giveUpAfter: 300_000, // milliseconds without anything new, after which the chat is in error
   silence: 45_000, // without a byte for so long, the line counts as dead
 };
+const ACCEPT = { accept: "text/event-stream, application/problem+json" };
 const LAST_CHUNKS = new Set(["finish", "abort", "error"]);
 
 /** A `ChatTransport` of the AI SDK. Options in docs/ui-protocols.md. */
@@ -41,7 +42,7 @@ export class TokenwireChatTransport {
     const sent = this._options.lastMessageOnly ? { message: last } : { messages };
     const response = await this._request(this._options.api, {
       method: "POST",
-      headers: { "content-type": "application/json", ...(await this._headers(headers)) },
+      headers: { ...ACCEPT, "content-type": "application/json", ...(await this._headers(headers)) },
       body: JSON.stringify({
         ...(await valueOf(this._options.body)),
         ...body,

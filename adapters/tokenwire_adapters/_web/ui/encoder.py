@@ -52,6 +52,7 @@ class RunEncoder(Encoder):
     :ivar run: the run, once it is known; `message_id` likewise.
     :ivar responses: the responses of the message so far, by id.
     :ivar last_ended: the response that ended last, the envelope aside.
+    :ivar replaying: whether what is encoded happened before the client joined.
     :ivar on_error: from the text of an error to what the client is shown of it; by default without
         paths and host names.
     :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
@@ -65,6 +66,7 @@ class RunEncoder(Encoder):
         self.responses: dict[str, ResponseState] = {}
         self.last_ended: ResponseState | None = None
         self.started = False
+        self.replaying = False
         self.on_error: OnError = safe_error
         self._enveloped = enveloped
         self._runs = {run}
@@ -159,8 +161,10 @@ class RunEncoder(Encoder):
 
     def begin(self) -> Iterable[Frame]:
         events, self._past = self._past, ()
+        self.replaying = True
         for event in events:
             self._take(event)
+        self.replaying = False
         self.end_past()
         self._check_over()
         return self._flush()

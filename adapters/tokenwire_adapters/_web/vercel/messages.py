@@ -125,7 +125,8 @@ class _Reader:
             self._tool(kind, chunk)
         elif kind.endswith("-start"):
             part = {**chunk, "type": kind.removesuffix("-start"), "text": "", "state": "done"}
-            del part["id"]
+            if kind != "reasoning-start":  # the SDK keeps the ids of these
+                del part["id"]
             self._by_id[chunk["id"]] = part
             self._parts.append(part)
         elif kind.endswith("-delta"):

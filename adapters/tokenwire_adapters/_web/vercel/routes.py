@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import checked_name
+from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
@@ -29,6 +29,8 @@ from tokenwire_adapters._web.vercel.requests import (
 )
 
 __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
+
+_BUSY = "An answer is still being written in this chat. Stop it, or wait for its end."
 
 Busy: TypeAlias = Literal["replace", "refuse"]
 
@@ -93,7 +95,7 @@ class ChatRoutes(ProtocolRoutes):
     :param allow_origins: exact origins whose pages may talk to the agent, beside its own.
     :param limits: as the gateway's.
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
-        ``refuse`` answers 409.
+        ``refuse`` answers 409, with a text for the page.
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
     :param resume_ended: seconds after its end for which an answer can be resumed: a page that lost
         its connection and comes back after the end is sent all of it. 0: never.
@@ -270,9 +272,21 @@ class ChatRoutes(ProtocolRoutes):
                 await self.stream(exchange, channel, encoder, reader)
                 return True
         if self._busy == "refuse":
-            raise Problem("invalid", "an answer is under way in this chat", status=409)
+            await self._refuse(exchange)
+            return True
         await self.tasks.cancel(channel, run=active.id, reason="another message came")
         return False
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        """Answer that the chat is busy: with text, which the SDK shows as it is.
+
+        :raises Problem: for clients that read such.
+        """
+        if "application/problem+json" in (exchange.request.header(b"accept") or ""):
+            raise Problem("busy", _BUSY)
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        headers = [*own, NOSNIFF, *exchange.headers]
+        await send_response(exchange.send, 409, _BUSY.encode(), headers=headers)
 
     async def _resume(self, exchange: Exchange) -> None:
         names = self.names_of(exchange.request)
