@@ -267,8 +267,9 @@ async def test_a_busy_chat_says_so_in_words(page, sink, provider, agent):
             assert refused["error"].startswith("An answer is still being written in this chat.")
 
 
-async def test_a_generated_image_is_shown(page, sink):
+async def test_a_generated_image_and_a_source_are_shown(page, sink):
     async def agent(turn: ChatTurn) -> None:
+        turn.response.part("source", data={"url": "https://example.com/a", "title": "A"})
         data = {"media_type": "image/png", "base64": "iVBORw0KGgo="}
         turn.response.part("file", name="image_generation_call", data=data)
 
@@ -279,6 +280,8 @@ async def test_a_generated_image_is_shown(page, sink):
     (image,) = [part for part in seen["messages"][-1]["parts"] if part["type"] == "file"]
     assert image["url"] == "data:image/png;base64,iVBORw0KGgo="
     assert image["mediaType"] == "image/png"
+    (source,) = [p for p in seen["messages"][-1]["parts"] if p["type"] == "source-url"]
+    assert (source["url"], source["title"]) == ("https://example.com/a", "A")
 
 
 # -- cuts
