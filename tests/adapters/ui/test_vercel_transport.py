@@ -194,6 +194,16 @@ async def test_after_a_stop_the_user_may_go_on(page, server, sink, provider):
     assert seen["messages"][-1]["metadata"]["state"] == "complete"
 
 
+async def test_a_message_right_behind_a_stop_is_not_stopped(page, server):
+    """Nothing is under way, so the stop waits for what it may be meant for."""
+    await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", ours=True)
+    outcome = await page.do("instead", tab=1, text="hello there")
+    assert outcome == {"success": True, "run": None, "state": None}
+    seen = await page.do("done", tab=1)
+    assert not seen["errors"]
+    assert seen["messages"][-1]["metadata"]["state"] == "complete"
+
+
 async def test_a_provider_s_tool_makes_no_page_ask_again(page, sink, provider):
     async def agent(turn: ChatTurn) -> None:
         response = turn.response

@@ -60,7 +60,8 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages).
 
-        It has the text, and tool calls that were answered. Files and reasoning are left out.
+        It has the text, and tool calls that were answered, but for tools that a provider has run.
+        Files and reasoning are left out.
         """
         messages: list[dict[str, Any]] = []
         for message in self.messages:
