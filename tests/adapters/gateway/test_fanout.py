@@ -218,17 +218,19 @@ async def test_what_a_client_sends_behind_its_request_does_no_harm(
 
 
 def transcript_of(data: bytes) -> Transcript:
-    """What is said by an event stream in chunks, whose head comes first."""
+    """What is said, once, by an event stream in chunks, whose head comes first."""
     at, body = data.index(b"\r\n\r\n") + 4, bytearray()
     while at < len(data):
         line = data.index(b"\r\n", at)
         size = int(data[at:line], 16)
         body += data[line + 2 : line + 2 + size]
         at = line + 4 + size
-    transcript = Transcript()
+    transcript, ids = Transcript(), set[bytes]()
     for block in body.split(b"\n\n")[:-1]:
         lines = block.split(b"\n")
         if b"event: ready" not in lines:
+            assert lines[-2] not in ids
+            ids.add(lines[-2])
             transcript.apply(decode_json(lines[-1].removeprefix(b"data: ")))
     return transcript
 

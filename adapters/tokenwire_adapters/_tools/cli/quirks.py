@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 import h11
+
 from tokenwire_adapters._web.uvicorn.protocols import H11Protocol
 
 __all__ = ["HEADER_TIMEOUT", "TimedHeadProtocol"]
