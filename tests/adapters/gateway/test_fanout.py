@@ -226,7 +226,7 @@ def transcript_of(data: bytes) -> Transcript:
         body += data[line + 2 : line + 2 + size]
         at = line + 4 + size
     transcript, ids = Transcript(), set[bytes]()
-    for block in body.split(b"\n\n")[:-1]:
+    for block in bytes(body).split(b"\n\n")[:-1]:
         lines = block.split(b"\n")
         if b"event: ready" not in lines:
             assert lines[-2] not in ids
