@@ -107,6 +107,9 @@ async def test_a_watcher_that_falls_behind_leaves_the_group_and_comes_back(
         async with reading_late(server.port) as (slow, read):
             await until(lambda: len(members(gateway)) == 2)
             (behind,) = [m for m in members(gateway) if port_of(m) == slow.getsockname()[1]]
+            assert behind.transport is not None
+            connection = behind.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             response = sink.respond("c", response_id="r")
             size = 0
             while behind.sending_since is None:
@@ -128,6 +131,7 @@ async def test_a_watcher_that_falls_behind_leaves_the_group_and_comes_back(
             late = transcript_of(await reading)
             assert late["r"].text == transcript["r"].text
             assert [response.id for response in late] == ["r", "r2"]
+            assert behind.reader.conflated == 0
     assert "slow" not in gateway._service.traffic.connections.dropped
 
 
