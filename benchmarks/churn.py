@@ -113,7 +113,9 @@ async def serve(url: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)  # a slow reader is soon seen
     server = uvicorn.Server(
-        uvicorn.Config(gateway, log_level="critical", http="tokenwire_adapters.uvicorn:HttpProtocol")
+        uvicorn.Config(
+            gateway, log_level="critical", http="tokenwire_adapters.uvicorn:HttpProtocol"
+        )
     )
     serving = asyncio.create_task(server.serve([listener]))
     await prime(sink)
