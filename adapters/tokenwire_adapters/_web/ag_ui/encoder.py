@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from tokenwire.events import DataEvent, ToolResult
+from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.json import json_bytes, json_text, usage_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
@@ -34,6 +35,8 @@ class AgUiEncoder(RunEncoder):
     :param history: messages before the run. With them, what has happened of the run by the time
         that a client joins is sent as one ``MESSAGES_SNAPSHOT``, which replaces all that the
         client has.
+    :param protocol_version: as the client declares it; None, as clients before 1.0 do: nothing is
+        sent that they refuse.
     """
 
     name = "ag-ui"
@@ -45,8 +48,10 @@ class AgUiEncoder(RunEncoder):
         enveloped: bool = False,
         thread_id: str | None = None,
         history: Sequence[dict[str, Any]] | None = None,
+        protocol_version: str | None = PROTOCOL_VERSION,
     ) -> None:
         super().__init__(run=run, enveloped=enveloped)
+        self._before_1 = protocol_version is None
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
         self._known_results = {
@@ -66,9 +71,8 @@ class AgUiEncoder(RunEncoder):
         response = next(iter(self.responses.values()), None)
         if self._thread_id is None:
             self._thread_id = (response.channel if response is not None else "") or "thread"
-        self._event(
-            "RUN_STARTED", threadId=self._thread_id, runId=run, protocolVersion=PROTOCOL_VERSION
-        )
+        version = {} if self._before_1 else {"protocolVersion": PROTOCOL_VERSION}
+        self._event("RUN_STARTED", threadId=self._thread_id, runId=run, **version)
 
     def end_past(self) -> None:
         messages, self._messages = self._messages, None
@@ -77,7 +81,8 @@ class AgUiEncoder(RunEncoder):
         if self.started:
             of_run = self._snapshot_messages
             before = [message for message in messages if message.get("id") not in of_run]
-            self._event("MESSAGES_SNAPSHOT", messages=[*before, *of_run.values()])
+            known = downgraded(before) if self._before_1 else before
+            self._event("MESSAGES_SNAPSHOT", messages=[*known, *of_run.values()])
         self._snapshot_messages.clear()
         for part in self._open_parts.values():  # the client was sent a snapshot instead
             part.open = False
@@ -102,24 +107,22 @@ class AgUiEncoder(RunEncoder):
                 pending = [call for call in self._tool_ids_in_order() if call not in self._answered]
                 if pending:
                     outcome["pendingToolCallIds"] = pending
-            self._event(
-                "RUN_FINISHED",
-                threadId=self._thread_id,
-                runId=self.run,
-                outcome=outcome,
-                **counted,
-            )
+            self._run_finished(outcome, counted)
             return
         error = response.error if response is not None else None
         message = error or (_LOST if state == "lost" else _ABANDONED)
         self._event("RUN_ERROR", message=message, code=_CODES.get(state, "lost"), **counted)
+
+    def _run_finished(self, outcome: dict[str, Any], counted: dict[str, Any]) -> None:
+        result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}
+        self._event("RUN_FINISHED", threadId=self._thread_id, runId=self.run, **result, **counted)
 
     def _tool_ids_in_order(self) -> list[str]:
         return [
             part.wire_id
             for response in self.responses.values()
             for part in response.parts
-            if part.kind == "tool_call" and part.wire_id
+            if part.kind == "tool_call" and part.wire_id and not part.provider_executed
         ]
 
     def _usage(self) -> list[dict[str, Any]]:
@@ -175,6 +178,7 @@ class AgUiEncoder(RunEncoder):
                 toolCallId=part.wire_id,
                 toolCallName=part.name or "tool",
                 parentMessageId=response.id,
+                **({"metadata": {"providerExecuted": True}} if part.provider_executed else {}),
             )
         elif part.kind == "reasoning":
             self._event("REASONING_START", messageId=part.wire_id)

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from tokenwire.events import Event
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
+from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import ASKED, asked_by, conversation, merged
+from tokenwire_adapters._web.ag_ui.versions import upgraded
 from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -125,11 +126,11 @@ class AgentRoutes(ProtocolRoutes):
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
         with service.admitted(exchange.caller):
-            encoder = AgUiEncoder(thread_id=request.thread_id)
+            encoder = _encoder(request)
             # A client that asks again, since its connection broke, is sent the same run.
             reader = await service.within(encoder.join(self.sink, channel, run=run))
             if reader is None:
-                encoder = AgUiEncoder(run=run, enveloped=True, thread_id=request.thread_id)
+                encoder = _encoder(request, run=run, enveloped=True)
 
                 async def begin() -> None:
                     self._begin(exchange, request, channel, run)
@@ -176,7 +177,8 @@ class AgentRoutes(ProtocolRoutes):
         with service.admitted(exchange.caller):
             runs = await service.within(recent_runs(self.sink, channel))
             history = merged(conversation(runs), [] if request is None else _plain(request))
-            encoder = AgUiEncoder(thread_id=thread_id, history=history)
+            version = PROTOCOL_VERSION if request is None else request.protocol_version
+            encoder = AgUiEncoder(thread_id=thread_id, history=history, protocol_version=version)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))
             if reader is not None:
                 await self.stream(exchange, channel, encoder, reader)
@@ -195,7 +197,7 @@ class AgentRoutes(ProtocolRoutes):
     async def _input(self, exchange: Exchange) -> RunAgentInput:
         body = await self.read_body(exchange)
         try:
-            return RunAgentInput.model_validate(body)
+            return RunAgentInput.model_validate(upgraded(body))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(step) for step in first["loc"])
@@ -208,7 +210,8 @@ class _EmptyRun(AgUiEncoder):
     """A finished run without responses, for a thread in which no run is under way."""
 
     def __init__(self, request: RunAgentInput, history: list[dict[str, Any]]) -> None:
-        super().__init__(thread_id=request.thread_id, history=history)
+        version = request.protocol_version
+        super().__init__(thread_id=request.thread_id, history=history, protocol_version=version)
         self.run = request.run_id
 
     def end_past(self) -> None:
@@ -219,12 +222,18 @@ class _EmptyRun(AgUiEncoder):
         _ = event
         if not self.finished:
             self.finished = True
-            self._event(
-                "RUN_FINISHED",
-                threadId=self._thread_id,
-                runId=self.run,
-                outcome={"type": "success"},
-            )
+            self._run_finished({"type": "success"}, {})
+
+
+def _encoder(
+    request: RunAgentInput, *, run: str | None = None, enveloped: bool = False
+) -> AgUiEncoder:
+    return AgUiEncoder(
+        run=run,
+        enveloped=enveloped,
+        thread_id=request.thread_id,
+        protocol_version=request.protocol_version,
+    )
 
 
 def _plain(request: RunAgentInput) -> list[dict[str, Any]]:

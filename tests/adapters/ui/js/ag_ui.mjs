@@ -1,7 +1,8 @@
 // Clients of AG-UI, with the package's own verifier on.
 // Takes commands, one JSON object a line, and answers each with one.
 import { createInterface } from "node:readline";
-import { HttpAgent } from "@ag-ui/client";
+
+const { HttpAgent } = await import(process.env.AG_UI_CLIENT ?? "@ag-ui/client");
 
 // What the client complains of, though it goes on: there must be nothing.
 let warnings = [];
