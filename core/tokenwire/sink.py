@@ -12,6 +12,7 @@ from tokenwire._administration.importing import ImportReport
 from tokenwire._administration.listing import Channels
 from tokenwire._ids import check_name, checked_id
 from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
+from tokenwire._public import PublicDir
 from tokenwire._requests import Inputs
 from tokenwire._results import CancelOutcome, Page, ResponseSummary, SinkStats
 from tokenwire._runtime import Runtime
@@ -39,7 +40,7 @@ __all__ = [
 _MAX_PAGE = 1000
 
 
-class Sink(SinkAdministration):
+class Sink(SinkAdministration, PublicDir):
     """Writes responses into channels of a backend and watches them. Thread-safe.
 
     Open one for a process with `open_sink`, and close it at the end; it is a context manager,
