@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from tokenwire_adapters.testing._thread import running_in_thread
 from tokenwire_adapters.testing.provider._background import BackgroundReplies, ResumedStream
@@ -27,7 +27,11 @@ from tokenwire_adapters.testing.provider._ollama import answer_about_models
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
 from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, plan_replies
 from tokenwire_adapters.testing.provider._routes import find_route
-from tokenwire_adapters.testing.provider._script import ScriptedError, ScriptedReply
+from tokenwire_adapters.testing.provider._script import (
+    ScriptedError,
+    ScriptedRecording,
+    ScriptedReply,
+)
 from tokenwire_adapters.testing.provider._sending import ReplySender, ScriptedDisconnect
 from tokenwire_adapters.testing.provider._wires import WIRES, read_request
 
@@ -35,6 +39,8 @@ __all__ = ["MODELS", "Provider", "serve_in_thread"]
 
 MODELS = ("local-writer", "local-reasoner")
 """Models that ``GET /v1/models`` lists. Any name works; with "reason" or "think", it reasons."""
+
+Scripted: TypeAlias = ScriptedReply | ScriptedError | ScriptedRecording
 
 _MODELS = re.compile(
     r"(?:/v1)*(?:/openai(?:/v1)?(?:/deployments/[^/]+)?)?/models(?:/(?P<id>[^/]+))?"
@@ -83,7 +89,7 @@ class Provider:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._background = BackgroundReplies(keep)
-        self._script: deque[ScriptedReply | ScriptedError] = deque()
+        self._script: deque[Scripted] = deque()
         self._reply_started = threading.Condition()
         self._replies = 0
 
@@ -102,13 +108,20 @@ class Provider:
         """The port it listens on."""
         return self._port
 
-    def script(self, *replies: str | ScriptedReply | ScriptedError) -> None:
+    def script(self, *replies: str | Scripted) -> None:
         """Prescribe the next replies, in the order in which requests will come. Thread-safe.
 
         Once they are used up, the provider answers with texts of its own again.
 
-        :param replies: each a text, a whole reply or an error.
+        :param replies: each a text, a whole reply, an error or a recording.
+        :raises TypeError: for anything else.
         """
+        for reply in replies:
+            if not isinstance(reply, str | ScriptedReply | ScriptedError | ScriptedRecording):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    "a script has strings, ScriptedReply, ScriptedError and ScriptedRecording of"
+                    f" tokenwire_adapters.testing.provider, not {reply!r:.80}"
+                )
         self._script.extend(
             ScriptedReply(text=reply) if isinstance(reply, str) else reply for reply in replies
         )
@@ -226,7 +239,9 @@ class Provider:
                 headers=headers,
             )
             return
-        if isinstance(result, ModelRequest):
+        if isinstance(script, ScriptedRecording):
+            await self._play(connection, request, request_id, script)
+        elif isinstance(result, ModelRequest):
             await self._reply(connection, request, request_id, result, script)
         elif isinstance(result, ResumedStream):
             await self._resume(connection, request, request_id, result)
@@ -254,7 +269,7 @@ class Provider:
             raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
         return read_request(route, loads(request.body))
 
-    def _next_scripted(self) -> ScriptedReply | ScriptedError | None:
+    def _next_scripted(self) -> Scripted | None:
         return self._script.popleft() if self._script else None
 
     async def _reply(
@@ -298,6 +313,26 @@ class Provider:
         if request.stream and http_request.chunked:
             # Not part of the reply: clients that saw the last event may close before this.
             await connection.send(http_request, b"")
+
+    async def _play(
+        self,
+        connection: Connection,
+        request: Request,
+        request_id: str,
+        recording: ScriptedRecording,
+    ) -> None:
+        """Send a recorded reply, an event at a time; there is no `RequestRecord` of it."""
+        pieces, content_type = recording.pieces(), recording.content_type or ""
+        if content_type == "application/json":
+            body = b"".join(pieces)
+            await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
+            return
+        await connection.start_stream(request, request_id, content_type)
+        for piece in pieces:
+            await connection.pause(1 / self.pace if self.pace else 0)
+            await connection.send(request, piece)
+        if request.chunked:
+            await connection.send(request, b"")
 
     async def _resume(
         self, connection: Connection, http_request: Request, request_id: str, resumed: ResumedStream
