@@ -24,6 +24,7 @@ MetricsFor: TypeAlias = Literal["local", "everyone", "nobody"]
 
 _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
+    "tokenwire-tabs.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
 }
 _CORS = b"access-control-allow-"
