@@ -57,7 +57,8 @@ def test_what_is_packed(packed: Path) -> None:
     exported = sorted(
         path.removeprefix("./") for entry in entries.values() for path in entry.values()
     )
-    assert exported == sorted(["tokenwire.js", "tokenwire.d.ts", *sources])
+    # What tokenwire.js loads itself is nobody else's to import.
+    assert sorted([*exported, "tokenwire-tabs.js"]) == sorted([*served, *sources])
 
 
 def test_publint_has_nothing_to_say(packed: Path) -> None:
@@ -70,10 +71,11 @@ def test_types_are_found_however_they_are_looked_for(packed: Path) -> None:
 
 
 @pytest.mark.parametrize("resolution", ["nodenext", "bundler"])
-def test_strict_types(resolution: str) -> None:
+@pytest.mark.parametrize("consumer", ["consumer", "consumer-ai-sdk"])
+def test_strict_types(consumer: str, resolution: str) -> None:
     node = with_package()
-    project = node.folder / f"consumer-{resolution}"
-    shutil.copytree(FOLDER / "consumer", project, dirs_exist_ok=True)
+    project = node.folder / f"{consumer}-{resolution}"
+    shutil.copytree(FOLDER / consumer, project, dirs_exist_ok=True)
     module = "nodenext" if resolution == "nodenext" else "esnext"
     run(
         bin_of("tsc"),
@@ -90,7 +92,7 @@ def test_the_client_is_small() -> None:
 def test_imports_run_nothing() -> None:
     """Nothing of the package is left in a program that imports and does not use it."""
     node = with_package()
-    names = ("tokenwire", "tokenwire/react")
+    names = ("tokenwire", "tokenwire/react", "tokenwire/ai-sdk")
     text = "".join(f'import "{name}";\n' for name in names) + 'console.log("done");\n'
     script = node.write("unused.mjs", text.encode())
     code = esbuild(script, "--bundle", "--format=esm", "--minify", "--log-level=error")
@@ -99,5 +101,5 @@ def test_imports_run_nothing() -> None:
 
 def test_the_wheel_has_the_client_alone() -> None:
     names = {file.name for file in STATIC.iterdir() if file.is_file()}
-    assert {"tokenwire.js", "tokenwire.d.ts"} <= names
+    assert {"tokenwire.js", "tokenwire.d.ts", "ai-sdk.js", "ai-sdk.d.ts"} <= names
     assert not names & {"react.js", "package.json"}

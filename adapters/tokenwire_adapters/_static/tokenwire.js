@@ -117,6 +117,7 @@ function makePart(part) {
     name: own(part.name),
     call_id: own(part.call_id),
     data: own(part.data),
+    provider_executed: part.provider_executed === true, // the model's provider runs the tool itself
   };
 }
 
