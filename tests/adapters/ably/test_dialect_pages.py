@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from tests.adapters.ably.places import backend, sink
 from tests.adapters.ably.test_backend_pages import Page
+from tests.adapters.gateway.support import serving
+from tests.support.pages import code_blocks
 from tokenwire import Sink
 from tokenwire.events import Event, InputEvent
 from tokenwire.testing import FaultyBackend, read_until
@@ -333,3 +337,19 @@ def test_a_question_is_asked_in_other_words(thread: ServerThread, page: Page, ag
         assert page.do("versions", who, "user") == [2, 1]
     page.do("versions", "user", "user", "0")
     page.do("text", "user", "Wet.")
+
+
+def test_the_route_that_wakes_the_agent(thread: ServerThread, page: Page, agent: Sink) -> None:
+    """What `createChatTransport` POSTs is answered by the route of docs/ably.md."""
+    text = (Path(__file__).parents[3] / "docs" / "ably.md").read_text("utf-8")
+    (code,) = [code for code in code_blocks(text, "python") if "/api/chat" in code]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    page.do("open", "user", "now")
+    with serving(Starlette(routes=names["routes"])) as server:
+        page.do("chat", "user", f"{server.url}/api/chat", "How is the weather?")
+        question = asked(agent, text="How is the weather?")
+        with agent.respond("ai:chat", metadata={"input": question.id}) as response:
+            response.write("Wet.")
+        message = page.do("chatted", "user")
+    assert [part["text"] for part in message["parts"] if part["type"] == "text"] == ["Wet."]

@@ -5,11 +5,13 @@
 const readline = require('node:readline');
 const { eventually, realtime } = require('./common.cjs');
 const { createClientSession } = require('@ably/ai-transport');
-const { createUIMessageCodec } = require('@ably/ai-transport/vercel');
+const { createChatTransport, createUIMessageCodec } = require('@ably/ai-transport/vercel');
+const { readUIMessageStream } = require('ai');
 
 const codec = createUIMessageCodec();
 const sessions = {};
 const runs = {};
+const chats = {};
 const finished = {}; // the reasons that chunks gave
 
 function shown(session) {
@@ -35,6 +37,21 @@ const steps = {
     const parts = [{ type: 'text', text: question }];
     const user = codec.createUserMessage({ id: crypto.randomUUID(), role: 'user', parts });
     runs[who] = await sessions[who].view.send(user);
+  },
+  // Ask as useChat does, over the transport for it; `api` is what it POSTs to.
+  async chat(who, api, question) {
+    const parts = [{ type: 'text', text: question }];
+    const transport = createChatTransport(sessions[who], { api });
+    const messages = [{ id: crypto.randomUUID(), role: 'user', parts }];
+    const stream = await transport.sendMessages({ trigger: 'submit-message', chatId: 'ai:chat', messages });
+    chats[who] = (async () => {
+      let last;
+      for await (const message of readUIMessageStream({ stream })) last = message;
+      return last;
+    })();
+  },
+  async chatted(who) {
+    return chats[who];
   },
   async regenerate(who) {
     runs[who] = await sessions[who].view.regenerate(sessions[who].view.getMessages().at(-1).codecMessageId);
