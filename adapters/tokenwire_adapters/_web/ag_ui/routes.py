@@ -8,6 +8,7 @@ from typing import Any, cast
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
+from tokenwire._version import __version__
 from tokenwire.events import Event
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
@@ -75,6 +76,10 @@ class AgentRoutes(ProtocolRoutes):
     | ``GET {path}/{thread}/stream`` | the run under way, likewise; 204 when there is none |
     | ``POST {path}/{thread}/stop`` | stop the run under way, whoever began it, wherever it runs |
 
+    The path is also a runtime of CopilotKit (``runtimeUrl``) with one agent, ``default``:
+    ``GET {path}/info``, and ``POST {path}/agent/{name}/run``, ``…/connect`` and
+    ``…/stop/{thread}``.
+
     ``connect`` takes the same input, so a second `HttpAgent` with its URL is how a page that was
     reloaded, or another tab, joins. The agent runs on whether or not anybody watches.
 
@@ -112,12 +117,26 @@ class AgentRoutes(ProtocolRoutes):
                 return Route("agent", {"POST": self._run})
             case ["connect"]:
                 return Route("agent.connect", {"POST": self._connect})
+            case ["info"]:
+                return Route("agent.info", {"GET": self._info})
+            case ["agent", _, "run"]:
+                return Route("agent", {"POST": self._run})
+            case ["agent", _, "connect"]:
+                return Route("agent.connect", {"POST": self._connect})
+            case ["agent", _, "stop", _]:
+                return Route("agent.stop", {"POST": self._stop_thread})
             case [_, "stream"]:
                 return Route("agent.stream", {"GET": self._resume})
             case [_, "stop"]:
                 return Route("agent.stop", {"POST": self._stop_thread})
             case _:
                 return None
+
+    async def _info(self, exchange: Exchange) -> None:
+        """Answer what CopilotKit's client asks a runtime first: its agents, and how to run one."""
+        agent = {"name": "default", "description": "", "className": "HttpAgent"}
+        info = {"version": __version__, "mode": "sse", "agents": {"default": agent}}
+        await self.send_json(exchange, info)
 
     async def _run(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
@@ -190,9 +209,14 @@ class AgentRoutes(ProtocolRoutes):
                 await self.stream(exchange, channel, empty, reader)
 
     async def _stop_thread(self, exchange: Exchange) -> None:
-        channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
+        channel = await self.authorize(exchange, self._thread_of(exchange), "cancel")
         run = (await self.read_body(exchange)).get("runId")
         await self.stop(exchange, channel, run if isinstance(run, str) else None)
+
+    def _thread_of(self, exchange: Exchange) -> str:
+        """The thread that the path names: ``{thread}/stop`` or ``agent/{name}/stop/{thread}``."""
+        names = self.names_of(exchange.request)
+        return names[3] if len(names) == 4 else names[0]
 
     async def _input(self, exchange: Exchange) -> RunAgentInput:
         body = await self.read_body(exchange)
