@@ -55,6 +55,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     :ivar response_id: only this response, from its beginning.
     :ivar format: the name of the encoder.
     :ivar wait: whether to wait for a response where none streams.
+    :ivar gather: whether events may wait for others while the server is busy; else each is sent as
+        soon as it comes.
     """
 
     channel: str
@@ -63,6 +65,7 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     format: str = "native"
     wait: bool = True
+    gather: bool = True
 
 
 class Encoder(ABC):

@@ -6,23 +6,39 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
+from tokenwire._administration.exporting import Export
+from tokenwire._administration.facade import SinkAdministration
+from tokenwire._administration.importing import ImportReport
+from tokenwire._administration.listing import Channels
 from tokenwire._ids import check_name, checked_id
 from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
 from tokenwire._requests import Inputs
 from tokenwire._results import CancelOutcome, Page, SinkStats
 from tokenwire._runtime import Runtime
-from tokenwire.backend import Backend
+from tokenwire.backend import Backend, ChannelInfo, Deleted, Retention
 from tokenwire.context import DEFAULT_CHANNEL
 from tokenwire.errors import InvalidCursor
 from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter
 
-__all__ = ["CancelOutcome", "Inputs", "Page", "Sink", "SinkStats"]
+__all__ = [
+    "CancelOutcome",
+    "ChannelInfo",
+    "Channels",
+    "Deleted",
+    "Export",
+    "ImportReport",
+    "Inputs",
+    "Page",
+    "Retention",
+    "Sink",
+    "SinkStats",
+]
 
 _MAX_PAGE = 1000
 
 
-class Sink:
+class Sink(SinkAdministration):
     """Writes responses into channels of a backend and watches them. Thread-safe.
 
     Open one for a process with `open_sink`, and close it at the end; it is a context manager,

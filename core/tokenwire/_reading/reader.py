@@ -35,6 +35,8 @@ class ChannelReader:
         of what it missed.
     :ivar reset: the cursor asked for was no longer retained (the log was trimmed, or is another
         one): the first events are snapshots of what is still there. Known once the reader is open.
+    :ivar gather: for how many seconds at most events may gather for `abatch` while its event loop
+        is busy with its readers; 0, the default, gives them out as soon as they come.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ChannelReader:
         self.cursor = start.after and str(ResumePoint(start.after, midway))
         self.conflated = 0
         self.reset = False
+        self.gather = 0.0
         self._io = io
         self._hubs = hubs
         self._start = start
@@ -151,12 +154,13 @@ class ChannelReader:
             elif hub.closed:
                 break
             else:
-                future = hub.wait_async(self._at)
+                gather = self.gather
+                future = hub.wait_async(self._at, gather)
                 if future is not None:
                     try:
                         await future
                     except asyncio.CancelledError:
-                        hub.stop_waiting(future)
+                        hub.stop_waiting(future, gather)
                         raise
                     waited = True
         return self._take_ready()

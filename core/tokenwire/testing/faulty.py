@@ -12,6 +12,9 @@ import msgspec
 
 from tokenwire.backend import (
     Backend,
+    ChannelPage,
+    Deleted,
+    Deletion,
     Entry,
     HistoryPage,
     Lease,
@@ -20,6 +23,7 @@ from tokenwire.backend import (
     Receiver,
     Replay,
     ReplayFrom,
+    Retention,
     Subscription,
 )
 from tokenwire.errors import BackendUnavailable, PublishRejected, RateLimited
@@ -208,6 +212,24 @@ class FaultyBackend(Backend):
     async def reap(self, channel: str) -> int:
         await self._gate()
         return await self.inner.reap(channel)
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        await self._gate()
+        return await self.inner.delete(channel, deletion)
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        await self._gate()
+        return await self.inner.list_channels(prefix=prefix, limit=limit, after=after)
+
+    async def retention(self, channel: str) -> Retention:
+        await self._gate()
+        return await self.inner.retention(channel)
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        await self._gate()
+        await self.inner.set_retention(channel, retention)
 
     def order(self, cursor: str) -> Any:
         return self.inner.order(cursor)

@@ -80,6 +80,19 @@ class Log:
         transcript = Transcript(self.events[:upto])
         return [each for each in transcript if (each.run or each.id) == self.run]
 
+    def outcome(self) -> Response:
+        """The response that says how the run ended."""
+        responses = self.responses()
+        envelope = next((each for each in responses if each.id == self.run), None)
+        if envelope is None:
+            return responses[-1]
+        replies = [each for each in responses if each is not envelope]
+        if envelope.state == "complete" and not any(part.text for part in envelope.parts):
+            last = max(replies, key=lambda reply: reply.started_at or 0, default=envelope)
+            if last.state in ("failed", "abandoned"):
+                return last
+        return envelope
+
     def joined(self, at: int) -> list[Event]:
         """What a watcher is given that joins after `at` events: snapshots, then what comes."""
         return [*self.snapshots(at), *self.events[at:]]

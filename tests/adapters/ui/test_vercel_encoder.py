@@ -79,7 +79,7 @@ def check(message: VercelMessage, log: Log) -> None:
     assert message.done
     assert message.id == log.run
     responses = log.responses()
-    lead = next((each for each in responses if each.id == log.run), responses[-1])
+    lead = log.outcome()
     if lead.state == "cancelled":
         assert message.over == "abort"
     else:

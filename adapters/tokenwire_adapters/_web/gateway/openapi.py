@@ -113,6 +113,12 @@ def _events() -> dict[str, Any]:
                 {"type": "string", "enum": ["0", "1"]},
                 "0: answer 204 where nothing is streaming.",
             ),
+            _parameter(
+                "gather",
+                "query",
+                {"type": "string", "enum": ["0", "1"]},
+                "0: send each event as soon as it comes, however busy the server is.",
+            ),
         ],
     )
 

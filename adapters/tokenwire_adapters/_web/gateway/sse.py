@@ -53,6 +53,9 @@ def plan_of(request: Request, channel: str) -> StreamPlan:
     wait = request.parameter("wait")
     if wait not in (None, "0", "1"):
         raise Problem("bad_request", "wait is 0 or 1")
+    gather = request.parameter("gather")
+    if gather not in (None, "0", "1"):
+        raise Problem("bad_request", "gather is 0 or 1")
     return StreamPlan(
         channel=channel,
         after=after,
@@ -60,6 +63,7 @@ def plan_of(request: Request, channel: str) -> StreamPlan:
         response_id=request.parameter("response"),
         format=request.parameter("format", 64) or "native",
         wait=wait != "0",
+        gather=gather != "0",
     )
 
 
@@ -103,6 +107,7 @@ async def serve_reader(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     """Serve an open reader, and close it. The caller has been admitted."""
+    reader.gather = service.limits.gather if plan.gather else 0.0
     try:
         stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
         with service.traffic.connections.monitored(stream):

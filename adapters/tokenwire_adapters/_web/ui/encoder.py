@@ -198,7 +198,9 @@ class RunEncoder(Encoder):
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, StartEvent):
-            self._start(event.response_id, event.run, event.metadata, event.channel)
+            response = self._start(event.response_id, event.run, event.metadata, event.channel)
+            if response is not None:
+                response.started_at = event.ts
         elif isinstance(event, SnapshotEvent):
             self._snapshot(event.response)
         elif isinstance(event, DataEvent):
@@ -270,6 +272,7 @@ class RunEncoder(Encoder):
         response = self._start(snapshot.id, snapshot.run, snapshot.metadata, snapshot.channel)
         if response is None:
             return
+        response.started_at = snapshot.started_at or response.started_at
         for index, source in enumerate(() if response.ended else snapshot.parts):
             if index == len(response.parts):
                 part = self._new_part(
@@ -381,4 +384,19 @@ class RunEncoder(Encoder):
             if not response.ended:
                 self._close_parts(response, cut=True)
         self.finished = True
-        self.end_message(lead)
+        self.end_message(self._failure_behind(lead) or lead)
+
+    def _failure_behind(self, lead: ResponseState | None) -> ResponseState | None:
+        """The response that began last, where it failed and the agent has not noticed.
+
+        SDKs raise nothing for a reply that was cut off: an agent that relays it ends in good order.
+        One that notices writes something, or asks again.
+        """
+        if lead is None or not lead.envelope or lead.state != "complete":
+            return None
+        if any(part.length for part in lead.parts):
+            return None
+        replies = [response for response in self.responses.values() if not response.envelope]
+        # Not the last one in `responses`: a replay has them in the order of their last change.
+        last = max(replies, key=lambda response: response.started_at, default=None)
+        return last if last is not None and last.state in ("failed", "abandoned") else None

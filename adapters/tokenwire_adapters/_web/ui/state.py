@@ -78,6 +78,7 @@ class ResponseState:
     """A response, as far as the client has been sent it.
 
     :ivar envelope: whether it represents the whole run.
+    :ivar started_at: milliseconds since 1970; 0 where it is not known.
     :ivar calls: its tool calls, by call id; `answered`: ids of those that have a result.
     :ivar early_results: results of its calls that were still growing, by call id.
     """
@@ -93,6 +94,7 @@ class ResponseState:
         "id",
         "metadata",
         "parts",
+        "started_at",
         "state",
         "usage",
     )
@@ -105,6 +107,7 @@ class ResponseState:
         self.metadata = metadata
         self.envelope = is_envelope(response_id, run, metadata)
         self.state: State = "streaming"
+        self.started_at = 0
         self.parts: list[PartState] = []
         self.calls: dict[str, PartState] = {}
         self.answered: set[str] = set()
