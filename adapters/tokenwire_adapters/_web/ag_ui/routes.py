@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
-from ag_ui.core import RunAgentInput
+from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
 
 from tokenwire._version import __version__
+from tokenwire.approvals import Answer, ApprovalRequest
 from tokenwire.events import Event
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
@@ -20,6 +21,7 @@ from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
@@ -145,14 +147,21 @@ class AgentRoutes(ProtocolRoutes):
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
         with service.admitted(exchange.caller):
+            settled = await self._settle(exchange, request, channel)
+            if settled is not None and settled.begin is None:
+                encoder = _encoder(request, client_run=run)
+                await self.follow(exchange, channel, encoder, settled)
+                return
+            if settled is not None:
+                run = settled.begin or run
             encoder = _encoder(request)
             # A client that asks again, since its connection broke, is sent the same run.
             reader = await service.within(encoder.join(self.sink, channel, run=run))
             if reader is None:
-                encoder = _encoder(request, run=run, enveloped=True)
+                encoder = _encoder(request, run=run, enveloped=True, client_run=request.run_id)
 
                 async def begin() -> None:
-                    self._begin(exchange, request, channel, run)
+                    self._begin(exchange, request, channel, run, settled)
 
                 with self.tasks.starting(channel, run):
                     active = await service.within(self.tasks.active(channel))
@@ -161,7 +170,23 @@ class AgentRoutes(ProtocolRoutes):
                     reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
 
-    def _begin(self, exchange: Exchange, request: RunAgentInput, channel: str, run: str) -> None:
+    async def _settle(
+        self, exchange: Exchange, request: RunAgentInput, channel: str
+    ) -> Settled | None:
+        """Have the answers in a request decided; None where there are none to what was asked."""
+        answers = [_answer(entry) for entry in request.resume or ()]
+        if not answers:
+            return None
+        return await self.settle(exchange, channel, answers, self.tasks.new_run())
+
+    def _begin(
+        self,
+        exchange: Exchange,
+        request: RunAgentInput,
+        channel: str,
+        run: str,
+        settled: Settled | None,
+    ) -> None:
         messages = _plain(request)
 
         def turn(response: ResponseWriter) -> AgentTurn:
@@ -175,6 +200,7 @@ class AgentRoutes(ProtocolRoutes):
                 response=response,
                 connection=exchange.caller.connection,
                 principal=exchange.caller.principal,
+                answered=() if settled is None else settled.approvals,
             )
 
         self.tasks.begin(channel, run, {ASKED: asked_by(messages)}, turn)
@@ -204,7 +230,7 @@ class AgentRoutes(ProtocolRoutes):
             elif request is None:
                 await self.send_nothing(exchange)
             else:
-                empty = _EmptyRun(request, history)
+                empty = _EmptyRun(request, history, runs[-1].questions if runs else [])
                 reader = await service.within(self.sink.reader(channel).aopen())
                 await self.stream(exchange, channel, empty, reader)
 
@@ -233,10 +259,16 @@ class AgentRoutes(ProtocolRoutes):
 class _EmptyRun(AgUiEncoder):
     """A finished run without responses, for a thread in which no run is under way."""
 
-    def __init__(self, request: RunAgentInput, history: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        request: RunAgentInput,
+        history: list[dict[str, Any]],
+        questions: list[ApprovalRequest],
+    ) -> None:
         version = request.protocol_version
         super().__init__(thread_id=request.thread_id, history=history, protocol_version=version)
         self.run = request.run_id
+        self.interrupted = questions
 
     def end_past(self) -> None:
         self.start_message()
@@ -246,17 +278,36 @@ class _EmptyRun(AgUiEncoder):
         _ = event
         if not self.finished:
             self.finished = True
-            self._run_finished({"type": "success"}, {})
+            self._run_finished(self._interrupt_outcome() or {"type": "success"}, {})
 
 
 def _encoder(
-    request: RunAgentInput, *, run: str | None = None, enveloped: bool = False
+    request: RunAgentInput,
+    *,
+    run: str | None = None,
+    enveloped: bool = False,
+    client_run: str | None = None,
 ) -> AgUiEncoder:
     return AgUiEncoder(
+        client_run=client_run,
         run=run,
         enveloped=enveloped,
         thread_id=request.thread_id,
         protocol_version=request.protocol_version,
+    )
+
+
+def _answer(entry: ResumeEntry) -> Answer:
+    """The answer to an interrupt; one that was left without an answer is not approved."""
+    payload: Any = entry.payload
+    fields = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+    reason = fields.get("reason")
+    approved = fields.get("approved", payload) is True and entry.status == "resolved"
+    return Answer(
+        id=entry.interrupt_id,
+        approved=approved,
+        reason=reason if isinstance(reason, str) else None,
+        data=payload,
     )
 
 

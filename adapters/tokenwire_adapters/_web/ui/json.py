@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 __all__ = [
+    "denial_text",
     "is_json",
     "json_bytes",
     "json_text",
@@ -72,6 +73,13 @@ def without_prototype_keys(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [without_prototype_keys(item, depth + 1) for item in cast("list[Any]", value)]
     return value
+
+
+def denial_text(reason: Any) -> str:
+    """What is said, in place of a result, of a tool call that a person has denied."""
+    return (
+        f"The user denied this call{f': {reason}' if isinstance(reason, str) and reason else '.'}"
+    )
 
 
 def json_text(value: Any) -> str:

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
+from tokenwire.approvals import Answer
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
@@ -32,10 +33,13 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.answers import Settled, begun, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
+
+_ANSWER_TIMEOUT = 70.0  # seconds, a little more than `settle` waits for an agent
 
 LIMITS = Limits(input_bytes=4 * 2**20)
 """The gateway's limits, but for bodies: pages send the whole conversation."""
@@ -189,6 +193,32 @@ class ProtocolRoutes(ABC):
                 await self.send_nothing(exchange)
             else:
                 await self.stream(exchange, channel, encoder, reader)
+
+    async def settle(
+        self, exchange: Exchange, channel: str, answers: Sequence[Answer], new_run: str
+    ) -> Settled | None:
+        """Have answers of a page decided; None where nobody asked for them.
+
+        :param new_run: the id of a run to begin where the one that asked is gone.
+        :raises Problem: ``unavailable`` when the agent or the backend does not answer in time.
+        """
+        sender = exchange.caller.principal
+        settling = settle(self.sink, channel, answers, sender=sender, new_run=new_run)
+        return await self.service.within(settling, timeout=_ANSWER_TIMEOUT)
+
+    async def follow(
+        self, exchange: Exchange, channel: str, encoder: RunEncoder, settled: Settled
+    ) -> None:
+        """Answer with what the run that acts on answers of the page says after them."""
+        reader = None
+        if settled.follow == settled.run.id or await begun(self.sink, channel, settled.follow):
+            joining = encoder.join(
+                self.sink, channel, run=settled.follow, acting_on=settled.approvals
+            )
+            reader = await self.service.within(joining)
+        if reader is None:
+            raise Problem("unavailable", "the agent has not begun to act on this answer")
+        await self.stream(exchange, channel, encoder, reader)
 
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""

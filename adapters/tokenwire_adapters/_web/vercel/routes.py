@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.auth import Authorize
@@ -17,6 +18,7 @@ from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
 from tokenwire_adapters._web.vercel.requests import (
+    answers_in,
     asked_in,
     is_answered,
     messages_of,
@@ -148,12 +150,20 @@ class ChatRoutes(ProtocolRoutes):
         self.service.require_input(exchange.caller.key, "messages")
         service = self.service
         run = self.tasks.new_run()
+        answered: Sequence[Approval] = ()
 
         async def begin() -> None:
             await service.within(self._page_tools(channel, messages[-1]))
-            self._begin(exchange, chat_id, channel, run, messages, body)
+            self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
         with service.admitted(exchange.caller):
+            answers = answers_in(messages[-1])
+            settled = await self.settle(exchange, channel, answers, run) if answers else None
+            if settled is not None and settled.begin is None:
+                await self.follow(exchange, channel, self._encoder(None), settled)
+                return
+            if settled is not None:
+                answered = settled.approvals
             with self.tasks.starting(channel, run):
                 if await self._same_again(exchange, channel, messages, body):
                     return
@@ -168,6 +178,7 @@ class ChatRoutes(ProtocolRoutes):
         run: str,
         messages: list[dict[str, Any]],
         body: dict[str, Any],
+        answered: Sequence[Approval],
     ) -> None:
         trigger = body.get("trigger")
         message_id = body.get("messageId")
@@ -185,6 +196,7 @@ class ChatRoutes(ProtocolRoutes):
                 response=response,
                 connection=exchange.caller.connection,
                 principal=exchange.caller.principal,
+                answered=answered,
             )
 
         self.tasks.begin(channel, run, metadata_of(messages, body), turn)

@@ -39,12 +39,13 @@ const stopping = (url, init) => {
   return fetch(url, init);
 };
 
-function open({ tab, api, id, messages, stops }) {
+function open({ tab, api, id, messages, stops, approving }) {
   const seen = { finish: null, errors: [], toolCalls: [], data: [] };
   const chat = new Chat({
     id,
     messages,
     transport: new DefaultChatTransport({ api, fetch: stops ? stopping : undefined }),
+    sendAutomaticallyWhen: approving ? sdk.lastAssistantMessageIsCompleteWithApprovalResponses : undefined,
     onFinish: (event) => { seen.finish = { ...event, messages: undefined }; },
     onError: (error) => { seen.errors.push(String(error.message)); },
     onToolCall: ({ toolCall }) => { seen.toolCalls.push(toolCall.toolCallId); },
@@ -97,6 +98,18 @@ const commands = {
     await it.chat.addToolOutput({ tool, toolCallId: call, output });
     it.work = it.chat.sendMessage();
     return {};
+  },
+  approve: async ({ tab, id, approved, reason }) => {
+    await tabs.get(tab).chat.addToolApprovalResponse({ id, approved, reason });
+    return {};
+  },
+  // Waits until nothing is under way, whoever began it.
+  idle: async ({ tab }) => {
+    const it = tabs.get(tab);
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    } while (!["ready", "error"].includes(it.chat.status));
+    return report(it);
   },
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
   // Waits until so much text is there, or the answer is over.
