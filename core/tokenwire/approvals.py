@@ -94,9 +94,11 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     :ivar reason, data: what the person said beside it.
     :ivar sender: who answered, where that is known.
     :ivar run: the run that acts on it, where the one that asked is over.
+    :ivar response_id: the response that asked.
     """
 
     request: ApprovalRequest
+    response_id: str
     approved: bool
     reason: str | None = None
     data: Any = None
@@ -209,7 +211,7 @@ class _Waiter:
             return None
         elif isinstance(event, ToolResultEvent):
             if event.call_id == self._request.id:
-                return decision_of(self._request, event.output)
+                return decision_of(self._request, self._response.id, event.output)
         elif isinstance(event, SnapshotEvent):
             decision = decisions_in(event.response).get(self._request.id)
             if decision is not None:
@@ -294,7 +296,7 @@ def request_of(name: str | None, call_id: str | None, data: Any) -> ApprovalRequ
         return None
 
 
-def decision_of(request: ApprovalRequest, output: Any) -> Approval:
+def decision_of(request: ApprovalRequest, response_id: str, output: Any) -> Approval:
     """The decision that the output of a tool result is; what is none denies."""
     try:
         decision = msgspec.convert(output, _Decision)
@@ -302,6 +304,7 @@ def decision_of(request: ApprovalRequest, output: Any) -> Approval:
         decision = _Decision(approved=False)
     return Approval(
         request=request,
+        response_id=response_id,
         approved=decision.approved,
         reason=decision.reason,
         data=decision.data,
@@ -324,7 +327,7 @@ def decisions_in(response: Response) -> dict[str, Approval]:
     """The decisions on requests of a response, by the id of the request."""
     results = {result.call_id: result for result in response.tool_results}
     return {
-        request.id: decision_of(request, results[request.id].output)
+        request.id: decision_of(request, response.id, results[request.id].output)
         for request in requests_in(response)
         if request.id in results
     }

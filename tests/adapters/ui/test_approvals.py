@@ -306,6 +306,34 @@ async def test_the_agents_process_is_killed_meanwhile(open_tab, redis_server):
         process.kill()
 
 
+@pytest.mark.parametrize("path", ["api/chat", "agent"])
+async def test_two_tabs_with_a_page_run_tool_and_one_runs_it(sink, server, path):
+    with sink.respond("c1", response_id="r1") as response:
+        response.tool_call("pick_file", "call-1", "{}")
+        response.finish("tool_calls")
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+
+        async def claim(tab: Any, call: str = "call-1") -> Any:
+            answer = await client.post(f"/{path}/c1/tools/{call}/claim", json={"tab": tab})
+            return answer.json().get("claimed", answer.status_code)
+
+        claims: list[tuple[str, Any]] = []
+
+        async def race(tab: str) -> None:
+            claims.append((tab, await claim(tab)))
+
+        async with anyio.create_task_group() as tabs:
+            for tab in ("a", "b", "c"):
+                tabs.start_soon(race, tab)
+        (winner,) = [tab for tab, claimed in claims if claimed]
+        assert await claim(winner)  # after a reload
+        assert not await claim("d")
+        assert not await claim("d", "call-2")
+        assert await claim(7) == 422
+        sink.tool_result("c1", "call-1", "a.txt", response_id="r1")
+        assert not await claim(winner)
+
+
 async def known_as_gone(url: str) -> None:
     """Wait until the lease of the killed agent has run out."""
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:

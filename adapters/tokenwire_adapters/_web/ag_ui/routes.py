@@ -76,6 +76,7 @@ class AgentRoutes(ProtocolRoutes):
     | ``POST {path}`` | run the agent (``RunAgentInput``); answers with the run's events |
     | ``POST {path}/connect`` | the thread so far, and the run under way, if any, to its end |
     | ``GET {path}/{thread}/stream`` | the run under way, likewise; 204 when there is none |
+    | ``POST {path}/{thread}/tools/{call}/claim`` | whether this page runs a tool, and no other |
     | ``POST {path}/{thread}/stop`` | stop the run under way, whoever began it, wherever it runs |
 
     The path is also a runtime of CopilotKit (``runtimeUrl``) with one agent, ``default``:
@@ -129,6 +130,8 @@ class AgentRoutes(ProtocolRoutes):
                 return Route("agent.stop", {"POST": self._stop_thread})
             case [_, "stream"]:
                 return Route("agent.stream", {"GET": self._resume})
+            case [_, "tools", _, "claim"]:
+                return Route("agent.claim", {"POST": self.claim})
             case [_, "stop"]:
                 return Route("agent.stop", {"POST": self._stop_thread})
             case _:
@@ -159,6 +162,9 @@ class AgentRoutes(ProtocolRoutes):
             reader = await service.within(encoder.join(self.sink, channel, run=run))
             if reader is None:
                 encoder = _encoder(request, run=run, enveloped=True, client_run=request.run_id)
+
+                if settled is not None:
+                    encoder.go_on_from(settled.run, settled.approvals)
 
                 async def begin() -> None:
                     self._begin(exchange, request, channel, run, settled)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -18,9 +19,9 @@ from tokenwire.errors import GapError
 from tokenwire.events import EndEvent, Event, Response, SnapshotEvent, ToolResultEvent
 from tokenwire.response import Transcript
 from tokenwire.sink import Sink
-from tokenwire_adapters._web.ui.runs import JoinedRun, Run, find_run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 
-__all__ = ["Settled", "begun", "known_part", "settle"]
+__all__ = ["Settled", "begun", "claim", "folded", "known_part", "settle"]
 
 _PATIENCE = 60.0  # seconds that an agent may take to act on an answer: several leases
 _BEGINS = 10.0  # seconds within which another server begins the run that it said it would
@@ -81,7 +82,8 @@ async def settle(
         )
     if undecided:
         await sink.aflush()
-        response = await _response(sink, channel, run.id, response.id)
+    run = await find_run(sink, channel, run.id) or run
+    response = next((one for one in run.responses if one.id == response.id), response)
     decisions = approvals.decisions_in(response)
     return Settled(run, [decisions[one.id] for one in given if one.id in decisions], new_run)
 
@@ -96,12 +98,6 @@ async def _asked(sink: Sink, channel: str, ids: Iterable[str]) -> tuple[Run, Res
     return None
 
 
-async def _response(sink: Sink, channel: str, run: str, response_id: str) -> Response:
-    found = await find_run(sink, channel, run)
-    responses = () if found is None else found.responses
-    return next(response for response in responses if response.id == response_id)
-
-
 async def _decided(sink: Sink, channel: str, response: Response, ids: Sequence[str]) -> Response:
     """The response, once requests of it are decided, or once it has ended."""
     transcript = Transcript([SnapshotEvent(response=response)])
@@ -114,6 +110,37 @@ async def _decided(sink: Sink, channel: str, response: Response, ids: Sequence[s
                 if left <= approvals.decisions_in(current).keys():
                     return current
     return transcript[response.id]
+
+
+async def claim(sink: Sink, channel: str, call_id: str, tab: str) -> bool:
+    """Give a tool call that pages may run to one of them: the first that claims it.
+
+    :param tab: names the page, also after a reload.
+    :return: whether it is this page that runs it.
+    :raises BackendUnavailable: when the channel cannot be read or written now.
+    """
+    calling = await _calling(sink, channel, call_id)
+    if calling is None or any(one.call_id == call_id for one in calling[1].tool_results):
+        return False
+    run, response = calling
+    name = f"claim:{call_id}"
+    sink.tool_result(channel, name, {"tab": tab}, response_id=response.id, run=response.run)
+    await sink.aflush()
+    current = await find_run(sink, channel, run.id)
+    for other in () if current is None else current.responses:
+        for result in other.tool_results if other.id == response.id else ():
+            if result.call_id == name:
+                return bool(result.output == {"tab": tab})
+    return False
+
+
+async def _calling(sink: Sink, channel: str, call_id: str) -> tuple[Run, Response] | None:
+    """The newest run, and its response, that made a tool call."""
+    for run in reversed(await recent_runs(sink, channel)):
+        for response in run.responses:
+            if any(call.call_id == call_id for call in response.tool_calls):
+                return run, response
+    return None
 
 
 async def begun(sink: Sink, channel: str, run: str) -> bool:
@@ -133,27 +160,28 @@ async def begun(sink: Sink, channel: str, run: str) -> bool:
 # -- what the page that answers has already
 
 
-def known_part(joined: JoinedRun, decisions: Sequence[Approval]) -> tuple[list[Event], list[Event]]:
+def known_part(
+    responses: Sequence[Response], decisions: Sequence[Approval]
+) -> tuple[list[Event], list[Event]]:
     """What a run had said when it asked, and all of it up to now, for an encoder to go on from.
 
     A page that answers has the first, and is sent what the second adds.
     """
-    transcript = Transcript()
-    for event in joined.events:
-        try:
-            transcript.apply(event)
-        except GapError:  # of a response that is not of this run from its beginning
-            continue
     asked = [approval.request for approval in decisions]
-    known = [
-        response if response.run in joined.earlier else _as_asked(response, asked)
-        for response in transcript
-    ]
-    whole = list(transcript)
+    known = [_as_asked(response, asked) for response in responses]
     return (
         [SnapshotEvent(response=response) for response in known if response is not None],
-        [SnapshotEvent(response=response) for response in whole],
+        [SnapshotEvent(response=response) for response in responses],
     )
+
+
+def folded(events: Iterable[Event]) -> list[Response]:
+    """The responses of a run that events come to."""
+    transcript = Transcript()
+    for event in events:
+        with suppress(GapError):  # of a response that is not of this run from its beginning
+            transcript.apply(event)
+    return list(transcript)
 
 
 def _as_asked(response: Response, asked: Sequence[ApprovalRequest]) -> Response | None:

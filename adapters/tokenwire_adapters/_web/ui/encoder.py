@@ -25,9 +25,9 @@ from tokenwire.events import (
 from tokenwire.response import overlap
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.ui.answers import known_part
+from tokenwire_adapters._web.ui.answers import folded, known_part
 from tokenwire_adapters._web.ui.json import is_json
-from tokenwire_adapters._web.ui.runs import join_run
+from tokenwire_adapters._web.ui.runs import Run, join_run
 from tokenwire_adapters._web.ui.selection import RunSelector
 from tokenwire_adapters._web.ui.state import MAY_WAIT, PartState, ResponseState
 
@@ -169,7 +169,7 @@ class RunEncoder(Encoder):
             self._runs = {self.run, *joined.earlier}
             events: Sequence[Event] = joined.events
             if acting_on:
-                known, events = known_part(joined, acting_on)
+                known, events = known_part(folded(joined.events), acting_on)
                 self.skip(known)
             self.prime(events)
         return joined.reader
@@ -178,9 +178,19 @@ class RunEncoder(Encoder):
         """Give what happened before the first live event; `begin` encodes it, as one."""
         self._past = events
 
-    def skip(self, events: Sequence[Event]) -> None:
-        """Give what the client has already; `begin` encodes what is primed as its continuation."""
+    def skip(self, events: Sequence[Event], *, runs: Iterable[str] = ()) -> None:
+        """Give what the client has already; `begin` encodes what is primed as its continuation.
+
+        :param runs: the ids of other runs that these are of.
+        """
         self._skipped = events
+        self._runs.update(runs)
+
+    def go_on_from(self, run: Run, decisions: Sequence[Approval]) -> None:
+        """Go on for a client that has what another run said before it asked for these decisions."""
+        known, whole = known_part(run.responses, decisions)
+        self.skip(known, runs=[run.id])
+        self.prime([*whole, *self._past])
 
     def _skip(self) -> None:
         for event in self._skipped:
@@ -327,7 +337,7 @@ class RunEncoder(Encoder):
     def _decide(self, response: ResponseState, result: ToolResult) -> None:
         request = response.approvals[result.call_id]
         if request.id not in response.decisions:
-            approval = approvals.decision_of(request, result.output)
+            approval = approvals.decision_of(request, response.id, result.output)
             response.decisions[request.id] = approval
             self.add_decision(approval)
 

@@ -94,6 +94,13 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         :param output: anything JSON can hold.
         :param error: what went wrong, in place of an output.
         """
+        for approval in self.answered:
+            if approval.request.call_id == call_id:  # a call of the run before this one
+                before = approval.response_id
+                self.sink.tool_result(
+                    self.channel, call_id, output, response_id=before, error=error
+                )
+                return
         self.response.tool_result(call_id, output, error=error)
 
     async def approve(

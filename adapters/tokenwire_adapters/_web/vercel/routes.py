@@ -74,6 +74,7 @@ class ChatRoutes(ProtocolRoutes):
     | --- | --- |
     | ``POST {path}`` | a message to the agent; answers with the stream of its answer |
     | ``GET {path}/{id}/stream`` | the answer under way, from its beginning; else 204 |
+    | ``POST {path}/{id}/tools/{call}/claim`` | whether this page runs a tool, and no other one |
     | ``POST {path}/{id}/stop`` | stop the answer under way, whichever tab or server began it |
     | ``GET {path}/{id}/messages`` | the conversation, to begin a page with |
 
@@ -130,6 +131,8 @@ class ChatRoutes(ProtocolRoutes):
                 return Route("chat", {"POST": self._send})
             case [_, "stream"]:
                 return Route("chat.stream", {"GET": self._resume})
+            case [_, "tools", _, "claim"]:
+                return Route("chat.claim", {"POST": self.claim})
             case [_, "stop"]:
                 return Route("chat.stop", {"POST": self._stop_chat})
             case [_, "messages"]:
@@ -151,6 +154,7 @@ class ChatRoutes(ProtocolRoutes):
         service = self.service
         run = self.tasks.new_run()
         answered: Sequence[Approval] = ()
+        encoder = self._encoder(run, enveloped=True)
 
         async def begin() -> None:
             await service.within(self._page_tools(channel, messages[-1]))
@@ -164,11 +168,12 @@ class ChatRoutes(ProtocolRoutes):
                 return
             if settled is not None:
                 answered = settled.approvals
+                encoder.go_on_from(settled.run, answered)
             with self.tasks.starting(channel, run):
                 if await self._same_again(exchange, channel, messages, body):
                     return
                 reader = await self.watch_from(channel, begin)
-            await self.stream(exchange, channel, self._encoder(run, enveloped=True), reader)
+            await self.stream(exchange, channel, encoder, reader)
 
     def _begin(
         self,

@@ -106,9 +106,11 @@ const commands = {
   // Waits until nothing is under way, whoever began it.
   idle: async ({ tab }) => {
     const it = tabs.get(tab);
-    do {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    } while (!["ready", "error"].includes(it.chat.status));
+    const unsent = () => it.chat.messages.at(-1)?.parts.some((part) => part.state === "approval-responded");
+    await it.work;
+    while (!["ready", "error"].includes(it.chat.status) || (unsent() && it.chat.status !== "error")) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     return report(it);
   },
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
