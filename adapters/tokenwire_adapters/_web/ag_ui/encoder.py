@@ -47,6 +47,7 @@ class AgUiEncoder(RunEncoder):
     :param history: messages before the run. With them, what has happened of the run by the time
         that a client joins is sent as one ``MESSAGES_SNAPSHOT``, which replaces all that the
         client has.
+    :param state: the state before the run, for a client that joins.
     :param protocol_version: as the client declares it; None, as clients before 1.0 do: nothing is
         sent that they refuse.
     """
@@ -62,11 +63,13 @@ class AgUiEncoder(RunEncoder):
         thread_id: str | None = None,
         client_run: str | None = None,
         history: Sequence[dict[str, Any]] | None = None,
+        state: Any = None,
         protocol_version: str | None = PROTOCOL_VERSION,
     ) -> None:
         super().__init__(run=run, enveloped=enveloped)
         self._before_1 = protocol_version is None
         self._client_run = client_run
+        self._state = state
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
         self._known_results = {
@@ -90,6 +93,8 @@ class AgUiEncoder(RunEncoder):
         version = {} if self._before_1 else {"protocolVersion": PROTOCOL_VERSION}
         self._client_run = self._client_run or run
         self._event("RUN_STARTED", threadId=self._thread_id, runId=self._client_run, **version)
+        if self._state is not None:
+            self._event("STATE_SNAPSHOT", snapshot=self._state)
 
     def continue_message(self, run: str) -> None:
         for part in self._open_parts.values():

@@ -9,12 +9,14 @@ from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
 
 from tokenwire._version import __version__
-from tokenwire.approvals import Answer, ApprovalRequest
+from tokenwire.approvals import Answer
 from tokenwire.events import Event
 from tokenwire.sink import Sink
+from tokenwire.watch import ChannelReader
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import ASKED, asked_by, conversation, merged
+from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
 from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
@@ -23,7 +25,7 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = ["AgentRoutes", "AgentTurn"]
@@ -46,8 +48,12 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
         return _text_of(message)
 
     def state(self, snapshot: Any) -> None:
-        """Give clients a new state."""
+        """Give clients a new state. It is kept for those that join later, also after the run."""
         self.response.data_part("state", snapshot)
+
+    def state_delta(self, patch: list[dict[str, Any]]) -> None:
+        """Change the state of clients by a JSON Patch (RFC 6902)."""
+        self.response.data_part("state_delta", patch)
 
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
@@ -157,9 +163,8 @@ class AgentRoutes(ProtocolRoutes):
                 return
             if settled is not None:
                 run = settled.begin or run
-            encoder = _encoder(request)
             # A client that asks again, since its connection broke, is sent the same run.
-            reader = await service.within(encoder.join(self.sink, channel, run=run))
+            encoder, reader = await self._run_again(request, channel, run)
             if reader is None:
                 encoder = _encoder(request, run=run, enveloped=True, client_run=request.run_id)
 
@@ -175,6 +180,31 @@ class AgentRoutes(ProtocolRoutes):
                         await self.tasks.cancel(channel, run=active.id, reason="another run came")
                     reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
+
+    async def _run_again(
+        self, request: RunAgentInput, channel: str, run: str
+    ) -> tuple[AgUiEncoder, ChannelReader | None]:
+        """Join a run that was begun before; the client may have a part of it, which is replaced."""
+        service = self.service
+        if await service.within(find_run(self.sink, channel, run)) is None:
+            return _encoder(request), None
+        runs = await service.within(recent_runs(self.sink, channel))
+        encoder = self._joining(request.thread_id, request, runs, run)
+        return encoder, await service.within(encoder.join(self.sink, channel, run=run))
+
+    def _joining(
+        self, thread_id: str, request: RunAgentInput | None, runs: Sequence[Run], run: str | None
+    ) -> AgUiEncoder:
+        """An encoder for a client that joins a run, with what came before it."""
+        before = list(runs)
+        if run is not None:
+            before = before[: next((i for i, one in enumerate(runs) if one.id == run), len(runs))]
+        return AgUiEncoder(
+            thread_id=thread_id,
+            history=merged(conversation(runs), [] if request is None else _plain(request)),
+            state=state_of(before),
+            protocol_version=PROTOCOL_VERSION if request is None else request.protocol_version,
+        )
 
     async def _settle(
         self, exchange: Exchange, request: RunAgentInput, channel: str
@@ -209,7 +239,9 @@ class AgentRoutes(ProtocolRoutes):
                 answered=() if settled is None else settled.approvals,
             )
 
-        self.tasks.begin(channel, run, {ASKED: asked_by(messages)}, turn)
+        self.tasks.begin(
+            channel, run, {ASKED: asked_by(messages), **bounded_state(request.state)}, turn
+        )
 
     async def _connect(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
@@ -227,16 +259,15 @@ class AgentRoutes(ProtocolRoutes):
         service = self.service
         with service.admitted(exchange.caller):
             runs = await service.within(recent_runs(self.sink, channel))
-            history = merged(conversation(runs), [] if request is None else _plain(request))
-            version = PROTOCOL_VERSION if request is None else request.protocol_version
-            encoder = AgUiEncoder(thread_id=thread_id, history=history, protocol_version=version)
+            active = next((run.id for run in reversed(runs) if run.streaming), None)
+            encoder = self._joining(thread_id, request, runs, active)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))
             if reader is not None:
                 await self.stream(exchange, channel, encoder, reader)
             elif request is None:
                 await self.send_nothing(exchange)
             else:
-                empty = _EmptyRun(request, history, runs[-1].questions if runs else [])
+                empty = _EmptyRun(request, runs)
                 reader = await service.within(self.sink.reader(channel).aopen())
                 await self.stream(exchange, channel, empty, reader)
 
@@ -265,16 +296,15 @@ class AgentRoutes(ProtocolRoutes):
 class _EmptyRun(AgUiEncoder):
     """A finished run without responses, for a thread in which no run is under way."""
 
-    def __init__(
-        self,
-        request: RunAgentInput,
-        history: list[dict[str, Any]],
-        questions: list[ApprovalRequest],
-    ) -> None:
-        version = request.protocol_version
-        super().__init__(thread_id=request.thread_id, history=history, protocol_version=version)
+    def __init__(self, request: RunAgentInput, runs: Sequence[Run]) -> None:
+        super().__init__(
+            thread_id=request.thread_id,
+            history=merged(conversation(runs), _plain(request)),
+            state=state_of(runs),
+            protocol_version=request.protocol_version,
+        )
         self.run = request.run_id
-        self.interrupted = questions
+        self.interrupted = runs[-1].questions if runs else []
 
     def end_past(self) -> None:
         self.start_message()

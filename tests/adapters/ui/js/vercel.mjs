@@ -113,6 +113,7 @@ const commands = {
     }
     return report(it);
   },
+  report: ({ tab }) => report(tabs.get(tab)),
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
