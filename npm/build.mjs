@@ -25,6 +25,8 @@ const sources = readdirSync(join(here, "src")).map((name) => join(here, "src", n
 for (const file of [
   join(served, "tokenwire.js"),
   join(served, "tokenwire.d.ts"),
+  join(served, "ai-sdk.js"),
+  join(served, "ai-sdk.d.ts"),
   ...sources,
   join(here, "README.md"),
   join(root, "LICENSE"),

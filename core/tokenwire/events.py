@@ -69,6 +69,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :ivar name: the tool's name, or the name of a data part.
     :ivar call_id: the tool call's id.
     :ivar data: anything JSON can hold, for kinds that carry it.
+    :ivar provider_executed: for a tool call, that the model's provider runs the tool itself:
+        neither the agent nor a page is to run it.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     call_id: str | None = None
     data: Any = None
+    provider_executed: bool = False
 
     @property
     def arguments(self) -> str:
@@ -178,6 +181,7 @@ class PartEvent(_Base, frozen=True, kw_only=True, tag="part"):
     name: str | None = None
     call_id: str | None = None
     data: Any = None
+    provider_executed: bool = False
 
 
 class DeltaEvent(_Base, frozen=True, kw_only=True, tag="delta"):

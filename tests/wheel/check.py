@@ -43,6 +43,8 @@ def check_metadata() -> None:
         "tokenwire_adapters/py.typed",
         "tokenwire_adapters/_static/tokenwire.js",
         "tokenwire_adapters/_static/tokenwire.d.ts",
+        "tokenwire_adapters/_static/ai-sdk.js",
+        "tokenwire_adapters/_static/ai-sdk.d.ts",
         "tokenwire_adapters/_static/demo/index.html",
         "licenses/LICENSE",
     ):

@@ -11,6 +11,8 @@ export interface Part {
   readonly name: string | null;
   readonly call_id: string | null;
   readonly data: unknown;
+  /** Of a tool call: the model's provider runs the tool itself, so neither the agent nor a page is to. */
+  readonly provider_executed: boolean;
 }
 
 export interface ToolResult {
@@ -66,7 +68,7 @@ interface Base {
   readonly v?: number;
 }
 export interface StartEvent extends Base { readonly type: "start"; readonly response_id: string; readonly channel?: string; readonly run?: string; readonly metadata?: Record<string, unknown> }
-export interface PartEvent extends Base { readonly type: "part"; readonly response_id: string; readonly part: number; readonly kind: string; readonly name?: string; readonly call_id?: string; readonly data?: unknown }
+export interface PartEvent extends Base { readonly type: "part"; readonly response_id: string; readonly part: number; readonly kind: string; readonly name?: string; readonly call_id?: string; readonly data?: unknown; readonly provider_executed?: boolean }
 /** `offset` is in code points. */
 export interface DeltaEvent extends Base { readonly type: "delta"; readonly response_id: string; readonly part: number; readonly kind: string; readonly offset: number; readonly text: string }
 export interface SnapshotEvent extends Base { readonly type: "snapshot"; readonly response: ResponseFields }

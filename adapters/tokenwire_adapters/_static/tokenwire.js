@@ -114,6 +114,7 @@ function makePart(part) {
     name: own(part.name),
     call_id: own(part.call_id),
     data: own(part.data),
+    provider_executed: part.provider_executed === true, // the model's provider runs the tool itself
   };
 }
 
@@ -432,7 +433,7 @@ export class SseParser {
  * "reset" (reason), "error" (TokenwireError), "end" of a response (event), "close" ().
  */
 export class Channel extends Emitter {
-  _connection;
+  connection;
   _transcript = new Transcript();
   _known;
   _gapAt; // the cursor at which a gap was met last
@@ -450,7 +451,7 @@ export class Channel extends Emitter {
     this.only = options.response ?? null;
     this.rewind = options.rewind == null ? null : String(options.rewind);
     this._known = new Set(options.known ?? []);
-    this._connection = connection;
+    this.connection = connection;
   }
 
   /** The responses seen, in the order in which they began, by id. */
@@ -464,21 +465,21 @@ export class Channel extends Emitter {
 
   /** The connection's status: "connecting", "live", "waiting", "paused" or "closed". */
   get status() {
-    return this.closed ? "closed" : this._connection.status;
+    return this.closed ? "closed" : this.connection.status;
   }
 
   cancel(responseId, reason) {
-    return this._connection.request("cancel", this.name, { response: responseId, reason });
+    return this.connection.request("cancel", this.name, { response: responseId, reason });
   }
 
   /** Send a message to the agent. An id of your own makes a retry of yours harmless. */
   send(name, data = null, { id = newId() } = {}) {
-    return this._connection.request("input", this.name, { name, data, input_id: id });
+    return this.connection.request("input", this.name, { name, data, input_id: id });
   }
 
   /** A page of responses, newest first: `{items, next}`; give `next` as `before` to read on. */
   async history({ limit, before } = {}) {
-    const page = await this._connection.request("history", this.name, { limit, before });
+    const page = await this.connection.request("history", this.name, { limit, before });
     return { items: page.items.map((item) => new Response(readResponse(item))), next: page.next };
   }
 
@@ -486,7 +487,7 @@ export class Channel extends Emitter {
     if (this.closed) return;
     this.closed = true;
     this.emit("close");
-    this._connection.leave(this);
+    this.connection.leave(this);
   }
 
   // -- what the connection calls
@@ -547,7 +548,7 @@ export class Channel extends Emitter {
     }
     if (this.closed || doubtful.every(({ id }) => items.some((item) => item.id === id))) return;
     this.startOver("lost");
-    this._connection.rejoin(this);
+    this.connection.rejoin(this);
   }
 
   /** What to subscribe with. */

@@ -30,7 +30,7 @@ __all__ = ["Draft", "PartSpec"]
 class PartSpec:
     """Names a part before it has a number; numbers are given in the order of arrival."""
 
-    __slots__ = ("call_id", "data", "index", "kind", "name")
+    __slots__ = ("call_id", "data", "index", "kind", "name", "provider_executed")
 
     def __init__(
         self,
@@ -39,17 +39,24 @@ class PartSpec:
         name: str | None = None,
         call_id: str | None = None,
         data: Any = None,
+        provider_executed: bool = False,
     ) -> None:
         self.kind = kind
         self.name = name
         self.call_id = call_id
         self.data = data
+        self.provider_executed = provider_executed
         self.index: int | None = None
 
     @property
     def bare(self) -> bool:
         """Whether a delta says all there is to say of this part."""
-        return self.name is None and self.call_id is None and self.data is None
+        return (
+            self.name is None
+            and self.call_id is None
+            and self.data is None
+            and not self.provider_executed
+        )
 
 
 class PartState:
@@ -168,6 +175,7 @@ class Draft:
                     name=spec.name,
                     call_id=spec.call_id,
                     data=spec.data,
+                    provider_executed=spec.provider_executed,
                 )
             )
         return part
@@ -240,6 +248,7 @@ class Draft:
                     name=part.spec.name,
                     call_id=part.spec.call_id,
                     data=part.spec.data,
+                    provider_executed=part.spec.provider_executed,
                 )
                 for part in self._parts
             ),

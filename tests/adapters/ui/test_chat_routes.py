@@ -279,7 +279,7 @@ async def test_a_server_that_dies_ends_its_turns():
 @pytest.mark.parametrize("kind", ["fastapi", "mount", "alone"])
 async def test_where_the_routes_may_live(sink, agent, kind):
     agent.go.set()
-    chat = ChatRoutes(sink, agent)
+    chat = ChatRoutes(sink, agent, resume_ended=0)
     app: Any
     if kind == "fastapi":
         app = FastAPI()

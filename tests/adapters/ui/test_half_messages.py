@@ -1,4 +1,4 @@
-"""A page of the AI SDK that holds half an answer, as one that stores its messages does, and resumes."""
+"""A page of the AI SDK that holds half an answer, as one that stores messages does, and resumes."""
 
 from __future__ import annotations
 

@@ -78,6 +78,7 @@ def test_a_result_stays_with_its_response_where_call_ids_repeat():
 def check(message: VercelMessage, log: Log) -> None:
     assert message.done
     assert message.id == log.run
+    assert not message.asks_again
     responses = log.responses()
     lead = log.outcome()
     if lead.state == "cancelled":
@@ -123,7 +124,10 @@ def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
         tags = (call.call_id, f"{call.call_id}:{response.id}:{index}")
         parts = [p for p in message.parts if p.get("toolCallId") in tags]
         kind = f"tool-{call.name or 'tool'}"
-        part = next(p for p in parts if p["raw"] == call.text and p["type"] == kind)
+        # Under its own id, where another response had taken that of the call.
+        own = sorted(parts, key=lambda p: p["toolCallId"] == call.call_id)
+        part = next(p for p in own if p["raw"] == call.text and p["type"] == kind)
+        assert part["providerExecuted"] is call.provider_executed
         name = call.call_id or ""
         result = log.results.get(name) or log.results.get(f"{response.id}/{name}")
         if result is None or name in told:
@@ -142,6 +146,34 @@ def one(message: VercelMessage, **wanted: Any) -> dict[str, Any]:
     found = [p for p in message.parts if all(p.get(k) == v for k, v in wanted.items())]
     assert len(found) == 1
     return found[0]
+
+
+def test_what_follows_an_answered_call_is_in_another_step():
+    """One response with a call, its result and text: the page is not to go on with it."""
+    events = [
+        StartEvent(response_id="r1", run="r1"),
+        PartEvent(response_id="r1", part=0, kind="tool_call", name="f", call_id="c1"),
+        DeltaEvent(response_id="r1", part=0, kind="tool_call", offset=0, text="{}"),
+        ToolResultEvent(call_id="c1", response_id="r1", run="r1", output=1),
+        DeltaEvent(response_id="r1", part=1, kind="text", offset=0, text="One."),
+        EndEvent(response_id="r1", state="complete"),
+    ]
+    message = VercelMessage().read(frames_of(VercelEncoder(run="r1"), events))
+    kinds = [part["type"] for part in message.parts]
+    assert kinds == ["step-start", "tool-f", "step-start", "text"]
+
+
+def test_a_page_does_not_go_on_with_what_was_stopped():
+    """Neither while its call is unanswered, nor once the page has answered it."""
+    events = [
+        StartEvent(response_id="r1", run="r1"),
+        PartEvent(response_id="r1", part=0, kind="tool_call", name="f", call_id="c1"),
+        DeltaEvent(response_id="r1", part=0, kind="tool_call", offset=0, text="{}"),
+        EndEvent(response_id="r1", state="cancelled"),
+    ]
+    message = VercelMessage().read(frames_of(VercelEncoder(run="r1"), events))
+    assert [part["type"] for part in message.parts] == ["step-start", "tool-f", "step-start"]
+    assert not message.asks_again
 
 
 def test_half_a_tool_call_is_nothing_to_act_on():

@@ -77,7 +77,13 @@ class GeminiRecorder(JsonRecorder):
             self._code_result(fields_of(part["codeExecutionResult"]), index)
         elif "toolCall" in part:
             call = fields_of(part["toolCall"])
-            self.tool_call(call.get("toolType"), call.get("id"), call.get("args"), index)
+            self.tool_call(
+                call.get("toolType"),
+                call.get("id"),
+                call.get("args"),
+                index,
+                provider_executed=True,
+            )
         elif "toolResponse" in part:
             answer = fields_of(part["toolResponse"])
             call_id = name_of(answer.get("id"))
@@ -118,8 +124,8 @@ class GeminiRecorder(JsonRecorder):
     def _code(self, code: Mapping[str, Any], index: int) -> None:
         self._code_runs += 1
         call_id = name_of(code.get("id")) or f"{_CODE}-{self._code_runs}"
-        self.writer(index).part(
-            "tool_call", name=_CODE, call_id=call_id, text=str_of(code.get("code"))
+        self.writer(index).tool_call(
+            _CODE, call_id, str_of(code.get("code")), provider_executed=True
         )
 
     def _code_result(self, result: Mapping[str, Any], index: int) -> None:

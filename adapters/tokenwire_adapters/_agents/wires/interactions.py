@@ -124,7 +124,9 @@ class InteractionsRecorder(JsonRecorder):
             name = name_of(step.get("name")) or kind.removesuffix("_call")
             call_id = name_of(step.get("id")) or None
             self._last_call = call_id
-            part = self.writer(0).part("tool_call", name=name, call_id=call_id)
+            part = self.writer(0).part(
+                "tool_call", name=name, call_id=call_id, provider_executed=kind != "function_call"
+            )
             self._steps[index] = _Call(part, step.get("arguments"))
         elif kind.endswith("_result"):
             self._steps[index] = _Result(self.writer(0), dict(step), self._last_call)

@@ -103,6 +103,8 @@ class AiTransportWriter(PerResponseWriter):
         if part.kind == "tool_call":
             name = part.call_id or name
             codec = {"kind": "tool-input", "toolCallId": name, "toolName": part.name or ""}
+            if part.provider_executed:
+                codec["providerExecuted"] = "true"
         elif part.kind in ("reasoning", "text"):
             codec = {"kind": part.kind, "id": name}
         else:

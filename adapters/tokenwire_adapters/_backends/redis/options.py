@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from tokenwire._urls import split_url
 from tokenwire.backend import Granularity
 from tokenwire.memory import Retention
+from tokenwire_adapters._backends import settings as shared
 from tokenwire_adapters._backends.redis.quirks import (
     accepted_arguments,
     connection_arguments,
@@ -103,13 +104,6 @@ _PARAMETERS: dict[str, Callable[[str], Any]] = {
     "page_bytes": int,
     "replicas": int,
 }
-_RETENTION_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "responses": int,
-    "age": lambda text: None if text == "none" else float(text),
-    "bytes": int,
-    "events": int,
-    "event_bytes": int,
-}
 
 
 def make_settings(options: Mapping[str, Any]) -> Settings:
@@ -117,28 +111,13 @@ def make_settings(options: Mapping[str, Any]) -> Settings:
 
     :raises ValueError: naming the setting that is wrong.
     """
-    values = dict(options)
-    limits = {name: values.pop(name) for name in list(values) if name in _RETENTION_PARAMETERS}
-    unknown = sorted(set(values) - set(Settings.__struct_fields__))
-    if unknown:
-        raise ValueError(f"no such setting of the Redis backend: {', '.join(unknown)}")
-    if limits:
-        retention = values.get("retention", Retention())
-        values["retention"] = msgspec.structs.replace(retention, **limits)
-    settings = Settings(**values)
-    if settings.granularity not in ("response", "token"):
-        raise ValueError("granularity must be 'response' or 'token'")
+    settings = shared.make_settings(Settings, "Redis", options)
     if not settings.prefix or set(settings.prefix) & set("{}") or not settings.prefix.isprintable():
         raise ValueError("prefix must be printable, not empty, and without braces")
-    for name in ("timeout", "health", "page_bytes"):
-        if not getattr(settings, name) > 0:
-            raise ValueError(f"{name} must be more than 0")
-    limit = settings.retention
-    smallest = min(limit.responses, limit.bytes, limit.events, limit.event_bytes)
-    if settings.replicas < 0 or smallest < 0:
-        raise ValueError("replicas and the limits of retention cannot be less than 0")
-    if limit.age is not None and not limit.age > 0:
-        raise ValueError("age must be more than 0 seconds, or None")
+    if not settings.health > 0:
+        raise ValueError("health must be more than 0")
+    if settings.replicas < 0:
+        raise ValueError("replicas cannot be less than 0")
     return settings
 
 
@@ -154,17 +133,14 @@ def from_url(url: str, options: Mapping[str, Any]) -> tuple[Target, Settings]:
     settings: dict[str, Any] = {}
     query: list[tuple[str, str]] = []  # for redis-py
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        convert = _PARAMETERS.get(name) or _RETENTION_PARAMETERS.get(name)
+        convert = _PARAMETERS.get(name) or shared.RETENTION_PARAMETERS.get(name)
         if convert is None:
             query.append((name, text))
             continue
-        try:
-            settings[name] = convert(text)
-        except ValueError:
-            raise ValueError(f"{name} in the URL is not a number") from None
+        settings[name] = shared.parse_parameter(name, text, convert)
     arguments: dict[str, Any] = {}
     for name, value in options.items():
-        known = name in _RETENTION_PARAMETERS or name in Settings.__struct_fields__
+        known = name in shared.RETENTION_PARAMETERS or name in Settings.__struct_fields__
         (settings if known else arguments)[name] = value
     user, at, hosts = parts.netloc.rpartition("@")
     addresses = _addresses(hosts, _PORTS[kind]) if scheme != "unix" else ()

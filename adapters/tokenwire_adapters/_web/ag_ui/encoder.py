@@ -155,7 +155,7 @@ class AgUiEncoder(RunEncoder):
             part.wire_id
             for response in self.responses.values()
             for part in response.parts
-            if part.kind == "tool_call" and part.wire_id
+            if part.kind == "tool_call" and part.wire_id and not part.provider_executed
         ]
 
     def _usage(self) -> list[dict[str, Any]]:
@@ -211,6 +211,7 @@ class AgUiEncoder(RunEncoder):
                 toolCallId=part.wire_id,
                 toolCallName=part.name or "tool",
                 parentMessageId=response.id,
+                **({"metadata": {"providerExecuted": True}} if part.provider_executed else {}),
             )
         elif part.kind == "reasoning":
             self._event("REASONING_START", messageId=part.wire_id)

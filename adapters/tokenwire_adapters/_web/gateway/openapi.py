@@ -73,7 +73,8 @@ def describe(root: str, service: Service) -> dict[str, Any]:
         "info": {
             "title": "tokenwire gateway",
             "version": __version__,
-            "description": "Watch, stop and talk to agents. The WebSocket route is not described.",
+            "description": "Watch, stop and talk to agents. Not described: the WebSocket route, and"
+            " POST /events, which speaks its protocol.",
         },
         "servers": [{"url": root}],
         "security": [{"bearer": []}] if secured else [],

@@ -25,6 +25,8 @@ MetricsFor: TypeAlias = Literal["local", "everyone", "nobody"]
 _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
+    "ai-sdk.js": b"text/javascript; charset=utf-8",
+    "ai-sdk.d.ts": b"application/typescript; charset=utf-8",
 }
 _CORS = b"access-control-allow-"
 _CHECK_TIMEOUT = 3.0  # seconds

@@ -18,11 +18,11 @@ from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 
-__all__ = ["plan_of", "serve_events", "serve_reader"]
+__all__ = ["STREAM_HEADERS", "plan_of", "serve_events", "serve_reader"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
-_HEADERS = [
+STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     # no-transform: a proxy that compressed would hold tokens back until it has a block full.
     (b"cache-control", b"no-cache, no-store, no-transform"),
@@ -171,7 +171,7 @@ class _Stream(Connection):
             {
                 "type": "http.response.start",
                 "status": 200,
-                "headers": [*_HEADERS, *more, *headers],
+                "headers": [*STREAM_HEADERS, *more, *headers],
             }
         )
         last = b""

@@ -14,6 +14,7 @@ from tokenwire.events import (
     DeltaEvent,
     EndEvent,
     Event,
+    Part,
     PartEvent,
     Response,
     SnapshotEvent,
@@ -147,6 +148,7 @@ class RunEncoder(Encoder):
         run: str | None = None,
         wait: bool = True,
         acting_on: Sequence[Approval] = (),
+        earlier: bool = True,
     ) -> ChannelReader | None:
         """Open a channel to encode one run from its beginning.
 
@@ -157,9 +159,10 @@ class RunEncoder(Encoder):
         :param wait: whether to wait for a run where there is none; else None is returned.
         :param acting_on: decisions that the client was asked for, and has given: it has what the
             run said before them, and is sent what comes after.
+        :param earlier: whether to encode the runs, too, whose message this one continues.
         :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
         """
-        joined = await join_run(sink, channel, run=run, wait=wait)
+        joined = await join_run(sink, channel, run=run, wait=wait, earlier=earlier)
         if joined is None:
             return None
         if joined.run is not None:
@@ -279,7 +282,7 @@ class RunEncoder(Encoder):
                 self._delta(response, event)
             elif isinstance(event, PartEvent):
                 if event.part == len(response.parts):
-                    self._new_part(response, event.kind, event.name, event.call_id, event.data)
+                    self._new_part(response, event)
             else:
                 reason = event.finish_reason
                 self._end_response(response, event.state, reason, event.usage, event.error)
@@ -302,15 +305,20 @@ class RunEncoder(Encoder):
             self.start_message()
         return response
 
-    def _new_part(
-        self, response: ResponseState, kind: str, name: str | None, call_id: str | None, data: Any
-    ) -> PartState:
-        part = PartState(len(response.parts), kind, name, call_id, data)
+    def _new_part(self, response: ResponseState, source: Part | PartEvent) -> PartState:
+        part = PartState(
+            len(response.parts),
+            source.kind,
+            source.name,
+            source.call_id,
+            source.data,
+            provider_executed=source.provider_executed,
+        )
         response.parts.append(part)
-        if kind == "tool_call":
-            part.call_id = call_id or f"{response.id}:{part.index}"
+        if part.kind == "tool_call":
+            part.call_id = part.call_id or f"{response.id}:{part.index}"
             response.calls.setdefault(part.call_id, part)
-        if kind == approvals.KIND and self._approval(response, part):
+        if part.kind == approvals.KIND and self._approval(response, part):
             return part
         self.open_part(response, part)
         return part
@@ -357,7 +365,7 @@ class RunEncoder(Encoder):
         if event.part == len(response.parts):
             if event.offset:
                 return
-            part = self._new_part(response, event.kind, None, None, None)
+            part = self._new_part(response, Part(kind=event.kind))
         else:
             part = response.parts[event.part]
         # In a hole nothing is written: the snapshot that fills it is still to come.
@@ -375,9 +383,7 @@ class RunEncoder(Encoder):
         response.started_at = snapshot.started_at or response.started_at
         for index, source in enumerate(() if response.ended else snapshot.parts):
             if index == len(response.parts):
-                part = self._new_part(
-                    response, source.kind, source.name, source.call_id, source.data
-                )
+                part = self._new_part(response, source)
             else:
                 part = response.parts[index]
             self._append(response, part, overlap(part.length, 0, source.text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from starlette.routing import BaseRoute
@@ -35,12 +36,14 @@ from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled, begun, claim, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.runs import run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
 
 _MAX_TAB = 128
 _ANSWER_TIMEOUT = 70.0  # seconds, a little more than `settle` waits for an agent
+_STOP_PATIENCE = 1.0  # seconds that a stop waits for the run which it is meant for
 
 LIMITS = Limits(input_bytes=4 * 2**20)
 """The gateway's limits, but for bodies: pages send the whole conversation."""
@@ -144,9 +147,13 @@ class ProtocolRoutes(ABC):
 
         :raises Problem, InvalidName: when the caller may not, or the id cannot be one.
         """
-        channel = checked_name(self._channel(checked_name(name, "chat id")), "channel")
+        channel = self.channel_of(name)
         await self.service.guard.require(exchange.caller, channel, action)
         return channel
+
+    def channel_of(self, name: str) -> str:
+        """The channel of a conversation. :raises InvalidName: when the id cannot be one."""
+        return checked_name(self._channel(checked_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
         """The JSON object of the body; empty where there is none.
@@ -185,11 +192,32 @@ class ProtocolRoutes(ABC):
         )
 
     async def resume(
-        self, exchange: Exchange, channel: str, encoder: RunEncoder, *, wait: bool = False
+        self,
+        exchange: Exchange,
+        channel: str,
+        encoder: RunEncoder,
+        *,
+        run: str | None = None,
+        wait: bool = False,
+        earlier: bool = True,
+        ended_within: float = 0.0,
     ) -> None:
-        """Answer with the run under way, from its beginning; with 204 where there is none."""
+        """Answer with the run under way, from its beginning; with 204 where there is none.
+
+        :param run: only this one, also when it has ended.
+        :param wait: wait for the next run where none is under way.
+        :param earlier: whether to send the runs, too, whose message this one continues.
+        :param ended_within: take the last run where it ended no longer ago than so many seconds.
+        """
         with self.service.admitted(exchange.caller):
-            reader = await self.service.within(encoder.join(self.sink, channel, wait=wait))
+            join = partial(encoder.join, self.sink, channel, earlier=earlier)
+            reader = await self.service.within(join(run=run, wait=wait and run is None))
+            if reader is None and run is None and ended_within > 0:
+                ended = await self.service.within(
+                    run_ended_within(self.sink, channel, ended_within)
+                )
+                if ended is not None:
+                    reader = await self.service.within(join(run=ended.id, wait=False))
             if reader is None:
                 await self.send_nothing(exchange)
             else:
@@ -247,9 +275,14 @@ class ProtocolRoutes(ABC):
         await send_response(exchange.send, 204, headers=headers)
 
     async def stop(self, exchange: Exchange, channel: str, run: str | None = None) -> None:
-        """Stop the run under way (or only the one named), and answer with the outcome."""
+        """Stop the run under way (or only the one named), and answer with the outcome.
+
+        One that is only just being started, here or by another server, is stopped as it begins.
+        """
         self.service.require_input(exchange.caller.key)
-        outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
+        outcomes = await self.tasks.cancel(
+            channel, run=run, reason="stopped by the user", patience=_STOP_PATIENCE
+        )
         first = outcomes[0] if outcomes else None
         stopped = first is None or first.acknowledged or first.state == "pending"
         await self.send_json(

@@ -28,7 +28,8 @@ def is_envelope(response_id: str, run: str | None, metadata: dict[str, Any]) -> 
 class PartState:
     """A part of a response, as far as the client has been sent it.
 
-    :ivar index: its place in the response; `kind`, `name`, `call_id` and `data` as in the event.
+    :ivar index: its place in the response; `kind`, `name`, `call_id`, `data` and
+        `provider_executed` as in the event.
     :ivar length: code points sent.
     :ivar open: it has begun at the client and not ended there.
     :ivar done: all of it has been sent.
@@ -46,18 +47,27 @@ class PartState:
         "length",
         "name",
         "open",
+        "provider_executed",
         "result",
         "wire_id",
     )
 
     def __init__(
-        self, index: int, kind: str, name: str | None, call_id: str | None, data: Any
+        self,
+        index: int,
+        kind: str,
+        name: str | None,
+        call_id: str | None,
+        data: Any,
+        *,
+        provider_executed: bool = False,
     ) -> None:
         self.index = index
         self.kind = kind
         self.name = name
         self.call_id = call_id
         self.data = data
+        self.provider_executed = provider_executed
         self.length = 0
         self.open = False
         self.done = False

@@ -33,6 +33,10 @@ class VercelEncoder(RunEncoder):
     id within the step. Text stays open until its response ends; reasoning is closed when something
     else follows it.
 
+    A page takes a last step whose tool calls are all answered for an answer that it is to go on
+    with, and sends a request by itself. So what follows an answered call is in another step, and
+    where nothing follows, an empty step says that the answer is over.
+
     :param run: the run to encode; by default the first one that is seen streaming.
     :param enveloped: whether the run is known to have an envelope.
     :param message_id: the id of the message; by default, that of the run, so that a page that
@@ -58,6 +62,7 @@ class VercelEncoder(RunEncoder):
         self._stepping = False
         self._stepped = False  # a step has begun in this stream
         self._continuing = False
+        self._step_calls: list[PartState] = []  # tool calls of the step that is open
         self._tool_ids: set[str] = set()
         self._reasoning: PartState | None = None  # the one that is closed by what comes next
 
@@ -87,13 +92,18 @@ class VercelEncoder(RunEncoder):
             # Else the page takes the approval it gave for unsent, and sends it without end.
             self._chunk("start-step")
             self._stepping = True
-        self._close_step()
         if self.interrupted:
+            self._close_step()
             waiting = {"state": "waiting"}
             self._chunk("finish", finishReason="tool-calls", messageMetadata=waiting)
             self.emit(b"[DONE]")
             return
         state = "lost" if response is None else response.state
+        calls = [part for part in self._step_calls if not part.provider_executed]
+        self._close_step()
+        if calls and (state == "cancelled" or all(part.result is not None for part in calls)):
+            self._chunk("start-step")
+            self._chunk("finish-step")
         reason = reason_of(response.finish_reason) if response else "other"
         metadata: dict[str, Any] = {"state": state}
         usage = self._usage()
@@ -127,6 +137,8 @@ class VercelEncoder(RunEncoder):
 
     def _enter(self, response: ResponseState) -> None:
         """Enter the step of this response."""
+        if self._is_answered():
+            self._close_step()
         if response.id in self._step:
             return
         if not response.envelope and not self._streaming_step():
@@ -134,7 +146,14 @@ class VercelEncoder(RunEncoder):
         self._step.add(response.id)
         if not self._stepping:
             self._stepping = self._stepped = True
+            self._step_calls.clear()
             self._chunk("start-step")
+
+    def _is_answered(self) -> bool:
+        """Whether the open step has called tools that others run, and all calls are answered."""
+        by_others = any(not part.provider_executed for part in self._step_calls)
+        is_answered = all(part.result is not None for part in self._step_calls)
+        return self._stepping and by_others and is_answered
 
     def _streaming_step(self) -> bool:
         """Whether anything in the open step may still grow."""
@@ -214,7 +233,16 @@ class VercelEncoder(RunEncoder):
         self._tool_ids.add(tag)
         part.wire_id = tag
         part.name = part.name or "tool"
-        self._chunk("tool-input-start", toolCallId=tag, toolName=part.name, **self._dynamic)
+        self._step_calls.append(part)
+        self._chunk(
+            "tool-input-start", toolCallId=tag, toolName=part.name, **self._tool_fields(part)
+        )
+
+    def _tool_fields(self, part: PartState) -> dict[str, Any]:
+        """Fields that every chunk about a tool call has."""
+        return (
+            {**self._dynamic, "providerExecuted": True} if part.provider_executed else self._dynamic
+        )
 
     def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
         kind = part.kind
@@ -242,7 +270,7 @@ class VercelEncoder(RunEncoder):
             toolCallId=part.wire_id,
             toolName=part.name,
             input=parsed(part.text),
-            **self._dynamic,
+            **self._tool_fields(part),
         )
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
@@ -252,14 +280,14 @@ class VercelEncoder(RunEncoder):
                 "tool-output-error",
                 toolCallId=part.wire_id,
                 errorText=result.error or "error",
-                **self._dynamic,
+                **self._tool_fields(part),
             )
         else:
             self._chunk(
                 "tool-output-available",
                 toolCallId=part.wire_id,
                 output=result.output,
-                **self._dynamic,
+                **self._tool_fields(part),
             )
 
     # -- approvals

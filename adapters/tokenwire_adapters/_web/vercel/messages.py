@@ -24,11 +24,15 @@ def message_of(run: Run, *, dynamic_tools: bool = False) -> dict[str, Any]:
     return read_chunks([*encoder.begin(), *encoder.end()])
 
 
-def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[dict[str, Any]]:
+def conversation(
+    runs: Sequence[Run], *, streaming: bool = False, dynamic_tools: bool = False
+) -> list[dict[str, Any]]:
     """The messages of a conversation, from the runs that are kept, oldest first.
 
-    What was answered anew, or edited, counts as it was last. A run that is under way has no
-    message yet: the stream brings it.
+    What was answered anew, or edited, counts as it was last.
+
+    :param streaming: with the message so far of a run that is under way; else it has none yet,
+        since the stream brings it to a page.
     """
     messages = _Conversation()
     for run in runs:
@@ -43,11 +47,14 @@ def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[di
         for message in cast("list[Any]", asked) if isinstance(asked, list) else ():
             if isinstance(message, dict):
                 messages.append(cast("dict[str, Any]", message))
-        if not run.streaming:
+        if streaming or not run.streaming:
             message = message_of(run, dynamic_tools=dynamic_tools)
             last = messages.items[-1] if messages.items else None
             if last is not None and last.get("id") == message["id"]:
-                last["parts"] += message["parts"]
+                parts: list[dict[str, Any]] = last["parts"]
+                if parts and parts[-1]["type"] == "step-start":
+                    parts.pop()  # it said that the answer was over
+                parts += message["parts"]
             else:
                 messages.append(message)
     return messages.items
@@ -131,6 +138,8 @@ class _Reader:
             if chunk.get("dynamic"):
                 part = {"type": "dynamic-tool", "toolName": chunk["toolName"], "toolCallId": call}
             part["state"] = "input-streaming"
+            if chunk.get("providerExecuted"):
+                part["providerExecuted"] = True
             self._by_id[f"tool:{call}"] = part
             self._parts.append(part)
             return

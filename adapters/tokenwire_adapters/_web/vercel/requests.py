@@ -18,6 +18,7 @@ __all__ = [
     "metadata_of",
     "steps_of",
     "text_of",
+    "with_history",
 ]
 
 _ROLES = frozenset({"system", "user", "assistant"})
@@ -46,6 +47,19 @@ def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", messages)
 
 
+def with_history(history: list[dict[str, Any]], message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conversation up to a message that a page sent alone.
+
+    One that the history has (it was edited, is to be answered anew, or has the output of a tool)
+    takes the place of itself and of all that came after it.
+    """
+    name = message.get("id")
+    for index, known in enumerate(history):
+        if name is not None and known.get("id") == name:
+            return [*history[:index], message]
+    return [*history, message]
+
+
 def asked_in(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None:
     """A key by which a retry of the same request is recognised; None where there is none."""
     last = messages[-1].get("id")
@@ -67,7 +81,7 @@ def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[st
     metadata: dict[str, Any] = {"messages": [_bounded(message) for message in asked]}
     if rest and isinstance(rest[-1].get("id"), str):
         metadata["after"] = rest[-1]["id"]
-    elif "messages" in body:
+    else:
         metadata["first"] = True
     if not asked and isinstance(messages[-1].get("id"), str):
         metadata["message_id"] = messages[-1]["id"]

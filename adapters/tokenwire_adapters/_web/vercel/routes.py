@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
+from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
@@ -25,6 +26,7 @@ from tokenwire_adapters._web.vercel.requests import (
     metadata_of,
     steps_of,
     text_of,
+    with_history,
 )
 
 __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
@@ -37,7 +39,8 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
 
     :ivar chat_id: the id of the chat in the page; `channel` is where it is published.
     :ivar run: also the id of the message that the responses become.
-    :ivar messages: the page's UI messages, as it sent them; the last one is to be answered.
+    :ivar messages: the conversation as UI messages, as the page sent it; where it sent only its
+        last `message`, after those that the channel has. The last one is to be answered.
     :ivar trigger: ``submit-message`` or ``regenerate-message``.
     :ivar message_id: the message that was edited, or is to be replaced by a new answer.
     :ivar body: all that the page sent.
@@ -73,7 +76,8 @@ class ChatRoutes(ProtocolRoutes):
     | route | what |
     | --- | --- |
     | ``POST {path}`` | a message to the agent; answers with the stream of its answer |
-    | ``GET {path}/{id}/stream`` | the answer under way, from its beginning; else 204 |
+    | ``GET {path}/{id}/stream`` | the answer under way, from its beginning, or one that has just
+        ended; else 204. ``?run=ID``: that answer |
     | ``POST {path}/{id}/tools/{call}/claim`` | whether this page runs a tool, and no other one |
     | ``POST {path}/{id}/stop`` | stop the answer under way, whichever tab or server began it |
     | ``GET {path}/{id}/messages`` | the conversation, to begin a page with |
@@ -93,6 +97,8 @@ class ChatRoutes(ProtocolRoutes):
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
         ``refuse`` answers 409.
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
+    :param resume_ended: seconds after its end for which an answer can be resumed: a page that lost
+        its connection and comes back after the end is sent all of it. 0: never.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -109,6 +115,7 @@ class ChatRoutes(ProtocolRoutes):
         limits: Limits | None = None,
         busy: Busy = "replace",
         dynamic_tools: bool = False,
+        resume_ended: float = 60.0,
     ) -> None:
         super().__init__(
             sink,
@@ -123,6 +130,9 @@ class ChatRoutes(ProtocolRoutes):
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
         self._busy = busy
+        if not (isinstance(resume_ended, int | float) and resume_ended >= 0):
+            raise ValueError(f"resume_ended must be seconds, 0 or more, not {resume_ended!r}")
+        self._resume_ended = float(resume_ended)
         self._dynamic_tools = dynamic_tools
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -148,11 +158,18 @@ class ChatRoutes(ProtocolRoutes):
         chat_id = body.get("id")
         if not isinstance(chat_id, str):
             raise Problem("invalid", 'the body must have the chat\'s "id"')
-        channel = await self.authorize(exchange, chat_id, "input")
-        messages = messages_of(body)
-        self.service.require_input(exchange.caller.key, "messages")
-        service = self.service
         run = self.tasks.new_run()
+        # From here on a stop finds the run, however long it takes to begin.
+        with self.tasks.starting(self.channel_of(chat_id), run):
+            channel = await self.authorize(exchange, chat_id, "input")
+            self.service.require_input(exchange.caller.key, "messages")
+            await self._answer(exchange, chat_id, channel, run, body)
+
+    async def _answer(
+        self, exchange: Exchange, chat_id: str, channel: str, run: str, body: dict[str, Any]
+    ) -> None:
+        service = self.service
+        messages = await self._all_messages(channel, body)
         answered: Sequence[Approval] = ()
         encoder = self._encoder(run, enveloped=True)
 
@@ -169,11 +186,22 @@ class ChatRoutes(ProtocolRoutes):
             if settled is not None:
                 answered = settled.approvals
                 encoder.go_on_from(settled.run, answered)
-            with self.tasks.starting(channel, run):
-                if await self._same_again(exchange, channel, messages, body):
-                    return
-                reader = await self.watch_from(channel, begin)
+            if await self._same_again(exchange, channel, messages, body):
+                return
+            reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
+
+    async def _all_messages(self, channel: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """The conversation: as the page sent it, or with what the channel has before its message.
+
+        :raises Problem: where the body has no messages that are valid.
+        """
+        messages = messages_of(body)
+        if "messages" in body:
+            return messages
+        runs = await self.service.within(recent_runs(self.sink, channel))
+        history = conversation(runs, streaming=True, dynamic_tools=self._dynamic_tools)
+        return with_history(history, messages[-1])
 
     def _begin(
         self,
@@ -262,8 +290,19 @@ class ChatRoutes(ProtocolRoutes):
     async def _resume(self, exchange: Exchange) -> None:
         names = self.names_of(exchange.request)
         channel = await self.authorize(exchange, names[0], "subscribe")
-        wait = exchange.request.parameter("wait") == "1"
-        await self.resume(exchange, channel, self._encoder(None), wait=wait)
+        parameter = exchange.request.parameter
+        run = parameter("run")
+        if run is not None:
+            checked_name(run, "run")
+        await self.resume(
+            exchange,
+            channel,
+            self._encoder(None),
+            run=run,
+            wait=parameter("wait") == "1",
+            earlier=parameter("earlier") != "0",
+            ended_within=self._resume_ended,
+        )
 
     async def _stop_chat(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
