@@ -19,7 +19,8 @@ from tokenwire.errors import MissingExtra
 from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 
 if TYPE_CHECKING:
-    from tokenwire_adapters._web.langgraph.routes import LangGraphRoutes, LangGraphTurn
+    from tokenwire_adapters._web.langgraph.routes import LangGraphRoutes
+    from tokenwire_adapters._web.langgraph.turn import LangGraphTurn
 
 __all__ = ["LangGraphEncoder", "LangGraphRoutes", "LangGraphTurn"]
 
@@ -29,9 +30,9 @@ def __getattr__(name: str) -> Any:
     if name not in ("LangGraphRoutes", "LangGraphTurn"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._web.langgraph import routes as langgraph_routes
+        from tokenwire_adapters._web.langgraph import routes, turn
     except ImportError as error:
         raise MissingExtra(
             f'{name} needs {error.name}: pip install "tokenwire[gateway]"'
         ) from error
-    return getattr(langgraph_routes, name)
+    return getattr(turn if name == "LangGraphTurn" else routes, name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from tokenwire.approvals import Approval, ApprovalRequest
-from tokenwire.events import DataEvent, ToolResult
+from tokenwire.encoding import Frame
+from tokenwire.events import DataEvent, Event, ToolResult
 from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, usage_of
@@ -69,6 +70,7 @@ class AgUiEncoder(RunEncoder):
         super().__init__(run=run, enveloped=enveloped)
         self._before_1 = protocol_version is None
         self._client_run = client_run
+        self._time: int | None = None  # of the event that is being encoded, in milliseconds
         self._state = state
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
@@ -81,8 +83,13 @@ class AgUiEncoder(RunEncoder):
         self._answered: set[str] = set()
         self._decided: set[str] = set()  # calls that the agent makes, or does not
 
+    def encode(self, event: Event) -> Iterable[Frame]:
+        self._time = event.ts
+        return super().encode(event)
+
     def _event(self, type_: str, **fields: Any) -> None:
-        self.emit(json_bytes({"type": type_, **fields}))
+        time = {} if self._time is None else {"timestamp": self._time}
+        self.emit(json_bytes({"type": type_, **time, **fields}))
 
     # -- the run
 

@@ -9,7 +9,7 @@ from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.langgraph.messages import Messages, interrupt_of, is_text
 from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.json import denial_text, json_bytes
+from tokenwire_adapters._web.ui.json import denial_text, json_bytes, object_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["LangGraphEncoder", "RunReader"]
@@ -71,7 +71,7 @@ class RunReader(RunEncoder):
         name = part.name if part.kind == "data" and part.name else part.kind
         value: Any = part.data if part.data is not None else part.text
         if name == "state" and isinstance(value, dict):
-            self.values |= {key: item for key, item in value.items() if key != "messages"}
+            self.values |= {key: one for key, one in object_of(value).items() if key != "messages"}
             self.values_changed()
         else:
             self.custom(name, value)

@@ -88,7 +88,7 @@ class ThreadEncoder(Encoder):
         self._seq += 1
         if _CHANNELS.get(method, method) not in self._channels:
             return
-        event = {
+        event: dict[str, Any] = {
             "type": "event",
             "method": method,
             "event_id": event_id or f"{self._connection}.{self._seq}",

@@ -49,14 +49,15 @@ class Messages:
         place = (response.id, part.index)
         block = self._places.get(place)
         if block is None:
+            block = dict[str, Any]()
             if part.kind == "tool_call":
-                block = {"type": "tool_call_chunk", "name": part.name or "tool", "args": ""}
+                block |= {"type": "tool_call_chunk", "name": part.name or "tool", "args": ""}
                 block["id"] = part.call_id
             elif part.kind == "reasoning":
-                block = {"type": "reasoning", "reasoning": ""}
+                block |= {"type": "reasoning", "reasoning": ""}
                 self._reasoned.add(response.id)
             else:
-                block = {"type": "text", "text": ""}
+                block |= {"type": "text", "text": ""}
             self._places[place] = block
             blocks = self._blocks.setdefault(response.id, [])
             block["index"] = len(blocks)
@@ -109,7 +110,7 @@ def content_of(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 def tool_call(block: dict[str, Any]) -> dict[str, Any]:
     """A tool call with its arguments, as far as these are JSON."""
-    args = parsed(block["args"]) if block["args"] else {}
+    args: Any = parsed(block["args"]) if block["args"] else {}
     if not isinstance(args, dict):
         args = {"text": args} if isinstance(args, str) else {"value": msgspec.to_builtins(args)}
     return {"type": "tool_call", "id": block["id"], "name": block["name"], "args": args}

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from tokenwire._ids import new_id
 from tokenwire.approvals import Answer, ApprovalRequest
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.ui.json import list_of, object_of
 
 __all__ = ["answers_to", "chat_message", "messages_in", "text_of"]
 
-_TYPES = {"user": "human", "assistant": "ai", "human": "human", "ai": "ai"}
-_TYPES |= {"system": "system", "developer": "system", "tool": "tool"}
+_TYPES = {
+    "human": "human",
+    "user": "human",
+    "ai": "ai",
+    "assistant": "ai",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+}
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _APPROVING = frozenset({"approve", "accept", "edit"})
 
@@ -24,15 +32,16 @@ def messages_in(value: Any) -> list[dict[str, Any]]:
 
     :raises Problem: where one is no message.
     """
-    given: Any = value.get("messages") if isinstance(value, dict) else None
-    items = cast("list[Any]", given) if isinstance(given, list) else [given] if given else []
-    return [_message(item) for item in items]
+    given: Any = object_of(value).get("messages")
+    if given and not isinstance(given, list):
+        return [_message(given)]
+    return [_message(item) for item in list_of(given)]
 
 
 def _message(item: Any) -> dict[str, Any]:
     if isinstance(item, str):
         item = {"type": "human", "content": item}
-    message = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    message = object_of(item)
     kind = _TYPES.get(str(message.get("type") or message.get("role")))
     content: Any = message.get("content")
     if kind is None or not isinstance(content, str | list):
@@ -46,11 +55,10 @@ def text_of(message: dict[str, Any]) -> str:
     content: Any = message.get("content")
     if isinstance(content, str):
         return content
-    blocks = cast("list[Any]", content) if isinstance(content, list) else []
-    texts = [
-        block if isinstance(block, str) else block.get("text")
-        for block in blocks
-        if isinstance(block, str) or (isinstance(block, dict) and block.get("type") == "text")
+    texts: list[Any] = [
+        block if isinstance(block, str) else object_of(block).get("text")
+        for block in list_of(content)
+        if isinstance(block, str) or object_of(block).get("type") == "text"
     ]
     return "".join(text for text in texts if isinstance(text, str))
 
@@ -85,24 +93,22 @@ def answers_to(questions: Sequence[ApprovalRequest], value: Any) -> list[Answer]
     if not questions:
         return []
     ids = {question.id for question in questions}
-    if isinstance(value, dict) and value and cast("dict[str, Any]", value).keys() <= ids:
-        return [_answer(name, one) for name, one in cast("dict[str, Any]", value).items()]
+    named = object_of(value)
+    if named and named.keys() <= ids:
+        return [_answer(name, one) for name, one in named.items()]
     return [_answer(questions[0].id, value)]
 
 
 def _answer(name: str, value: Any) -> Answer:
     """The answer that a value is: a decision of human-in-the-loop, a verdict, or a text."""
-    decision = value
-    if isinstance(decision, dict) and isinstance(decision.get("decisions"), list):
-        decisions = cast("list[Any]", decision["decisions"])
-        decision = decisions[0] if decisions else False
+    decision: Any = object_of(value).get("decisions", value)
     if isinstance(decision, list):
-        decision = decision[0] if decision else False
+        decision = next(iter(list_of(decision)), False)
     if not isinstance(decision, dict):
         approved = decision is True or decision in _APPROVING
         reason = decision if isinstance(decision, str) and not approved else None
         return Answer(id=name, approved=approved, reason=reason, data=value)
-    fields = cast("dict[str, Any]", decision)
+    fields = object_of(decision)
     approved = fields.get("approved") is True or fields.get("type") in _APPROVING
     reason = fields.get("reason") or fields.get("message")
     said = reason if isinstance(reason, str) else None

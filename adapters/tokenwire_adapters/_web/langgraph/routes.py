@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from tokenwire._version import __version__
@@ -22,54 +22,20 @@ from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 from tokenwire_adapters._web.langgraph.events import ThreadEncoder
 from tokenwire_adapters._web.langgraph.requests import (
     answers_to,
-    chat_message,
-    messages_in,
-    text_of,
 )
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, bounded_messages
+from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
+from tokenwire_adapters._web.ui.json import list_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import join_run, recent_runs
-from tokenwire_adapters._web.ui.turn import Turn
 
-__all__ = ["LangGraphRoutes", "LangGraphTurn"]
+__all__ = ["LangGraphRoutes"]
 
 _STATUS = {"streaming": "running", "complete": "success", "cancelled": "interrupted"}
 _STOPPING = 0.25  # seconds that a stop may take to reach the run
 _MAX_HISTORY = 100
 _CHANNELS = ("values", "messages", "tools", "lifecycle", "input", "custom")
-
-
-class LangGraphTurn(Turn, frozen=True, kw_only=True):
-    """A run of a thread; see `Turn` for the rest of its fields.
-
-    :ivar thread_id: the id of the thread in the client; `channel` is where it is published.
-    :ivar messages: those of the thread up to here, as LangChain's clients have them.
-    :ivar input: of the run, as the client sent it; `config` likewise.
-    """
-
-    thread_id: str
-    input: Any
-    config: dict[str, Any]
-
-    @staticmethod
-    def text_of(message: dict[str, Any]) -> str:
-        """The text of a message."""
-        return text_of(message)
-
-    @property
-    def text(self) -> str:
-        """The text of the last message of the user."""
-        texts = [text_of(one) for one in self.messages if one["type"] == "human"]
-        return texts[-1] if texts else ""
-
-    def values(self, **values: Any) -> None:
-        """Put values into the state of the thread, beside its messages."""
-        self.response.data_part("state", values)
-
-    def chat_messages(self) -> list[dict[str, Any]]:
-        """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
-        return [chat_message(message) for message in self.messages]
 
 
 class LangGraphRoutes(ProtocolRoutes):
@@ -233,14 +199,11 @@ class LangGraphRoutes(ProtocolRoutes):
                 return
             run = settled.begin if settled and settled.begin else self.tasks.new_run()
             with self.tasks.starting(channel, run):
-                await self._make_room(channel, body)
-                asked, parent = self._asked(thread, body)
-                encoder = LangGraphEncoder(
-                    run=run, enveloped=True, before=[*thread.messages(parent), *asked]
-                )
+                beginning = await self._beginning(channel, thread, body)
+                encoder = LangGraphEncoder(run=run, enveloped=True, before=beginning.messages)
 
                 async def begin() -> None:
-                    self._begin(exchange, channel, name, thread, run, body, settled)
+                    self._begin(exchange, channel, run, beginning, settled)
 
                 reader = await self.watch_from(channel, begin)
             self._name_run(exchange, name, run)
@@ -262,54 +225,38 @@ class LangGraphRoutes(ProtocolRoutes):
             raise Problem("invalid", "the thread waits for no answer", status=409)
         return settled
 
-    async def _make_room(self, channel: str, body: dict[str, Any]) -> None:
+    async def _beginning(self, channel: str, thread: Thread, body: dict[str, Any]) -> Beginning:
+        """What a run begins with, once no other is under way.
+
+        :raises Problem: where the request is not valid, or wants no other run stopped.
+        """
+        beginning = Beginning(thread, body)
         active = await self.service.within(self.tasks.active(channel))
         if active is None:
-            return
+            return beginning
         if body.get("multitask_strategy") == "reject":
             raise Problem("invalid", "a run is under way in this thread", status=409)
         await self.tasks.cancel(channel, run=active.id, reason="another run came")
-
-    def _asked(
-        self, thread: Thread, body: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], str | None]:
-        """The messages that a run answers, and the checkpoint that it begins at."""
-        parent = thread.head
-        checkpoint: Any = body.get("checkpoint")
-        config: Any = body.get("config")
-        place: Any = config.get("configurable") if isinstance(config, dict) else None
-        for fields in (checkpoint, body, place):
-            name = fields.get("checkpoint_id") if isinstance(fields, dict) else None
-            if isinstance(name, str):
-                if not thread.has(name):
-                    raise Problem("invalid", "the thread has no such checkpoint", status=404)
-                parent = name
-                break
-        return messages_in(body.get("input")), parent
+        return Beginning(await self._read(channel, thread.id), body)
 
     def _begin(
         self,
         exchange: Exchange,
         channel: str,
-        name: str,
-        thread: Thread,
         run: str,
-        body: dict[str, Any],
+        beginning: Beginning,
         settled: Settled | None,
     ) -> None:
-        asked, parent = self._asked(thread, body)
-        messages = [*thread.messages(parent), *asked]
-        config: Any = body.get("config")
         answered: Sequence[Approval] = () if settled is None else settled.approvals
 
         def turn(response: ResponseWriter) -> LangGraphTurn:
             return LangGraphTurn(
-                thread_id=name,
-                input=body.get("input"),
-                config=cast("dict[str, Any]", config) if isinstance(config, dict) else {},
+                thread_id=beginning.thread.id,
+                input=beginning.body.get("input"),
+                config=object_of(beginning.body.get("config")),
                 channel=channel,
                 run=run,
-                messages=messages,
+                messages=beginning.messages,
                 sink=self.sink,
                 response=response,
                 connection=exchange.caller.connection,
@@ -317,7 +264,7 @@ class LangGraphRoutes(ProtocolRoutes):
                 answered=answered,
             )
 
-        metadata = {ASKED: bounded_messages(asked), PARENT: parent}
+        metadata = {ASKED: bounded_messages(beginning.asked), PARENT: beginning.parent}
         self.tasks.begin(channel, run, metadata, turn)
 
     def _name_run(self, exchange: Exchange, name: str, run: str) -> None:
@@ -368,8 +315,7 @@ class LangGraphRoutes(ProtocolRoutes):
 
     async def _command(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
-        params: Any = body.get("params")
-        given = cast("dict[str, Any]", params) if isinstance(params, dict) else {}
+        given = object_of(body.get("params"))
         number = body.get("id")
         result: dict[str, Any] | None
         match body.get("method"):
@@ -390,27 +336,21 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _start(
         self, exchange: Exchange, params: dict[str, Any], settled: Settled | None = None
     ) -> dict[str, Any]:
-        channel, name, thread = await self._thread(exchange, "input")
+        channel, _, thread = await self._thread(exchange, "input")
         self.service.require_input(exchange.caller.key, "runs")
         run = settled.begin if settled and settled.begin else self.tasks.new_run()
         with self.tasks.starting(channel, run):
-            await self._make_room(channel, params)
-            self._begin(exchange, channel, name, thread, run, params, settled)
+            beginning = await self._beginning(channel, thread, params)
+            self._begin(exchange, channel, run, beginning, settled)
         return {"run_id": run}
 
     async def _respond(self, exchange: Exchange, params: dict[str, Any]) -> dict[str, Any] | None:
         channel, _, thread = await self._thread(exchange, "input")
         questions = thread.last.questions if thread.last is not None else []
-        given: Any = params.get("responses")
-        responses = cast("list[Any]", given) if isinstance(given, list) else [params]
-        values = {
-            str(one.get("interrupt_id")): one.get("response")
-            for one in responses
-            if isinstance(one, dict)
-        }
-        known = {
-            name: value for name, value in values.items() if any(q.id == name for q in questions)
-        }
+        responses = [object_of(one) for one in list_of(params.get("responses"))] or [params]
+        ids = {question.id for question in questions}
+        named = {str(one.get("interrupt_id")): one.get("response") for one in responses}
+        known = {name: value for name, value in named.items() if name in ids}
         answers = answers_to(questions, known) if known else []
         settled = (
             await self.settle(exchange, channel, answers, self.tasks.new_run()) if answers else None
@@ -423,8 +363,7 @@ class LangGraphRoutes(ProtocolRoutes):
 
     async def _events(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
-        given: Any = body.get("channels")
-        channels = cast("list[Any]", given) if isinstance(given, list) else list(_CHANNELS)
+        channels = list_of(body.get("channels")) or list(_CHANNELS)
         channel, _, thread = await self._thread(exchange, "subscribe")
         with self.service.admitted(exchange.caller):
             encoder = ThreadEncoder(thread, [str(one) for one in channels])

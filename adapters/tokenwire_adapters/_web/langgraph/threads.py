@@ -11,6 +11,7 @@ import msgspec
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of
+from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["ASKED", "PARENT", "Thread", "bounded_messages"]
@@ -161,8 +162,8 @@ def values_of(run: Run) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for response in run.responses:
         for part in response.parts:
-            if part.kind == "data" and part.name == "state" and isinstance(part.data, dict):
-                values |= cast("dict[str, Any]", part.data)
+            if part.kind == "data" and part.name == "state":
+                values |= object_of(part.data)
     values.pop("messages", None)
     return values
 

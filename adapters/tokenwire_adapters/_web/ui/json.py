@@ -12,7 +12,9 @@ __all__ = [
     "is_json",
     "json_bytes",
     "json_text",
+    "list_of",
     "media_of",
+    "object_of",
     "parsed",
     "reason_of",
     "source_of",
@@ -45,6 +47,16 @@ _REASONS = {
     "failed": "error",
     "error": "error",
 }
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """The JSON object that a value from outside is; an empty one where it is none."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """The JSON array that a value from outside is; an empty one where it is none."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def json_bytes(value: Any) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 
 from tokenwire.approvals import Answer
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.ui.json import denial_text
+from tokenwire_adapters._web.ui.json import denial_text, object_of
 
 __all__ = [
     "answers_in",
@@ -163,8 +163,6 @@ def _call(part: dict[str, Any]) -> dict[str, Any]:
 def _call_result(part: dict[str, Any]) -> dict[str, Any]:
     output = part.get("errorText") if part["state"] == "output-error" else part.get("output")
     if part["state"] == "output-denied":
-        approval: Any = part.get("approval")
-        reason = approval.get("reason") if isinstance(approval, dict) else None
-        output = denial_text(reason)
+        output = denial_text(object_of(part.get("approval")).get("reason"))
     content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
     return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}
