@@ -21,9 +21,10 @@ from starlette.routing import Route
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.approving import Approving
 from tests.e2e.bundles import bundle
 from tests.e2e.screens import TIMEOUT, Shown
-from tokenwire_adapters.ag_ui import AgentRoutes
+from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -82,8 +83,12 @@ class Site:
 
         pages = [Route("/chats/{id}", html), Route("/page.js", javascript)]
         self.agent = Agent(provider)
-        self.app = Starlette(routes=[*pages, *AgentRoutes(sink, self.agent).routes])
+        self.approving = Approving()
+        self.app = Starlette(routes=[*pages, *AgentRoutes(sink, self._agent).routes])
         self.server: Server
+
+    async def _agent(self, turn: AgentTurn) -> None:
+        await (self.approving if "Ann" in turn.text else self.agent)(turn)  # type: ignore[arg-type]
 
     def open(self, open_page: Open) -> Chat:
         return Chat(open_page(f"{self.server.url}/chats/c1"), self.make)
@@ -160,6 +165,18 @@ def test_reload_and_a_second_tab(site: Site, open_page: Open) -> None:
         expect(tab.answers).to_have_count(1)
         expect(tab.user).to_have_count(1)
     assert len(site.provider.records) == 1
+
+
+def test_an_approval(site: Site, open_page: Open) -> None:
+    """The component asks, by its own means, and its answer reaches the agent that waits."""
+    chat = site.open(open_page)
+    chat.send("write to Ann")
+    approve = chat.page.get_by_role("button", name="Approve")
+    approve.click(timeout=TIMEOUT)
+    expect(chat.answers.last).to_contain_text("Sent.", timeout=TIMEOUT)
+    expect(approve).to_have_count(0)
+    assert site.approving.sent == [None]
+    assert len(site.approving.turns) == 1
 
 
 def last_words(site: Site) -> str:

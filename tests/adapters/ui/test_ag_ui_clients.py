@@ -60,7 +60,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
 
 async def ask(page: Pages, server: Server, text: str, *, tab: int = 1) -> None:
     await page.do("open", tab=tab, url=f"{server.url}/agent", thread="t1")
-    await page.do("say", tab=tab, id="u1", text=text)
+    await page.do("say", tab=tab, id=f"u{tab}", text=text)
     await page.do("run", tab=tab)
 
 
@@ -86,6 +86,7 @@ async def test_run_and_stream(page, server, sink, agent):
     assert told["last"]["type"] == "RUN_FINISHED"
     assert told["last"]["outcome"] == {"type": "success"}
     assert told["last"]["usage"][0]["outputTokens"] > 0
+    assert isinstance(told["last"]["timestamp"], int)
     assert "MESSAGES_SNAPSHOT" not in told["events"]
     assert agent.turns[0].text == "hello there"
 
@@ -261,6 +262,29 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
     with anyio.fail_after(PATIENCE):
         while provider.records[-1].outcome != "closed_early":
             await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("change", ["regenerate", "edit"])
+async def test_what_took_the_place_of_messages_is_what_a_tab_that_joins_has(page, server, change):
+    """Pages answer anew by running with fewer messages, and edit by running with other ones."""
+    await ask(page, server, "hello there")
+    first = fine(await page.do("done", tab=1))["messages"]
+    await page.do("say", tab=1, id="u2", text="What is the weather in Lisbon?")
+    await page.do("run", tab=1)
+    had = fine(await page.do("done", tab=1))["messages"]
+    place = next(i for i, message in enumerate(had) if message["id"] == "u2")
+    kept = had[: place + 1] if change == "regenerate" else first
+    await page.do("open", tab=2, url=f"{server.url}/agent", thread="t1", messages=kept)
+    if change == "edit":
+        await page.do("say", tab=2, id="u3", text="and now?")
+    await page.do("run", tab=2)
+    told = fine(await page.do("done", tab=2))["messages"]
+    assert text_of(told[len(kept) :])
+    await page.do("open", tab=3, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=3)
+    joined = fine(await page.do("done", tab=3))["messages"]
+    assert [message["id"] for message in joined] == [message["id"] for message in told]
+    assert text_of(joined) == text_of(told)
 
 
 async def test_a_tool_of_the_page(page, server, sink, agent, client_version):

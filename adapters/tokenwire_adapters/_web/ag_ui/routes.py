@@ -15,7 +15,7 @@ from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
-from tokenwire_adapters._web.ag_ui.messages import ASKED, asked_by, conversation, merged
+from tokenwire_adapters._web.ag_ui.messages import conversation, merged, place_of
 from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
 from tokenwire_adapters._web.gateway.asgi import checked_name
@@ -239,9 +239,7 @@ class AgentRoutes(ProtocolRoutes):
                 answered=() if settled is None else settled.approvals,
             )
 
-        self.tasks.begin(
-            channel, run, {ASKED: asked_by(messages), **bounded_state(request.state)}, turn
-        )
+        self.tasks.begin(channel, run, {**place_of(messages), **bounded_state(request.state)}, turn)
 
     async def _connect(self, exchange: Exchange) -> None:
         request = await self._input(exchange)

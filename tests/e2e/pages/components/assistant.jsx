@@ -7,7 +7,14 @@ import { createRoot } from "react-dom/client";
 
 const threadId = location.pathname.split("/").at(-1);
 
-const Tool = ({ toolName, result }) => <pre data-tool={toolName}>{JSON.stringify(result)}</pre>;
+const Tool = ({ toolName, result, approval, respondToApproval }) => (
+  <div>
+    <pre data-tool={toolName}>{JSON.stringify(result)}</pre>
+    {approval && approval.approved === undefined && (
+      <button onClick={() => respondToApproval({ approved: true })}>Approve</button>
+    )}
+  </div>
+);
 const Text = ({ text }) => <p className="text">{text}</p>;
 const Reasoning = ({ text }) => <p className="reasoning">{text}</p>;
 const parts = { Text, Reasoning, tools: { Fallback: Tool } };
