@@ -144,7 +144,7 @@ class AgUiEncoder(RunEncoder):
                 outcome = {"type": "cancelled"}
             else:
                 settled = self._answered | self._decided
-                pending = [call for call in self._tool_ids_in_order() if call not in settled]
+                pending = [call for call in self._calls_of_pages() if call not in settled]
                 if pending:
                     outcome["pendingToolCallIds"] = pending
             self._run_finished(outcome, counted)
@@ -157,7 +157,8 @@ class AgUiEncoder(RunEncoder):
         result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}
         self._event("RUN_FINISHED", threadId=self._thread_id, runId=self.run, **result, **counted)
 
-    def _tool_ids_in_order(self) -> list[str]:
+    def _calls_of_pages(self) -> list[str]:
+        """The tool calls, in order, that the provider has not made itself."""
         return [
             part.wire_id
             for response in self.responses.values()

@@ -24,6 +24,7 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
@@ -108,6 +109,7 @@ class AgentRoutes(ProtocolRoutes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -118,6 +120,7 @@ class AgentRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -201,7 +204,9 @@ class AgentRoutes(ProtocolRoutes):
             before = before[: next((i for i, one in enumerate(runs) if one.id == run), len(runs))]
         return AgUiEncoder(
             thread_id=thread_id,
-            history=merged(conversation(runs), [] if request is None else _plain(request)),
+            history=merged(
+                conversation(runs, self.on_error), [] if request is None else _plain(request)
+            ),
             state=state_of(before),
             protocol_version=PROTOCOL_VERSION if request is None else request.protocol_version,
         )
@@ -265,7 +270,7 @@ class AgentRoutes(ProtocolRoutes):
             elif request is None:
                 await self.send_nothing(exchange)
             else:
-                empty = _EmptyRun(request, runs)
+                empty = _EmptyRun(request, runs, self.on_error)
                 reader = await service.within(self.sink.reader(channel).aopen())
                 await self.stream(exchange, channel, empty, reader)
 
@@ -294,10 +299,10 @@ class AgentRoutes(ProtocolRoutes):
 class _EmptyRun(AgUiEncoder):
     """A finished run without responses, for a thread in which no run is under way."""
 
-    def __init__(self, request: RunAgentInput, runs: Sequence[Run]) -> None:
+    def __init__(self, request: RunAgentInput, runs: Sequence[Run], on_error: OnError) -> None:
         super().__init__(
             thread_id=request.thread_id,
-            history=merged(conversation(runs), _plain(request)),
+            history=merged(conversation(runs, on_error), _plain(request)),
             state=state_of(runs),
             protocol_version=request.protocol_version,
         )

@@ -37,6 +37,7 @@ class ThreadEncoder(Encoder):
     def __init__(self, thread: Thread, channels: Iterable[str]) -> None:
         self.finished = False
         self._thread = thread
+        self.on_error = thread.on_error
         self._channels = frozenset(channels)
         self._connection = new_id()
         self._seq = 0
@@ -104,6 +105,7 @@ class _RunEvents(RunReader):
     def __init__(self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]]) -> None:
         super().__init__(run=run, enveloped=True)
         self._thread = thread
+        self.on_error = thread.on_error
         self._before = list(before)
         self._open: dict[str, PartState] = {}  # by response: the block that grows
         self._begun: set[str] = set()

@@ -26,6 +26,7 @@ from tokenwire_adapters._web.langgraph.requests import (
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, bounded_messages
 from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import list_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import join_run, recent_runs
@@ -61,6 +62,7 @@ class LangGraphRoutes(ProtocolRoutes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -71,6 +73,7 @@ class LangGraphRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -149,7 +152,7 @@ class LangGraphRoutes(ProtocolRoutes):
 
     async def _read(self, channel: str, name: str) -> Thread:
         runs = await self.service.within(recent_runs(self.sink, channel))
-        return Thread(name, runs)
+        return Thread(name, runs, self.on_error)
 
     async def _thread_info(self, exchange: Exchange) -> None:
         _, name, thread = await self._thread(exchange, "history")

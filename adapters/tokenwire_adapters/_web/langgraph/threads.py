@@ -11,6 +11,7 @@ import msgspec
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of
+from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.runs import Run
 
@@ -43,8 +44,9 @@ class Thread:
     what it has said. The first one follows the checkpoint that the run was begun at.
     """
 
-    def __init__(self, thread_id: str, runs: Sequence[Run]) -> None:
+    def __init__(self, thread_id: str, runs: Sequence[Run], on_error: OnError = safe_error) -> None:
         self.id = thread_id
+        self.on_error = on_error
         self.runs = {run.id: run for run in runs}
 
     @property
@@ -83,9 +85,17 @@ class Thread:
         by_id: dict[str, dict[str, Any]] = {}
         for step in reversed(chain):
             run = self.runs[step.removesuffix(_INPUT)]
-            added = asked_by(run) if step.endswith(_INPUT) else said_by(run)
+            added = asked_by(run) if step.endswith(_INPUT) else self._said_by(run)
             by_id.update((message["id"], message) for message in added)
         return list(by_id.values())
+
+    def _said_by(self, run: Run) -> list[dict[str, Any]]:
+        """The messages that a run has produced so far."""
+        reader = RunReader(run=run.id, enveloped=run.envelope is not None)
+        reader.on_error = self.on_error
+        reader.prime([SnapshotEvent(response=response) for response in run.responses])
+        list(reader.begin())
+        return reader.said.all()
 
     def before(self, run: str) -> list[dict[str, Any]]:
         """The messages that a run begins with, those that it answers among them."""
@@ -99,7 +109,8 @@ class Thread:
         running = run is not None and current and run.streaming
         error = None
         if run is not None and current and run.state in ("failed", "abandoned"):
-            error = (run.envelope or run.responses[-1]).error or run.state
+            text = (run.envelope or run.responses[-1]).error or run.state
+            error = shown_error(text, self.on_error, f"run {run.id!r}")
         task: dict[str, Any] = {
             "id": f"{checkpoint}",
             "name": "agent",
@@ -147,14 +158,6 @@ def asked_by(run: Run) -> list[dict[str, Any]]:
     envelope = run.envelope
     asked: Any = envelope.metadata.get(ASKED) if envelope is not None else None
     return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
-
-
-def said_by(run: Run) -> list[dict[str, Any]]:
-    """The messages that a run has produced so far."""
-    reader = RunReader(run=run.id, enveloped=run.envelope is not None)
-    reader.prime([SnapshotEvent(response=response) for response in run.responses])
-    list(reader.begin())
-    return reader.said.all()
 
 
 def values_of(run: Run) -> dict[str, Any]:

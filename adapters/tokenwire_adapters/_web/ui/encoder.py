@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
+
 from tokenwire import approvals
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.encoding import Encoder, Frame, StreamPlan
@@ -27,6 +29,7 @@ from tokenwire.response import overlap
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.answers import folded, known_part
+from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
 from tokenwire_adapters._web.ui.json import is_json
 from tokenwire_adapters._web.ui.runs import Run, join_run
 from tokenwire_adapters._web.ui.selection import RunSelector
@@ -55,6 +58,9 @@ class RunEncoder(Encoder):
     :ivar pauses: whether a client's stream ends where the run waits for approvals, as its protocol
         has it; the answer begins the next stream.
     :ivar interrupted: what the run waits for, where its stream ended for that.
+    :ivar replaying: whether what is encoded happened before the client joined.
+    :ivar on_error: from the text of an error to what the client is shown of it; by default without
+        paths and host names.
     :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
     """
 
@@ -70,6 +76,8 @@ class RunEncoder(Encoder):
         self.interrupted: list[ApprovalRequest] = []
         self.started = False
         self._skipped: Sequence[Event] = ()
+        self.replaying = False
+        self.on_error: OnError = safe_error
         self._enveloped = enveloped
         self._runs = {run}
         # Results that came before what they answer; the call is there when its response has ended.
@@ -210,8 +218,10 @@ class RunEncoder(Encoder):
         if self._skipped:
             self._skip()
         events, self._past = self._past, ()
+        self.replaying = True
         for event in events:
             self._take(event)
+        self.replaying = False
         self.end_past()
         self._check_over()
         return self._flush()
@@ -437,6 +447,10 @@ class RunEncoder(Encoder):
             response.early_results.setdefault(result.call_id, result)  # the call is still growing
             return
         response.answered.add(result.call_id)
+        if result.error is not None:
+            where = f"call {result.call_id!r} of response {response.id!r}"
+            error = shown_error(result.error or "error", self.on_error, where)
+            result = replace(result, error=error)
         if not part.done:
             self.close_part(response, part)
             part.done = True
@@ -453,6 +467,8 @@ class RunEncoder(Encoder):
         usage: dict[str, Any] | None,
         error: str | None,
     ) -> None:
+        if error is not None and state != "cancelled":  # then it is what a user said
+            error = shown_error(error, self.on_error, f"response {response.id!r}")
         response.finish_reason, response.usage, response.error = finish_reason, usage, error
         self._close_parts(response, cut=state != "complete")
         for result in list(response.early_results.values()):

@@ -7,10 +7,13 @@ from typing import Any
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import ENDED, State, ToolResult
 
-__all__ = ["ENVELOPE", "MAY_WAIT", "PartState", "ResponseState", "is_envelope"]
+__all__ = ["ENVELOPE", "MAY_WAIT", "METADATA", "PartState", "ResponseState", "is_envelope"]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
+
+METADATA = "metadata"
+"""The kind of a part that adds to the metadata of its run's message."""
 
 # A run that is over may have left questions: its process died, or it does not wait for answers.
 MAY_WAIT: frozenset[str] = frozenset({"streaming", "complete", "abandoned"})
