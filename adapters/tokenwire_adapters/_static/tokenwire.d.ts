@@ -74,7 +74,7 @@ export interface DeltaEvent extends Base { readonly type: "delta"; readonly resp
 export interface SnapshotEvent extends Base { readonly type: "snapshot"; readonly response: ResponseFields }
 export interface EndEvent extends Base { readonly type: "end"; readonly response_id: string; readonly state: State; readonly finish_reason?: string; readonly usage?: Record<string, unknown>; readonly error?: string }
 export interface ToolResultEvent extends Base { readonly type: "tool_result"; readonly call_id: string; readonly response_id?: string; readonly run?: string; readonly name?: string; readonly output?: unknown; readonly error?: string }
-export interface DataEvent extends Base { readonly type: "data"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly response_id?: string; readonly run?: string }
+export interface DataEvent extends Base { readonly type: "data"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly response_id?: string; readonly run?: string; readonly transient?: boolean }
 export interface CancelEvent extends Base { readonly type: "cancel"; readonly response_id: string; readonly reason?: string; readonly id?: string }
 export interface InputEvent extends Base { readonly type: "input"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly sender?: string }
 
