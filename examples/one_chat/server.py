@@ -1,11 +1,12 @@
-"""One agent and one conversation, on pages of several kinds: plain, React, Vue.
+"""One agent on pages of several kinds: plain, React, Vue, Ably's AI Transport.
 
-    pip install "tokenwire[gateway,openai]" uvicorn
+    pip install "tokenwire[gateway,openai,testing]" uvicorn
     python examples/one_chat/server.py
 
 Then open http://127.0.0.1:8000 and the pages it lists, in as many tabs as you like: all show the
-same answers as they come, and each can ask and stop. Without $OPENAI_API_KEY a model on this
-machine answers, with canned texts. React and Vue come from a CDN.
+same answers as they come, and each can ask and stop. The page with Ably has a conversation of its
+own, on a local server that speaks Ably's protocol. Without $OPENAI_API_KEY a model on this
+machine answers, with canned texts. React, Vue and Ably's client come from a CDN.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import uvicorn
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route
 
 import tokenwire
-from tokenwire.events import InputEvent
+from tokenwire_adapters.ably import AblyBackend
 from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.testing.ably import ServerThread
 from tokenwire_adapters.testing.provider import Provider
 
 CHANNEL = "one-chat"
@@ -35,10 +37,9 @@ REACT = FOLDER.parents[1] / "npm" / "src" / "react.js"
 sink = tokenwire.open_sink()  # $TOKENWIRE_URL, such as redis://localhost; else in this process
 
 
-async def answer(client: AsyncOpenAI, question: InputEvent) -> None:
+async def answer(client: AsyncOpenAI, response: tokenwire.ResponseWriter, text: str) -> None:
     """Answer one message: each token is on every page when it comes."""
-    text = str(question.data["text"])
-    with sink.respond(CHANNEL, metadata={"question": text}) as response:
+    with response:
         stream = await client.chat.completions.create(
             model=os.environ.get("OPENAI_MODEL", "gpt-5-mini"),
             messages=[{"role": "user", "content": text}],
@@ -51,25 +52,46 @@ async def answer(client: AsyncOpenAI, question: InputEvent) -> None:
                         return  # somebody pressed Stop
 
 
-async def agent(client: AsyncOpenAI) -> None:
+async def agent(client: AsyncOpenAI, sink: tokenwire.Sink, channel: str) -> None:
     """Answer what any page sends."""
     async with asyncio.TaskGroup() as answers:
-        async for question in sink.inputs(CHANNEL):
-            if isinstance(question.data, dict) and "text" in question.data:
-                answers.create_task(answer(client, question))
+        async for question in sink.inputs(channel):
+            match question.data:
+                case {"text": str(text)}:
+                    about = {"question": text, "input": question.id}
+                    response = sink.respond(channel, metadata=about)
+                    answers.create_task(answer(client, response, text))
+                case _:
+                    pass
 
 
 @asynccontextmanager
-async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+async def lifespan(app: Starlette) -> AsyncGenerator[None]:
     """Run the agent beside the gateway; close everything at the end."""
     async with Provider(pace=float(os.environ.get("PACE", "25"))) as provider:
         own = os.environ.get("OPENAI_API_KEY")
         client = AsyncOpenAI() if own else AsyncOpenAI(base_url=provider.base_url, api_key="unused")
-        async with client:
-            running = asyncio.create_task(agent(client))
-            yield
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        with ServerThread() as ably:
+            server = ably.server
+            app.state.ably = {"port": server.port, "auth": server.control_port}
+            on_ably = tokenwire.open_sink(
+                AblyBackend(
+                    endpoint="127.0.0.1",
+                    port=server.port,
+                    tls=False,
+                    token=server.token("agent"),
+                    dialect="ai-transport",
+                )
+            )
+            async with client, on_ably:
+                agents = [
+                    asyncio.create_task(agent(client, sink, CHANNEL)),
+                    asyncio.create_task(agent(client, on_ably, f"ai:{CHANNEL}")),
+                ]
+                yield
+                for running in agents:
+                    running.cancel()
+                await asyncio.gather(*agents, return_exceptions=True)
     await sink.aclose()
 
 
@@ -83,9 +105,15 @@ async def react(_: Request) -> FileResponse:
     return FileResponse(REACT, media_type="text/javascript")
 
 
+async def ably(request: Request) -> JSONResponse:
+    """Where the local Ably is."""
+    return JSONResponse(request.app.state.ably)
+
+
 app = Starlette(
     routes=[
-        *(Route(path, page) for path in ("/", "/plain", "/react", "/vue")),
+        *(Route(path, page) for path in ("/", "/plain", "/react", "/vue", "/ably")),
+        Route("/ably.json", ably),
         Route("/tokenwire/react.js", react),
         Mount("/tokenwire", Gateway(sink)),
     ],

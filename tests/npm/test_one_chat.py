@@ -14,21 +14,25 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.e2e.screens import TIMEOUT
 from tests.npm.package import ROOT, esbuild, tools
+from tests.support.nodejs import node_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 EXAMPLE = ROOT / "examples" / "one_chat"
 PAGES = ("plain", "react", "vue")
-# What the pages take from the CDN, in one bundle, so that React is there once.
-_FROM_CDN = {"react": "react", "react-dom/client": "react-dom/client", "vue": "vue"}
-_ALL = "https://esm.sh/all.js"
+_ABLY = ROOT / "tests" / "adapters" / "ably" / "js" / "package.json"
+# What the pages take from the CDN, in bundles, so that each package is there once.
+_FROM_CDN = {
+    "all": ["react", "react-dom/client", "vue"],
+    "ably": ["ably", "@ably/ai-transport", "@ably/ai-transport/vercel"],
+}
 
 
 @cache
-def packages() -> str:
-    node = tools()
-    lines = [f'export * as m{n} from "{name}";' for n, name in enumerate(_FROM_CDN)]
-    script = node.write("all.js", "\n".join(lines).encode())
+def packages(name: str) -> str:
+    folder = tools() if name == "all" else node_with(_ABLY)
+    lines = [f'export * as m{n} from "{package}";' for n, package in enumerate(_FROM_CDN[name])]
+    script = folder.write(f"{name}.js", "\n".join(lines).encode())
     return esbuild(
         *(script, "--bundle", "--format=esm", "--log-level=error"),
         '--define:process.env.NODE_ENV="production"',
@@ -38,21 +42,21 @@ def packages() -> str:
 @cache
 def module(url: str) -> str:
     """What the CDN answers."""
-    if url == _ALL:
-        return packages()
-    name = re.sub(r"@[\d.]+", "", url.removeprefix("https://esm.sh/"))
-    number = list(_FROM_CDN).index(name)
+    path = url.removeprefix("https://esm.sh/")
+    if path.startswith("bundles/"):
+        return packages(path.removeprefix("bundles/"))
+    package = re.sub(r"@\d[\d.]*", "", path)
+    (name,) = [name for name, packages in _FROM_CDN.items() if package in packages]
+    sources = [*EXAMPLE.glob("*.html"), ROOT / "npm" / "src" / "react.js"]
     imports = re.findall(
-        r"import \{([^}]*)\} from \"" + re.escape(name) + '"',
-        "".join(
-            file.read_text("utf-8")
-            for file in (*EXAMPLE.glob("*.html"), ROOT / "npm" / "src" / "react.js")
-        ),
+        r"import \{([^}]*)\} from \"" + re.escape(package) + '"',
+        "".join(source.read_text("utf-8") for source in sources),
     )
     names = sorted({part.split(" as ")[0].strip() for one in imports for part in one.split(",")})
-    of_default = "{ ...m.default, ...m }" if name != "vue" else "m"
-    exports = f"const all = {of_default};\nexport const {{ {', '.join(names)} }} = all;\n"
-    return f'import {{ m{number} as m }} from "{_ALL}";\n{exports}'
+    return (
+        f'import {{ m{_FROM_CDN[name].index(package)} as m }} from "https://esm.sh/bundles/{name}";\n'
+        f"export const {{ {', '.join(names)} }} = {{ ...m.default, ...m }};\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +87,23 @@ def ask(page: Page, question: str) -> None:
 
 
 @pytest.fixture
-def pages(context: BrowserContext, open_page: Callable[[str], Page], url: str) -> dict[str, Page]:
-    """The pages, with a CDN that answers from here."""
+def cdn(context: BrowserContext) -> None:
+    """A CDN that answers from here."""
 
-    def cdn(route: Route) -> None:
+    def answer(route: Route) -> None:
         headers = {"access-control-allow-origin": "*"}
         body = module(route.request.url)
         route.fulfill(body=body, content_type="text/javascript", headers=headers)
 
-    context.route("https://esm.sh/**", cdn)
+    context.route("https://esm.sh/**", answer)
+
+
+@pytest.fixture
+def pages(cdn: None, open_page: Callable[[str], Page], url: str) -> dict[str, Page]:
+    """The pages that share a conversation."""
     index = open_page(url)
     links = [link.get_attribute("href") for link in index.get_by_role("link").all()]
-    assert links == [f"/{name}" for name in PAGES]
+    assert links == [f"/{name}" for name in (*PAGES, "ably")]
     return {name: open_page(f"{url}/{name}") for name in PAGES}
 
 
@@ -118,3 +127,19 @@ def test_any_page_stops_what_another_asked_for(pages: dict[str, Page]) -> None:
         other.get_by_role("button", name="Stop").dispatch_event("click")
         article = page.locator("article").last
         expect(article).to_have_attribute("data-state", "cancelled", timeout=TIMEOUT)
+
+
+def test_ablys_client_asks_and_stops(cdn: None, open_page: Callable[[str], Page], url: str) -> None:
+    page, other = (open_page(f"{url}/ably") for _ in range(2))
+    ask(page, "A question over Ably")
+    for one in (page, other):
+        expect(one.locator("article.user")).to_have_text("A question over Ably", timeout=TIMEOUT)
+        reply = one.locator("article.assistant")
+        expect(reply).to_have_attribute("data-state", "complete", timeout=TIMEOUT)
+        expect(reply).not_to_be_empty()
+    ask(page, "Tell me a very long story")
+    expect(other.locator("article.assistant").nth(1)).not_to_be_empty(timeout=TIMEOUT)
+    page.locator("#stop").dispatch_event("click")
+    for one in (page, other):
+        reply = one.locator("article.assistant").nth(1)
+        expect(reply).to_have_attribute("data-state", "cancelled", timeout=TIMEOUT)
