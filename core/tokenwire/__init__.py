@@ -57,7 +57,7 @@ from tokenwire.memory import MemoryBackend
 from tokenwire.opening import default_sink, open_sink
 from tokenwire.registry import register_backend
 from tokenwire.response import Transcript, fold
-from tokenwire.sink import CancelOutcome, ImportReport, Page, Sink, SinkStats
+from tokenwire.sink import CancelOutcome, ImportReport, Page, ResponseSummary, Sink, SinkStats
 from tokenwire.watch import Watch
 from tokenwire.writer import PartWriter, Receipt, ResponseWriter
 
@@ -100,6 +100,7 @@ __all__ = [
     "Response",
     "ResponseCancelled",
     "ResponseClosed",
+    "ResponseSummary",
     "ResponseUnknown",
     "ResponseWriter",
     "Retention",

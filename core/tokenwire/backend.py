@@ -300,7 +300,8 @@ class Backend(ABC):
 
         Nothing of it is in any replay or history that is read afterwards. Cursors stay in order:
         one from before, where the events after it are gone, is answered with snapshots (`reset`),
-        and live subscriptions go on. What is streaming is not deleted, but reported.
+        and live subscriptions go on. What is streaming is not deleted, but reported. Where a reply
+        was lost and the deletion made again, less is counted than was deleted.
 
         :raises NotSupported: without the capability `delete`.
         :raises BackendUnavailable: when it cannot be done now.

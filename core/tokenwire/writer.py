@@ -14,6 +14,7 @@ from tokenwire._clock import now_ms
 from tokenwire._io import require_asyncio
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
+from tokenwire._public import PublicDir
 from tokenwire._redact import describe
 from tokenwire._results import Receipt
 from tokenwire._values import Arguments
@@ -30,7 +31,7 @@ logger = logging.getLogger("tokenwire")
 _TEXT = "text"  # the default kind: the same object, so that a write need not look at its type
 
 
-class PartWriter(PartSpec):
+class PartWriter(PartSpec, PublicDir):
     """Writes one part of a response: use it where several parts grow side by side."""
 
     __slots__ = ("_writer",)
@@ -44,7 +45,7 @@ class PartWriter(PartSpec):
         return self._writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
 
 
-class ResponseWriter:
+class ResponseWriter(PublicDir):
     """One response being written, from `Sink.respond`; a context manager, also with `async`.
 
     Every method may be called from any thread, with or without an event loop; none blocks, and

@@ -175,10 +175,12 @@ class SinkAdministration:
         :raises BackendUnavailable: when the backend stays away; likewise.
         """
         importing = Import(self._runtime)
-        for line in lines:
-            if importing.add(line):
-                self._runtime.io.run(importing.publish())
-        self._runtime.io.run(importing.publish())
+        try:
+            for line in lines:
+                if importing.add(line):
+                    self._runtime.io.run(importing.publish())
+        finally:
+            self._runtime.io.run(importing.publish())
         return importing.report
 
     async def aimport_channels(
@@ -189,13 +191,15 @@ class SinkAdministration:
         :param lines: also an asynchronous iterable.
         """
         importing = Import(self._runtime)
-        if isinstance(lines, AsyncIterable):
-            async for line in lines:
-                if importing.add(line):
-                    await self._runtime.io.arun(importing.publish())
-        else:
-            for line in lines:
-                if importing.add(line):
-                    await self._runtime.io.arun(importing.publish())
-        await self._runtime.io.arun(importing.publish())
+        try:
+            if isinstance(lines, AsyncIterable):
+                async for line in lines:
+                    if importing.add(line):
+                        await self._runtime.io.arun(importing.publish())
+            else:
+                for line in lines:
+                    if importing.add(line):
+                        await self._runtime.io.arun(importing.publish())
+        finally:
+            await self._runtime.io.arun(importing.publish())
         return importing.report

@@ -27,7 +27,7 @@ from tokenwire.errors import (
     Fenced,
     InvalidName,
 )
-from tokenwire.events import InputEvent, SnapshotEvent, StartEvent
+from tokenwire.events import EndEvent, Event, InputEvent, Response, SnapshotEvent, StartEvent
 
 __all__ = ["Import", "ImportReport"]
 
@@ -57,7 +57,6 @@ class Import:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._fence = new_id("import-")
         self._number = 0  # of the line
         self._header: HeaderLine | None = None
         self._lines: list[ResponseLine | EventLine] = []
@@ -120,27 +119,16 @@ class Import:
         if isinstance(line, EventLine):
             event = line.event
             # The key of an input is the sink's own for it, so that one is not there twice.
-            key = f"import:{event.cursor}"
             if isinstance(event, InputEvent) and event.id:
                 key = f"input:{event.id}"
+            else:
+                key = f"import:{event.cursor or new_id()}"
             return Entry(channel=line.channel, events=(replace(event, cursor=None),), key=key)
-        response = replace(line.response, channel=line.channel)
-        if not response.ended:
-            response = replace(
-                response, state="abandoned", error="it was streaming when it was exported"
-            )
-        start = StartEvent(
-            response_id=response.id,
-            run=response.run,
-            metadata=response.metadata,
-            ts=response.started_at,
-        )
-        snapshot = SnapshotEvent(response=response, ts=response.ended_at or now_ms())
         return Entry(
             channel=line.channel,
-            events=(start, snapshot),
-            response_id=response.id,
-            fence=self._fence,
+            events=_events(line.response, line.channel),
+            response_id=line.response.id,
+            fence=new_id("import-"),
         )
 
     async def _publish(self, entries: Sequence[Entry]) -> list[Outcome]:
@@ -180,3 +168,34 @@ class Import:
             report.responses += 1
         else:
             report.events += 1
+
+
+def _events(response: Response, channel: str) -> tuple[Event, ...]:
+    """The events that make a response in one entry, as its producer would recover it."""
+    state, error = response.state, response.error
+    if not response.ended:
+        state, error = "abandoned", "it was streaming when it was exported"
+    start = StartEvent(
+        response_id=response.id,
+        run=response.run,
+        metadata=response.metadata,
+        ts=response.started_at,
+    )
+    so_far = replace(
+        response,
+        channel=channel,
+        state="streaming",
+        finish_reason=None,
+        usage=None,
+        error=None,
+        ended_at=None,
+    )
+    end = EndEvent(
+        response_id=response.id,
+        state=state,
+        finish_reason=response.finish_reason,
+        usage=response.usage,
+        error=error,
+        ts=response.ended_at,
+    )
+    return start, SnapshotEvent(response=so_far, ts=response.ended_at or now_ms()), end

@@ -47,6 +47,11 @@ class Instrumentor(ABC):
     def stop(self) -> None:
         """Undo `start`. Responses under way are published to their end."""
 
+    @property
+    def recording(self) -> str | None:
+        """What is recorded at the moment, in words, for messages; None: nothing, or not known."""
+        return None
+
     def record_claimed_calls(self) -> None:
         """Record calls that a `tokenwire.claims.Claim` covers, also without `start`; idempotent.
 
@@ -96,6 +101,15 @@ class SdkInstrumentor(Instrumentor):
         with self._lock:
             self._claimed = True
             self._ensure_patched()
+
+    @property
+    def recording(self) -> str | None:
+        """Every client, some that are wrapped, or calls of a framework."""
+        if self._options is not None:
+            return "every client"
+        if self._clients:
+            return f"{len(self._clients)} wrapped clients"
+        return "calls of a framework" if self._claimed else None
 
     def add_client(self, client: Any, options: Options) -> None:
         """Record one client. Called again, it replaces the options."""

@@ -55,11 +55,18 @@ class MemoryAdministration(MemoryLog):
             channel.ended_size -= channel.ended.pop(response_id)
         for response_id in response_ids:
             channel.cancels.pop(response_id, None)
-        kept = deque(
-            item for item in channel.singles if not _concerns(item, response_ids, deletion.senders)
-        )
-        events = len(channel.singles) - len(kept)
+        kept: deque[LogEntry] = deque()
+        cursors: set[str | None] = set()
+        for item in channel.singles:
+            if _concerns(item, response_ids, deletion.senders):
+                cursors.add(item.event.cursor)
+            else:
+                kept.append(item)
         channel.singles = kept
+        # Their ids are forgotten, so that they can be sent, or imported, again.
+        for key in [key for key, outcome in channel.keys.items() if outcome.cursor in cursors]:
+            del channel.keys[key]
+        events = len(cursors)
         if responses or events:
             channel.tail.clear()  # older cursors are answered with snapshots of what is left
             channel.tail_size = 0

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tokenwire._clock import now_ms
 from tokenwire._text import TextBuffer, joined, well_formed
 from tokenwire.backend import Granularity
 from tokenwire.events import (
@@ -86,6 +87,7 @@ class Draft:
         "_silent",
         "_waiting",
         "end",
+        "first_token_at",
         "start",
         "tokens",
     )
@@ -94,6 +96,7 @@ class Draft:
         self.start = start
         self.end: EndEvent | None = None
         self.tokens = 0
+        self.first_token_at: int | None = None  # in milliseconds since 1970
         self._channel = channel
         self._merge = granularity == "response"
         self._parts: list[PartState] = []
@@ -128,6 +131,8 @@ class Draft:
                 target, texts = to, []
             texts.append(text)
         self._put(target, texts)
+        if self.first_token_at is None and self.tokens:
+            self.first_token_at = now_ms()
         return self.tokens - before
 
     def _put(self, target: object, texts: Sequence[str | None]) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tokenwire.backend import Retention
+from tokenwire.backend import Deleted, Retention
 from tokenwire.errors import NotSupported, StillStreaming
-from tokenwire.events import DataEvent, Event, InputEvent, SnapshotEvent
-from tokenwire.sink import Sink
+from tokenwire.events import DataEvent, Event, InputEvent, Response, SnapshotEvent
+from tokenwire.sink import Page, Sink
 from tokenwire.testing._base import ContractBase, ended
 from tokenwire.testing.producers import Spectator
 
@@ -27,6 +27,11 @@ def _refuses(call: Callable[[], Any]) -> None:
     except NotSupported:
         return
     raise AssertionError("a backend without the capability raises NotSupported")
+
+
+def _counts(deleted: Deleted, responses: int, events: int) -> bool:
+    """Whether so much was deleted, or less: after a lost reply it is deleted already."""
+    return deleted.responses <= responses and deleted.events <= events and not deleted.streaming
 
 
 class AdministrationContract(ContractBase):
@@ -53,7 +58,16 @@ class AdministrationContract(ContractBase):
         return self.read(sink.watch(channel, rewind="all"), _is_data("end-of-replay"))
 
     def _ids(self, sink: Sink) -> list[str]:
-        return [one.id for one in sink.history(self.channel).items]
+        return [one.id for one in self._history(sink, self.channel)]
+
+    def _history(self, sink: Sink, channel: str) -> list[Response]:
+        """All responses of a channel, newest first, from as many pages as there are."""
+        page: Page | None = sink.history(channel)
+        responses: list[Response] = []
+        while page is not None:
+            responses += page.items
+            page = page.next()
+        return responses
 
     # -- deletion
 
@@ -66,7 +80,7 @@ class AdministrationContract(ContractBase):
         sink.tool_result(self.channel, "call", "secret result", response_id="secret")
         sink.send_event(self.channel, "note", "secret note", response_id="secret")
         assert sink.flush(self.patience)
-        assert other.delete_response(self.channel, "secret")
+        other.delete_response(self.channel, "secret")
         assert not other.delete_response(self.channel, "secret")
         assert self._ids(sink) == ["after", "before"]
         events = self._replayed(other)
@@ -82,7 +96,7 @@ class AdministrationContract(ContractBase):
             cursor = self._write(sink, "before", channel=channel)
             self._write(sink, "secret", channel=channel)
             self._write(sink, "after", channel=channel)
-            assert sink.delete_response(channel, "secret")
+            sink.delete_response(channel, "secret")
             sink.send_event(channel, "done")
             events = self.read(sink.watch(channel, after=cursor), _is_data("done"))
             assert [e.response_id for e in events if isinstance(e, SnapshotEvent)] == ["after"]
@@ -108,15 +122,15 @@ class AdministrationContract(ContractBase):
         sink, other = self.sink(), self.sink()
         if not sink.backend.capabilities.delete:
             return
-        deletions: tuple[Callable[[], bool], ...] = (
+        deletions: tuple[Callable[[], object], ...] = (
             lambda: other.delete_response(self.channel, "r", timeout=self.patience),
-            lambda: other.delete_channel(self.channel, timeout=self.patience).responses == 1,
+            lambda: other.delete_channel(self.channel, timeout=self.patience),
         )
         for delete in deletions:
             response = sink.respond(self.channel, response_id="r")
             response.write("so far")
             assert sink.flush(self.patience)
-            assert delete()
+            delete()
             assert response.cancelled
             assert self._ids(sink) == []
 
@@ -145,7 +159,7 @@ class AdministrationContract(ContractBase):
         old = self._write(sink, "old")
         sink.input(self.channel, "question", "secret", id="i1")
         deleted = sink.delete_channel(self.channel)
-        assert (deleted.responses, deleted.events) == (1, 1)
+        assert _counts(deleted, 1, 1)
         assert sink.delete_channel(self.channel).responses == 0
         assert self._ids(sink) == []
         self._write(sink, "old")  # the id is free again
@@ -164,13 +178,14 @@ class AdministrationContract(ContractBase):
         for channel in channels:
             for user in ("u1", "u2"):
                 self._write(sink, user, channel=channel, metadata={"user": user})
-                sink.input(channel, "question", f"of {user}", sender=user)
+                sink.input(channel, "question", f"of {user}", sender=user, id=f"i-{user}")
         deleted = sink.delete_user("u1", channels=channels)
-        assert (deleted.responses, deleted.events, deleted.streaming) == (2, 2, ())
+        assert _counts(deleted, 2, 2)
         for channel in channels:
+            sink.input(channel, "question", "again", id="i-u1")  # the id is free again
             events = self._replayed(sink, channel)
-            assert [e.sender for e in events if isinstance(e, InputEvent)] == ["u2"]
-            assert [one.id for one in sink.history(channel).items] == ["u2"]
+            assert [e.data for e in events if isinstance(e, InputEvent)] == ["of u2", "again"]
+            assert [one.id for one in self._history(sink, channel)] == ["u2"]
 
     # -- the list of channels
 
@@ -212,7 +227,7 @@ class AdministrationContract(ContractBase):
                 self._write(writer, f"{n}-{id(writer)}")
                 self._write(writer, f"{n}-{id(writer)}", channel=f"{self.channel}-other")
         assert self._ids(sink) == [f"{n}-{id(other)}" for n in (2, 1)]
-        assert len(sink.history(f"{self.channel}-other").items) == 6
+        assert len(self._history(sink, f"{self.channel}-other")) == 6
         other.set_retention(self.channel, None)
         assert sink.retention(self.channel) == usual
         self._write(sink, "more")
@@ -238,8 +253,8 @@ class AdministrationContract(ContractBase):
         lines = [line.replace(self.channel.encode(), copy.encode()) for line in lines]
         report = sink.import_channels(lines)
         assert (report.responses, report.events, report.refused) == (2, 1, {})
-        before = [replace(one, channel=copy) for one in sink.history(self.channel).items]
-        assert list(sink.history(copy).items) == before
+        before = [replace(one, channel=copy) for one in self._history(sink, self.channel)]
+        assert self._history(sink, copy) == before
         assert before[1].tool_results[0].output == {"hits": 1}
         again = self.sink().import_channels(lines)
         assert (again.responses, again.present, again.refused) == (0, 2, {})
@@ -257,5 +272,5 @@ class AdministrationContract(ContractBase):
             response.finish()
             copied = [line.replace(channel.encode(), copy.encode()) for line in lines]
             assert sink.import_channels(copied).responses == 1
-            (kept,) = sink.history(copy).items
+            (kept,) = self._history(sink, copy)
             assert (kept.state, kept.text) == ("abandoned", "so far")
