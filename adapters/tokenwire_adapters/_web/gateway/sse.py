@@ -13,7 +13,7 @@ from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Admission, Connection, Disconnected
+from tokenwire_adapters._web.gateway.connections import Admission, Connection, Disconnected, Reason
 from tokenwire_adapters._web.gateway.fanout import Member
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.goodbye import (
@@ -171,6 +171,8 @@ async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
 
 class _Stream(Connection):
     """One open event stream."""
+
+    reason: Reason | None
 
     def __init__(
         self,

@@ -83,7 +83,8 @@ Take: TypeAlias = Callable[[TakenProtocol], Taken | None]
 
 def take_of(scope: Scope, send: Send) -> Take | None:
     """How to take the transport of a request; None where its server offers no such thing."""
-    extension = (scope.get("extensions") or {}).get(EXTENSION)
+    extensions: Any = scope.get("extensions") or {}
+    extension: Any = extensions.get(EXTENSION)
     if extension is None or scope.get("method") != "GET":
         return None
     return cast("Take | None", extension["offer"](send))

@@ -9,11 +9,13 @@ from typing import Any
 __all__ = ["Span", "span"]
 
 try:
-    from opentelemetry import trace as _trace
+    from opentelemetry import trace
 except ImportError:  # pragma: no cover - the extra is not installed
+    _trace: Any = None
     _tracer: Any = None
 else:
-    _tracer = _trace.get_tracer("tokenwire.gateway")
+    _trace = trace
+    _tracer = trace.get_tracer("tokenwire.gateway")
 
 
 class Span:
