@@ -21,17 +21,17 @@ const { private: _, ...manifest } = JSON.parse(readFileSync(join(here, "package.
 rmSync(target, { recursive: true, force: true });
 mkdirSync(target, { recursive: true });
 writeFileSync(join(target, "package.json"), `${JSON.stringify({ ...manifest, version: npmVersion(version) }, null, 2)}\n`);
-const sources = readdirSync(join(here, "src")).map((name) => join(here, "src", name));
 for (const file of [
-  join(served, "tokenwire.js"),
-  join(served, "tokenwire.d.ts"),
-  join(served, "ai-sdk.js"),
-  join(served, "ai-sdk.d.ts"),
-  ...sources,
+  ...filesOf(served),
+  ...filesOf(join(here, "src")),
   join(here, "README.md"),
   join(root, "LICENSE"),
 ]) {
   copyFileSync(file, join(target, file.slice(dirname(file).length + 1)));
+}
+
+function filesOf(folder) {
+  return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => join(folder, name));
 }
 
 /** Python's pre-releases (1.2.0rc1, 1.2.0.dev3) as npm writes them (1.2.0-rc.1, 1.2.0-dev.3). */

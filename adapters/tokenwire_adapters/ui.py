@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import safe_error
 from tokenwire_adapters._web.ui.json import (
     is_json,
     json_bytes,
@@ -52,6 +53,7 @@ __all__ = [
     "parsed",
     "reason_of",
     "recent_runs",
+    "safe_error",
     "source_of",
     "usage_of",
 ]

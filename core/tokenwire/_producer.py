@@ -216,7 +216,14 @@ class Producer:
         self._send(channel, event, key=name_of_event, behind=behind)
 
     def event(
-        self, channel: str | None, name: str, data: Any, *, response_id: str | None, run: str | None
+        self,
+        channel: str | None,
+        name: str,
+        data: Any,
+        *,
+        response_id: str | None,
+        run: str | None,
+        transient: bool = False,
     ) -> None:
         """Send a data event (see `Sink.send_event`)."""
         args = Arguments()
@@ -226,6 +233,7 @@ class Producer:
             id=new_id("d-"),
             response_id=args.identifier("response id", response_id),
             run=args.identifier("run", run) or current_run(),
+            transient=bool(transient),
             ts=now_ms(),
         )
         self._problems.check(args)

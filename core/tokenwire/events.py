@@ -234,7 +234,10 @@ class ToolResultEvent(_Base, frozen=True, kw_only=True, tag="tool_result"):
 
 
 class DataEvent(_Base, frozen=True, kw_only=True, tag="data"):
-    """Anything else that an agent wants its watchers to know."""
+    """Anything else that an agent wants its watchers to know.
+
+    :ivar transient: it is about the moment: of no use to those who come later.
+    """
 
     type: ClassVar[Literal["data"]] = "data"
     name: str
@@ -242,6 +245,7 @@ class DataEvent(_Base, frozen=True, kw_only=True, tag="data"):
     id: str | None = None
     response_id: str | None = None
     run: str | None = None
+    transient: bool = False
 
 
 class CancelEvent(_Base, frozen=True, kw_only=True, tag="cancel"):

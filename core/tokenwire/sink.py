@@ -147,6 +147,7 @@ class Sink(SinkAdministration, PublicDir):
         *,
         response_id: str | None = None,
         run: str | None = None,
+        transient: bool = False,
     ) -> None:
         """Send an event of your own, a `DataEvent`, to a channel.
 
@@ -154,8 +155,11 @@ class Sink(SinkAdministration, PublicDir):
         of a response, see `ResponseWriter.data_part`.
 
         :param data: anything JSON can hold (other things become their `str`).
+        :param transient: it is about the moment; pages that come later are not shown it.
         """
-        self._runtime.producer.event(channel, name, data, response_id=response_id, run=run)
+        self._runtime.producer.event(
+            channel, name, data, response_id=response_id, run=run, transient=transient
+        )
 
     def data(
         self,

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire import PartWriter, ResponseWriter
-from tokenwire_adapters._agents.values import arguments_of, dict_of, fields_of, name_of, to_json
+from tokenwire_adapters._agents.values import (
+    arguments_of,
+    dict_of,
+    fields_of,
+    file_content,
+    name_of,
+    to_json,
+)
 
-__all__ = ["HOSTED_TOOLS", "HostedCall", "is_provider_executed"]
+__all__ = ["HOSTED_TOOLS", "HostedCall", "image_data", "is_provider_executed"]
 
 HOSTED_TOOLS = {
     "web_search_call": ("web_search", ("action",)),
@@ -32,6 +39,15 @@ def is_provider_executed(kind: str, fields: Mapping[str, Any]) -> bool:
         or fields.get("execution") == "server"
         or environment.startswith("container")
     )
+
+
+def image_data(item: Any) -> dict[str, Any]:
+    """The data of a file part for an item with a generated image."""
+    fields = dict_of(to_json(item))
+    format_ = name_of(fields.get("output_format")) or "png"
+    shown = {key: value for key, value in fields.items() if key not in _HIDDEN}
+    content = file_content(fields.get("result"))
+    return {**shown, "media_type": f"image/{format_}", **content}
 
 
 class HostedCall:

@@ -18,6 +18,7 @@ const DEFAULTS = {
   giveUpAfter: 300_000, // milliseconds without anything new, after which the chat is in error
   silence: 45_000, // without a byte for so long, the line counts as dead
 };
+const ACCEPT = { accept: "text/event-stream, application/problem+json" };
 const LAST_CHUNKS = new Set(["finish", "abort", "error"]);
 
 /** A `ChatTransport` of the AI SDK. Options in docs/ui-protocols.md. */
@@ -29,6 +30,7 @@ export class TokenwireChatTransport {
     this._options = { ...DEFAULTS, ...options };
     this._fetch = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
     this._unfinished = new Map(); // by chat: the run whose line was lost for good
+    this._stopping = new Map(); // by chat: a stop that has not been answered
     this._stopped = new Set(); // chats that the user stopped, and has not written in since
   }
 
@@ -38,10 +40,11 @@ export class TokenwireChatTransport {
     if (!goesOn) this._stopped.delete(chatId);
     // What the SDK sends by itself, once a tool of the page is done, must not undo a stop.
     else if (this._stopped.has(chatId)) throw new DOMException("the user has stopped this chat", "AbortError");
+    await this._stopping.get(chatId)?.catch(() => {}); // which must not be taken for a stop of what comes now
     const sent = this._options.lastMessageOnly ? { message: last } : { messages };
     const response = await this._request(this._options.api, {
       method: "POST",
-      headers: { "content-type": "application/json", ...(await this._headers(headers)) },
+      headers: { ...ACCEPT, "content-type": "application/json", ...(await this._headers(headers)) },
       body: JSON.stringify({
         ...(await valueOf(this._options.body)),
         ...body,
@@ -67,8 +70,18 @@ export class TokenwireChatTransport {
    * Stop the agent of a chat, whichever tab asked it, and wherever it runs. Resolves with what became of it:
    * `{success, run, state}`; every tab's stream ends. Rejects with a `TokenwireError` where it could not be told.
    */
-  async stop(chatId, { headers, signal } = {}) {
+  async stop(chatId, options) {
     this._stopped.add(chatId);
+    const stopping = this._stop(chatId, options);
+    this._stopping.set(chatId, stopping);
+    try {
+      return await stopping;
+    } finally {
+      if (this._stopping.get(chatId) === stopping) this._stopping.delete(chatId);
+    }
+  }
+
+  async _stop(chatId, { headers, signal } = {}) {
     const response = await this._request(`${this._options.api}/${encodeURIComponent(chatId)}/stop`, {
       method: "POST",
       headers: { "content-type": "application/json", ...(await this._headers(headers)) },

@@ -8,13 +8,15 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenwire._instrument.options import Options
 from tokenwire._instrument.patches import Patches
 from tokenwire._instrument.recorder import Recorder
 from tokenwire.claims import Claim, covering_claim
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "Instrumentor", "SdkInstrumentor", "record_claimed_calls"]
 
@@ -188,6 +190,8 @@ class _ClaimedSdks:
 
     def record(self) -> None:
         if self._waiting is None:
+            from importlib.metadata import entry_points
+
             self._waiting = {point.name: point for point in entry_points(group=GROUP)}
         for module in [name for name in self._waiting if name in sys.modules]:
             point = self._waiting.pop(module, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class MemoryLog:
         self.granularity: Granularity = granularity
         self.retention = retention or Retention()
         self.clock = clock
-        self.epoch = epoch or secrets.token_hex(4)
+        self.epoch = epoch or os.urandom(4).hex()
         self._lock = threading.RLock()
         self._channels: dict[str, Channel] = {}
         self._retentions: dict[str, Retention] = {}  # of channels that have their own

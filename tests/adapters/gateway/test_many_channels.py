@@ -121,7 +121,7 @@ async def test_a_token_is_needed_and_expires(sink: tokenwire.Sink) -> None:
         async with httpx.AsyncClient(base_url=server.url) as client:
             answer = await client.post("/events", json={"subscriptions": [{"channel": "c"}]})
         assert answer.status_code == 401
-        token = mint_token(SECRET, subject="u1", capability={"*": ["*"]}, lifetime=1)
+        token = mint_token(SECRET, subject="u1", capability={"*": ["*"]}, lifetime=2)
         headers = {"authorization": f"Bearer {token}"}
         async with streaming(server.url, {"channel": "c"}, headers=headers) as stream:
             await message(stream, op="events")

@@ -181,6 +181,12 @@ async def test_a_busy_chat_may_refuse(sink, agent):
                 await until_it_says(sink, "one")
                 other = await client.post("/api/chat", json=ask(name="u2"))
                 assert other.status_code == 409
+                assert other.headers["content-type"] == "text/plain; charset=utf-8"
+                assert other.text.startswith("An answer is still being written in this chat.")
+                for_programs = {"accept": "application/problem+json"}
+                other = await client.post("/api/chat", json=ask(name="u2"), headers=for_programs)
+                assert other.status_code == 409
+                assert (other.json()["title"], other.json()["code"]) == ("Conflict", "busy")
                 agent.go.set()
                 assert text_of(read(await first.aread())) == "one two"
 

@@ -13,6 +13,7 @@ from tests.adapters.ui.logs import Log, loaded, logs, without
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import find_encoder
 from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent, ToolResultEvent
+from tokenwire_adapters._web.vercel.requests import steps_of
 from tokenwire_adapters.vercel import VercelEncoder
 
 
@@ -174,6 +175,24 @@ def test_a_page_does_not_go_on_with_what_was_stopped():
     message = VercelMessage().read(frames_of(VercelEncoder(run="r1"), events))
     assert [part["type"] for part in message.parts] == ["step-start", "tool-f", "step-start"]
     assert not message.asks_again
+
+
+def test_a_model_is_not_told_of_the_provider_s_tools():
+    """Chat Completions has no form for their calls; what came of them is in the text."""
+    done = {"state": "output-available", "input": {}, "output": 1}
+    message = {
+        "role": "assistant",
+        "parts": [
+            {"type": "step-start"},
+            {"type": "tool-web_search", "toolCallId": "c1", "providerExecuted": True, **done},
+            {"type": "tool-f", "toolCallId": "c2", **done},
+            {"type": "step-start"},
+            {"type": "text", "text": "Found."},
+        ],
+    }
+    entries = steps_of(message)
+    assert [call["id"] for entry in entries for call in entry.get("tool_calls", ())] == ["c2"]
+    assert entries[-1] == {"role": "assistant", "content": "Found."}
 
 
 def test_half_a_tool_call_is_nothing_to_act_on():

@@ -194,6 +194,16 @@ async def test_after_a_stop_the_user_may_go_on(page, server, sink, provider):
     assert seen["messages"][-1]["metadata"]["state"] == "complete"
 
 
+async def test_a_message_right_behind_a_stop_is_not_stopped(page, server):
+    """Nothing is under way, so the stop waits for what it may be meant for."""
+    await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", ours=True)
+    outcome = await page.do("instead", tab=1, text="hello there")
+    assert outcome == {"success": True, "run": None, "state": None}
+    seen = await page.do("done", tab=1)
+    assert not seen["errors"]
+    assert seen["messages"][-1]["metadata"]["state"] == "complete"
+
+
 async def test_a_provider_s_tool_makes_no_page_ask_again(page, sink, provider):
     async def agent(turn: ChatTurn) -> None:
         response = turn.response
@@ -211,6 +221,77 @@ async def test_a_provider_s_tool_makes_no_page_ask_again(page, sink, provider):
     tool = seen["messages"][-1]["parts"][1]
     assert (tool["type"], tool["state"]) == ("tool-web_search", "output-available")
     assert tool["providerExecuted"] is True
+
+
+# -- what an agent adds to a message
+
+
+async def test_metadata_and_data_of_the_agent(page, sink):
+    async def agent(turn: ChatTurn) -> None:
+        turn.metadata({"agent": "weather", "steps": 1})
+        turn.data("progress", {"step": 1}, transient=True)
+        turn.data("weather", {"celsius": 20}, id="w1")
+        turn.response.write("Hm", kind="reasoning")
+        turn.data("weather", {"celsius": 21}, id="w1")
+        turn.response.write("It is warm.")
+        turn.metadata({"steps": 2})
+
+    with serving(Starlette(routes=ChatRoutes(sink, agent).routes)) as server:
+        api = f"{server.url}/api/chat"
+        await page.do("open", tab=1, api=api, id="c1")
+        await page.do("send", tab=1, text="hm?")
+        seen = await page.do("done", tab=1)
+        (_, kept) = await saved(server)
+        await page.do("open", tab=2, api=api, id="c1")
+        await page.do("resume", tab=2)
+        again = await page.do("done", tab=2)
+    answer = seen["messages"][-1]
+    assert {"type": "data-progress", "data": {"step": 1}, "transient": True} in seen["data"]
+    for message in (answer, kept, again["messages"][-1]):
+        assert message["metadata"]["agent"] == "weather"
+        assert message["metadata"]["steps"] == 2
+        data = [part for part in message["parts"] if part["type"].startswith("data-")]
+        assert [(part["type"], part["id"], part["data"]) for part in data] == [
+            ("data-weather", "w1", {"celsius": 21})
+        ]
+        assert text_of(message) == "It is warm."
+    assert all(part.get("type") != "data-progress" for part in again["data"])
+    live = [part.get("id") for part in answer["parts"] if part["type"] == "reasoning"]
+    stored = [part["id"] for part in kept["parts"] if part["type"] == "reasoning"]
+    assert live in (stored, [None])  # AI SDK 5 keeps no ids
+
+
+async def test_a_busy_chat_says_so_in_words(page, sink, provider, agent):
+    provider.pace = SLOW
+    routes = ChatRoutes(sink, agent, busy="refuse").routes
+    with serving(Starlette(routes=routes)) as server:
+        api = f"{server.url}/api/chat"
+        await page.do("open", tab=1, api=api, id="c1")
+        await page.do("send", tab=1, text=LONG)
+        await page.do("text", tab=1, length=20)
+        for tab, ours in ((2, False), (3, True)):
+            await page.do("open", tab=tab, api=api, id="c1", ours=ours)
+            await page.do("send", tab=tab, text="and now?")
+            refused = await page.do("done", tab=tab)
+            assert refused["status"] == "error"
+            assert refused["error"].startswith("An answer is still being written in this chat.")
+
+
+async def test_a_generated_image_and_a_source_are_shown(page, sink):
+    async def agent(turn: ChatTurn) -> None:
+        turn.response.part("source", data={"url": "https://example.com/a", "title": "A"})
+        data = {"media_type": "image/png", "base64": "iVBORw0KGgo="}
+        turn.response.part("file", name="image_generation_call", data=data)
+
+    with serving(Starlette(routes=ChatRoutes(sink, agent).routes)) as server:
+        await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
+        await page.do("send", tab=1, text="draw")
+        seen = await page.do("done", tab=1)
+    (image,) = [part for part in seen["messages"][-1]["parts"] if part["type"] == "file"]
+    assert image["url"] == "data:image/png;base64,iVBORw0KGgo="
+    assert image["mediaType"] == "image/png"
+    (source,) = [p for p in seen["messages"][-1]["parts"] if p["type"] == "source-url"]
+    assert (source["url"], source["title"]) == ("https://example.com/a", "A")
 
 
 # -- cuts

@@ -9,6 +9,7 @@ from tests.adapters.wires.frames import event as frame_of
 from tests.adapters.wires.reading import JSON, read
 from tests.support.sse import body
 from tokenwire import Response
+from tokenwire_adapters._agents.values import MAX_FILE
 
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta"
 CONVERSE = "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/"
@@ -63,6 +64,23 @@ def test_responses(kind: str, fields: dict[str, Any], expected: tuple[Any, ...])
     request = {"model": "m", "input": "x"}
     (whole,) = read("/v1/responses", request, json.dumps(reply).encode(), headers=JSON)
     assert calls(whole) == [expected]
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg", None])
+def test_a_generated_image_is_a_file(format_: str | None) -> None:
+    more = {"output_format": format_} if format_ else {}
+    events = item("image_generation_call", result="iVBORw0KGgo=", revised_prompt="a cat", **more)
+    request = {"model": "m", "input": "x", "stream": True}
+    (response,) = read("/v1/responses", request, body(*events))
+    (image,) = [part for part in response.parts if part.kind == "file"]
+    assert image.data["base64"] == "iVBORw0KGgo="
+    assert image.data["media_type"] == f"image/{format_ or 'png'}"
+    (result,) = response.tool_results
+    assert result.output == {"status": "completed", "revised_prompt": "a cat", **more}
+    too_large = item("image_generation_call", result="A" * (MAX_FILE + 1))
+    (response,) = read("/v1/responses", request, body(*too_large))
+    (image,) = [part for part in response.parts if part.kind == "file"]
+    assert "base64" not in image.data
 
 
 def test_a_hosted_tool_begins_with_its_item() -> None:

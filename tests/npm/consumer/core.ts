@@ -5,6 +5,7 @@ import type { CancelOutcome, Channel, Connection, DeltaEvent, Event, Part, Respo
 const connection: Connection = connect("https://stream.example.com", {
   token: async () => "a token",
   transport: "sse",
+  share: "user-1",
 });
 const channel: Channel = connection.channel("chat-42", { rewind: "2m", known: ["r1"] });
 const off: () => void = channel.on("response", (response) => {

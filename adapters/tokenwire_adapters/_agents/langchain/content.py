@@ -12,7 +12,12 @@ from typing import Any, TypeAlias, cast
 
 from tokenwire.events import plain
 from tokenwire_adapters._agents.calls import ModelCall, Parts
-from tokenwire_adapters._agents.hosted_tools import HOSTED_TOOLS, HostedCall, is_provider_executed
+from tokenwire_adapters._agents.hosted_tools import (
+    HOSTED_TOOLS,
+    HostedCall,
+    image_data,
+    is_provider_executed,
+)
 from tokenwire_adapters._agents.values import dict_of, dicts_of, name_of, str_of
 
 __all__ = [
@@ -269,7 +274,7 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
         call = HostedCall(parts.writer, kind, name_of(item_id), None)
         call.complete(block)
         if kind == "image_generation_call":
-            parts.add("file", {**shown, "media_type": "image/png"}, name=kind)
+            parts.add("file", image_data(block), name=kind)
     else:
         parts.add("data", shown, name=kind)
 

@@ -10,6 +10,7 @@ from tokenwire.instrument import Options
 from tokenwire_adapters._agents.hosted_tools import (
     HOSTED_TOOLS,
     HostedCall,
+    image_data,
     is_provider_executed,
 )
 from tokenwire_adapters._agents.openai.response_events import (
@@ -307,8 +308,6 @@ class ResponsesRecorder(StainlessRecorder):
         data = {key: value for key, value in dict_of(to_json(item)).items() if key not in _OPAQUE}
         if kind == "compaction":
             return
-        if kind == "image_generation_call":
-            data.pop("result", None)  # the image itself is too large
         writer = self.writer(0)
         call_id = str_of(data.get("call_id"))
         if call_id and kind.endswith("_call"):
@@ -320,7 +319,7 @@ class ResponsesRecorder(StainlessRecorder):
         elif call_id and "output" in data:
             writer.tool_result(call_id, data["output"])
         elif kind == "image_generation_call":
-            writer.part("file", name=kind, data={**data, "media_type": "image/png"})
+            writer.part("file", name=kind, data=image_data(item))
         elif kind not in HOSTED_TOOLS:
             writer.part("data", name=kind, data=data)
 

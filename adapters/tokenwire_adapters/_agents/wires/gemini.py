@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.values import (
     fields_of,
+    file_content,
     index_of,
     list_of,
     name_of,
@@ -138,12 +139,13 @@ class GeminiRecorder(JsonRecorder):
     # -- what else there is
 
     def _file(self, part: Mapping[str, Any], index: int) -> None:
-        """Publish that there is a file; one that is sent along is too large itself."""
+        """Publish a file: its content where that is sent along, or where it is."""
         inline, linked = fields_of(part.get("inlineData")), fields_of(part.get("fileData"))
         media_type = str_of(inline.get("mimeType")) or str_of(linked.get("mimeType"))
         data = {"media_type": media_type or "application/octet-stream"}
         if str_of(linked.get("fileUri")):
             data["url"] = linked["fileUri"]
+        data |= file_content(inline.get("data"))
         self.writer(index).part("file", name="inline_data" if inline else "file_data", data=data)
 
     def _grounding(self, candidate: Mapping[str, Any], index: int) -> None:

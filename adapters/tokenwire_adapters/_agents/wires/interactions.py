@@ -10,6 +10,7 @@ from tokenwire.instrument import Options
 from tokenwire_adapters._agents.values import (
     arguments_of,
     fields_of,
+    file_content,
     index_of,
     list_of,
     name_of,
@@ -143,7 +144,7 @@ class InteractionsRecorder(JsonRecorder):
             step.close()
 
     def _content(self, content: Any, kind: str) -> None:
-        """Write a piece of content: text, or that there is a file."""
+        """Write a piece of content: text, or a file."""
         fields = fields_of(content)
         form = name_of(fields.get("type"))
         if form == "text":
@@ -154,6 +155,7 @@ class InteractionsRecorder(JsonRecorder):
             data = {"media_type": str_of(fields.get("mime_type")) or "application/octet-stream"}
             if str_of(fields.get("uri")):
                 data["url"] = fields["uri"]
+            data |= file_content(fields.get("data"))
             self.writer(0).part("file", name=form, data=data)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
+from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["ASKED", "asked_by", "conversation", "merged", "messages_of"]
@@ -19,9 +20,10 @@ ASKED = "ag_ui_messages"
 _MAX_ASKED = 32 * 1024  # bytes
 
 
-def messages_of(run: Run) -> list[dict[str, Any]]:
+def messages_of(run: Run, on_error: OnError = safe_error) -> list[dict[str, Any]]:
     """The messages that a run has produced so far."""
     encoder = AgUiEncoder(run=run.id, enveloped=run.envelope is not None, history=())
+    encoder.on_error = on_error
     encoder.prime([SnapshotEvent(response=response) for response in run.responses])
     for frame in encoder.begin():
         event: dict[str, Any] = msgspec.json.decode(frame.data)
@@ -37,11 +39,11 @@ def asked_of(run: Run) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
 
 
-def conversation(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def conversation(runs: Sequence[Run], on_error: OnError = safe_error) -> list[dict[str, Any]]:
     """The messages of a thread, from the runs that are kept, oldest first."""
     messages: dict[str, dict[str, Any]] = {}
     for run in runs:
-        for message in [*asked_of(run), *messages_of(run)]:
+        for message in [*asked_of(run), *messages_of(run, on_error)]:
             messages.setdefault(message["id"], message)
     return list(messages.values())
 

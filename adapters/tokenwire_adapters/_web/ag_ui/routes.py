@@ -19,6 +19,7 @@ from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
@@ -94,6 +95,7 @@ class AgentRoutes(ProtocolRoutes):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -104,6 +106,7 @@ class AgentRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -176,7 +179,9 @@ class AgentRoutes(ProtocolRoutes):
         service = self.service
         with service.admitted(exchange.caller):
             runs = await service.within(recent_runs(self.sink, channel))
-            history = merged(conversation(runs), [] if request is None else _plain(request))
+            history = merged(
+                conversation(runs, self.on_error), [] if request is None else _plain(request)
+            )
             version = PROTOCOL_VERSION if request is None else request.protocol_version
             encoder = AgUiEncoder(thread_id=thread_id, history=history, protocol_version=version)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))

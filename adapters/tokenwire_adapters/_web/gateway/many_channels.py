@@ -46,7 +46,8 @@ async def serve_channels(service: Service, exchange: Exchange, body: Any) -> Non
 
 def _requests(body: Any, most: int) -> list[dict[str, Any]]:
     """The subscriptions that a body asks for, as requests of the socket's protocol."""
-    subscriptions: Any = body.get("subscriptions") if isinstance(body, dict) else None
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    subscriptions = fields.get("subscriptions")
     if not isinstance(subscriptions, list) or not subscriptions:
         raise Problem("invalid", 'the body must be {"subscriptions": [{"channel": "…"}, …]}')
     listed = cast("list[Any]", subscriptions)

@@ -72,8 +72,14 @@ class ChannelRoutes:
         channel = checked_name(exchange.request.segments[1], "channel")
         plan = plan_of(exchange.request, channel)
         await self._service.guard.require(exchange.caller, channel, "subscribe")
-        await serve_events(
-            self._service, exchange.caller, plan, exchange.receive, exchange.send, exchange.headers
+        exchange.member = await serve_events(
+            self._service,
+            exchange.caller,
+            plan,
+            exchange.receive,
+            exchange.send,
+            exchange.headers,
+            exchange.take,
         )
 
     async def _many(self, exchange: Exchange) -> None:

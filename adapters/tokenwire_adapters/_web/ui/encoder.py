@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from tokenwire.encoding import Encoder, Frame, StreamPlan
 from tokenwire.events import (
     DataEvent,
@@ -24,6 +26,7 @@ from tokenwire.events import (
 from tokenwire.response import overlap
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
+from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
 from tokenwire_adapters._web.ui.json import is_json
 from tokenwire_adapters._web.ui.runs import join_run
 from tokenwire_adapters._web.ui.selection import RunSelector
@@ -49,6 +52,9 @@ class RunEncoder(Encoder):
     :ivar run: the run, once it is known; `message_id` likewise.
     :ivar responses: the responses of the message so far, by id.
     :ivar last_ended: the response that ended last, the envelope aside.
+    :ivar replaying: whether what is encoded happened before the client joined.
+    :ivar on_error: from the text of an error to what the client is shown of it; by default without
+        paths and host names.
     :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
     """
 
@@ -60,6 +66,8 @@ class RunEncoder(Encoder):
         self.responses: dict[str, ResponseState] = {}
         self.last_ended: ResponseState | None = None
         self.started = False
+        self.replaying = False
+        self.on_error: OnError = safe_error
         self._enveloped = enveloped
         self._runs = {run}
         # Results that came before what they answer; the call is there when its response has ended.
@@ -153,8 +161,10 @@ class RunEncoder(Encoder):
 
     def begin(self) -> Iterable[Frame]:
         events, self._past = self._past, ()
+        self.replaying = True
         for event in events:
             self._take(event)
+        self.replaying = False
         self.end_past()
         self._check_over()
         return self._flush()
@@ -339,6 +349,10 @@ class RunEncoder(Encoder):
             response.early_results.setdefault(result.call_id, result)  # the call is still growing
             return
         response.answered.add(result.call_id)
+        if result.error is not None:
+            where = f"call {result.call_id!r} of response {response.id!r}"
+            error = shown_error(result.error or "error", self.on_error, where)
+            result = replace(result, error=error)
         if not part.done:
             self.close_part(response, part)
             part.done = True
@@ -355,6 +369,8 @@ class RunEncoder(Encoder):
         usage: dict[str, Any] | None,
         error: str | None,
     ) -> None:
+        if error is not None and state != "cancelled":  # then it is what a user said
+            error = shown_error(error, self.on_error, f"response {response.id!r}")
         response.finish_reason, response.usage, response.error = finish_reason, usage, error
         self._close_parts(response, cut=state != "complete")
         for result in list(response.early_results.values()):

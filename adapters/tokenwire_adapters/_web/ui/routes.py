@@ -34,6 +34,7 @@ from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
@@ -61,6 +62,9 @@ class ProtocolRoutes(ABC):
     :param tokens: checks signed tokens, as the gateway's.
     :param allow_origins: exact origins whose pages may send requests, beside its own.
     :param limits: as the gateway's.
+    :param on_error: from the text of an error (of the agent, a model or a tool) to what pages are
+        shown of it. By default one that names a path, a host or an address becomes "An error
+        occurred."; the log has all of it. ``str`` shows everything.
     :ivar tasks: runs the agent.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
     :raises ValueError: for arguments that are not valid.
@@ -77,6 +81,7 @@ class ProtocolRoutes(ABC):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         if sink is not None and not isinstance(sink, Sink):
             raise ValueError("sink must be a tokenwire.Sink, as tokenwire.open_sink gives it")
@@ -90,6 +95,9 @@ class ProtocolRoutes(ABC):
             limits=limits or LIMITS,
             origins=Origins(allow_origins),
         )
+        if on_error is not None and not callable(on_error):
+            raise ValueError("on_error must be a function of a text")
+        self.on_error: OnError = on_error or safe_error
         self._path = path
         self._channel: Callable[[str], str] = channel or str
         self._depth = path.count("/")
@@ -176,6 +184,8 @@ class ProtocolRoutes(ABC):
         self, exchange: Exchange, channel: str, encoder: Encoder, reader: ChannelReader
     ) -> None:
         """Answer with an event stream, until the encoder has finished. Closes `reader`."""
+        if isinstance(encoder, RunEncoder):
+            encoder.on_error = self.on_error
         await serve_reader(
             self.service,
             exchange.caller,

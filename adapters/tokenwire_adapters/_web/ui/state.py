@@ -6,10 +6,13 @@ from typing import Any
 
 from tokenwire.events import ENDED, State, ToolResult
 
-__all__ = ["ENVELOPE", "PartState", "ResponseState", "is_envelope"]
+__all__ = ["ENVELOPE", "METADATA", "PartState", "ResponseState", "is_envelope"]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
+
+METADATA = "metadata"
+"""The kind of a part that adds to the metadata of its run's message."""
 
 _TOOL_REASONS = frozenset({"tool_calls", "tool_use", "tool-calls", "function_call"})
 _TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})

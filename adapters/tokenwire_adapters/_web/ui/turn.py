@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
+from tokenwire_adapters._web.ui.state import METADATA
 
 __all__ = ["Turn"]
 
@@ -53,6 +54,22 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     def cancelled(self) -> bool:
         """Whether the user has stopped the run; for agents that run in a thread."""
         return self.response.cancelled
+
+    def data(self, name: str, data: Any, *, id: str | None = None, transient: bool = False) -> None:
+        """Show pages data of your own, such as how far the agent has come.
+
+        :param data: anything JSON can hold.
+        :param id: data of the same name and id takes the place of what was there.
+        :param transient: for the pages that watch now: no part of the message, nor kept.
+        """
+        if transient:
+            self.sink.send_event(self.channel, name, data, run=self.run, transient=True)
+        else:
+            self.response.part("data", name=name, call_id=id, data=data)
+
+    def metadata(self, metadata: dict[str, Any]) -> None:
+        """Add fields to the metadata of the message that this turn becomes."""
+        self.response.part(METADATA, data=metadata)
 
     def tool_result(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Publish the result of a tool call of the agent.

@@ -16,7 +16,7 @@ from tokenwire_adapters._web.ui.json import (
     source_of,
     usage_of,
 )
-from tokenwire_adapters._web.ui.state import PartState, ResponseState
+from tokenwire_adapters._web.ui.state import METADATA, PartState, ResponseState
 
 __all__ = ["VercelEncoder"]
 
@@ -170,11 +170,12 @@ class VercelEncoder(RunEncoder):
 
     def open_part(self, response: ResponseState, part: PartState) -> None:
         kind = part.kind
-        if kind != "reasoning":
+        if kind not in ("reasoning", METADATA):
             self._close_reasoning()
         if kind in _TEXT or kind == "tool_result":
             return
-        self._enter(response)
+        if kind != METADATA:
+            self._enter(response)
         if kind == "tool_call":
             self._open_tool(response, part)
         else:
@@ -269,8 +270,12 @@ class VercelEncoder(RunEncoder):
     # -- everything else
 
     def _data_part(self, response: ResponseState, part: PartState) -> None:
-        tag = f"{response.id}:{part.index}"
         data = part.data
+        if part.kind == METADATA:
+            if isinstance(data, dict):
+                self._chunk("message-metadata", messageMetadata=data)
+            return
+        tag = part.call_id or f"{response.id}:{part.index}"
         if part.kind == "source":
             self._source(tag, data)
             return
@@ -304,5 +309,9 @@ class VercelEncoder(RunEncoder):
         )
 
     def add_data(self, event: DataEvent) -> None:
+        if event.transient:  # what is said of the moment is no part of the message
+            if not self.replaying:
+                self._chunk(f"data-{event.name}", data=event.data, transient=True)
+            return
         tag = {"id": event.id} if event.id else {}
         self._chunk(f"data-{event.name}", **tag, data=event.data)

@@ -9,23 +9,31 @@ import msgspec
 
 from tokenwire.encoding import Frame
 from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 
 __all__ = ["conversation", "message_of", "read_chunks"]
 
 
-def message_of(run: Run, *, dynamic_tools: bool = False) -> dict[str, Any]:
+def message_of(
+    run: Run, *, dynamic_tools: bool = False, on_error: OnError = safe_error
+) -> dict[str, Any]:
     """The message of a run, as ``useChat`` makes it of the run's stream."""
     encoder = VercelEncoder(
         run=run.id, enveloped=run.envelope is not None, dynamic_tools=dynamic_tools
     )
+    encoder.on_error = on_error
     encoder.prime([SnapshotEvent(response=response) for response in run.responses])
     return read_chunks([*encoder.begin(), *encoder.end()])
 
 
 def conversation(
-    runs: Sequence[Run], *, streaming: bool = False, dynamic_tools: bool = False
+    runs: Sequence[Run],
+    *,
+    streaming: bool = False,
+    dynamic_tools: bool = False,
+    on_error: OnError = safe_error,
 ) -> list[dict[str, Any]]:
     """The messages of a conversation, from the runs that are kept, oldest first.
 
@@ -48,7 +56,7 @@ def conversation(
             if isinstance(message, dict):
                 messages.append(cast("dict[str, Any]", message))
         if streaming or not run.streaming:
-            message = message_of(run, dynamic_tools=dynamic_tools)
+            message = message_of(run, dynamic_tools=dynamic_tools, on_error=on_error)
             last = messages.items[-1] if messages.items else None
             if last is not None and last.get("id") == message["id"]:
                 parts: list[dict[str, Any]] = last["parts"]
@@ -117,7 +125,8 @@ class _Reader:
             self._tool(kind, chunk)
         elif kind.endswith("-start"):
             part = {**chunk, "type": kind.removesuffix("-start"), "text": "", "state": "done"}
-            del part["id"]
+            if kind != "reasoning-start":  # the SDK keeps the ids of these
+                del part["id"]
             self._by_id[chunk["id"]] = part
             self._parts.append(part)
         elif kind.endswith("-delta"):

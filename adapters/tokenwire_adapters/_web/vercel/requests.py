@@ -117,7 +117,8 @@ def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for parts in steps:
         text = text_of({"parts": parts})
-        calls = [part for part in parts if is_answered(part)]
+        # The API has no form for tools that a provider has run: what came of them is in the text.
+        calls = [part for part in parts if is_answered(part) and not part.get("providerExecuted")]
         if calls:
             entries.append({"role": "assistant", "content": text or None})
             entries[-1]["tool_calls"] = [_call(part) for part in calls]

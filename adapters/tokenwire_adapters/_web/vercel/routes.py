@@ -7,13 +7,14 @@ from typing import Any, Literal, TypeAlias
 
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import checked_name
+from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.runs import Run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
@@ -28,6 +29,8 @@ from tokenwire_adapters._web.vercel.requests import (
 )
 
 __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
+
+_BUSY = "An answer is still being written in this chat. Stop it, or wait for its end."
 
 Busy: TypeAlias = Literal["replace", "refuse"]
 
@@ -57,7 +60,8 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages).
 
-        It has the text, and tool calls that were answered. Files and reasoning are left out.
+        It has the text, and tool calls that were answered, but for tools that a provider has run.
+        Files and reasoning are left out.
         """
         messages: list[dict[str, Any]] = []
         for message in self.messages:
@@ -92,10 +96,11 @@ class ChatRoutes(ProtocolRoutes):
     :param allow_origins: exact origins whose pages may talk to the agent, beside its own.
     :param limits: as the gateway's.
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
-        ``refuse`` answers 409.
+        ``refuse`` answers 409, with a text for the page.
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
     :param resume_ended: seconds after its end for which an answer can be resumed: a page that lost
         its connection and comes back after the end is sent all of it. 0: never.
+    :param on_error: from the text of an error to what pages are shown of it; see `ProtocolRoutes`.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -113,6 +118,7 @@ class ChatRoutes(ProtocolRoutes):
         busy: Busy = "replace",
         dynamic_tools: bool = False,
         resume_ended: float = 60.0,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -123,6 +129,7 @@ class ChatRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
@@ -185,7 +192,7 @@ class ChatRoutes(ProtocolRoutes):
         if "messages" in body:
             return messages
         runs = await self.service.within(recent_runs(self.sink, channel))
-        history = conversation(runs, streaming=True, dynamic_tools=self._dynamic_tools)
+        history = self._conversation(runs, streaming=True)
         return with_history(history, messages[-1])
 
     def _begin(
@@ -266,9 +273,21 @@ class ChatRoutes(ProtocolRoutes):
                 await self.stream(exchange, channel, encoder, reader)
                 return True
         if self._busy == "refuse":
-            raise Problem("invalid", "an answer is under way in this chat", status=409)
+            await self._refuse(exchange)
+            return True
         await self.tasks.cancel(channel, run=active.id, reason="another message came")
         return False
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        """Answer that the chat is busy: with text, which the SDK shows as it is.
+
+        :raises Problem: for clients that read such.
+        """
+        if "application/problem+json" in (exchange.request.header(b"accept") or ""):
+            raise Problem("busy", _BUSY)
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        headers = [*own, NOSNIFF, *exchange.headers]
+        await send_response(exchange.send, 409, _BUSY.encode(), headers=headers)
 
     async def _resume(self, exchange: Exchange) -> None:
         names = self.names_of(exchange.request)
@@ -296,4 +315,14 @@ class ChatRoutes(ProtocolRoutes):
     async def _messages(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
         runs = await self.service.within(recent_runs(self.sink, channel))
-        await self.send_json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
+        await self.send_json(exchange, self._conversation(runs))
+
+    def _conversation(
+        self, runs: Sequence[Run], *, streaming: bool = False
+    ) -> list[dict[str, Any]]:
+        return conversation(
+            runs,
+            streaming=streaming,
+            dynamic_tools=self._dynamic_tools,
+            on_error=self.on_error,
+        )

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeAlias
 from tokenwire_adapters.testing._thread import running_in_thread
 from tokenwire_adapters.testing.provider._background import BackgroundReplies, ResumedStream
 from tokenwire_adapters.testing.provider._errors import error_body, error_headers
+from tokenwire_adapters.testing.provider._gemini import describe_model
 from tokenwire_adapters.testing.provider._http import (
     BadHttp,
     ClientGone,
@@ -45,6 +46,7 @@ Scripted: TypeAlias = ScriptedReply | ScriptedError | ScriptedRecording
 _MODELS = re.compile(
     r"(?:/v1)*(?:/openai(?:/v1)?(?:/deployments/[^/]+)?)?/models(?:/(?P<id>[^/]+))?"
 )
+_GEMINI_MODEL = re.compile(r"/v1(?:beta|alpha)\d?/models/(?P<id>[^/:]+)")
 _KEY_HEADERS = {"authorization", "x-api-key", "x-goog-api-key"}
 
 
@@ -253,9 +255,10 @@ class Provider:
         """Return the request for a reply, or the body of an answer that needs no model."""
         route = find_route(request.path, request.query)
         models = _MODELS.fullmatch(request.path)
+        gemini = _GEMINI_MODEL.fullmatch(request.path)
         ollama = request.path.startswith("/api/")
         about_response = self._background.find(request)
-        if not (route or models or ollama or about_response):
+        if not (route or models or gemini or ollama or about_response):
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
         if self._require_key and not request.headers.keys() & _KEY_HEADERS:
             raise BadRequest("You didn't provide an API key.", status=401)
@@ -263,6 +266,8 @@ class Provider:
             return about_response()
         if route is None and models:
             return _models(request, models["id"])
+        if route is None and gemini:
+            return describe_model(gemini["id"])
         if route is None:
             return answer_about_models(request.path, MODELS)
         if request.method != "POST":

@@ -148,6 +148,13 @@ const commands = {
     const { chat, transport } = tabs.get(tab);
     return transport.stop(chat.id);
   },
+  // A stop, and a message before it was answered.
+  instead: async ({ tab, text }) => {
+    const it = tabs.get(tab);
+    const stopping = it.transport.stop(it.chat.id);
+    it.work = it.chat.sendMessage({ text });
+    return stopping;
+  },
   // A tool of the page that is done; the page sends by itself, or does not.
   settle: async ({ tab, tool, call, output }) => {
     const it = tabs.get(tab);
