@@ -19,13 +19,13 @@ GENERIC = "An error occurred."
 _INTERNAL = re.compile(
     r"""(?ix)
     (?<![\w)/]) (?:~|\.{1,2})? / [\w.@+-]       # /srv/app, ~/app, ./app
-    | \w+ (?:/\w+)* / \w+ \. \w+                # app/keys.db
+    | \w / \w{1,64} \. \w                       # app/keys.db
     | \b[a-z]:[\\/] | \\\\\w                    # C:\app, \\server\share
     | \w:// | \[(?:errno|winerror)\b | traceback\ \(
     | \b\d{1,3}(?:\.\d{1,3}){3}\b               # addresses
     | (?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}\b | [0-9a-f]{0,4}::[0-9a-f]{1,4}\b
-    | \b[a-z0-9_-]+ (?:\.[a-z0-9_-]+)* \.[a-z]{2,}\b   # db.example.com, keys.db, module.name
-    | \b[\w-]*[a-z][\w-]*:\d{2,5}\b | \blocalhost\b    # redis:6379
+    | [a-z0-9_-] \. [a-z]{2,}+ \b               # db.example.com, keys.db, module.name
+    | [a-z] [\w-]{0,32} : \d{2,5}\b | \blocalhost\b    # redis:6379
     | \bhost(?:\ ?name)?\b | \bserver\ at\b | \bport\ \d | \baddress\ info | name\ resolution
     """
 )
