@@ -112,7 +112,11 @@ async def serve(url: str) -> None:
     gateway = Gateway(sink, limits=Limits(send_timeout=SEND_TIMEOUT, **RATES))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)  # a slow reader is soon seen
-    server = uvicorn.Server(uvicorn.Config(gateway, log_level="critical"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            gateway, log_level="critical", http="tokenwire_adapters.uvicorn:HttpProtocol"
+        )
+    )
     serving = asyncio.create_task(server.serve([listener]))
     await prime(sink)
     busy: list[asyncio.Task[None]] = []

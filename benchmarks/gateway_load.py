@@ -81,6 +81,16 @@ def command_loop(write: Any, end: Any, stats: Any) -> None:
 
 
 def serve_gateway(loop: str) -> None:
+    """The gateway on uvicorn with our protocol, which hands over transports."""
+    serve_channels(loop, "tokenwire_adapters.uvicorn:HttpProtocol")
+
+
+def serve_asgi(loop: str) -> None:
+    """The gateway on any other ASGI server."""
+    serve_channels(loop, "auto")
+
+
+def serve_channels(loop: str, http: str) -> None:
     import uvicorn
 
     import tokenwire
@@ -101,12 +111,19 @@ def serve_gateway(loop: str) -> None:
             "dropped": gateway._service.traffic.connections.dropped,
         }
 
-    run_app(uvicorn, gateway, loop, response.write, response.finish, stats)
+    run_app(uvicorn, gateway, loop, response.write, response.finish, stats, http)
 
 
-def run_app(uvicorn: Any, app: Any, loop: str, write: Any, end: Any, stats: Any) -> None:
+def run_app(
+    uvicorn: Any, app: Any, loop: str, write: Any, end: Any, stats: Any, http: str = "auto"
+) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    options: dict[str, Any] = {"loop": "asyncio", "http": "h11"} if loop == "asyncio" else {}
+    options: dict[str, Any] = {"http": http}
+    if loop == "asyncio":
+        options = {
+            "loop": "asyncio",
+            "http": "h11" if http == "auto" else "tokenwire_adapters.uvicorn:H11Protocol",
+        }
     # The clients of this benchmark do not answer pings.
     options["ws_ping_interval"] = None
     config = uvicorn.Config(
@@ -251,6 +268,7 @@ def serve_naive(loop: str) -> None:
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 SERVERS = {
     "gateway": serve_gateway,
+    "asgi": serve_asgi,
     "joined": serve_joined,
     "bare": serve_bare,
     "naive": serve_naive,
@@ -381,7 +399,9 @@ def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) 
     try:
         time.sleep(0.5)
         empty = server.memory
-        clients = connect(server.port, options.sse, options.ws if kind == "gateway" else 0)
+        clients = connect(
+            server.port, options.sse, options.ws if kind in ("gateway", "asgi") else 0
+        )
         time.sleep(0.5)
         idle = server.memory
         begin = time.monotonic()
@@ -466,7 +486,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
                 print(name, json.dumps(result), flush=True)
         report[name] = {"results": results, "gateway_as_a_ratio_of": {}}
         for field in ("deliveries_per_second", "deliveries_per_cpu_second"):
-            for other in ("joined", "bare", "naive"):
+            for other in ("asgi", "joined", "bare", "naive"):
                 pairs = zip(results["gateway"], results[other], strict=True)
                 ratios = sorted(one[field] / two[field] for one, two in pairs)
                 print(

@@ -1,27 +1,17 @@
-"""The command line: ``tokenwire demo | watch | serve | run | proxy | doctor | token``."""
+"""The command line: ``tokenwire COMMAND``; docs/cli.md lists the commands."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
 from tokenwire._version import __version__
 from tokenwire.errors import TokenwireError
+from tokenwire_adapters._tools.cli.commands import COMMANDS, run_command
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 
 __all__ = ["main"]
-
-_COMMANDS = {
-    "demo": "open a page where an ordinary agent's tokens arrive live; needs no key, no network",
-    "watch": "print a channel's tokens in the terminal",
-    "serve": "run the gateway: channels over HTTP and WebSocket",
-    "run": "run a program as it is, and publish what its models say",
-    "proxy": "pass requests on to model providers, and publish what the models say",
-    "doctor": "check this installation and a backend",
-    "token": "make a signed token for a gateway's client",
-}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,8 +22,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tokenwire {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, text in _COMMANDS.items():
-        commands.add_parser(name, help=text, add_help=False)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help, add_help=False)
     return parser
 
 
@@ -44,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments and arguments[0] in _COMMANDS:
-            return _run(arguments[0], arguments[1:])
+        if arguments and arguments[0] in COMMANDS:
+            return run_command(arguments[0], arguments[1:])
         parser = _parser()
         parser.parse_args(arguments)
         parser.print_help()
@@ -63,13 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(missing(error))
     except (TokenwireError, ValueError, OSError) as error:
         return _complain(Failure(str(error) or type(error).__name__))
-
-
-def _run(command: str, arguments: list[str]) -> int:
-    """Load a command's module, and with it what only it needs."""
-    module = importlib.import_module(f"tokenwire_adapters._tools.cli.{command}")
-    status: int = module.main(arguments)
-    return status
 
 
 def _complain(failure: Failure) -> int:

@@ -14,6 +14,9 @@ from tokenwire._problems import Unreadable
 from tokenwire.backend import (
     Backend,
     Capabilities,
+    ChannelPage,
+    Deleted,
+    Deletion,
     Entry,
     HistoryPage,
     Lease,
@@ -22,9 +25,9 @@ from tokenwire.backend import (
     Receiver,
     Replay,
     ReplayFrom,
+    Retention,
 )
 from tokenwire.errors import MissingExtra
-from tokenwire.memory import Retention
 
 try:
     from tokenwire_adapters._backends.redis.options import (
@@ -37,6 +40,7 @@ try:
 except ImportError as error:
     raise MissingExtra('redis:// needs redis-py: pip install "tokenwire[redis]"') from error
 
+from tokenwire_adapters._backends.redis.administration import Administrator
 from tokenwire_adapters._backends.redis.cursors import Position, log_of, parse_cursor
 from tokenwire_adapters._backends.redis.publisher import Publisher
 from tokenwire_adapters._backends.redis.reader import Reader
@@ -60,7 +64,7 @@ class RedisBackend(Backend):
     :raises ValueError: when the URL, the client or a setting is wrong.
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(delete=True, list_channels=True, channel_retention=True)
 
     def __init__(self, url: str | None = None, *, client: Any = None, **settings: Any) -> None:
         if (url is None) == (client is None):
@@ -87,6 +91,9 @@ class RedisBackend(Backend):
         self._unreadable = Unreadable()
         self._publisher = Publisher(self._topology, self.settings)
         self._reader = Reader(self._topology, self.settings, self._publisher, self._unreadable)
+        self._administrator = Administrator(
+            self._topology, self.settings, self._reader, self._unreadable
+        )
         self._subscriptions = Subscriptions(self._topology, self.settings, self._unreadable)
 
     async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
@@ -109,6 +116,20 @@ class RedisBackend(Backend):
 
     async def reap(self, channel: str) -> int:
         return await self._reader.reap(channel)
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        return await self._administrator.delete(channel, deletion)
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        return await self._administrator.list_channels(prefix, limit, after)
+
+    async def retention(self, channel: str) -> Retention:
+        return await self._administrator.retention(channel)
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        await self._administrator.set_retention(channel, retention)
 
     def order(self, cursor: str) -> Position:
         return parse_cursor(cursor)

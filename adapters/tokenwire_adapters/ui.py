@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenwire.errors import MissingExtra
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import safe_error
 from tokenwire_adapters._web.ui.json import (
     is_json,
     json_bytes,
@@ -33,6 +34,7 @@ from tokenwire_adapters._web.ui.state import ENVELOPE, PartState, ResponseState
 if TYPE_CHECKING:
     from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
     from tokenwire_adapters._web.ui.tasks import AgentTasks
+    from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = [
     "ENVELOPE",
@@ -44,6 +46,7 @@ __all__ = [
     "Route",
     "Run",
     "RunEncoder",
+    "Turn",
     "find_run",
     "is_json",
     "json_bytes",
@@ -52,6 +55,7 @@ __all__ = [
     "parsed",
     "reason_of",
     "recent_runs",
+    "safe_error",
     "source_of",
     "usage_of",
 ]
@@ -59,12 +63,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the routes when they are asked for: an encoder needs no web framework."""
-    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route"):
+    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route", "Turn"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._web.ui import routes, tasks
+        from tokenwire_adapters._web.ui import routes, tasks, turn
     except ImportError as error:
         raise MissingExtra(
             f'{name} needs {error.name}: pip install "tokenwire[gateway]"'
         ) from error
-    return getattr(tasks if name == "AgentTasks" else routes, name)
+    return getattr({"AgentTasks": tasks, "Turn": turn}.get(name, routes), name)

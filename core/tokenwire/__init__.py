@@ -10,7 +10,7 @@
 """
 
 from tokenwire._version import __version__
-from tokenwire.backend import Backend, Capabilities
+from tokenwire.backend import Backend, Capabilities, ChannelInfo, Deleted, Retention
 from tokenwire.context import channel, current_channel, current_run, run
 from tokenwire.encoding import Encoder, Frame, NativeEncoder
 from tokenwire.errors import (
@@ -25,12 +25,14 @@ from tokenwire.errors import (
     InvalidName,
     InvalidValue,
     MissingExtra,
+    NotSupported,
     PublishRejected,
     RateLimited,
     ResponseCancelled,
     ResponseClosed,
     ResponseUnknown,
     SinkClosed,
+    StillStreaming,
     TokenwireError,
     UnknownScheme,
 )
@@ -55,7 +57,7 @@ from tokenwire.memory import MemoryBackend
 from tokenwire.opening import default_sink, open_sink
 from tokenwire.registry import register_backend
 from tokenwire.response import Transcript, fold
-from tokenwire.sink import CancelOutcome, Page, Sink, SinkStats
+from tokenwire.sink import CancelOutcome, ImportReport, Page, ResponseSummary, Sink, SinkStats
 from tokenwire.watch import Watch
 from tokenwire.writer import PartWriter, Receipt, ResponseWriter
 
@@ -67,9 +69,11 @@ __all__ = [
     "CancelEvent",
     "CancelOutcome",
     "Capabilities",
+    "ChannelInfo",
     "ChannelMissing",
     "DataEvent",
     "DecodeError",
+    "Deleted",
     "DeltaEvent",
     "Encoder",
     "EndEvent",
@@ -77,6 +81,7 @@ __all__ = [
     "Fenced",
     "Frame",
     "GapError",
+    "ImportReport",
     "InputEvent",
     "InvalidCursor",
     "InvalidName",
@@ -84,6 +89,7 @@ __all__ = [
     "MemoryBackend",
     "MissingExtra",
     "NativeEncoder",
+    "NotSupported",
     "Page",
     "Part",
     "PartEvent",
@@ -94,14 +100,17 @@ __all__ = [
     "Response",
     "ResponseCancelled",
     "ResponseClosed",
+    "ResponseSummary",
     "ResponseUnknown",
     "ResponseWriter",
+    "Retention",
     "Sink",
     "SinkClosed",
     "SinkStats",
     "SnapshotEvent",
     "StartEvent",
     "State",
+    "StillStreaming",
     "TokenwireError",
     "ToolResult",
     "ToolResultEvent",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from tokenwire.errors import InvalidName
 
@@ -31,7 +31,7 @@ def check_name(value: object, what: str) -> str:
 
 def new_id(prefix: str = "") -> str:
     """Make an id that nobody can guess or repeat."""
-    return f"{prefix}{secrets.token_hex(8)}"
+    return f"{prefix}{os.urandom(8).hex()}"
 
 
 def checked_id(value: str | None, what: str) -> str | None:

@@ -11,6 +11,7 @@ from tokenwire._clock import now_ms
 from tokenwire._ids import check_name, checked_id, new_id
 from tokenwire._io import IoThread
 from tokenwire._lifetime import first_response_callbacks, run_first_response_callbacks
+from tokenwire._observing import ResponseObservers
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
 from tokenwire._values import Arguments, id_text
@@ -64,6 +65,7 @@ class Producer:
         self._open: dict[tuple[str, str], PendingResponse] = {}
         self._writers: dict[tuple[str, str], ResponseWriter] = {}
         self._leases = LeaseKeeper(backend, io, self._open, self.outbox, lease)
+        self.observers = ResponseObservers()
         self._lock = threading.RLock()  # a signal's handler, say, may write while it is held
 
     @property
@@ -119,6 +121,7 @@ class Producer:
             self._problems.report(error)
             return writer
         self.outbox.stats.responses += 1
+        self.observers.began(writer)
         if first_response_callbacks:
             run_first_response_callbacks()
         self.outbox.mark(pending, True)
@@ -167,7 +170,10 @@ class Producer:
         with self._lock:
             if self._writers.get(key) is writer:
                 del self._writers[key]
-                del self._open[key]
+                pending = self._open.pop(key)
+            else:
+                return
+        self.observers.ended(writer, pending)
 
     # -- single events
 
@@ -210,7 +216,14 @@ class Producer:
         self._send(channel, event, key=name_of_event, behind=behind)
 
     def event(
-        self, channel: str | None, name: str, data: Any, *, response_id: str | None, run: str | None
+        self,
+        channel: str | None,
+        name: str,
+        data: Any,
+        *,
+        response_id: str | None,
+        run: str | None,
+        transient: bool = False,
     ) -> None:
         """Send a data event (see `Sink.send_event`)."""
         args = Arguments()
@@ -220,6 +233,7 @@ class Producer:
             id=new_id("d-"),
             response_id=args.identifier("response id", response_id),
             run=args.identifier("run", run) or current_run(),
+            transient=bool(transient),
             ts=now_ms(),
         )
         self._problems.check(args)
@@ -294,6 +308,7 @@ class Producer:
     def after_fork(self) -> None:
         """Drop what the parent has open: the parent goes on with it."""
         self._lock = threading.RLock()
+        self.observers.after_fork()
         self.outbox.after_fork()
         self._leases.after_fork()
         for pending in list(self._open.values()):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from tokenwire.events import Response, State
 
-__all__ = ["CancelOutcome", "HubStats", "OutboxStats", "Page", "Receipt", "SinkStats"]
+__all__ = [
+    "CancelOutcome",
+    "Distribution",
+    "EndStats",
+    "HubStats",
+    "OutboxStats",
+    "Page",
+    "Receipt",
+    "ResponseSummary",
+    "SinkStats",
+]
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +58,97 @@ class OutboxStats(msgspec.Struct):
     publish_seconds: float = 0.0
 
 
+class Distribution(msgspec.Struct):
+    """How often values were how large.
+
+    :ivar bounds: upper bounds, rising; `counts` has how many values are at most each of them, and
+        above the one before, with those above all of them last.
+    :ivar total: the sum of all values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = []
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.counts)
+
+    def add(self, value: float) -> None:
+        """Count a value in."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class ResponseSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A response that this process has written to its end, and that is with the backend.
+
+    :ivar tokens: pieces of text that were written: with streams of models, tokens.
+    :ivar started_at: milliseconds since 1970; `first_token_at`, when its first text was taken for
+        publishing (None without text), and `ended_at` likewise.
+    :ivar status: of its delivery, as in `Receipt`.
+    """
+
+    id: str
+    channel: str
+    run: str | None
+    metadata: dict[str, Any]
+    state: State
+    status: str
+    tokens: int
+    started_at: int
+    first_token_at: int | None
+    ended_at: int
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """From its start to its first text."""
+        if self.first_token_at is None:
+            return None
+        return max(0, self.first_token_at - self.started_at) / 1000
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast text came after the first; None for less than two tokens."""
+        if self.first_token_at is None or self.tokens < 2 or self.ended_at <= self.first_token_at:
+            return None
+        return (self.tokens - 1) * 1000 / (self.ended_at - self.first_token_at)
+
+
+class EndStats(msgspec.Struct):
+    """How the responses of a sink's producers ended.
+
+    :ivar states: how many, by state.
+    :ivar first_token_seconds: from the start of a response to its first text.
+    :ivar tokens_per_second: how fast text came after the first.
+    """
+
+    states: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(("complete", "cancelled", "failed", "abandoned"), 0)
+    )
+    first_token_seconds: Distribution = msgspec.field(
+        default_factory=lambda: Distribution((0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32))
+    )
+    tokens_per_second: Distribution = msgspec.field(
+        default_factory=lambda: Distribution((5, 10, 20, 40, 80, 160, 320, 640, 1280))
+    )
+
+    def add(self, summary: ResponseSummary) -> None:
+        """Count a response in."""
+        self.states[summary.state] = self.states.get(summary.state, 0) + 1
+        if (seconds := summary.first_token_seconds) is not None:
+            self.first_token_seconds.add(seconds)
+        if (rate := summary.tokens_per_second) is not None:
+            self.tokens_per_second.add(rate)
+
+
 class HubStats(msgspec.Struct):
     """Counters of the reading side of a sink since it was opened.
 
@@ -78,6 +180,7 @@ class SinkStats(msgspec.Struct, frozen=True):
     :ivar watchers: open watches; `channels`: how many channels they watch.
     :ivar unreadable: how often something stored or published was skipped since it is no event, or
         damaged.
+    :ivar ends: how responses ended, and how fast their text came.
     :ivar replaced: values given to the sink that JSON cannot hold, and that were replaced.
     """
 
@@ -89,6 +192,7 @@ class SinkStats(msgspec.Struct, frozen=True):
     channels: int
     replaced: int = 0
     unreadable: int = 0
+    ends: EndStats = msgspec.field(default_factory=EndStats)
 
 
 class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,7 @@ class Runtime:
             channels=self.hubs.channels,
             replaced=self.problems.replaced,
             unreadable=self.backend.unreadable,
+            ends=self.producer.observers.ends,
         )
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -13,12 +13,17 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from tokenwire.errors import BackendError
+from tokenwire._stored import ChannelInfo, ChannelPage, Deleted, Deletion, Retention
+from tokenwire.errors import BackendError, NotSupported
 from tokenwire.events import CancelEvent, Event, Response, State
 
 __all__ = [
     "Backend",
     "Capabilities",
+    "ChannelInfo",
+    "ChannelPage",
+    "Deleted",
+    "Deletion",
     "Entry",
     "Granularity",
     "HistoryPage",
@@ -28,6 +33,7 @@ __all__ = [
     "Receiver",
     "Replay",
     "ReplayFrom",
+    "Retention",
     "Subscription",
     "same_log",
 ]
@@ -45,12 +51,18 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         ``"reader"``: they may enter the log, but come after the response's end, so that every
         reader ignores them.
     :ivar max_text: the most code points one delta may have; None for no limit.
+    :ivar delete: `Backend.delete` works.
+    :ivar list_channels: `Backend.list_channels` works.
+    :ivar channel_retention: `Backend.retention` and `Backend.set_retention` work.
     """
 
     inline: bool = False
     window: int = 1
     fencing: Literal["backend", "reader"] = "backend"
     max_text: int | None = None
+    delete: bool = False
+    list_channels: bool = False
+    channel_retention: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,6 +292,52 @@ class Backend(ABC):
         :return: how many this call ended.
         :raises BackendUnavailable: when it cannot be done now.
         """
+
+    # -- administration: where a backend can do it, its capabilities say so
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        """Delete from a channel, for good. Abandoned responses are ended first.
+
+        Nothing of it is in any replay or history that is read afterwards. Cursors stay in order:
+        one from before, where the events after it are gone, is answered with snapshots (`reset`),
+        and live subscriptions go on. What is streaming is not deleted, but reported. Where a reply
+        was lost and the deletion made again, less is counted than was deleted.
+
+        :raises NotSupported: without the capability `delete`.
+        :raises BackendUnavailable: when it cannot be done now.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot delete")
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        """Read a page of the channels whose names begin with `prefix` and that have something.
+
+        :param limit: about how many.
+        :param after: the token of the page before; None for the first page.
+        :raises NotSupported: without the capability `list_channels`.
+        :raises InvalidCursor: when `after` is not a page token.
+        :raises BackendUnavailable: when it cannot be read now.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot list its channels")
+
+    async def retention(self, channel: str) -> Retention:
+        """Read how much is kept of `channel`.
+
+        :raises NotSupported: without the capability `channel_retention`.
+        :raises BackendUnavailable: when it cannot be read now.
+        """
+        raise NotSupported(f"{type(self).__name__} has no retention for each channel")
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        """Give a channel a retention of its own; None: that of the backend again.
+
+        It holds from the next publish on, and until the channel is deleted as a whole.
+
+        :raises NotSupported: without the capability `channel_retention`.
+        :raises BackendUnavailable: when it cannot be done now.
+        """
+        raise NotSupported(f"{type(self).__name__} has no retention for each channel")
 
     @abstractmethod
     def order(self, cursor: str) -> Any:

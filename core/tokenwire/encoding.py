@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from typing import ClassVar
 
 import msgspec
@@ -55,6 +54,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     :ivar response_id: only this response, from its beginning.
     :ivar format: the name of the encoder.
     :ivar wait: whether to wait for a response where none streams.
+    :ivar gather: whether events may wait for others while the server is busy; else each is sent as
+        soon as it comes.
     """
 
     channel: str
@@ -63,6 +64,7 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     format: str = "native"
     wait: bool = True
+    gather: bool = True
 
 
 class Encoder(ABC):
@@ -123,6 +125,8 @@ class NativeEncoder(Encoder):
 
 def encoder_formats() -> list[str]:
     """The names of the formats that installed packages offer."""
+    from importlib.metadata import entry_points  # which takes as long as all the rest
+
     return sorted({"native", *(point.name for point in entry_points(group=GROUP))})
 
 
@@ -133,6 +137,8 @@ def find_encoder(name: str) -> Callable[..., Encoder]:
     """
     if name == "native":
         return NativeEncoder
+    from importlib.metadata import entry_points
+
     points = list(entry_points(group=GROUP, name=name))
     if not points:
         raise ValueError(f"no format {name[:64]!r}; known are {', '.join(encoder_formats())}")

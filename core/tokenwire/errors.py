@@ -18,12 +18,14 @@ __all__ = [
     "InvalidName",
     "InvalidValue",
     "MissingExtra",
+    "NotSupported",
     "PublishRejected",
     "RateLimited",
     "ResponseCancelled",
     "ResponseClosed",
     "ResponseUnknown",
     "SinkClosed",
+    "StillStreaming",
     "TokenwireError",
     "UnknownScheme",
 ]
@@ -89,6 +91,10 @@ class SinkClosed(TokenwireError):
     """The sink was closed; open a new one."""
 
 
+class StillStreaming(TokenwireError):
+    """A response was not deleted: its producer did not stop in time after a cancel."""
+
+
 class BackendError(TokenwireError):
     """A backend could not do what it was asked."""
 
@@ -117,6 +123,10 @@ class BackendMisconfigured(BackendUnavailable):
 
 class PublishRejected(BackendError):
     """The backend will never accept this entry (too large, malformed). Do not send it again."""
+
+
+class NotSupported(BackendError):
+    """This kind of backend cannot do what was asked, ever; its `Capabilities` say so."""
 
 
 class ResponseUnknown(PublishRejected):

@@ -69,6 +69,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :ivar name: the tool's name, or the name of a data part.
     :ivar call_id: the tool call's id.
     :ivar data: anything JSON can hold, for kinds that carry it.
+    :ivar provider_executed: for a tool call, that the model's provider runs the tool itself:
+        neither the agent nor a page is to run it.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     call_id: str | None = None
     data: Any = None
+    provider_executed: bool = False
 
     @property
     def arguments(self) -> str:
@@ -178,6 +181,7 @@ class PartEvent(_Base, frozen=True, kw_only=True, tag="part"):
     name: str | None = None
     call_id: str | None = None
     data: Any = None
+    provider_executed: bool = False
 
 
 class DeltaEvent(_Base, frozen=True, kw_only=True, tag="delta"):
@@ -230,7 +234,10 @@ class ToolResultEvent(_Base, frozen=True, kw_only=True, tag="tool_result"):
 
 
 class DataEvent(_Base, frozen=True, kw_only=True, tag="data"):
-    """Anything else that an agent wants its watchers to know."""
+    """Anything else that an agent wants its watchers to know.
+
+    :ivar transient: it is about the moment: of no use to those who come later.
+    """
 
     type: ClassVar[Literal["data"]] = "data"
     name: str
@@ -238,6 +245,7 @@ class DataEvent(_Base, frozen=True, kw_only=True, tag="data"):
     id: str | None = None
     response_id: str | None = None
     run: str | None = None
+    transient: bool = False
 
 
 class CancelEvent(_Base, frozen=True, kw_only=True, tag="cancel"):

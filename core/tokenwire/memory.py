@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
-from tokenwire._memory.channel import Retention
 from tokenwire._memory.log import MemorySubscription
 from tokenwire._memory.store import MemoryStore
 from tokenwire._urls import split_url
 from tokenwire.backend import (
     Backend,
     Capabilities,
+    ChannelPage,
+    Deleted,
+    Deletion,
     Entry,
     Granularity,
     HistoryPage,
@@ -27,6 +29,7 @@ from tokenwire.backend import (
     Receiver,
     Replay,
     ReplayFrom,
+    Retention,
 )
 
 __all__ = ["MemoryBackend", "MemoryStore", "Retention"]
@@ -45,7 +48,9 @@ class MemoryBackend(Backend):
     :param clock: monotonic seconds, for a store of its own.
     """
 
-    capabilities = Capabilities(inline=True)
+    capabilities = Capabilities(
+        inline=True, delete=True, list_channels=True, channel_retention=True
+    )
 
     def __init__(
         self,
@@ -106,6 +111,20 @@ class MemoryBackend(Backend):
 
     async def reap(self, channel: str) -> int:
         return self.store.reap(channel)
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        return self.store.delete(channel, deletion)
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        return self.store.list_channels(prefix, limit, after)
+
+    async def retention(self, channel: str) -> Retention:
+        return self.store.retention_of(channel)
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        self.store.set_retention(channel, retention)
 
     def order(self, cursor: str) -> tuple[str, int]:
         return self.store.order(cursor)

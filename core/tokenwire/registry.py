@@ -7,7 +7,6 @@ callable that takes the URL and the options. Another package adds a backend by d
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from tokenwire._urls import looks_like_an_address, split_url
@@ -28,6 +27,8 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
 
 def backend_schemes() -> list[str]:
     """The URL schemes that can be opened, whether or not what they need is installed."""
+    from importlib.metadata import entry_points  # which takes as long as all the rest
+
     return sorted({"memory", *_registered, *(point.name for point in entry_points(group=GROUP))})
 
 
@@ -57,7 +58,9 @@ def _find(scheme: str, url: str) -> Any:
         from tokenwire.memory import MemoryBackend
 
         return MemoryBackend
-    points: list[EntryPoint] = list(entry_points(group=GROUP, name=scheme))
+    from importlib.metadata import entry_points
+
+    points = list(entry_points(group=GROUP, name=scheme))
     if not points:
         scheme = scheme if "://" in url else ""  # else it may be a user's name
         known = ", ".join(f"{name}://" for name in backend_schemes())

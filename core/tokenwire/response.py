@@ -106,13 +106,14 @@ class _GrowingPart:
     :ivar frozen: the part as it is now, None where it is yet to be built.
     """
 
-    __slots__ = ("call_id", "data", "frozen", "kind", "name", "text")
+    __slots__ = ("call_id", "data", "frozen", "kind", "name", "provider_executed", "text")
 
     def __init__(self, part: Part) -> None:
         self.kind = part.kind
         self.name = part.name
         self.call_id = part.call_id
         self.data = part.data
+        self.provider_executed = part.provider_executed
         self.text = TextBuffer(part.text)
         self.frozen: Part | None = part
 
@@ -124,6 +125,7 @@ class _GrowingPart:
                 name=self.name,
                 call_id=self.call_id,
                 data=self.data,
+                provider_executed=self.provider_executed,
             )
         return self.frozen
 
@@ -270,7 +272,13 @@ class Assembler:
     def _part(self, event: PartEvent) -> bool:
         if not self._accepts(event.part) or event.part < len(self._parts):
             return False
-        part = Part(kind=event.kind, name=event.name, call_id=event.call_id, data=event.data)
+        part = Part(
+            kind=event.kind,
+            name=event.name,
+            call_id=event.call_id,
+            data=event.data,
+            provider_executed=event.provider_executed,
+        )
         self._parts.append(_GrowingPart(part))
         return True
 

@@ -6,23 +6,41 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
+from tokenwire._administration.exporting import Export
+from tokenwire._administration.facade import SinkAdministration
+from tokenwire._administration.importing import ImportReport
+from tokenwire._administration.listing import Channels
 from tokenwire._ids import check_name, checked_id
 from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
+from tokenwire._public import PublicDir
 from tokenwire._requests import Inputs
-from tokenwire._results import CancelOutcome, Page, SinkStats
+from tokenwire._results import CancelOutcome, Page, ResponseSummary, SinkStats
 from tokenwire._runtime import Runtime
-from tokenwire.backend import Backend
+from tokenwire.backend import Backend, ChannelInfo, Deleted, Retention
 from tokenwire.context import DEFAULT_CHANNEL
 from tokenwire.errors import InvalidCursor
 from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter
 
-__all__ = ["CancelOutcome", "Inputs", "Page", "Sink", "SinkStats"]
+__all__ = [
+    "CancelOutcome",
+    "ChannelInfo",
+    "Channels",
+    "Deleted",
+    "Export",
+    "ImportReport",
+    "Inputs",
+    "Page",
+    "ResponseSummary",
+    "Retention",
+    "Sink",
+    "SinkStats",
+]
 
 _MAX_PAGE = 1000
 
 
-class Sink:
+class Sink(SinkAdministration, PublicDir):
     """Writes responses into channels of a backend and watches them. Thread-safe.
 
     Open one for a process with `open_sink`, and close it at the end; it is a context manager,
@@ -129,6 +147,7 @@ class Sink:
         *,
         response_id: str | None = None,
         run: str | None = None,
+        transient: bool = False,
     ) -> None:
         """Send an event of your own, a `DataEvent`, to a channel.
 
@@ -136,8 +155,11 @@ class Sink:
         of a response, see `ResponseWriter.data_part`.
 
         :param data: anything JSON can hold (other things become their `str`).
+        :param transient: it is about the moment; pages that come later are not shown it.
         """
-        self._runtime.producer.event(channel, name, data, response_id=response_id, run=run)
+        self._runtime.producer.event(
+            channel, name, data, response_id=response_id, run=run, transient=transient
+        )
 
     def data(
         self,
@@ -370,6 +392,18 @@ class Sink:
     def closed(self) -> bool:
         """Whether the sink was closed."""
         return self._runtime.producer.closing
+
+    def add_response_observer(
+        self, observer: Callable[[ResponseSummary], object]
+    ) -> Callable[[], None]:
+        """Call `observer` for each response of this sink that has ended and was delivered.
+
+        It runs in the context in which the response began, on the sink's I/O thread or on the
+        producer's, so it must be quick. What it raises is logged.
+
+        :return: a function that removes the observer.
+        """
+        return self._runtime.producer.observers.add(observer)
 
     def stats(self) -> SinkStats:
         """Counters since the sink was opened."""

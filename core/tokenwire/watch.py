@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
 
+from tokenwire._public import PublicDir
 from tokenwire._reading.reader import ChannelReader
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item
@@ -68,7 +69,7 @@ def parse_start(
     return ReplayFrom(after=point.cursor, response_id=response_id), point.midway
 
 
-class Watch:
+class Watch(PublicDir):
     """The events of a channel, for ``async for`` on any loop or ``for`` on any thread.
 
     Begin with `Sink.watch`. One watch is for one reader. It goes on until it is closed, its sink

@@ -14,6 +14,7 @@ from tokenwire._clock import now_ms
 from tokenwire._io import require_asyncio
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
+from tokenwire._public import PublicDir
 from tokenwire._redact import describe
 from tokenwire._results import Receipt
 from tokenwire._values import Arguments
@@ -30,7 +31,7 @@ logger = logging.getLogger("tokenwire")
 _TEXT = "text"  # the default kind: the same object, so that a write need not look at its type
 
 
-class PartWriter(PartSpec):
+class PartWriter(PartSpec, PublicDir):
     """Writes one part of a response: use it where several parts grow side by side."""
 
     __slots__ = ("_writer",)
@@ -44,7 +45,7 @@ class PartWriter(PartSpec):
         return self._writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
 
 
-class ResponseWriter:
+class ResponseWriter(PublicDir):
     """One response being written, from `Sink.respond`; a context manager, also with `async`.
 
     Every method may be called from any thread, with or without an event loop; none blocks, and
@@ -134,11 +135,14 @@ class ResponseWriter:
         call_id: str | None = None,
         data: Any = None,
         text: str = "",
+        provider_executed: bool = False,
     ) -> PartWriter:
         """Begin a part of its own.
 
         :param data: anything JSON can hold (other things become their `str`).
         :param text: its first text.
+        :param provider_executed: for a tool call, that the model's provider runs the tool itself;
+            pages then neither run it nor wait for somebody who does.
         :return: its writer, for more text.
         """
         args = Arguments()
@@ -148,6 +152,7 @@ class ResponseWriter:
             name=args.text("name", name),
             call_id=args.text("call_id", call_id),
             data=args.value("data", data),
+            provider_executed=bool(provider_executed),
         )
         # As in `write`: the other half of a character may be the next text.
         first = text if type(text) is str else args.text("text", text)
@@ -156,9 +161,20 @@ class ResponseWriter:
             self._calls.setdefault(part.call_id, part)
         return part
 
-    def tool_call(self, name: str, call_id: str, arguments: str = "") -> PartWriter:
-        """Begin a tool call; its arguments may grow through the writer returned."""
-        return self.part("tool_call", name=name, call_id=call_id, text=arguments)
+    def tool_call(
+        self, name: str, call_id: str, arguments: str = "", *, provider_executed: bool = False
+    ) -> PartWriter:
+        """Begin a tool call; its arguments may grow through the writer returned.
+
+        :param provider_executed: as in `part`.
+        """
+        return self.part(
+            "tool_call",
+            name=name,
+            call_id=call_id,
+            text=arguments,
+            provider_executed=provider_executed,
+        )
 
     def tool_result(
         self,

@@ -14,15 +14,23 @@ from tests.support.pages import code_blocks
 needs("openai", "ably", "websockets")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
+MARKS = {
+    "agent": "def run_my_agent(question)",
+    "faults": "tokenwire_faults.publish(",
+    "provider": "def test_the_agent_retries_and_calls_the_tool(",
+    "ably": "from tokenwire_adapters.testing.ably import",
+}
 BLOCKS = {
     name: block
-    for name in ("provider", "ably")
+    for name, mark in MARKS.items()
     for block in code_blocks(PAGE, "python")
-    if f"from tokenwire_adapters.testing.{name} import" in block
+    if mark in block
 }
 
 
-@pytest.mark.parametrize(("name", "tests"), [("provider", 2), ("ably", 2)])
+@pytest.mark.parametrize(
+    ("name", "tests"), [("agent", 1), ("faults", 1), ("provider", 2), ("ably", 2)]
+)
 def test_the_tests_of_the_page_pass(name: str, tests: int, tmp_path: Path) -> None:
     (tmp_path / f"test_{name}.py").write_text(BLOCKS[name], "utf-8")
     result = subprocess.run(

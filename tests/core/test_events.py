@@ -45,7 +45,16 @@ _JSON = st.recursive(
 )
 _META = st.dictionaries(_TEXT, _JSON, max_size=3)
 _PARTS = st.lists(
-    st.builds(Part, kind=_TEXT, text=_TEXT, name=_NAME, call_id=_NAME, data=_JSON), max_size=3
+    st.builds(
+        Part,
+        kind=_TEXT,
+        text=_TEXT,
+        name=_NAME,
+        call_id=_NAME,
+        data=_JSON,
+        provider_executed=st.booleans(),
+    ),
+    max_size=3,
 ).map(tuple)
 _RESULTS = st.lists(st.builds(ToolResult, call_id=_TEXT, output=_JSON), max_size=2).map(tuple)
 _RESPONSE = st.builds(
@@ -55,7 +64,14 @@ _SMALL = st.integers(0, 2**40)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(StartEvent, response_id=_TEXT, run=_NAME, metadata=_META, ts=st.none() | _SMALL),
     st.builds(
-        PartEvent, response_id=_TEXT, part=_SMALL, kind=_TEXT, name=_NAME, call_id=_NAME, data=_JSON
+        PartEvent,
+        response_id=_TEXT,
+        part=_SMALL,
+        kind=_TEXT,
+        name=_NAME,
+        call_id=_NAME,
+        data=_JSON,
+        provider_executed=st.booleans(),
     ),
     st.builds(DeltaEvent, response_id=_TEXT, part=_SMALL, kind=_TEXT, offset=_SMALL, text=_TEXT),
     st.builds(SnapshotEvent, response=_RESPONSE, cursor=_NAME),

@@ -38,3 +38,20 @@ def test_importing_the_core_loads_no_other_package() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()) <= ALLOWED
+
+
+SLOW = {"email", "hmac", "importlib.metadata", "json", "secrets", "tempfile", "zipfile"}
+"""Modules of the standard library that take long to import, and that few programs need of us."""
+
+
+def test_importing_the_core_loads_no_slow_module() -> None:
+    code = (
+        "import sys, msgspec; before = set(sys.modules); import tokenwire; "
+        "print(*set(sys.modules) - before)"
+    )
+    # Isolated, and without site: a finder of editable installs would load some of them.
+    path = f"sys.path += {sys.path!r}"
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; {path}; {code}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "tokenwire.sink" in run.stdout.split()
+    assert not SLOW & set(run.stdout.split())

@@ -319,7 +319,7 @@ def test_unknown_schemes_are_told_with_what_is_known() -> None:
 def test_a_missing_extra_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(tmp_path, "redis", "no_such_module_at_all:Backend", monkeypatch, name="fake-redis")
     monkeypatch.setattr(
-        "tokenwire.registry.entry_points",
+        "importlib.metadata.entry_points",
         lambda **_: [_point("redis", "no_such_module_at_all:Backend")],
     )
     with pytest.raises(MissingExtra, match=r'pip install "tokenwire\[redis\]"') as caught:

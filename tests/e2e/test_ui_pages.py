@@ -41,6 +41,7 @@ PAGES = {
     "useChat of ai 7": ("chat.jsx", {}, ""),
     "useChat of ai 7, effects run twice": ("chat.jsx", {}, "?strict"),
     "useChat of ai 6": ("chat.jsx", {"react": "ai-sdk-react-3"}, ""),
+    "useChat of ai 5": ("chat.jsx", {"react": "ai-sdk-react-2"}, ""),
     "HttpAgent": ("agent.js", {}, ""),
 }
 once = pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def differences_of(
     totals: dict[str, Any] = {
         "text": "".join(response["text"] for response in seen),
         "reasoning": "".join(response["reasoning"] for response in seen),
+        "reasoning_and_text": "".join(r["reasoning"] + r["text"] for r in seen),
         "calls": [call for response in seen for call in response["calls"]],
         "usage": [sum((response["usage"] or [0, 0])[side] for response in seen) for side in (0, 1)],
     }

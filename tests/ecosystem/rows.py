@@ -21,6 +21,7 @@ class Row:
     :ivar own_requests: why the provider sends replies that the program never sees; what the watcher
         sees is compared with what the program received alone.
     :ivar cancels: None, or why a cancel cannot close the provider's connection.
+    :ivar replies: which replies the provider gives, by their name in `tests.ecosystem.replies`.
     :ivar known: None, or what is known to differ: the row is listed as failing.
     :ivar known_of_cancel: likewise, of a cancel.
     """
@@ -35,6 +36,7 @@ class Row:
     usage: bool | str = True
     own_requests: str | None = None
     cancels: str | None = None
+    replies: str = "usual"
     known: str | None = None
     known_of_cancel: str | None = None
     npm: str = ""
@@ -76,10 +78,19 @@ def _each(
     ways: Mapping[str, tuple[str, str]],
     *,
     usage: bool | str = True,
+    replies: str = "usual",
 ) -> list[Row]:
     """Rows of one script: by its arguments, the way's name and the layer that sees it."""
     return [
-        Row(f"{package}, {name}", requires, script, tuple(arguments.split()), layer, usage=usage)
+        Row(
+            f"{package}, {name}",
+            requires,
+            script,
+            tuple(arguments.split()),
+            layer,
+            usage=usage,
+            replies=replies,
+        )
         for arguments, (name, layer) in ways.items()
     ]
 
@@ -200,12 +211,19 @@ ROWS = [
             "completion ollama_chat/m": ("Ollama", "HTTP"),
             "completion groq/m": ("Groq", "HTTP"),
             "completion mistral/m": ("Mistral", "HTTP"),
-            "completion cohere_chat/command-a": ("Cohere", "HTTP"),
             f"completion bedrock/converse/{_CLAUDE}": ("Bedrock", "HTTP"),
-            "responses openai/m": ("Responses", "HTTP"),
+            "responses openai/gpt-4o": ("Responses", "HTTP"),  # unknown models do not stream
             "responses anthropic/m": ("Responses of Anthropic", "HTTP"),
         },
         usage=_UNASKED,
+    ),
+    Row(
+        "litellm, Cohere",
+        ("litellm",),
+        "litellm_calls.py",
+        ("completion", "cohere/command-a"),
+        usage=_UNASKED,
+        known="LiteLLM 1.110 reads each line of Cohere's event stream as JSON, and raises",
     ),
     *_each(
         "openai-agents",
@@ -229,10 +247,18 @@ ROWS = [
             "ollama": ("langchain-ollama", "callbacks"),
             "mistral": ("langchain-mistralai", "callbacks"),
             "groq": ("langchain-groq", "callbacks"),
-            "cohere": ("langchain-cohere", "callbacks"),
             "aws": ("langchain-aws", "callbacks"),
         },
         usage=_UNASKED,
+    ),
+    Row(
+        "langgraph, langchain-cohere",
+        _LANGGRAPH,
+        "langgraph_agent.py",
+        ("cohere",),
+        "callbacks",
+        usage=_UNASKED,
+        replies="without reasoning",  # of which it makes a message that its next request refuses
     ),
     *_each(
         "llama-index-core",
@@ -253,7 +279,7 @@ ROWS = [
     ),
     Row(
         "llama-index-core, Anthropic",
-        ("llama-index-core", "llama-index-llms-anthropic"),
+        ("llama-index-core", "llama-index-llms-anthropic", "anthropic<1"),
         "llama_index_agent.py",
         ("anthropic",),
         "callbacks",
@@ -263,7 +289,7 @@ ROWS = [
         "crewai",
         "crewai_agent.py",
         ("crewai[anthropic]",),
-        {"openai/m": ("OpenAI", "SDK"), "anthropic/claude-x": ("Anthropic", "SDK")},
+        {"openai/gpt-4o": ("OpenAI", "SDK"), "anthropic/claude-x": ("Anthropic", "SDK")},
         usage=_UNASKED,
     ),
     *_each(
@@ -276,7 +302,7 @@ ROWS = [
     *_each(
         "autogen-agentchat",
         "autogen_agent.py",
-        ("autogen-agentchat", "autogen-ext[openai,anthropic,ollama]"),
+        ("autogen-agentchat", "autogen-ext[openai,anthropic,ollama]", "anthropic<1"),
         {
             "openai": ("OpenAI", "SDK"),
             "anthropic": ("Anthropic", "SDK"),
@@ -333,8 +359,12 @@ ROWS = [
         "dspy",
         "dspy_calls.py",
         ("dspy",),
-        {"openai/m": ("OpenAI", "DSPy"), "anthropic/m": ("Anthropic", "DSPy")},
+        {
+            "openai/m": ('OpenAI, engine="litellm"', "SDK"),
+            "anthropic/m": ('Anthropic, engine="litellm"', "HTTP"),
+        },
         usage=_UNASKED,
+        replies="sections",
     ),
     Row(
         "claude-agent-sdk",

@@ -12,24 +12,16 @@ from typing import Any
 
 from tests.ecosystem.comparing import differences_of, planned_reply, seen_reply
 from tests.ecosystem.environments import environment_for, installed_version
+from tests.ecosystem.replies import LONG, REPLIES
 from tests.ecosystem.rows import Row
 from tests.support.nodejs import node_with
 from tokenwire import open_sink
 from tokenwire.testing import Spectator
-from tokenwire_adapters.testing.provider import Provider, ScriptedReply, serve_in_thread
+from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 __all__ = ["Result", "run_and_cancel", "run_to_the_end"]
 
 SCRIPTS = Path(__file__).parent / "scripts"
-REPLIES = (
-    ScriptedReply(
-        reasoning="Which city? Oslo \u2014 na\u00efve \U0001f914.",
-        text="Let me look. \u6771\u4eac ",
-        tool_calls=[("get_weather", {"city": "Oslo"})],
-    ),
-    ScriptedReply(text="It rains in Oslo, 7 \u00b0C \u2014 e\u0301 \U0001f327\ufe0f."),
-)
-LONG = ScriptedReply(text=[f"word{number} " for number in range(2000)])
 SLOW = 25.0
 """Tokens per second of the reply that is to be cancelled: it would take more than a minute."""
 # A busy machine takes minutes to import some of these frameworks for the first time.
@@ -82,6 +74,16 @@ class _Watcher:
         with self.changed:
             return self.changed.wait_for(condition, timeout)
 
+    def wake_at_end_of(self, process: "subprocess.Popen[str]") -> None:
+        """Wake those who wait when a process has ended."""
+
+        def wait() -> None:
+            process.wait()
+            with self.changed:
+                self.changed.notify_all()
+
+        threading.Thread(target=wait, daemon=True).start()
+
     def close(self) -> None:
         self._watch.close()
         self._thread.join(10)
@@ -111,14 +113,21 @@ def run_to_the_end(row: Row, redis_url: str) -> Result:
 def run_and_cancel(row: Row, redis_url: str) -> Result:
     """Run a row on a long reply, cancel the response, and see whether the provider is let go."""
     channel = f"cancel-{row.slug}"
-    running = _running(row, redis_url, channel, pace=SLOW, replies=(LONG, *REPLIES[1:]))
+    running = _running(row, redis_url, channel, pace=SLOW, is_long=True)
     with running as (provider, watcher, process, result):
         try:
-            started = watcher.wait(
-                lambda: any(r.text for r in watcher.responses), timeout=LIMIT / 2
+            watcher.wake_at_end_of(process)
+            watcher.wait(
+                lambda: any(r.text for r in watcher.responses) or process.poll() is not None,
+                timeout=LIMIT / 2,
             )
-            if not started:
-                result.differences.append("no response came while the reply was being sent")
+            if not any(r.text for r in watcher.responses):
+                ended = process.poll() is not None
+                errors = _finish(process)[1].strip() if ended else ""
+                result.differences.append(
+                    "no response came while the reply was being sent"
+                    + (f"; the program ended:\n{errors[-3000:]}" if ended else "")
+                )
                 return result
             response = next(r for r in watcher.responses if r.text)
             record = next(record for record in provider.records if record.tokens_planned > 1000)
@@ -159,12 +168,13 @@ def _running(
     redis_url: str,
     channel: str,
     pace: float,
-    replies: tuple[ScriptedReply, ...] = REPLIES,
+    is_long: bool = False,
 ) -> Iterator[tuple[Provider, _Watcher, "subprocess.Popen[str]", Result]]:
     programs = environment_for(row.requires)
     result = Result("")
     with serve_in_thread(pace=pace) as provider, open_sink(redis_url) as sink:
-        provider.script(*replies)
+        replies = REPLIES[row.replies]
+        provider.script(*((LONG, *replies[1:]) if is_long else replies))
         watcher = _Watcher(sink, channel)
         command, version = _command(row, programs)
         result.version = version

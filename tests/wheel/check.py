@@ -42,7 +42,10 @@ def check_metadata() -> None:
         "tokenwire/py.typed",
         "tokenwire_adapters/py.typed",
         "tokenwire_adapters/_static/tokenwire.js",
+        "tokenwire_adapters/_static/tokenwire-tabs.js",
         "tokenwire_adapters/_static/tokenwire.d.ts",
+        "tokenwire_adapters/_static/ai-sdk.js",
+        "tokenwire_adapters/_static/ai-sdk.d.ts",
         "tokenwire_adapters/_static/demo/index.html",
         "licenses/LICENSE",
     ):

@@ -1,15 +1,16 @@
 """Build the sdist, the wheel from it, and check that wheel in an environment that has nothing else.
 
-Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with the package ``build`` installed.
+Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build`` and ``twine`` installed.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "core", ROOT / "adapters")
@@ -41,10 +42,44 @@ def check_files(wheel: Path) -> None:
     print(f"{wheel.name} holds all {len(sources)} files of the sources")
 
 
+# What the sdist has at its top, and nothing else: all that is needed to build, test and read it.
+SDIST = {
+    *("core", "adapters", "tests", "examples", "docs", "findings", "npm", "benchmarks"),
+    *("pyproject.toml", "tox.ini", "LICENSE", "PKG-INFO", ".gitignore"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+}
+# What a checkout may have beside its sources.
+JUNK = {
+    "__pycache__",
+    "node_modules",
+    ".venv",
+    ".tox",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+}
+
+
+def check_sdist(sdist: Path) -> None:
+    """Fail when the sdist lacks something at its top, or has more, or holds what is built."""
+    with tarfile.open(sdist) as archive:
+        paths = [PurePosixPath(name).parts[1:] for name in archive.getnames()]
+    top = {parts[0] for parts in paths if parts}
+    if top - {".gitignore"} != SDIST - {".gitignore"}:
+        sys.exit(f"missing from the sdist: {SDIST - top}; unexpected: {top - SDIST}")
+    junk = sorted("/".join(parts) for parts in paths if JUNK & set(parts))
+    if junk:
+        sys.exit(f"in the sdist, but no source: {junk[:5]}")
+    print(f"{sdist.name} holds {len(paths)} files, and nothing that is built")
+
+
 def main(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     wheel = build(scratch / "dist")
     check_files(wheel)
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    check_sdist(sdist)
+    run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
     clean = scratch / "clean"
     venv.create(clean, with_pip=True)
     python = clean / "bin" / "python"

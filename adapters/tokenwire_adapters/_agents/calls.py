@@ -114,6 +114,8 @@ class Parts:
         call_id: Any = None,
         name: Any = None,
         arguments: Any = None,
+        *,
+        provider_executed: bool = False,
     ) -> None:
         """Begin the tool call `index`, or append to its arguments.
 
@@ -126,7 +128,12 @@ class Parts:
         key = index if index is not None else call_id or None
         part = self._last if key is None else self._calls.get(key)
         if part is None or (call_id and part.call_id and call_id != part.call_id):
-            part = self.writer.part("tool_call", name=name or None, call_id=call_id or None)
+            part = self.writer.part(
+                "tool_call",
+                name=name or None,
+                call_id=call_id or None,
+                provider_executed=provider_executed,
+            )
             self._calls[key] = part
         self._last = part
         if arguments:

@@ -13,10 +13,12 @@ from tokenwire._text import joined
 from tokenwire.events import plain
 
 __all__ = [
+    "MAX_FILE",
     "arguments_of",
     "dict_of",
     "dicts_of",
     "fields_of",
+    "file_content",
     "index_of",
     "join_text",
     "list_of",
@@ -26,6 +28,9 @@ __all__ = [
     "to_json",
     "with_type",
 ]
+
+MAX_FILE = 4 * 2**20
+"""How much of a file is published: more, in characters of Base64, is left out."""
 
 _MAX_DEPTH = 6
 """How deep an error's message is looked for."""
@@ -105,6 +110,12 @@ def join_text(pieces: list[str]) -> str:
     """The text in pieces, of which one may have half a character and the next the other half."""
     text, half = joined("".join(pieces))
     return text + half
+
+
+def file_content(base64: Any) -> dict[str, str]:
+    """The content of a file for the data of its part, in Base64; empty where it is too large."""
+    is_small = isinstance(base64, str) and 0 < len(base64) <= MAX_FILE
+    return {"base64": base64} if is_small else {}
 
 
 def arguments_of(value: Any) -> str:

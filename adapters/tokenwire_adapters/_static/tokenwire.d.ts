@@ -11,6 +11,8 @@ export interface Part {
   readonly name: string | null;
   readonly call_id: string | null;
   readonly data: unknown;
+  /** Of a tool call: the model's provider runs the tool itself, so neither the agent nor a page is to. */
+  readonly provider_executed: boolean;
 }
 
 export interface ToolResult {
@@ -66,13 +68,13 @@ interface Base {
   readonly v?: number;
 }
 export interface StartEvent extends Base { readonly type: "start"; readonly response_id: string; readonly channel?: string; readonly run?: string; readonly metadata?: Record<string, unknown> }
-export interface PartEvent extends Base { readonly type: "part"; readonly response_id: string; readonly part: number; readonly kind: string; readonly name?: string; readonly call_id?: string; readonly data?: unknown }
+export interface PartEvent extends Base { readonly type: "part"; readonly response_id: string; readonly part: number; readonly kind: string; readonly name?: string; readonly call_id?: string; readonly data?: unknown; readonly provider_executed?: boolean }
 /** `offset` is in code points. */
 export interface DeltaEvent extends Base { readonly type: "delta"; readonly response_id: string; readonly part: number; readonly kind: string; readonly offset: number; readonly text: string }
 export interface SnapshotEvent extends Base { readonly type: "snapshot"; readonly response: ResponseFields }
 export interface EndEvent extends Base { readonly type: "end"; readonly response_id: string; readonly state: State; readonly finish_reason?: string; readonly usage?: Record<string, unknown>; readonly error?: string }
 export interface ToolResultEvent extends Base { readonly type: "tool_result"; readonly call_id: string; readonly response_id?: string; readonly run?: string; readonly name?: string; readonly output?: unknown; readonly error?: string }
-export interface DataEvent extends Base { readonly type: "data"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly response_id?: string; readonly run?: string }
+export interface DataEvent extends Base { readonly type: "data"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly response_id?: string; readonly run?: string; readonly transient?: boolean }
 export interface CancelEvent extends Base { readonly type: "cancel"; readonly response_id: string; readonly reason?: string; readonly id?: string }
 export interface InputEvent extends Base { readonly type: "input"; readonly name: string; readonly data?: unknown; readonly id?: string; readonly sender?: string }
 
@@ -131,6 +133,11 @@ export interface ConnectOptions {
   token?: string | null | (() => string | null | Promise<string | null>);
   /** "auto" (the default) tries a WebSocket first. */
   transport?: "auto" | "websocket" | "sse";
+  /**
+   * Whether the tabs of an origin share one connection (true). A string: only with tabs that give the same, the name of who is
+   * signed in, say. Needs navigator.locks and BroadcastChannel; without them, each tab has its own.
+   */
+  share?: boolean | string;
   /** Milliseconds before the first reconnect (250), doubled each time up to `maxDelay` (15,000). */
   minDelay?: number;
   maxDelay?: number;
@@ -180,6 +187,7 @@ export interface ChannelEvents extends EventsByType {
 export class Channel {
   private constructor();
   readonly name: string;
+  readonly connection: Connection;
   /** Where to go on: give it to `after` elsewhere. */
   readonly cursor: string | null;
   readonly ready: boolean;
@@ -206,7 +214,8 @@ export class Channel {
 export class Connection {
   constructor(baseUrl: string | URL, options?: ConnectOptions);
   readonly status: Status;
-  readonly transport: "websocket" | "sse" | null;
+  /** "shared": that of another tab. */
+  readonly transport: "websocket" | "sse" | "shared" | null;
   /** How often a line that had worked was lost. */
   readonly reconnects: number;
   channel(name: string, options?: ChannelOptions): Channel;

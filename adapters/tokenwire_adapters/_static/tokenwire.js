@@ -4,14 +4,17 @@
 //   const channel = connect("/stream").channel("chat-42", { rewind: "all" });
 //   channel.on("response", (response) => render(response));
 //
-// One file, no dependencies, no build step, nothing persisted. The protocol is in docs/gateway.md,
+// No dependencies, no build step, nothing persisted; works as one file, and with tokenwire-tabs.js beside it shares one
+// connection among the tabs of an origin. The protocol is in docs/gateway.md,
 // the folding rules are those of core/tokenwire/response.py: what this file assembles is what the
 // Python reducer assembles from the same events.
 
 const ENDED = new Set(["complete", "cancelled", "failed", "abandoned"]);
 const PROTOCOL = "tokenwire.v1";
+const PROBE_TIMEOUT = 5000;
 const DEFAULTS = {
   transport: "auto", // "websocket" or "sse" to allow only that one
+  share: true, // with other tabs of this origin; a string: with those that give the same; false: with none
   minDelay: 250, // milliseconds before the first reconnect, doubled each time up to
   maxDelay: 15_000,
   silence: 45_000, // without a sign of the server for so long, the line counts as dead
@@ -114,6 +117,7 @@ function makePart(part) {
     name: own(part.name),
     call_id: own(part.call_id),
     data: own(part.data),
+    provider_executed: part.provider_executed === true, // the model's provider runs the tool itself
   };
 }
 
@@ -432,7 +436,7 @@ export class SseParser {
  * "reset" (reason), "error" (TokenwireError), "end" of a response (event), "close" ().
  */
 export class Channel extends Emitter {
-  _connection;
+  connection;
   _transcript = new Transcript();
   _known;
   _gapAt; // the cursor at which a gap was met last
@@ -450,7 +454,7 @@ export class Channel extends Emitter {
     this.only = options.response ?? null;
     this.rewind = options.rewind == null ? null : String(options.rewind);
     this._known = new Set(options.known ?? []);
-    this._connection = connection;
+    this.connection = connection;
   }
 
   /** The responses seen, in the order in which they began, by id. */
@@ -464,21 +468,21 @@ export class Channel extends Emitter {
 
   /** The connection's status: "connecting", "live", "waiting", "paused" or "closed". */
   get status() {
-    return this.closed ? "closed" : this._connection.status;
+    return this.closed ? "closed" : this.connection.status;
   }
 
   cancel(responseId, reason) {
-    return this._connection.request("cancel", this.name, { response: responseId, reason });
+    return this.connection.request("cancel", this.name, { response: responseId, reason });
   }
 
   /** Send a message to the agent. An id of your own makes a retry of yours harmless. */
   send(name, data = null, { id = newId() } = {}) {
-    return this._connection.request("input", this.name, { name, data, input_id: id });
+    return this.connection.request("input", this.name, { name, data, input_id: id });
   }
 
   /** A page of responses, newest first: `{items, next}`; give `next` as `before` to read on. */
   async history({ limit, before } = {}) {
-    const page = await this._connection.request("history", this.name, { limit, before });
+    const page = await this.connection.request("history", this.name, { limit, before });
     return { items: page.items.map((item) => new Response(readResponse(item))), next: page.next };
   }
 
@@ -486,7 +490,7 @@ export class Channel extends Emitter {
     if (this.closed) return;
     this.closed = true;
     this.emit("close");
-    this._connection.leave(this);
+    this.connection.leave(this);
   }
 
   // -- what the connection calls
@@ -547,7 +551,7 @@ export class Channel extends Emitter {
     }
     if (this.closed || doubtful.every(({ id }) => items.some((item) => item.id === id))) return;
     this.startOver("lost");
-    this._connection.rejoin(this);
+    this.connection.rejoin(this);
   }
 
   /** What to subscribe with. */
@@ -596,6 +600,7 @@ function newId() {
  */
 export class Connection extends Emitter {
   _options;
+  _given;
   _base;
   _channels = new Set();
   _line = null;
@@ -604,6 +609,7 @@ export class Connection extends Emitter {
   _failures = 0; // attempts in a row that did not open a line
   _socketWorked = false;
   _unlisten = null;
+  _tabs; // what shares the line with other tabs: undefined before it is looked for, false while it is loaded
 
   constructor(baseUrl, options = {}) {
     super();
@@ -611,6 +617,7 @@ export class Connection extends Emitter {
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     base.search = base.hash = "";
     this._base = base;
+    this._given = options;
     this._options = { ...DEFAULTS, fetch: globalThis.fetch?.bind(globalThis), WebSocket: globalThis.WebSocket, ...options };
     const { transport, WebSocket } = this._options;
     if (!["auto", "websocket", "sse"].includes(transport)) throw new TypeError(`no such transport: ${transport}`);
@@ -831,10 +838,34 @@ export class Connection extends Emitter {
   _wake() {
     if (this._line !== null || this._timer !== null || this._channels.size === 0) return;
     if (this.status === "paused" || this.status === "closed") return;
+    if (this._tabs === undefined) this._findTabs();
+    if (this._tabs === false) return;
     this._set("connecting");
-    const line = this._choose() === "websocket" ? new SocketLine(this) : new StreamLine(this);
+    const kind = this._choose();
+    const line = this._tabs?.line(kind) ?? (kind === "websocket" ? new SocketLine(this) : new StreamLine(this));
     this._line = line;
     line.open(this.members[0].name);
+  }
+
+  /** Tabs of an origin share one line, where the browser can lock: then this loads what it takes. */
+  _findTabs() {
+    const { share, fetch, WebSocket } = this._given;
+    const can = globalThis.document && globalThis.navigator?.locks && globalThis.BroadcastChannel;
+    this._tabs = can && share !== false && !fetch && !WebSocket ? false : null;
+    if (this._tabs === null) return;
+    import("./tokenwire-tabs.js")
+      .then(({ share }) => share(this, { Line, SocketLine, SseParser }))
+      .catch(() => null) // a copy of this file alone
+      .then((tabs) => {
+        this._tabs = tabs;
+        this._wake();
+      });
+  }
+
+  /** Go on with another line. */
+  switchLine() {
+    this._drop();
+    this._wake();
   }
 
   _drop() {
@@ -917,6 +948,21 @@ class Line {
     this.opened = true;
     this.received();
     this.connection.openedBy(this);
+  }
+
+  /**
+   * Find out whether the network is there. A request that only waits says nothing: the browser may have
+   * all its connections in use. What still brings something works.
+   */
+  probe() {
+    const since = Date.now();
+    this.connection.fetch("healthz", { timeout: PROBE_TIMEOUT }).catch(({ code, cause }) => {
+      if (code === "network" && cause?.name !== "AbortError") setTimeout(() => this.lostSince(since), PROBE_TIMEOUT / 5);
+    });
+  }
+
+  lostSince(time) {
+    if (this._receivedAt < time) this.lost();
   }
 
   lost(how) {
@@ -1028,7 +1074,7 @@ class SocketLine extends Line {
         }
         break;
       case "events": {
-        const channel = this._subscriptions.get(keyOf(message.channel, message.sub));
+        const channel = this._subscriptions.get(this.keyOf({ name: message.channel, sub: message.sub }));
         if (channel === undefined) break;
         const cursor = message.cursor ?? null;
         if (!channel.take(message.events, cursor)) this._again(channel);
@@ -1054,7 +1100,7 @@ class SocketLine extends Line {
   }
 
   _about(message) {
-    const key = keyOf(message.channel, message.sub);
+    const key = this.keyOf({ name: message.channel, sub: message.sub });
     const channel = this._subscriptions.get(key);
     this._subscriptions.delete(key);
     this._joined.delete(key);
@@ -1104,7 +1150,7 @@ class SocketLine extends Line {
   }
 
   join(channel) {
-    const key = keyOf(channel.name, channel.sub);
+    const key = this.keyOf(channel);
     this._inTurn(key, async () => {
       if (this.closed || channel.closed) return;
       this._subscriptions.set(key, channel);
@@ -1122,7 +1168,7 @@ class SocketLine extends Line {
   }
 
   leave(channel) {
-    const key = keyOf(channel.name, channel.sub);
+    const key = this.keyOf(channel);
     if (this._subscriptions.get(key) === channel) this._subscriptions.delete(key);
     return this._inTurn(key, async () => {
       if (this.closed || !this._joined.delete(key)) return;
@@ -1146,8 +1192,13 @@ class SocketLine extends Line {
     this.connection.rejoin(channel);
   }
 
+  keyOf({ name, sub }) {
+    return JSON.stringify([name, sub ?? null]);
+  }
+
   probe() {
-    if (this.opened) this.request({ op: "ping" }, 5000).catch(() => this.lost());
+    const since = Date.now();
+    if (this.opened) this.request({ op: "ping" }, PROBE_TIMEOUT).catch(() => this.lostSince(since));
   }
 
   close() {
@@ -1164,10 +1215,6 @@ class SocketLine extends Line {
     this._socket.onmessage = this._socket.onclose = null;
     this._socket.close(1000);
   }
-}
-
-function keyOf(channel, sub) {
-  return JSON.stringify([channel, sub ?? null]);
 }
 
 /** A stream of server-sent events for each channel, read with fetch: it can send a token in a header. */
@@ -1235,12 +1282,6 @@ class StreamLine extends Line {
     this._streams.delete(channel);
   }
 
-  probe() {
-    this.connection.fetch("healthz", { timeout: 5000 }).catch((error) => {
-      if (error.code === "network") this.lost();
-    });
-  }
-
   close() {
     super.close();
     for (const control of this._streams.values()) control.abort();
@@ -1252,7 +1293,7 @@ class StreamLine extends Line {
  * Connect to a gateway mounted at `baseUrl`, such as "/stream". Nothing is opened before there is a channel.
  *
  * Options: `token` (a string, or a function that returns one or a promise of one), `transport`,
- * `minDelay`, `maxDelay`, `silence`, `connectTimeout`, `requestTimeout`, `credentials`, `fetch`, `WebSocket`.
+ * `share`, `minDelay`, `maxDelay`, `silence`, `connectTimeout`, `requestTimeout`, `credentials`, `fetch`, `WebSocket`.
  */
 export function connect(baseUrl, options) {
   return new Connection(baseUrl, options);

@@ -8,13 +8,15 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenwire._instrument.options import Options
 from tokenwire._instrument.patches import Patches
 from tokenwire._instrument.recorder import Recorder
 from tokenwire.claims import Claim, covering_claim
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "Instrumentor", "SdkInstrumentor", "record_claimed_calls"]
 
@@ -44,6 +46,11 @@ class Instrumentor(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Undo `start`. Responses under way are published to their end."""
+
+    @property
+    def recording(self) -> str | None:
+        """What is recorded at the moment, in words, for messages; None: nothing, or not known."""
+        return None
 
     def record_claimed_calls(self) -> None:
         """Record calls that a `tokenwire.claims.Claim` covers, also without `start`; idempotent.
@@ -94,6 +101,15 @@ class SdkInstrumentor(Instrumentor):
         with self._lock:
             self._claimed = True
             self._ensure_patched()
+
+    @property
+    def recording(self) -> str | None:
+        """Every client, some that are wrapped, or calls of a framework."""
+        if self._options is not None:
+            return "every client"
+        if self._clients:
+            return f"{len(self._clients)} wrapped clients"
+        return "calls of a framework" if self._claimed else None
 
     def add_client(self, client: Any, options: Options) -> None:
         """Record one client. Called again, it replaces the options."""
@@ -174,6 +190,8 @@ class _ClaimedSdks:
 
     def record(self) -> None:
         if self._waiting is None:
+            from importlib.metadata import entry_points
+
             self._waiting = {point.name: point for point in entry_points(group=GROUP)}
         for module in [name for name in self._waiting if name in sys.modules]:
             point = self._waiting.pop(module, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import secrets
+import os
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -157,7 +157,7 @@ class Recorder:
         sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
         self._channel = resolve_channel(self._named_channel, default=sink.default_channel)
         self._run = run or self._current_run
-        self._base_id = base_id or f"r-{secrets.token_hex(8)}"
+        self._base_id = base_id or f"r-{os.urandom(8).hex()}"
         known = {"provider": self.provider, "api": self.api, "model": self.request.get("model")}
         self._metadata = {
             **{key: value for key, value in known.items() if value is not None},

@@ -6,12 +6,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-import msgspec
-
-from tokenwire.backend import (
-    Outcome,
-    Receiver,
-)
+from tokenwire.backend import Outcome, Receiver
 from tokenwire.errors import InvalidCursor
 from tokenwire.events import (
     CancelEvent,
@@ -20,25 +15,7 @@ from tokenwire.events import (
 )
 from tokenwire.response import Assembler
 
-__all__ = ["Channel", "LogEntry", "Mailbox", "Retention", "StoredResponse", "parse_cursor"]
-
-
-class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a store keeps, for each channel; what streams is always kept.
-
-    :ivar responses: how many ended responses.
-    :ivar age: seconds after which ended responses and single events go; None for no limit.
-    :ivar bytes: text of ended responses, in code points.
-    :ivar events: how many recent events can be continued one by one after a cursor; older cursors
-        are answered with snapshots.
-    :ivar event_bytes: the text of these events, in code points.
-    """
-
-    responses: int = 1000
-    age: float | None = 24 * 3600.0
-    bytes: int = 64 * 2**20
-    events: int = 4096
-    event_bytes: int = 2**20
+__all__ = ["Channel", "LogEntry", "Mailbox", "StoredResponse", "parse_cursor"]
 
 
 class LogEntry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ from tokenwire._memory.channel import (
     Channel,
     LogEntry,
     Mailbox,
-    Retention,
     StoredResponse,
 )
 from tokenwire.backend import (
@@ -25,6 +24,7 @@ from tokenwire.backend import (
     LeaseState,
     Outcome,
     Receiver,
+    Retention,
 )
 from tokenwire.errors import Fenced, GapError, PublishRejected, ResponseUnknown
 from tokenwire.events import (
@@ -57,9 +57,10 @@ class MemoryLog:
         self.granularity: Granularity = granularity
         self.retention = retention or Retention()
         self.clock = clock
-        self.epoch = epoch or secrets.token_hex(4)
+        self.epoch = epoch or os.urandom(4).hex()
         self._lock = threading.RLock()
         self._channels: dict[str, Channel] = {}
+        self._retentions: dict[str, Retention] = {}  # of channels that have their own
         self._publishes = 0
         self._last_number = 0  # of all events of channels that were let go of
 
@@ -193,7 +194,7 @@ class MemoryLog:
     # -- keeping within bounds
 
     def _trim_tail(self, channel: Channel) -> None:
-        keep = self.retention
+        keep = self._retentions.get(channel.name, self.retention)
         while channel.tail and (
             len(channel.tail) > keep.events or channel.tail_size > keep.event_bytes
         ):
@@ -202,7 +203,7 @@ class MemoryLog:
             channel.singles.popleft()
 
     def _trim_ended(self, channel: Channel) -> None:
-        keep = self.retention
+        keep = self._retentions.get(channel.name, self.retention)
         limit = None if keep.age is None else self.clock() - keep.age
         while channel.ended:
             oldest, size = next(iter(channel.ended.items()))
@@ -225,7 +226,7 @@ class MemoryLog:
         """Let go of what is too old in channels that nobody writes to any more."""
         for name, channel in list(self._channels.items()):
             self._trim_ended(channel)
-            age = self.retention.age
+            age = self._retentions.get(name, self.retention).age
             if (
                 age is not None
                 and not channel.responses

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from tokenwire._clock import now_ms
+from tokenwire._memory.administration import MemoryAdministration
 from tokenwire._memory.channel import Channel, parse_cursor
-from tokenwire._memory.log import MemoryLog
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import InvalidCursor
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
@@ -15,7 +15,7 @@ from tokenwire.response import merge_deltas
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(MemoryLog):
+class MemoryStore(MemoryAdministration):
     """The channels behind one or more `MemoryBackend`; thread-safe.
 
     :param granularity: ``"response"`` or ``"token"``.

@@ -245,14 +245,17 @@ class ChannelHub:
 
     # -- waking watchers
 
-    def wait_async(self, position: int) -> asyncio.Future[None] | None:
-        """A future of the running loop that is done when there is more; None when there is."""
-        future = self._waiters.future()
+    def wait_async(self, position: int, gather: float = 0.0) -> asyncio.Future[None] | None:
+        """A future of the running loop that is done when there is more; None when there is.
+
+        :param gather: seconds by which it may be later while the loop is busy.
+        """
+        future = self._waiters.future(gather)
         return None if self.closed or self.ring.end > position else future
 
-    def stop_waiting(self, future: asyncio.Future[None]) -> None:
+    def stop_waiting(self, future: asyncio.Future[None], gather: float = 0.0) -> None:
         """Forget a future of `wait_async` whose wait was cancelled."""
-        self._waiters.discard(future)
+        self._waiters.discard(future, gather)
 
     def wait_thread(self, position: int) -> threading.Event | None:
         """An event that is set when there is more; None when there is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any, Self
@@ -14,7 +13,7 @@ from tokenwire._reading.joining import JoinPoint
 from tokenwire._reading.registry import HubRegistry
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item
-from tokenwire.backend import ReplayFrom
+from tokenwire.backend import ReplayFrom, same_log
 from tokenwire.errors import InvalidCursor, SinkClosed
 from tokenwire.events import Event, ends_response
 
@@ -35,7 +34,33 @@ class ChannelReader:
         of what it missed.
     :ivar reset: the cursor asked for was no longer retained (the log was trimmed, or is another
         one): the first events are snapshots of what is still there. Known once the reader is open.
+    :ivar gather: for how many seconds at most events may gather for `abatch` while its event loop
+        is busy with its readers; 0, the default, gives them out as soon as they come.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_at",
+        "_closed",
+        "_ended",
+        "_hub",
+        "_hubs",
+        "_io",
+        "_known",
+        "_midway",
+        "_next",
+        "_pass_over",
+        "_reached",
+        "_ready",
+        "_start",
+        "_twin",
+        "_types",
+        "channel",
+        "conflated",
+        "cursor",
+        "gather",
+        "reset",
+    )
 
     def __init__(
         self,
@@ -52,6 +77,7 @@ class ChannelReader:
         self.cursor = start.after and str(ResumePoint(start.after, midway))
         self.conflated = 0
         self.reset = False
+        self.gather = 0.0
         self._io = io
         self._hubs = hubs
         self._start = start
@@ -62,10 +88,11 @@ class ChannelReader:
         self._at = 0  # a position in the hub's ring
         self._pass_over: Any = None
         self._reached = ""  # the cursor up to which everything was taken or is ready
-        self._ready: deque[Item] = deque()
+        self._ready: list[Item] = []
         self._next: ReplayFrom | None = None  # what to join with once those that are ready are gone
         self._ended = False
         self._closed = False
+        self._twin = False
 
     @property
     def position(self) -> str | None:
@@ -100,13 +127,13 @@ class ChannelReader:
         if self._closed:
             return
         self._closed = True
-        self._ready = deque()
-        if self._io.running:
+        self._ready = []
+        if self._io.running and not self._twin:
             with suppress(SinkClosed):
                 self._io.call(self._leave)
 
     def __del__(self) -> None:
-        if getattr(self, "_hub", None) is not None and not self._closed:
+        if getattr(self, "_hub", None) is not None and not self._closed and not self._twin:
             with suppress(Exception):  # the sink may be gone already
                 self.close()
 
@@ -151,12 +178,13 @@ class ChannelReader:
             elif hub.closed:
                 break
             else:
-                future = hub.wait_async(self._at)
+                gather = self.gather
+                future = hub.wait_async(self._at, gather)
                 if future is not None:
                     try:
                         await future
                     except asyncio.CancelledError:
-                        hub.stop_waiting(future)
+                        hub.stop_waiting(future, gather)
                         raise
                     waited = True
         return self._take_ready()
@@ -184,7 +212,7 @@ class ChannelReader:
         """Take all that is ready, if it is wanted."""
         if not self._ready:
             return []
-        ready, self._ready = self._ready, deque()
+        ready, self._ready = self._ready, []
         items = [item for item in ready if self._wants(item.event)]
         if items:
             self.cursor = ready[-1].event.cursor or self.cursor
@@ -203,9 +231,9 @@ class ChannelReader:
             return False
         return self._types is None or event.type in self._types
 
-    def _poll(self, hub: ChannelHub) -> bool:
+    def _poll(self, hub: ChannelHub, limit: int = _CHUNK) -> bool:
         """Get ready what the ring has; False when there is nothing, or when we fell behind it."""
-        items = hub.ring.read(self._at, _CHUNK)
+        items = hub.ring.read(self._at, limit)
         if not items:
             return False
         self._at += len(items)
@@ -219,6 +247,67 @@ class ChannelReader:
             self._reached = items[-1].event.cursor or self._reached
             self._ready.extend(items)
         return True
+
+    # -- reading together with others, on one event loop
+
+    def twin(self) -> ChannelReader:
+        """Another reader at the same place, usable while this one or another of its kind is open.
+
+        Cancel an `abatch` under way before you close it.
+        """
+        twin = ChannelReader(
+            self._io,
+            self._hubs,
+            self.channel,
+            self._start,
+            known=self._known,
+            types=self._types,
+        )
+        twin._twin = True
+        twin.gather = self.gather
+        twin.follow(self)
+        return twin
+
+    def follow(self, other: ChannelReader) -> None:
+        """Go on where another reader of the same events is, which has them in this one's place."""
+        self._hub = self._hub or other._hub
+        self.cursor = other.cursor
+        self.conflated = other.conflated
+        self.reset = other.reset
+        self._midway = other._midway
+        self._at = other._at
+        self._pass_over = other._pass_over
+        self._reached = other._reached
+        self._ready = list(other._ready)
+        self._next = other._next
+        self._ended = other._ended
+
+    def catch_up(self, other: ChannelReader) -> list[Item] | None:
+        """Take what another reader of the same events has taken and this one has not.
+
+        :return: None where that cannot be said without waiting: this reader is ahead, or either
+            has to read the log first.
+        """
+        hub = self._hub
+        if hub is None or hub is not other._hub or self._closed or other._closed:
+            return None
+        if self._ready or other._ready or self._next is not None or other._next is not None:
+            return None
+        count = other._at - self._at
+        if count < 0 or hub.ring.state[0] > self._at or self._ended or other._ended:
+            return None
+        if self._pass_over is not None:
+            backend = self._hubs.backend
+            if not same_log(backend, other._reached, self._reached):
+                return None
+            if backend.order(other._reached) < self._pass_over:
+                return None
+        if count and not self._poll(hub, count):
+            return None
+        items, cursor = self._take_ready(), self.cursor
+        self.follow(other)
+        self.cursor = other.cursor or cursor
+        return items
 
     # -- joining, on the I/O thread
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tokenwire._clock import now_ms
 from tokenwire._text import TextBuffer, joined, well_formed
 from tokenwire.backend import Granularity
 from tokenwire.events import (
@@ -30,7 +31,7 @@ __all__ = ["Draft", "PartSpec"]
 class PartSpec:
     """Names a part before it has a number; numbers are given in the order of arrival."""
 
-    __slots__ = ("call_id", "data", "index", "kind", "name")
+    __slots__ = ("call_id", "data", "index", "kind", "name", "provider_executed")
 
     def __init__(
         self,
@@ -39,17 +40,24 @@ class PartSpec:
         name: str | None = None,
         call_id: str | None = None,
         data: Any = None,
+        provider_executed: bool = False,
     ) -> None:
         self.kind = kind
         self.name = name
         self.call_id = call_id
         self.data = data
+        self.provider_executed = provider_executed
         self.index: int | None = None
 
     @property
     def bare(self) -> bool:
         """Whether a delta says all there is to say of this part."""
-        return self.name is None and self.call_id is None and self.data is None
+        return (
+            self.name is None
+            and self.call_id is None
+            and self.data is None
+            and not self.provider_executed
+        )
 
 
 class PartState:
@@ -79,6 +87,7 @@ class Draft:
         "_silent",
         "_waiting",
         "end",
+        "first_token_at",
         "start",
         "tokens",
     )
@@ -87,6 +96,7 @@ class Draft:
         self.start = start
         self.end: EndEvent | None = None
         self.tokens = 0
+        self.first_token_at: int | None = None  # in milliseconds since 1970
         self._channel = channel
         self._merge = granularity == "response"
         self._parts: list[PartState] = []
@@ -121,6 +131,8 @@ class Draft:
                 target, texts = to, []
             texts.append(text)
         self._put(target, texts)
+        if self.first_token_at is None and self.tokens:
+            self.first_token_at = now_ms()
         return self.tokens - before
 
     def _put(self, target: object, texts: Sequence[str | None]) -> None:
@@ -168,6 +180,7 @@ class Draft:
                     name=spec.name,
                     call_id=spec.call_id,
                     data=spec.data,
+                    provider_executed=spec.provider_executed,
                 )
             )
         return part
@@ -240,6 +253,7 @@ class Draft:
                     name=part.spec.name,
                     call_id=part.spec.call_id,
                     data=part.spec.data,
+                    provider_executed=part.spec.provider_executed,
                 )
                 for part in self._parts
             ),

@@ -1,4 +1,4 @@
-"""For tests: the suite that every backend passes, scripted producers, and faults on demand.
+"""For tests: assertions about what was streamed, the suite that every backend passes, and faults.
 
 To test a backend of your own::
 
@@ -11,6 +11,7 @@ To test a backend of your own::
             return lambda: MyBackend(server.url, granularity=granularity)
 """
 
+from tokenwire.testing.assertions import assert_nothing_streamed, assert_streamed, transcript
 from tokenwire.testing.contract import BackendContract
 from tokenwire.testing.faulty import Deliver, FaultyBackend, Publish
 from tokenwire.testing.producers import Script, Spectator, read_until, scripts
@@ -22,6 +23,9 @@ __all__ = [
     "Publish",
     "Script",
     "Spectator",
+    "assert_nothing_streamed",
+    "assert_streamed",
     "read_until",
     "scripts",
+    "transcript",
 ]

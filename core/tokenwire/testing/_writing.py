@@ -11,7 +11,7 @@ from tokenwire.backend import Entry
 from tokenwire.events import DeltaEvent, EndEvent, Response, StartEvent
 from tokenwire.sink import Page
 from tokenwire.testing._base import ContractBase, ended
-from tokenwire.testing.producers import scripts
+from tokenwire.testing.producers import Spectator, scripts
 
 __all__ = ["WritingContract"]
 
@@ -52,6 +52,17 @@ class WritingContract(ContractBase):
         assert kept.error is None
         assert kept.started_at is not None
         assert kept.ended_at is not None
+
+    def test_who_runs_a_tool_is_kept(self) -> None:
+        watch = self.sink().watch(self.channel).open()
+        spectator = Spectator()
+        with self.sink().respond(self.channel, response_id="r1") as response:
+            response.tool_call("web_search", "call-1", "{}", provider_executed=True)
+            response.tool_call("weather", "call-2", "{}")
+        spectator.watch(watch, ended("r1"), timeout=self.patience)
+        (kept,) = self.sink().history(self.channel).items
+        for seen in (kept, spectator.transcript["r1"]):
+            assert [call.provider_executed for call in seen.tool_calls] == [True, False]
 
     def test_text_of_any_kind_is_exact(self) -> None:
         sink = self.sink()

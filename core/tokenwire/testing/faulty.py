@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from tokenwire.backend import (
     Backend,
+    ChannelPage,
+    Deleted,
+    Deletion,
     Entry,
     HistoryPage,
     Lease,
@@ -20,6 +24,7 @@ from tokenwire.backend import (
     Receiver,
     Replay,
     ReplayFrom,
+    Retention,
     Subscription,
 )
 from tokenwire.errors import BackendUnavailable, PublishRejected, RateLimited
@@ -49,6 +54,42 @@ class Deliver(Enum):
     TWICE = "twice"
     SWAP = "swap"  # it comes after the next one
     RESYNC = "resync"  # the connection was lost and is back
+
+
+F = TypeVar("F", bound=Enum)
+
+
+class _FaultScript(deque[F]):
+    """Faults to come; anything else is refused where it is put in.
+
+    :raises TypeError: for what is no fault of this kind.
+    """
+
+    def __init__(self, kind: type[F], faults: Iterable[F]) -> None:
+        self._kind = kind
+        super().__init__(self._checked(faults))
+
+    def append(self, fault: F) -> None:
+        super().append(*self._checked([fault]))
+
+    def appendleft(self, fault: F) -> None:
+        super().appendleft(*self._checked([fault]))
+
+    def extend(self, faults: Iterable[F]) -> None:
+        super().extend(self._checked(faults))
+
+    def _checked(self, faults: Iterable[F]) -> list[F]:
+        name = self._kind.__name__
+        wanted = (
+            f"tokenwire.testing.{name} ({', '.join(f'{name}.{one.name}' for one in self._kind)})"
+        )
+        if isinstance(faults, str | Enum) or not isinstance(faults, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a script of faults is a list of {wanted}, not {faults!r}")
+        script = list(faults)
+        for fault in script:
+            if not isinstance(fault, self._kind):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"a fault here is one of {wanted}, not {fault!r}")
+        return script
 
 
 class _FaultyReceiver:
@@ -109,12 +150,12 @@ class FaultyBackend(Backend):
         self.capabilities = msgspec.structs.replace(
             inner.capabilities, inline=inline and inner.capabilities.inline
         )
-        self.publish_faults = deque(publish)
-        self.deliver_faults = deque(deliver)
+        self.publish_faults: deque[Publish] = _FaultScript(Publish, publish)
+        self.deliver_faults: deque[Deliver] = _FaultScript(Deliver, deliver)
         self.published = 0
         self.killed = False
-        self._stalled = asyncio.Event()
-        self._stalled.set()
+        self._stalled = False
+        self._hanging: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self._receivers: list[_FaultyReceiver] = []
 
     def use_rollup(self, window: float) -> None:
@@ -131,12 +172,16 @@ class FaultyBackend(Backend):
         self.killed = False
 
     def stall(self) -> None:
-        """Have calls hang, from the I/O thread only, until `unstall`."""
-        self._stalled.clear()
+        """Have calls hang until `unstall`. Thread-safe."""
+        self._stalled = True
 
     def unstall(self) -> None:
-        """Let hanging calls go on."""
-        self._stalled.set()
+        """Let hanging calls go on. Thread-safe."""
+        self._stalled = False
+        hanging, self._hanging = self._hanging, []
+        for loop, go_on in hanging:
+            with suppress(RuntimeError):  # its loop is closed
+                loop.call_soon_threadsafe(go_on.set)
 
     async def heal(self) -> None:
         """Inject no more faults, and have subscribers read again what they may have missed."""
@@ -150,7 +195,11 @@ class FaultyBackend(Backend):
         return self.deliver_faults.popleft() if self.deliver_faults else Deliver.OK
 
     async def _gate(self) -> None:
-        await self._stalled.wait()
+        if self._stalled:
+            go_on = asyncio.Event()
+            self._hanging.append((asyncio.get_running_loop(), go_on))
+            if self._stalled:  # still, so that `unstall` finds this call
+                await go_on.wait()
         if self.killed:
             raise BackendUnavailable("injected: killed")
 
@@ -173,7 +222,7 @@ class FaultyBackend(Backend):
         return _reply(fault, [*refused, *taken])
 
     def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        if self.killed or not self._stalled.is_set():
+        if self.killed or self._stalled:
             raise BackendUnavailable("injected: killed or stalled")
         fault = self._next_publish()
         refused = _refusals(fault, entries)
@@ -208,6 +257,24 @@ class FaultyBackend(Backend):
     async def reap(self, channel: str) -> int:
         await self._gate()
         return await self.inner.reap(channel)
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        await self._gate()
+        return await self.inner.delete(channel, deletion)
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        await self._gate()
+        return await self.inner.list_channels(prefix=prefix, limit=limit, after=after)
+
+    async def retention(self, channel: str) -> Retention:
+        await self._gate()
+        return await self.inner.retention(channel)
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        await self._gate()
+        await self.inner.set_retention(channel, retention)
 
     def order(self, cursor: str) -> Any:
         return self.inner.order(cursor)

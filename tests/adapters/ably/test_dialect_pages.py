@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from tests.adapters.ably.places import backend, sink
 from tests.adapters.ably.test_backend_pages import Page
+from tests.adapters.gateway.support import serving
+from tests.support.pages import code_blocks
 from tokenwire import Sink
-from tokenwire.events import InputEvent
+from tokenwire.events import Event, InputEvent
 from tokenwire.testing import FaultyBackend, read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
@@ -37,10 +41,15 @@ def agent(thread: ServerThread) -> Iterator[Sink]:
         yield made
 
 
-def asked(agent: Sink) -> InputEvent:
-    """The newest question in the channel."""
+def asked(agent: Sink, **fields: str) -> InputEvent:
+    """The first question in the channel whose data has these fields."""
+
+    def wanted(event: Event) -> bool:
+        assert isinstance(event, InputEvent)
+        return all(event.data.get(name) == value for name, value in fields.items())
+
     watch = agent.watch("ai:chat", rewind="all", types={"input"})
-    event = read_until(watch, lambda event: True)[-1]
+    event = read_until(watch, wanted)[-1]
     watch.close()
     assert isinstance(event, InputEvent)
     return event
@@ -200,3 +209,147 @@ def test_a_conversation_goes_on(thread: ServerThread, page: Page, agent: Sink) -
     page.do("open", "late", "late")
     roles = [message["role"] for message in page.do("messages", "late")]
     assert roles == ["user", "assistant"] * 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("stop", "stop"),
+        ("end_turn", "stop"),
+        ("completed", "stop"),
+        (None, "stop"),
+        ("max_tokens", "length"),
+        ("refusal", "content-filter"),
+        ("tool_calls", "tool-calls"),
+        ("something else", "other"),
+    ],
+)
+def test_finish_reasons_and_usage(
+    thread: ServerThread, page: Page, agent: Sink, reason: str | None, shown: str
+) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "How much was it?")
+    asked(agent)
+    with agent.respond("ai:chat", response_id="r", run="run-1") as response:
+        response.write("All of it.")
+        response.finish(reason, usage={"prompt_tokens": 7, "completion_tokens": 3})
+    assert response.wait(60).status == "delivered"
+    page.do("status", "user", "complete")
+    assert page.do("metadata", "user", "state") == {
+        "run": "run-1",
+        "state": "complete",
+        "usage": {"inputTokens": 7, "outputTokens": 3, "totalTokens": 10},
+    }
+    assert page.do("finished", "user") == [shown]
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_the_metadata_of_what_was_not_completed(
+    thread: ServerThread, page: Page, agent: Sink, state: str
+) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "How much was it?")
+    asked(agent)
+    with agent.respond("ai:chat") as response:
+        response.write("So far")
+        if state == "cancelled":
+            agent.cancel("ai:chat", response.id)
+        else:
+            response.fail("the model is away")
+    response.wait(60)
+    page.do("status", "user", "error" if state == "failed" else "cancelled")
+    assert page.do("metadata", "user", "state")["state"] == state
+
+
+def test_sources_and_files(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "Where is that written?")
+    asked(agent)
+    link = {"type": "url_citation", "url": "https://example.com/a", "title": "A page"}
+    paper = {"type": "file_citation", "filename": "paper.pdf", "media_type": "application/pdf"}
+    picture = {"media_type": "image/png", "data": "aGVsbG8="}
+    unshown = {"file_id": "file-1"}
+    with agent.respond("ai:chat", response_id="r") as response:
+        response.write("Here:")
+        response.part("source", data=link)
+        response.part("source", data=paper)
+        response.part("file", data=picture)
+        response.part("file", data=unshown)
+        response.write("Seen?")
+    assert response.wait(60).status == "delivered"
+    page.do("open", "late", "late")
+    for who in ("user", "late"):
+        page.do("text", who, "Here:Seen?")
+        parts = page.do("messages", who)[-1]["parts"]
+        (source,) = [part for part in parts if part["type"] == "source-url"]
+        assert (source["url"], source["title"]) == (link["url"], "A page")
+        (document,) = [part for part in parts if part["type"] == "source-document"]
+        assert (document["mediaType"], document["filename"]) == ("application/pdf", "paper.pdf")
+        (file,) = [part for part in parts if part["type"] == "file"]
+        assert (file["mediaType"], file["url"]) == ("image/png", "data:image/png;base64,aGVsbG8=")
+        (data,) = [part for part in parts if part["type"].startswith("data-")]
+        assert data["data"] == unshown
+    (kept,) = agent.history("ai:chat").items
+    held = [part.data for part in kept.parts if part.data is not None]
+    assert held == [link, paper, picture, unshown]
+
+
+def test_an_answer_is_given_again(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "How is the weather?")
+    with agent.respond("ai:chat", metadata={"input": asked(agent).id}) as response:
+        response.write("Wet.")
+    page.do("text", "user", "Wet.")
+    page.do("status", "user", "complete")
+    page.do("regenerate", "user")
+    again = asked(agent, kind="regenerate")
+    assert again.name == "regenerate"
+    with agent.respond("ai:chat", metadata={"input": again.id}) as response:
+        response.write("Dry.")
+    page.do("started", "user")
+    page.do("status", "user", "complete")
+    page.do("open", "late", "late")
+    for who in ("user", "late"):
+        page.do("text", who, "Dry.")
+        assert [m["role"] for m in page.do("messages", who)] == ["user", "assistant"]
+        assert page.do("versions", who, "assistant") == [2, 1]
+    page.do("versions", "user", "assistant", "0")
+    page.do("text", "user", "Wet.")
+
+
+def test_a_question_is_asked_in_other_words(thread: ServerThread, page: Page, agent: Sink) -> None:
+    page.do("open", "user", "now")
+    page.do("ask", "user", "How is the weather?")
+    with agent.respond("ai:chat", metadata={"input": asked(agent).id}) as response:
+        response.write("Wet.")
+    page.do("text", "user", "Wet.")
+    page.do("edit", "user", "How is the food?")
+    with agent.respond(
+        "ai:chat", metadata={"input": asked(agent, text="How is the food?").id}
+    ) as response:
+        response.write("Good.")
+    page.do("started", "user")
+    page.do("status", "user", "complete")
+    page.do("open", "late", "late")
+    for who in ("user", "late"):
+        page.do("text", who, "Good.")
+        assert [m["role"] for m in page.do("messages", who)] == ["user", "assistant"]
+        assert page.do("versions", who, "user") == [2, 1]
+    page.do("versions", "user", "user", "0")
+    page.do("text", "user", "Wet.")
+
+
+def test_the_route_that_wakes_the_agent(thread: ServerThread, page: Page, agent: Sink) -> None:
+    """What `createChatTransport` POSTs is answered by the route of docs/ably.md."""
+    text = (Path(__file__).parents[3] / "docs" / "ably.md").read_text("utf-8")
+    (code,) = [code for code in code_blocks(text, "python") if "/api/chat" in code]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    page.do("open", "user", "now")
+    with serving(Starlette(routes=names["routes"])) as server:
+        page.do("chat", "user", f"{server.url}/api/chat", "How is the weather?")
+        question = asked(agent, text="How is the weather?")
+        with agent.respond("ai:chat", metadata={"input": question.id}) as response:
+            response.write("Wet.")
+        message = page.do("chatted", "user")
+    assert [part["text"] for part in message["parts"] if part["type"] == "text"] == ["Wet."]

@@ -23,6 +23,17 @@ from tokenwire.events import decode_json
 from tokenwire.response import Transcript
 
 PATIENCE = 60.0
+PROTOCOLS = {
+    "asgi": {"auto": "auto", "h11": "h11", "httptools": "httptools"},
+    "handed over": {
+        "auto": "tokenwire_adapters.uvicorn:HttpProtocol",
+        "h11": "tokenwire_adapters.uvicorn:H11Protocol",
+        "httptools": "tokenwire_adapters.uvicorn:HttpToolsProtocol",
+    },
+}
+"""How event streams leave a server, and what uvicorn's protocols are then, by their names."""
+
+way = "asgi"  # set by the fixture of that name
 SECRET = "a secret of the tests that is long enough"
 
 
@@ -35,6 +46,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws_url = f"ws://127.0.0.1:{self.port}"
         options = {"log_level": "warning", "lifespan": "off", **options}
+        options["http"] = PROTOCOLS[way].get(options.get("http", "auto"), options.get("http"))
         self.server = uvicorn.Server(uvicorn.Config(app, **options))
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
         self._thread.start()

@@ -441,3 +441,24 @@ async def test_a_gateway_opens_and_closes_the_sink_of_a_url() -> None:
     async with Gateway("memory://test-of-the-gateway") as gateway:
         assert not gateway.sink.closed
     assert gateway.sink.closed
+
+
+async def test_events_gather_for_a_watcher_as_long_as_the_limit_says_or_not_at_all(
+    sink: tokenwire.Sink,
+) -> None:
+    gateway = Gateway(sink, limits=Limits(gather=0.02))
+    with serving(gateway) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            for query, seconds in (("", 0.02), ("?gather=1", 0.02), ("?gather=0", 0.0)):
+                async with watching(client, f"/channels/c/events{query}") as stream:
+                    await stream.until("ready")
+                    (connection,) = gateway._service.traffic.connections
+                    assert connection._reader.gather == seconds  # type: ignore[attr-defined]
+                with anyio.fail_after(PATIENCE):
+                    while gateway.connections:
+                        await anyio.sleep(0.005)
+            refused = await client.get("/channels/c/events?gather=2")
+            assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+    with pytest.raises(ValueError, match="gather"):
+        Limits(gather=2)
+    assert Limits(gather=0).gather == 0

@@ -143,7 +143,13 @@ async def test_the_browser_client_is_served_where_it_is_shipped(
 ) -> None:
     from importlib import resources
 
-    for name, kind in (("tokenwire.js", "text/javascript"), ("tokenwire.d.ts", "typescript")):
+    script, types = "text/javascript", "typescript"
+    for name, kind in (
+        ("tokenwire.js", script),
+        ("tokenwire.d.ts", types),
+        ("ai-sdk.js", script),
+        ("ai-sdk.d.ts", types),
+    ):
         file = resources.files("tokenwire_adapters") / "_static" / name
         answer = await client.get(f"/{name}")
         if not file.is_file():
@@ -155,6 +161,16 @@ async def test_the_browser_client_is_served_where_it_is_shipped(
         tag = answer.headers["etag"]
         again = await client.get(f"/{name}", headers={"if-none-match": tag})
         assert (again.status_code, again.content) == (304, b"")
+        plain = {"accept-encoding": "gzip;q=0, br"}
+        whole = await client.get(f"/{name}", headers=plain)
+        assert "content-encoding" not in whole.headers
+        assert whole.content == answer.content
+        packed = await client.get(f"/{name}", headers={"accept-encoding": "br, gzip;q=0.5"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "accept-encoding" in packed.headers["vary"]
+        assert packed.content == answer.content
+        assert int(packed.headers["content-length"]) < len(answer.content)
+        assert packed.headers["etag"] != whole.headers["etag"]
 
 
 async def test_the_api_is_described(client: httpx.AsyncClient) -> None:

@@ -157,6 +157,7 @@ async def test_history_cancel_and_input(server: Server, sink: tokenwire.Sink) ->
         ({"op": "subscribe", "rewind": "soon"}, "bad_request"),
         ({"op": "subscribe", "rewind": True}, "bad_request"),
         ({"op": "subscribe", "rewind": []}, "bad_request"),
+        ({"op": "subscribe", "gather": 0}, "bad_request"),
         ({"op": "subscribe", "sub": ""}, "bad_name"),
         ({"op": "history", "limit": 0}, "bad_request"),
         ({"op": "history", "limit": 101}, "bad_request"),

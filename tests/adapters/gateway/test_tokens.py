@@ -6,6 +6,8 @@ import base64
 import hmac
 import json
 import logging
+import subprocess
+import sys
 import time
 
 import pytest
@@ -244,3 +246,14 @@ def test_tokens_are_masked_in_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert token not in caplog.text
     assert token[:20] not in caplog.text
     assert "token=***&after=7" in caplog.text
+
+
+def test_a_gateway_without_tokens_does_not_load_what_checks_them() -> None:
+    code = (
+        "import sys; from tokenwire_adapters.asgi import Gateway; import tokenwire; "
+        "Gateway(tokenwire.MemoryBackend()); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "tokenwire_adapters._web.gateway.tokens" in loaded
+    assert not {"joserfc.jwt", "cryptography"} & loaded

@@ -26,6 +26,7 @@ from tokenwire.events import (
 texts = deltas.texts()
 _ids = st.sampled_from(["r1", "r2"])
 _kinds = st.sampled_from(["text", "reasoning", "tool_call"])
+_PART_FIELDS = ("kind", "text", "name", "call_id", "data", "provider_executed")
 _calls = st.sampled_from(["c1", "c2", "c3"])
 
 
@@ -55,6 +56,7 @@ def stories(draw: st.DrawFn) -> list[Event]:
                         kind=kind,
                         call_id=call,
                         data=draw(st.sampled_from([None, {"k": [1]}])),
+                        provider_executed=draw(st.booleans()),
                     )
                 )
             lengths.append(0)
@@ -168,10 +170,7 @@ def _plain(response: Response) -> dict[str, Any]:
         "channel": response.channel,
         "run": response.run,
         "state": response.state,
-        "parts": [
-            {name: getattr(part, name) for name in ("kind", "text", "name", "call_id", "data")}
-            for part in response.parts
-        ],
+        "parts": [{name: getattr(part, name) for name in _PART_FIELDS} for part in response.parts],
         "tool_results": [
             {name: getattr(result, name) for name in ("call_id", "name", "output", "error")}
             for result in response.tool_results

@@ -12,6 +12,7 @@ import tokenwire
 from tests.support import recordings
 from tests.support.recordings import Recording
 from tests.support.replay import Replay, Reply
+from tests.support.sdk import streamed_arguments
 
 from . import models
 
@@ -79,7 +80,7 @@ async def test_the_channel_carries_what_the_provider_sent(
     if tapped or recording.api != "chat":  # ChatOpenAI drops both from the streams of this API
         assert response.reasoning == expected.reasoning
         assert response.refusal == expected.refusal
-    assert [part.text for part in response.tool_calls] == expected.tool_arguments
+    assert streamed_arguments(response) == expected.tool_arguments
     if expected.error:
         assert response.state == "failed"
         assert expected.error in (response.error or "")

@@ -11,6 +11,7 @@ import tokenwire
 from tests.support import recordings
 from tests.support.recordings import Recording
 from tests.support.replay import Replay, Reply
+from tests.support.sdk import streamed_arguments
 
 from . import models
 
@@ -59,7 +60,7 @@ async def test_the_channel_carries_what_the_provider_sent(
     if stop_provider:
         assert response.reasoning == expected.reasoning
         assert response.refusal == expected.refusal
-        assert [part.text for part in response.tool_calls] == expected.tool_arguments
+        assert streamed_arguments(response) == expected.tool_arguments
     if expected.error:
         # LlamaIndex overhears the Responses API's errors
         assert response.state == ("failed" if stop_provider or failed else "complete")
@@ -98,6 +99,6 @@ def test_tool_calls_and_thoughts_from_the_events(
             models.stream_chat(models.model(recording.api, replay))
         response = responses()[-1]
         expected = recording.expected
-        assert [part.text for part in response.tool_calls] == expected.tool_arguments
+        assert streamed_arguments(response) == expected.tool_arguments
         assert all(part.name and part.call_id for part in response.tool_calls)
         assert (response.text, response.reasoning) == (expected.text, expected.reasoning)

@@ -111,6 +111,8 @@ class AgUiRun:
             message = self._make(event["parentMessageId"], "assistant")
             function = {"name": event["toolCallName"], "arguments": ""}
             call = {"id": event["toolCallId"], "type": "function", "function": function}
+            if "metadata" in event:
+                call["metadata"] = event["metadata"]
             message.setdefault("toolCalls", []).append(call)
 
     def _tool_call_args(self, event: dict[str, Any]) -> None:

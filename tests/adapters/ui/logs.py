@@ -80,6 +80,19 @@ class Log:
         transcript = Transcript(self.events[:upto])
         return [each for each in transcript if (each.run or each.id) == self.run]
 
+    def outcome(self) -> Response:
+        """The response that says how the run ended."""
+        responses = self.responses()
+        envelope = next((each for each in responses if each.id == self.run), None)
+        if envelope is None:
+            return responses[-1]
+        replies = [each for each in responses if each is not envelope]
+        if envelope.state == "complete" and not any(part.text for part in envelope.parts):
+            last = max(replies, key=lambda reply: reply.started_at or 0, default=envelope)
+            if last.state in ("failed", "abandoned"):
+                return last
+        return envelope
+
     def joined(self, at: int) -> list[Event]:
         """What a watcher is given that joins after `at` events: snapshots, then what comes."""
         return [*self.snapshots(at), *self.events[at:]]
@@ -175,12 +188,14 @@ def _other_part(draw: st.DrawFn, log: Log, writer: Writer) -> None:
     kind = draw(st.sampled_from(["tool_call", "tool_call", "source", "file", "data", "own"]))
     index = len(writer.parts)
     arguments = data = name = call_id = None
+    provider_executed = False
     if kind == "tool_call":
         arguments = draw(st.sampled_from(ARGUMENTS))
         # Some providers count their calls anew in each response.
         call_id = draw(st.sampled_from([f"call-{writer.id}-{index}", f"call_{index}"]))
         name = draw(st.sampled_from(["get_weather", None]))
         writer.calls.append(call_id)
+        provider_executed = draw(st.booleans())
     elif kind == "source":
         data = draw(st.sampled_from(SOURCES))
     elif kind == "file":
@@ -190,7 +205,13 @@ def _other_part(draw: st.DrawFn, log: Log, writer: Writer) -> None:
     writer.parts.append([kind, 0, arguments])
     log.put(
         PartEvent(
-            response_id=writer.id, part=index, kind=kind, name=name, call_id=call_id, data=data
+            response_id=writer.id,
+            part=index,
+            kind=kind,
+            name=name,
+            call_id=call_id,
+            data=data,
+            provider_executed=provider_executed,
         )
     )
     if arguments and draw(st.booleans()):

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.support.nodejs import node_with
 
 PATIENCE = 60.0
 _FOLDER = Path(__file__).parent / "js"
+_STATIC = Path(str(files("tokenwire_adapters") / "_static"))
+_MODULES = {"TOKENWIRE_AI_SDK": str(_STATIC / "ai-sdk.js")}
 
 
 class Pages:
@@ -51,7 +54,7 @@ class Reader:
             [node.executable, str(node.script(_FOLDER / script))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **environment},
+            env={**os.environ, **_MODULES, **environment},
         )
 
     def do(self, command: str, **fields: Any) -> dict[str, Any]:
@@ -119,7 +122,7 @@ async def pages(script: str, **environment: str) -> AsyncIterator[Pages]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=64 * 2**20,
-        env={**os.environ, "SUPPRESS_TRANSFORMATION_WARNINGS": "1", **environment},
+        env={**os.environ, **_MODULES, "SUPPRESS_TRANSFORMATION_WARNINGS": "1", **environment},
     )
     try:
         yield Pages(process)

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.agents import REPORT, Agent, Gate
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
@@ -24,9 +24,20 @@ LONG = "tell me a long story"
 SLOW = 30.0
 
 
+# 0.0.59 is what CopilotKit 1.74 and assistant-ui pin; it declares no version of the protocol.
+CLIENTS = {"1.0.0": "@ag-ui/client", "0.0.59": "ag-ui-client-0"}
+
+
+@pytest.fixture(params=list(CLIENTS))
+def client_version(request: pytest.FixtureRequest) -> str:
+    version: str = request.param
+    return version
+
+
 @pytest.fixture
-async def page() -> AsyncIterator[Pages]:
-    async with pages("ag_ui.mjs", SUPPRESS_TRANSFORMATION_WARNINGS="") as node:
+async def page(client_version: str) -> AsyncIterator[Pages]:
+    environment = {"AG_UI_CLIENT": CLIENTS[client_version], "SUPPRESS_TRANSFORMATION_WARNINGS": ""}
+    async with pages("ag_ui.mjs", **environment) as node:
         yield node
 
 
@@ -49,7 +60,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
 
 async def ask(page: Pages, server: Server, text: str, *, tab: int = 1) -> None:
     await page.do("open", tab=tab, url=f"{server.url}/agent", thread="t1")
-    await page.do("say", tab=tab, id="u1", text=text)
+    await page.do("say", tab=tab, id=f"u{tab}", text=text)
     await page.do("run", tab=tab)
 
 
@@ -75,6 +86,7 @@ async def test_run_and_stream(page, server, sink, agent):
     assert told["last"]["type"] == "RUN_FINISHED"
     assert told["last"]["outcome"] == {"type": "success"}
     assert told["last"]["usage"][0]["outputTokens"] > 0
+    assert isinstance(told["last"]["timestamp"], int)
     assert "MESSAGES_SNAPSHOT" not in told["events"]
     assert agent.turns[0].text == "hello there"
 
@@ -158,7 +170,78 @@ async def test_the_same_run_again_is_the_same_run(page, server, sink, provider):
     assert len([each for each in (await sink.ahistory("t1")).items if each.parts]) == 1
 
 
-async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider):
+async def test_who_holds_half_a_message_asks_for_the_run_again(page, server, sink, provider):
+    """The client adds what it is sent to what it shows: it is given that anew."""
+    provider.pace = SLOW
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    await page.do("say", tab=1, id="u1", text=LONG)
+    await page.do("run", tab=1, runId="run-7")
+    await page.do("text", tab=1, length=20)
+    await page.do("abort", tab=1)
+    assert text_of((await page.do("done", tab=1))["messages"])
+    await page.do("run", tab=1, runId="run-7")
+    provider.pace = 0
+    told = fine(await page.do("done", tab=1))
+    response = await the_response(sink)
+    assert [message["role"] for message in told["messages"]] == ["user", "reasoning", "assistant"]
+    assert text_of(told["messages"]) == response.text
+    assert told["messages"][1]["content"] == response.reasoning
+    await page.do("run", tab=1, runId="run-7")  # and once more, now that it is over
+    assert fine(await page.do("done", tab=1))["messages"] == told["messages"]
+    assert len(provider.records) == 1
+
+
+async def test_the_state_outlives_its_run(page, sink):
+    gate = Gate()
+
+    async def agent(turn: AgentTurn) -> None:
+        if turn.text == "begin":
+            turn.state({"steps": ["a"]})
+        else:
+            turn.state_delta([{"op": "add", "path": "/steps/-", "value": turn.text}])
+            turn.state_delta([{"op": "remove", "path": "/nothing"}])  # no client applies it
+        turn.response.write("Done.")
+        if turn.text == "wait":
+            await gate.wait()
+
+    async def joined(tab: int) -> dict[str, Any]:
+        await page.do("open", tab=tab, url=f"{server.url}/agent/connect", thread="t1")
+        await page.do("run", tab=tab)
+        await page.do("text", tab=tab, length=10)
+        return await page.do("report", tab=tab)
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await ask(page, server, "begin")
+        assert fine(await page.do("done", tab=1))["state"] == {"steps": ["a"]}
+        assert (await joined(2))["state"] == {"steps": ["a"]}
+        await ask(page, server, "b", tab=3)  # a page that did not join first
+        await page.do("done", tab=3)
+        assert (await joined(4))["state"] == {"steps": ["a", "b"]}
+        await ask(page, server, "wait", tab=5)
+        await page.do("text", tab=5, length=5)
+        assert (await joined(6))["state"] == {"steps": ["a", "b", "wait"]}
+        gate.set()
+        await page.do("done", tab=6)
+        assert (await joined(7))["state"] == {"steps": ["a", "b", "wait"]}
+
+
+async def test_a_state_that_the_page_changed_outlives_the_run(page, sink):
+    async def agent(turn: AgentTurn) -> None:
+        turn.state_delta([{"op": "replace", "path": "/seen", "value": turn.input.state["ask"]}])
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        state = {"ask": "blue", "seen": None}
+        await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1", state=state)
+        await page.do("say", tab=1, id="u1", text="look")
+        await page.do("run", tab=1)
+        told = fine(await page.do("done", tab=1))
+        assert told["state"] == {"ask": "blue", "seen": "blue"}
+        await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+        await page.do("run", tab=2)
+        assert fine(await page.do("done", tab=2))["state"] == told["state"]
+
+
+async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider, client_version):
     provider.pace = SLOW
     await ask(page, server, LONG)
     await page.do("text", tab=1, length=20)
@@ -170,19 +253,47 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
     assert answer["state"] == "cancelled"
     for tab in (1, 2):
         told = fine(await page.do("done", tab=tab))
-        assert told["last"]["outcome"] == {"type": "cancelled"}
+        assert told["last"]["type"] == "RUN_FINISHED"
+        if client_version == "1.0.0":
+            assert told["last"]["outcome"] == {"type": "cancelled"}
+        else:
+            assert told["last"]["result"] == {"outcome": "cancelled"}
         assert text_of(told["messages"]) == (await the_response(sink)).text
     with anyio.fail_after(PATIENCE):
         while provider.records[-1].outcome != "closed_early":
             await anyio.sleep(0.01)
 
 
-async def test_a_tool_of_the_page(page, server, sink, agent):
+@pytest.mark.parametrize("change", ["regenerate", "edit"])
+async def test_what_took_the_place_of_messages_is_what_a_tab_that_joins_has(page, server, change):
+    """Pages answer anew by running with fewer messages, and edit by running with other ones."""
+    await ask(page, server, "hello there")
+    first = fine(await page.do("done", tab=1))["messages"]
+    await page.do("say", tab=1, id="u2", text="What is the weather in Lisbon?")
+    await page.do("run", tab=1)
+    had = fine(await page.do("done", tab=1))["messages"]
+    place = next(i for i, message in enumerate(had) if message["id"] == "u2")
+    kept = had[: place + 1] if change == "regenerate" else first
+    await page.do("open", tab=2, url=f"{server.url}/agent", thread="t1", messages=kept)
+    if change == "edit":
+        await page.do("say", tab=2, id="u3", text="and now?")
+    await page.do("run", tab=2)
+    told = fine(await page.do("done", tab=2))["messages"]
+    assert text_of(told[len(kept) :])
+    await page.do("open", tab=3, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=3)
+    joined = fine(await page.do("done", tab=3))["messages"]
+    assert [message["id"] for message in joined] == [message["id"] for message in told]
+    assert text_of(joined) == text_of(told)
+
+
+async def test_a_tool_of_the_page(page, server, sink, agent, client_version):
     agent.here = False
     await ask(page, server, "What is the weather in São Paulo?")
     told = fine(await page.do("done", tab=1))
     (call,) = told["messages"][-1]["toolCalls"]
-    assert told["last"]["outcome"]["pendingToolCallIds"] == [call["id"]]
+    if client_version == "1.0.0":
+        assert told["last"]["outcome"]["pendingToolCallIds"] == [call["id"]]
     message = {"id": "x1", "role": "tool", "toolCallId": call["id"], "content": str(REPORT)}
     await page.do("add", tab=1, message=message)
     await page.do("run", tab=1)
@@ -212,6 +323,77 @@ async def test_state_and_failure(page, sink):
     assert "no more money" in told["last"]["message"]
     assert text_of(told["messages"]) == "I will "
     assert told["warnings"] == []
+
+
+IMAGE = "iVBORw0KGgo="
+MEDIA = {
+    "image": {"type": "image", "source": {"type": "data", "value": IMAGE, "mimeType": "image/png"}},
+    "binary": {"type": "binary", "mimeType": "image/png", "data": IMAGE},
+    "url": {"type": "binary", "mimeType": "audio/mpeg", "url": "https://example.com/a.mp3"},
+    "handle": {
+        "type": "binary",
+        "mimeType": "application/pdf",
+        "id": "file-7",
+        "filename": "a.pdf",
+    },
+}
+
+
+# A client of 1.0 has no `binary` parts any more.
+@pytest.mark.parametrize(
+    ("client_version", "media"),
+    [("1.0.0", "image"), *(("0.0.59", media) for media in MEDIA)],
+    indirect=["client_version"],
+)
+async def test_a_message_with_media(page, server, sink, agent, client_version, media):
+    """What this client sends is read, and given back to the other tabs of the same client."""
+    content = [{"type": "text", "text": "hello there"}, MEDIA[media]]
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    await page.do("add", tab=1, message={"id": "u1", "role": "user", "content": content})
+    await page.do("run", tab=1)
+    fine(await page.do("done", tab=1))
+    read = agent.turns[0].input.messages[0].content[1]
+    assert (read.type, read.source.value) == {
+        "image": ("image", IMAGE),
+        "binary": ("image", IMAGE),
+        "url": ("audio", "https://example.com/a.mp3"),
+        "handle": ("document", "file-7"),
+    }[media]
+    assert agent.turns[0].text == "hello there"
+    await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=2)
+    told = fine(await page.do("done", tab=2))
+    assert [message["role"] for message in told["messages"]] == ["user", "reasoning", "assistant"]
+    assert told["messages"][0]["content"][0] == content[0]
+
+
+async def test_what_another_client_said_is_shown_to_this_one(page, server, sink, client_version):
+    """Messages of a client of 1.0, in parts that clients before it do not have."""
+    messages = [
+        {
+            "id": "u1",
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is the weather?"},
+                {"type": "document", "source": {"type": "file", "value": "file-7"}},
+            ],
+        },
+        {
+            "id": "x1",
+            "role": "tool",
+            "toolCallId": "c1",
+            "content": [{"type": "text", "text": "21"}, MEDIA["image"]],
+        },
+    ]
+    body = {"threadId": "t1", "runId": "r1", "protocolVersion": "1.0", "messages": messages}
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        (await client.post("/agent", json=body)).raise_for_status()
+    await page.do("open", tab=1, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=1)
+    told = fine(await page.do("done", tab=1))
+    assert [message["id"] for message in told["messages"]][:2] == ["u1", "x1"]
+    if client_version == "0.0.59":
+        assert told["messages"][1]["content"] == "21"
 
 
 async def test_the_gateways_format(page, server, sink):

@@ -181,6 +181,12 @@ async def test_a_busy_chat_may_refuse(sink, agent):
                 await until_it_says(sink, "one")
                 other = await client.post("/api/chat", json=ask(name="u2"))
                 assert other.status_code == 409
+                assert other.headers["content-type"] == "text/plain; charset=utf-8"
+                assert other.text.startswith("An answer is still being written in this chat.")
+                for_programs = {"accept": "application/problem+json"}
+                other = await client.post("/api/chat", json=ask(name="u2"), headers=for_programs)
+                assert other.status_code == 409
+                assert (other.json()["title"], other.json()["code"]) == ("Conflict", "busy")
                 agent.go.set()
                 assert text_of(read(await first.aread())) == "one two"
 
@@ -279,7 +285,7 @@ async def test_a_server_that_dies_ends_its_turns():
 @pytest.mark.parametrize("kind", ["fastapi", "mount", "alone"])
 async def test_where_the_routes_may_live(sink, agent, kind):
     agent.go.set()
-    chat = ChatRoutes(sink, agent)
+    chat = ChatRoutes(sink, agent, resume_ended=0)
     app: Any
     if kind == "fastapi":
         app = FastAPI()

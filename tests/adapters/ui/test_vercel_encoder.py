@@ -13,6 +13,7 @@ from tests.adapters.ui.logs import Log, loaded, logs, without
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import find_encoder
 from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent, ToolResultEvent
+from tokenwire_adapters._web.vercel.requests import steps_of
 from tokenwire_adapters.vercel import VercelEncoder
 
 
@@ -78,8 +79,9 @@ def test_a_result_stays_with_its_response_where_call_ids_repeat():
 def check(message: VercelMessage, log: Log) -> None:
     assert message.done
     assert message.id == log.run
+    assert not message.asks_again
     responses = log.responses()
-    lead = next((each for each in responses if each.id == log.run), responses[-1])
+    lead = log.outcome()
     if lead.state == "cancelled":
         assert message.over == "abort"
     else:
@@ -123,7 +125,10 @@ def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
         tags = (call.call_id, f"{call.call_id}:{response.id}:{index}")
         parts = [p for p in message.parts if p.get("toolCallId") in tags]
         kind = f"tool-{call.name or 'tool'}"
-        part = next(p for p in parts if p["raw"] == call.text and p["type"] == kind)
+        # Under its own id, where another response had taken that of the call.
+        own = sorted(parts, key=lambda p: p["toolCallId"] == call.call_id)
+        part = next(p for p in own if p["raw"] == call.text and p["type"] == kind)
+        assert part["providerExecuted"] is call.provider_executed
         name = call.call_id or ""
         result = log.results.get(name) or log.results.get(f"{response.id}/{name}")
         if result is None or name in told:
@@ -142,6 +147,52 @@ def one(message: VercelMessage, **wanted: Any) -> dict[str, Any]:
     found = [p for p in message.parts if all(p.get(k) == v for k, v in wanted.items())]
     assert len(found) == 1
     return found[0]
+
+
+def test_what_follows_an_answered_call_is_in_another_step():
+    """One response with a call, its result and text: the page is not to go on with it."""
+    events = [
+        StartEvent(response_id="r1", run="r1"),
+        PartEvent(response_id="r1", part=0, kind="tool_call", name="f", call_id="c1"),
+        DeltaEvent(response_id="r1", part=0, kind="tool_call", offset=0, text="{}"),
+        ToolResultEvent(call_id="c1", response_id="r1", run="r1", output=1),
+        DeltaEvent(response_id="r1", part=1, kind="text", offset=0, text="One."),
+        EndEvent(response_id="r1", state="complete"),
+    ]
+    message = VercelMessage().read(frames_of(VercelEncoder(run="r1"), events))
+    kinds = [part["type"] for part in message.parts]
+    assert kinds == ["step-start", "tool-f", "step-start", "text"]
+
+
+def test_a_page_does_not_go_on_with_what_was_stopped():
+    """Neither while its call is unanswered, nor once the page has answered it."""
+    events = [
+        StartEvent(response_id="r1", run="r1"),
+        PartEvent(response_id="r1", part=0, kind="tool_call", name="f", call_id="c1"),
+        DeltaEvent(response_id="r1", part=0, kind="tool_call", offset=0, text="{}"),
+        EndEvent(response_id="r1", state="cancelled"),
+    ]
+    message = VercelMessage().read(frames_of(VercelEncoder(run="r1"), events))
+    assert [part["type"] for part in message.parts] == ["step-start", "tool-f", "step-start"]
+    assert not message.asks_again
+
+
+def test_a_model_is_not_told_of_the_provider_s_tools():
+    """Chat Completions has no form for their calls; what came of them is in the text."""
+    done = {"state": "output-available", "input": {}, "output": 1}
+    message = {
+        "role": "assistant",
+        "parts": [
+            {"type": "step-start"},
+            {"type": "tool-web_search", "toolCallId": "c1", "providerExecuted": True, **done},
+            {"type": "tool-f", "toolCallId": "c2", **done},
+            {"type": "step-start"},
+            {"type": "text", "text": "Found."},
+        ],
+    }
+    entries = steps_of(message)
+    assert [call["id"] for entry in entries for call in entry.get("tool_calls", ())] == ["c2"]
+    assert entries[-1] == {"role": "assistant", "content": "Found."}
 
 
 def test_half_a_tool_call_is_nothing_to_act_on():

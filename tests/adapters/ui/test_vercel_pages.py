@@ -24,7 +24,7 @@ LONG = "tell me a long story"
 SLOW = 30.0
 
 
-@pytest.fixture(scope="module", params=["ai", "ai-6"])
+@pytest.fixture(scope="module", params=["ai", "ai-6", "ai-5"])
 def node(request: Any) -> Iterator[SharedPages]:
     shared = SharedPages("vercel.mjs", AI_PACKAGE=request.param)
     yield shared

@@ -86,8 +86,21 @@ class VercelMessage:
             assert what == "end"
             del self._open[key]
 
+    @property
+    def asks_again(self) -> bool:
+        """What `lastAssistantMessageIsCompleteWithToolCalls` says: a page sends by itself."""
+        calls = [
+            part
+            for part in self._in_step()
+            if "toolCallId" in part and not part.get("providerExecuted")
+        ]
+        return bool(calls) and all(
+            part["state"] in ("output-available", "output-error") for part in calls
+        )
+
     def _in_step(self) -> list[dict[str, Any]]:
-        last = max(i for i, part in enumerate(self.parts) if part["type"] == "step-start")
+        steps = [i for i, part in enumerate(self.parts) if part["type"] == "step-start"]
+        last = steps[-1] if steps else 0
         return self.parts[last:]
 
     def _tool(self, call: str, *, anywhere: bool = False) -> dict[str, Any]:
@@ -105,6 +118,7 @@ class VercelMessage:
                 "toolCallId": chunk["toolCallId"],
                 "state": "input-streaming",
                 "raw": "",
+                "providerExecuted": chunk.get("providerExecuted", False),
             }
         )
 
@@ -117,6 +131,7 @@ class VercelMessage:
     def _tool_input_available(self, chunk: dict[str, Any]) -> None:
         part = self._tool(chunk["toolCallId"])
         assert part["type"] == f"tool-{chunk['toolName']}"
+        assert chunk.get("providerExecuted", False) is part["providerExecuted"]
         part["state"] = "input-available"
         part["input"] = chunk["input"]
 

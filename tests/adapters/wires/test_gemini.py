@@ -156,7 +156,7 @@ def test_what_the_provider_runs() -> None:
         ("file", "", "inline_data"),
         ("text", "2"),
     ]
-    assert response.parts[2].data == {"media_type": "image/png"}
+    assert response.parts[2].data == {"media_type": "image/png", "base64": "AAAA"}
     assert result_of(response, "code_execution-1").output == "2"
     assert result_of(response, "t").output == {"n": 1}
 

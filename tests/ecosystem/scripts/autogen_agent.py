@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 
 from autogen_agentchat.agents import AssistantAgent
@@ -46,7 +47,9 @@ async def main():
         if isinstance(event, ModelClientStreamingChunkEvent):
             text += event.content
     await client.close()
-    print(json.dumps({"text": text, "calls": calls}))
+    text = re.sub("<think>.*?</think>", "", text)  # as it shows reasoning
+    kind = "reasoning_and_text" if sys.argv[1] == "anthropic" else "text"  # as it shows both
+    print(json.dumps({kind: text, "calls": calls}))
 
 
 asyncio.run(main())

@@ -11,14 +11,15 @@ text = ""
 
 async def main():
     global text
-    dspy.configure(lm=dspy.LM(sys.argv[1], cache=False))
+    dspy.configure(lm=dspy.LM(sys.argv[1], cache=False, engine="litellm"))
     answer = dspy.Predict("question -> answer")
     program = dspy.streamify(
         answer, stream_listeners=[dspy.streaming.StreamListener(signature_field_name="answer")]
     )
-    async for _ in program(question="What is the weather in Oslo?"):
-        pass
-    print(json.dumps({}))
+    async for item in program(question="What is the weather in Oslo?"):
+        if isinstance(item, dspy.Prediction):
+            text = f"[[ ## answer ## ]]\n{item.answer}\n\n[[ ## completed ## ]]"
+    print(json.dumps({"text": text}))
 
 
 asyncio.run(main())

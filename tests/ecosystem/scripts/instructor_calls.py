@@ -4,13 +4,9 @@ import json
 import sys
 
 import instructor
-from pydantic import BaseModel
+from pydantic import create_model
 
-
-class Weather(BaseModel):
-    city: str
-
-
+Weather = create_model("get_weather", city=(str, ...))
 options = {"max_tokens": 1000} if sys.argv[1].startswith("anthropic") else {}
 client = instructor.from_provider(sys.argv[1])
 for partial in client.create(
@@ -20,4 +16,4 @@ for partial in client.create(
     **options,
 ):
     last = partial
-print(json.dumps({"calls": [["Weather", {"city": last.city}]]}))
+print(json.dumps({"calls": [["get_weather", {"city": last.city}]]}))

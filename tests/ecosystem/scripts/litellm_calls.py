@@ -15,6 +15,8 @@ if model.startswith("cohere"):
     options["api_base"] = os.environ["PROVIDER_URL"] + "/v2/chat"
 elif model.startswith("mistral"):
     options["api_base"] = os.environ["PROVIDER_URL"] + "/mistral/v1"
+elif model.startswith("bedrock"):
+    options["aws_bedrock_runtime_endpoint"] = os.environ["PROVIDER_URL"]
 CHAT = options | {
     "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
     "tools": [{"type": "function", "function": FUNCTION}],

@@ -13,6 +13,7 @@ import uvicorn
 with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
     json.dump({"model_list": [{"model_name": "m", "litellm_params": {"model": sys.argv[1]}}]}, file)
 os.environ["CONFIG_FILE_PATH"] = file.name
+os.environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
 
 from litellm.proxy.proxy_server import app
 

@@ -13,7 +13,7 @@ text, calls = "", []
 class Weather:
     @kernel_function(name="get_weather", description="Get the weather.")
     def get_weather(self, city: str) -> str:
-        calls.append(["Weather-get_weather", {"city": city}])
+        calls.append(["get_weather", {"city": city}])
         return "rain"
 
 
@@ -42,7 +42,9 @@ async def main():
     )
     async for reply in agent.invoke_stream(messages="What is the weather in Oslo?"):
         text += str(reply.content)
-    print(json.dumps({"text": text, "calls": calls}))
+    # The model's thoughts come as text from Gemini.
+    kind = "reasoning_and_text" if sys.argv[1] == "google" else "text"
+    print(json.dumps({kind: text, "calls": calls}))
 
 
 asyncio.run(main())

@@ -15,7 +15,8 @@ __all__ = ["MessagesRecorder"]
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _DATA = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
-_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+_SERVER_CALLS = ("server_tool_use", "mcp_tool_use")  # of tools that Anthropic runs
+_CALLS = ("tool_use", *_SERVER_CALLS)
 
 
 class MessagesRecorder(StainlessRecorder):
@@ -29,6 +30,7 @@ class MessagesRecorder(StainlessRecorder):
 
     provider = "anthropic"
     api = "messages"
+    runs_all_tools = False  # whether who runs the model runs its tools, too
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
@@ -157,7 +159,10 @@ class MessagesRecorder(StainlessRecorder):
             self._stop(index)
             name, call_id = name_of(fields.get("name")), name_of(fields.get("id"))
             self._parts[index, "tool_call"] = self.writer(0).part(
-                "tool_call", name=name or None, call_id=call_id or None
+                "tool_call",
+                name=name or None,
+                call_id=call_id or None,
+                provider_executed=self.runs_all_tools or kind in _SERVER_CALLS,
             )
             self._inputs[index] = fields.get("input")
         elif kind.endswith("_tool_result"):

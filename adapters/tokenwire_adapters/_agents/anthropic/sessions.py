@@ -110,6 +110,7 @@ class SessionEventsRecorder(SessionRecorder):
             name=name_of(event.get("name")) or "tool",
             call_id=name_of(event.get("id")) or None,
             text=arguments_of(event.get("input")) or "{}",
+            provider_executed=event.get("type") != "agent.custom_tool_use",
         )
 
     def _tool_result(self, event: Mapping[str, Any]) -> None:

@@ -27,6 +27,8 @@ _INTERRUPTED = ("aborted_streaming", "aborted_tools")
 class _Message(MessagesRecorder):
     """Reads the raw events of one message of the model, into the turn's response."""
 
+    runs_all_tools = True
+
     def __init__(self, session: ClaudeAgentRecorder) -> None:
         super().__init__(session.options, session.request)
         self._session = session
@@ -95,7 +97,10 @@ class ClaudeAgentRecorder(SessionRecorder):
         elif kind == "ThinkingBlock" and block.thinking:
             self.current().part("reasoning", text=str_of(block.thinking))
         elif kind in ("ToolUseBlock", "ServerToolUseBlock"):
-            self.current().tool_call(block.name, block.id, arguments_of(block.input))
+            # Claude Code runs its tools; who asked it is not to.
+            self.current().tool_call(
+                block.name, block.id, arguments_of(block.input), provider_executed=True
+            )
         elif kind == "ServerToolResultBlock":
             self._tool_result(block)
 

@@ -12,6 +12,12 @@ from typing import Any, TypeAlias, cast
 
 from tokenwire.events import plain
 from tokenwire_adapters._agents.calls import ModelCall, Parts
+from tokenwire_adapters._agents.hosted_tools import (
+    HOSTED_TOOLS,
+    HostedCall,
+    image_data,
+    is_provider_executed,
+)
 from tokenwire_adapters._agents.values import dict_of, dicts_of, name_of, str_of
 
 __all__ = [
@@ -217,7 +223,7 @@ def _write_server_call(parts: Parts, block: dict[str, Any], index: object) -> No
     arguments: Any = block.get("args") or block.get("input")
     text = arguments if isinstance(arguments, str) else _dumps(arguments or None)
     key = ("server", index if index is not None else str_of(block.get("id")))
-    parts.tool(key, block.get("id"), block.get("name"), text)
+    parts.tool(key, block.get("id"), block.get("name"), text, provider_executed=True)
 
 
 def _write_reasoning(parts: Parts, block: dict[str, Any], index: object) -> bool:
@@ -249,10 +255,11 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
         return  # `tool_call_chunks` has it
     if kind in ("mcp_call", "code_interpreter_call") and isinstance(item_id, str):
         name: Any = block.get("name") or kind.removesuffix("_call")
-        parts.tool(("server", item_id), item_id, name, block.get("arguments") or block.get("code"))
+        arguments: Any = block.get("arguments") or block.get("code")
+        parts.tool(("server", item_id), item_id, name, arguments, provider_executed=True)
         output: Any = block.get("output") or block.get("outputs")
         error: Any = block.get("error")
-        if output is not None or error is not None:
+        if output is not None or error is not None or kind == "code_interpreter_call":
             failed = None if error is None else _dumps(error)
             parts.writer.tool_result(
                 name_of(item_id), plain(output), name=name_of(name), error=failed
@@ -260,9 +267,14 @@ def _write_finished_call(parts: Parts, kind: str, block: dict[str, Any]) -> None
     elif isinstance(call_id, str) and call_id:
         asks: Any = next((shown[key] for key in _ARGUMENTS if shown.get(key)), None)
         text = asks if isinstance(asks, str) else _dumps(asks)
-        parts.tool(("server", call_id), call_id, kind.removesuffix("_call"), text)
-    elif kind == "image_generation_call":
-        parts.add("file", {**shown, "media_type": "image/png"}, name=kind)
+        is_hosted = is_provider_executed(kind, block)
+        name = kind.removesuffix("_call")
+        parts.tool(("server", call_id), call_id, name, text, provider_executed=is_hosted)
+    elif kind in HOSTED_TOOLS:
+        call = HostedCall(parts.writer, kind, name_of(item_id), None)
+        call.complete(block)
+        if kind == "image_generation_call":
+            parts.add("file", image_data(block), name=kind)
     else:
         parts.add("data", shown, name=kind)
 
@@ -285,7 +297,9 @@ def write_event(parts: Parts, event: dict[str, Any]) -> bool:
     block = dict_of(event.get("content"))
     type_ = str_of(block.get("type"))
     if kind == "content-block-start" and type_ in ("tool_call_chunk", "server_tool_call_chunk"):
-        parts.tool(("block", index), block.get("id"), block.get("name"))
+        hosted = type_ in _SERVER_CALLS
+        name = block.get("name")
+        parts.tool(("block", index), block.get("id"), name, provider_executed=hosted)
         return True
     if kind == "content-block-finish":
         return _write_finished_block(parts, block, type_, index)
@@ -298,7 +312,8 @@ def _write_finished_block(parts: Parts, block: dict[str, Any], type_: Any, index
         if not parts.has_tool(("block", index)):
             arguments: Any = block.get("args")
             text = arguments if isinstance(arguments, str) else _dumps(arguments)
-            parts.tool(("block", index), block.get("id"), block.get("name"), text)
+            name, hosted = block.get("name"), type_ in _SERVER_CALLS
+            parts.tool(("block", index), block.get("id"), name, text, provider_executed=hosted)
         return True
     if type_ == "text":
         for source in dicts_of(block.get("annotations")):

@@ -114,5 +114,5 @@ class _Turn(ResponsesRecorder):
             return
         command = {name: fields[name] for name in ("command", "cwd") if fields.get(name)}
         output = {name: to_json(fields.get(name)) for name in ("output", "exit_code")}
-        self._writer.tool_call(_COMMAND, call_id, arguments_of(command))
+        self._writer.tool_call(_COMMAND, call_id, arguments_of(command), provider_executed=True)
         self._writer.tool_result(call_id, output, name=_COMMAND)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tokenwire import PartWriter
+from tokenwire_adapters._agents.hosted_tools import HostedCall
 from tokenwire_adapters._agents.openai.tool_calls import ToolCall
 from tokenwire_adapters._agents.openai.whole_items import WholeItem
 from tokenwire_adapters._agents.values import join_text
@@ -56,6 +57,7 @@ class Item:
     :ivar done: it has come whole.
     :ivar ahead: what was written differs from its deltas so far: the whole is awaited.
     :ivar call: the tool call that it is, if it is one whose arguments grow.
+    :ivar hosted: the call of a tool that the provider runs, if it is one that comes whole.
     :ivar digest: what identifies a whole item of other kinds.
     """
 
@@ -66,6 +68,7 @@ class Item:
         "call_id",
         "digest",
         "done",
+        "hosted",
         "ids",
         "index",
         "kind",
@@ -81,6 +84,7 @@ class Item:
         self.done = False
         self.ahead = False
         self.call: ToolCall | None = None
+        self.hosted: HostedCall | None = None
         self.digest = ""
         self.texts: list[TextPart] = []
 

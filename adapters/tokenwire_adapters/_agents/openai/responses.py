@@ -7,6 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from tokenwire.instrument import Options
+from tokenwire_adapters._agents.hosted_tools import (
+    HOSTED_TOOLS,
+    HostedCall,
+    image_data,
+    is_provider_executed,
+)
 from tokenwire_adapters._agents.openai.response_events import (
     CALL_EVENTS,
     TEXTS,
@@ -215,6 +221,8 @@ class ResponsesRecorder(StainlessRecorder):
             index = place_of(event)[1]
             item = self._items.begin(whole.kind, whole.id, index, whole.call_id)
             self._name_call(item, whole)
+            if whole.kind in HOSTED_TOOLS:
+                self._begin_hosted(item, whole)
 
     def _item_done(self, event: Any) -> None:
         whole = WholeItem(getattr(event, "item", None))
@@ -229,12 +237,19 @@ class ResponsesRecorder(StainlessRecorder):
             return
         call = _call(item)
         call.call_id = call.call_id or whole.call_id or None
+        call.provider_executed = is_provider_executed(item.kind, whole.fields)
         is_code = item.kind == "code_interpreter_call"
         call.name = call.name or (
             "code_interpreter" if is_code else name_of(whole.fields.get("name"))
         )
         if call.name and call.call_id:
             call.begin(self.writer(0))
+
+    def _begin_hosted(self, item: Item, whole: WholeItem) -> HostedCall:
+        """The call of a tool that the provider runs, begun if need be."""
+        if item.hosted is None:
+            item.hosted = HostedCall(self.writer(0), item.kind, whole.id, item.index)
+        return item.hosted
 
     def _whole(self, item: Item, whole: WholeItem) -> None:
         """Take an item that has come whole: what of it has not been written yet."""
@@ -254,6 +269,8 @@ class ResponsesRecorder(StainlessRecorder):
             self._answer(item, whole.fields)
         elif not item.digest:
             item.digest = whole.content
+            if item.kind in HOSTED_TOOLS:
+                self._begin_hosted(item, whole).complete(whole.value)
             self._other(item.kind, whole.value)
 
     def _whole_texts(self, item: Item, wholes: list[WholeText]) -> None:
@@ -282,7 +299,7 @@ class ResponsesRecorder(StainlessRecorder):
         if item.kind == "mcp_call" and (output is not None or error is not None):
             message = None if error is None else _message(error)
             self.writer(0).tool_result(call.call_id, output, name=call.name or None, error=message)
-        elif item.kind == "code_interpreter_call" and outputs:
+        elif item.kind == "code_interpreter_call":
             results = [to_json(output) for output in outputs]
             self.writer(0).tool_result(call.call_id, results, name="code_interpreter")
 
@@ -291,19 +308,19 @@ class ResponsesRecorder(StainlessRecorder):
         data = {key: value for key, value in dict_of(to_json(item)).items() if key not in _OPAQUE}
         if kind == "compaction":
             return
-        if kind == "image_generation_call":
-            data.pop("result", None)  # the image itself is too large
         writer = self.writer(0)
         call_id = str_of(data.get("call_id"))
         if call_id and kind.endswith("_call"):
             body: Any = next((data[key] for key in _ARGUMENTS if data.get(key)), "")
             arguments = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-            writer.tool_call(kind.removesuffix("_call"), call_id, arguments)
+            is_hosted = is_provider_executed(kind, data)
+            name = kind.removesuffix("_call")
+            writer.tool_call(name, call_id, arguments, provider_executed=is_hosted)
         elif call_id and "output" in data:
             writer.tool_result(call_id, data["output"])
         elif kind == "image_generation_call":
-            writer.part("file", name=kind, data={**data, "media_type": "image/png"})
-        else:
+            writer.part("file", name=kind, data=image_data(item))
+        elif kind not in HOSTED_TOOLS:
             writer.part("data", name=kind, data=data)
 
     def _annotation(self, event: Any) -> None:

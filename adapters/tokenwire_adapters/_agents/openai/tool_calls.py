@@ -20,18 +20,20 @@ __all__ = ["ToolCall", "ToolCallReader"]
 class ToolCall:
     """A tool call that grows. It begins in the channel once its name is complete.
 
+    :ivar provider_executed: the provider runs the tool itself.
     :ivar filled: some arguments have come.
     :ivar whole: arguments that came as an object. They may be a mere placeholder, or all there is
         so far, so they are written when the call is over and no text of them has come.
     """
 
-    __slots__ = ("_pieces", "call_id", "filled", "name", "part", "whole")
+    __slots__ = ("_pieces", "call_id", "filled", "name", "part", "provider_executed", "whole")
 
     def __init__(self) -> None:
         self.call_id: str | None = None
         self.name = ""
         self._pieces: list[str] = []
         self.filled = False
+        self.provider_executed = False
         self.whole: Any = None
         self.part: PartWriter | None = None
 
@@ -64,7 +66,11 @@ class ToolCall:
         """Begin the call's part; idempotent."""
         if self.part is None:
             self.part = writer.part(
-                "tool_call", name=self.name or None, call_id=self.call_id, text=self.arguments
+                "tool_call",
+                name=self.name or None,
+                call_id=self.call_id,
+                text=self.arguments,
+                provider_executed=self.provider_executed,
             )
 
     def finish(self, writer: ResponseWriter) -> None:

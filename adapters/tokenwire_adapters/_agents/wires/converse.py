@@ -20,6 +20,8 @@ from tokenwire_adapters._agents.wires.json_recorder import JsonRecorder
 
 __all__ = ["ConverseRecorder"]
 
+_SERVER_CALL = "server_tool_use"  # the type of a call of a tool that Bedrock runs
+
 
 class ConverseRecorder(JsonRecorder):
     """Reads the events of a ``ConverseStream``, and whole replies of ``Converse``.
@@ -112,7 +114,12 @@ class ConverseRecorder(JsonRecorder):
         self._grow(index, "reasoning", reasoning.get("text"))
         if "toolUse" in block:
             call = fields_of(block["toolUse"])
-            self.tool_call(call.get("name"), call.get("toolUseId"), call.get("input"))
+            self.tool_call(
+                call.get("name"),
+                call.get("toolUseId"),
+                call.get("input"),
+                provider_executed=call.get("type") == _SERVER_CALL,
+            )
         if "toolResult" in block:
             result = fields_of(block["toolResult"])
             self._results[index] = (result, list_of(result.get("content")))
@@ -138,6 +145,7 @@ class ConverseRecorder(JsonRecorder):
             "tool_call",
             name=name_of(call.get("name")) or None,
             call_id=name_of(call.get("toolUseId")) or None,
+            provider_executed=call.get("type") == _SERVER_CALL,
         )
         self._empty_calls.add(index)
 

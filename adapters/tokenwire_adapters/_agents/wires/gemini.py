@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.values import (
     fields_of,
+    file_content,
     index_of,
     list_of,
     name_of,
@@ -77,7 +78,13 @@ class GeminiRecorder(JsonRecorder):
             self._code_result(fields_of(part["codeExecutionResult"]), index)
         elif "toolCall" in part:
             call = fields_of(part["toolCall"])
-            self.tool_call(call.get("toolType"), call.get("id"), call.get("args"), index)
+            self.tool_call(
+                call.get("toolType"),
+                call.get("id"),
+                call.get("args"),
+                index,
+                provider_executed=True,
+            )
         elif "toolResponse" in part:
             answer = fields_of(part["toolResponse"])
             call_id = name_of(answer.get("id"))
@@ -118,8 +125,8 @@ class GeminiRecorder(JsonRecorder):
     def _code(self, code: Mapping[str, Any], index: int) -> None:
         self._code_runs += 1
         call_id = name_of(code.get("id")) or f"{_CODE}-{self._code_runs}"
-        self.writer(index).part(
-            "tool_call", name=_CODE, call_id=call_id, text=str_of(code.get("code"))
+        self.writer(index).tool_call(
+            _CODE, call_id, str_of(code.get("code")), provider_executed=True
         )
 
     def _code_result(self, result: Mapping[str, Any], index: int) -> None:
@@ -132,12 +139,13 @@ class GeminiRecorder(JsonRecorder):
     # -- what else there is
 
     def _file(self, part: Mapping[str, Any], index: int) -> None:
-        """Publish that there is a file; one that is sent along is too large itself."""
+        """Publish a file: its content where that is sent along, or where it is."""
         inline, linked = fields_of(part.get("inlineData")), fields_of(part.get("fileData"))
         media_type = str_of(inline.get("mimeType")) or str_of(linked.get("mimeType"))
         data = {"media_type": media_type or "application/octet-stream"}
         if str_of(linked.get("fileUri")):
             data["url"] = linked["fileUri"]
+        data |= file_content(inline.get("data"))
         self.writer(index).part("file", name="inline_data" if inline else "file_data", data=data)
 
     def _grounding(self, candidate: Mapping[str, Any], index: int) -> None:

@@ -10,6 +10,7 @@ from tokenwire.instrument import Options
 from tokenwire_adapters._agents.values import (
     arguments_of,
     fields_of,
+    file_content,
     index_of,
     list_of,
     name_of,
@@ -124,7 +125,9 @@ class InteractionsRecorder(JsonRecorder):
             name = name_of(step.get("name")) or kind.removesuffix("_call")
             call_id = name_of(step.get("id")) or None
             self._last_call = call_id
-            part = self.writer(0).part("tool_call", name=name, call_id=call_id)
+            part = self.writer(0).part(
+                "tool_call", name=name, call_id=call_id, provider_executed=kind != "function_call"
+            )
             self._steps[index] = _Call(part, step.get("arguments"))
         elif kind.endswith("_result"):
             self._steps[index] = _Result(self.writer(0), dict(step), self._last_call)
@@ -141,7 +144,7 @@ class InteractionsRecorder(JsonRecorder):
             step.close()
 
     def _content(self, content: Any, kind: str) -> None:
-        """Write a piece of content: text, or that there is a file."""
+        """Write a piece of content: text, or a file."""
         fields = fields_of(content)
         form = name_of(fields.get("type"))
         if form == "text":
@@ -152,6 +155,7 @@ class InteractionsRecorder(JsonRecorder):
             data = {"media_type": str_of(fields.get("mime_type")) or "application/octet-stream"}
             if str_of(fields.get("uri")):
                 data["url"] = fields["uri"]
+            data |= file_content(fields.get("data"))
             self.writer(0).part("file", name=form, data=data)
 
 

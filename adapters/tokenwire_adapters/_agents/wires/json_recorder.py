@@ -52,13 +52,22 @@ class JsonRecorder(StainlessRecorder):
         if text and isinstance(text, str):
             self.writer(index).write(text, kind=kind)
 
-    def tool_call(self, name: Any, call_id: Any, arguments: Any, index: int = 0) -> None:
+    def tool_call(
+        self,
+        name: Any,
+        call_id: Any,
+        arguments: Any,
+        index: int = 0,
+        *,
+        provider_executed: bool = False,
+    ) -> None:
         """Write a tool call that has come whole; without arguments, those are an empty object."""
         self.writer(index).part(
             "tool_call",
             name=name_of(name) or None,
             call_id=name_of(call_id) or None,
             text=arguments_of(arguments) or "{}",
+            provider_executed=provider_executed,
         )
 
     def source(self, data: Any, index: int = 0) -> None:

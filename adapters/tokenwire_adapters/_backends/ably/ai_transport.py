@@ -11,19 +11,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import EndEvent, Part, StartEvent, ToolResultEvent
+from tokenwire_adapters._ai_sdk_values import media_of, reason_of, source_of, usage_of
 from tokenwire_adapters._backends.ably.message_per_response import PerResponseWriter, SentMessage
+from tokenwire_adapters._backends.ably.ownership import TransportInput
 from tokenwire_adapters._backends.ably.response_writer import MessageSender
 from tokenwire_adapters._backends.ably.wire import byte_size, new_message
 
 __all__ = ["AiTransportWriter", "FindInput"]
 
-FindInput = Callable[[str, object], Awaitable[tuple[str, str | None] | None]]
-"""From a response's id, and ``input`` in its metadata, to the input's id and its sender."""
+FindInput = Callable[[str, object], Awaitable[TransportInput | None]]
+"""From a response's id, and ``input`` in its metadata, to the input that it answers."""
 
-_FINISH_REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error", "other"})
 _RUN_REASONS = {"complete": "complete", "cancelled": "cancelled"}
 
 
@@ -42,9 +45,10 @@ class AiTransportWriter(PerResponseWriter):
     def __init__(self, entry: Entry, sender: MessageSender, find_input: FindInput) -> None:
         super().__init__(entry, sender)
         self._find_input = find_input
-        self._input: tuple[str, str | None] | None = None  # its id and sender
+        self._input: TransportInput | None = None
         self._step: SentMessage | None = None
         self._heartbeat: SentMessage | None = None
+        self._chunks: set[int] = set()  # the parts that pages get as a chunk beside the messages
         self._closed: dict[int, str] = {}  # by number of a stream's message: its final status
 
     # -- headers
@@ -52,11 +56,27 @@ class AiTransportWriter(PerResponseWriter):
     def _run_headers(self) -> dict[str, str]:
         headers = {"run-id": self.id, "invocation-id": f"{self.id}-invocation"}
         if self._input is not None:
-            message_id, sender = self._input
-            headers["input-codec-message-id"] = message_id
+            headers["input-codec-message-id"] = self._input.id
+            sender = self._input.sender
             if sender is not None:
                 headers |= {"run-client-id": sender, "input-client-id": sender}
         return headers
+
+    def _place(self) -> dict[str, str]:
+        """Where the run is in the tree of the conversation.
+
+        A question that is asked again is a branch of its own. An answer that is asked for again
+        follows the same question as the one before it.
+        """
+        if self._input is None:
+            return {}
+        message_id, _, parent, fork_of, regenerates = self._input
+        place = {"parent": message_id if regenerates is None or parent is None else parent}
+        if fork_of is not None:
+            place["fork-of"] = fork_of
+        if regenerates is not None:
+            place["msg-regenerate"] = regenerates
+        return place
 
     def _step_headers(self) -> dict[str, str]:
         headers = self._run_headers() | {"step-id": f"{self.id}-step-0"}
@@ -67,8 +87,7 @@ class AiTransportWriter(PerResponseWriter):
     def _output_headers(self) -> dict[str, str]:
         headers = self._step_headers()
         headers |= {"role": "assistant", "codec-message-id": f"{self.id}-message"}
-        if self._input is not None:
-            headers["parent"] = self._input[0]
+        headers |= self._place()
         if self._step is not None and self._step.serial is not None and self._step.serial.done():
             headers["step-start-serial"] = self._step.serial.result()
         return headers
@@ -76,7 +95,7 @@ class AiTransportWriter(PerResponseWriter):
     def _headers(self) -> dict[str, Any]:
         headers = super()._headers()
         if self._input is not None:
-            headers["input"] = self._input[0]
+            headers["input"] = self._input.id
         return headers
 
     def _extras(self, sent: SentMessage, end: EndEvent | None) -> dict[str, Any]:
@@ -84,11 +103,8 @@ class AiTransportWriter(PerResponseWriter):
             return sent.extras
         extras = super()._extras(sent, end)
         if sent is self._head:
-            transport = self._run_headers()
-            if self._input is not None:
-                transport["parent"] = self._input[0]
-            extras["ai"] = {"transport": transport}
-        elif sent.part is not None:
+            extras["ai"] = {"transport": self._run_headers() | self._place()}
+        elif sent.part is not None and not self._is_hidden(sent):
             extras["ai"] = self._stream_extras(sent, self._part(sent.part))
         return extras
 
@@ -99,10 +115,13 @@ class AiTransportWriter(PerResponseWriter):
         name = f"part-{sent.part}" + (f"-{number}" if sent.base else "")
         if sent.payload is not None:
             transport["stream"] = "false"
-            return {"transport": transport, "codec": {"kind": f"data-{part.name or part.kind}"}}
+            kind = f"data-{part.name or part.kind}"
+            return {"transport": transport, "codec": {"kind": kind, "id": f"{self.id}:{sent.part}"}}
         if part.kind == "tool_call":
             name = part.call_id or name
             codec = {"kind": "tool-input", "toolCallId": name, "toolName": part.name or ""}
+            if part.provider_executed:
+                codec["providerExecuted"] = "true"
         elif part.kind in ("reasoning", "text"):
             codec = {"kind": part.kind, "id": name}
         else:
@@ -110,6 +129,16 @@ class AiTransportWriter(PerResponseWriter):
         status = self._closed.get(number, "streaming")
         transport |= {"stream": "true", "status": status, "stream-id": name}
         return {"transport": transport, "codec": codec}
+
+    def _metadata(self, end: EndEvent | None = None) -> dict[str, Any]:
+        """The metadata of the page's message, all of it: the client replaces what it has."""
+        metadata: dict[str, Any] = {"run": self.assembler.response.run or self.id}
+        if end is not None:
+            metadata["state"] = end.state
+            usage = usage_of(end.usage)
+            if usage:
+                metadata["usage"] = usage
+        return metadata
 
     def _chunk_extras(self, kind: str, **codec: str) -> dict[str, Any]:
         """The extras of a message that is one chunk of the AI SDK, and no stream."""
@@ -124,12 +153,36 @@ class AiTransportWriter(PerResponseWriter):
         return sent
 
     def _add_payload(self, index: int, part: Part) -> list[tuple[SentMessage, str]]:
-        if byte_size(part.data) > self._sender.max_text:  # only tokenwire's watchers read it
-            return super()._add_payload(index, part)
+        chunk = self._content_chunk(index, part)
+        if chunk is not None or byte_size(part.data) > self._sender.max_text:
+            self._chunks.add(index)  # its messages are for tokenwire's watchers alone
+            work = super()._add_payload(index, part)
+            for sent, _ in work:
+                sent.name = part.kind
+            return [*work, (chunk, "")] if chunk is not None else work
         sent = self._add_message(index, part.kind, 0)
         sent.payload = (part.data, {"payload": "raw"})
         sent.closed = True
         return [(sent, "")]
+
+    def _is_hidden(self, sent: SentMessage) -> bool:
+        """Whether a message is for tokenwire's watchers alone."""
+        return sent.payload is not None and sent.part in self._chunks
+
+    def _content_chunk(self, index: int, part: Part) -> SentMessage | None:
+        """The message by which pages get a source or a file; None for anything else."""
+        tag = f"{self.id}:{index}"
+        if part.kind == "source":
+            kind, codec, data = _source_chunk(tag, part.data)
+        elif part.kind == "file" and (media := media_of(part.data)) is not None:
+            kind, codec, data = "file", {"mediaType": media[1]}, media[0]
+        else:
+            return None
+        if byte_size(data) > self._sender.max_text:
+            return None
+        chunk = self._add_fixed("ai-output", self._chunk_extras(kind, **codec))
+        chunk.payload = (data, {})
+        return chunk
 
     def _begin(self, entry: Entry) -> None:
         super()._begin(entry)
@@ -176,7 +229,8 @@ class AiTransportWriter(PerResponseWriter):
         if self._step.serial is None:
             tasks.append(await self._write(channel, self._step, "", None))
             await self._serial(self._step)
-            for kind, codec in (("start", {"messageId": self.id}), ("start-step", {})):
+            run = _json(messageMetadata=self._metadata())
+            for kind, codec in (("start", {"messageId": self.id, **run}), ("start-step", {})):
                 chunk = self._add_fixed("ai-output", self._chunk_extras(kind, **codec))
                 tasks.append(await self._write(channel, chunk, "", None))
         await self._serial(self._step)
@@ -223,11 +277,14 @@ class AiTransportWriter(PerResponseWriter):
     async def _close_run(self, channel: Any, end: EndEvent) -> asyncio.Task[Any]:
         reason = _RUN_REASONS.get(end.state, "error")
         fields: list[tuple[str, dict[str, Any]]] = []
+        metadata = _json(messageMetadata=self._metadata(end))
         if end.state == "complete":
-            finish = end.finish_reason if end.finish_reason in _FINISH_REASONS else "other"
+            finish = reason_of(end.finish_reason)
             fields.append(("ai-output", self._chunk_extras("finish-step")))
-            extras = self._chunk_extras("finish", finishReason=finish or "stop")
+            extras = self._chunk_extras("finish", finishReason=finish, **metadata)
             fields.append(("ai-output", extras))
+        else:
+            fields.append(("ai-output", self._chunk_extras("message-metadata", **metadata)))
         step = self._step_headers()
         assert self._step is not None
         assert self._step.serial is not None
@@ -267,3 +324,22 @@ class AiTransportWriter(PerResponseWriter):
             self._heartbeat = SentMessage(f"{self.fence}-pulse", "heartbeat", None, 0)
         channel = await self._sender.connection.channel(self.channel)
         return await self._write(channel, self._heartbeat, "", None)
+
+
+def _json(**headers: Any) -> dict[str, str]:
+    """Codec headers that hold JSON."""
+    return {name: msgspec.json.encode(value).decode() for name, value in headers.items()}
+
+
+def _source_chunk(tag: str, data: Any) -> tuple[str, dict[str, str], str]:
+    """The kind, the codec headers and the data of a source."""
+    source = source_of(data)
+    codec = {"sourceId": tag}
+    if "url" in source:
+        title = {"title": source["title"]} if source.get("title") else {}
+        return "source-url", codec | title, source["url"]
+    codec["mediaType"] = source.get("media_type", "text/plain")
+    codec["title"] = source.get("title") or source.get("filename") or "Source"
+    if source.get("filename"):
+        codec["filename"] = source["filename"]
+    return "source-document", codec, ""

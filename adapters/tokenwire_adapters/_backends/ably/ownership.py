@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import force_setattr
 
@@ -13,9 +13,25 @@ from tokenwire_adapters._backends.ably.cursors import format_cursor
 from tokenwire_adapters._backends.ably.third_party import third_party_request, transport_headers
 from tokenwire_adapters._backends.ably.wire import ChannelMessage, PayloadJoiner, decode_event
 
-__all__ = ["Ownership"]
+__all__ = ["Ownership", "TransportInput"]
 
 _MAX = 2048
+
+
+class TransportInput(NamedTuple):
+    """An input of AI Transport's clients, as far as the run that answers it repeats it.
+
+    :ivar sender: the client that sent it, if it is known.
+    :ivar parent: the message that it follows.
+    :ivar fork_of: the question that it is another version of.
+    :ivar regenerates: the answer in place of which another is asked for.
+    """
+
+    id: str
+    sender: str | None = None
+    parent: str | None = None
+    fork_of: str | None = None
+    regenerates: str | None = None
 
 
 class Ownership:
@@ -25,7 +41,7 @@ class Ownership:
 
     :param on_change: called with the id of a response that a producer began, or was ended for it.
     :ivar cancels: by response: a cancel of a response that has not ended, as far as known here.
-    :ivar inputs: inputs of AI Transport's clients, with their senders.
+    :ivar inputs: inputs of AI Transport's clients, by id.
     :ivar answers: by input: the response that answers it.
     :ivar owners: by response: the serial of its first message, and its producer's fence.
     :ivar ended: by response: the fence of a producer for which it was ended as abandoned.
@@ -35,7 +51,7 @@ class Ownership:
         self.cancels: OrderedDict[str, CancelEvent] = OrderedDict()
         self.owners: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self.ended: OrderedDict[str, str] = OrderedDict()
-        self.inputs: OrderedDict[str, str | None] = OrderedDict()
+        self.inputs: OrderedDict[str, TransportInput] = OrderedDict()
         self.answers: OrderedDict[str, str] = OrderedDict()
         self._early_cancels: OrderedDict[str, str] = OrderedDict()  # by input: the cancel's serial
         self._handled: OrderedDict[str, None] = OrderedDict()
@@ -107,17 +123,20 @@ class Ownership:
         headers = transport_headers(msg)
         message_id = headers.get("input-codec-message-id", "")
         if msg.name == "ai-input" and headers.get("role") == "user":
-            self.inputs.setdefault(headers.get("codec-message-id", ""), msg.client_id)
+            own_id = headers.get("codec-message-id", "")
+            names = ("parent", "fork-of", "msg-regenerate")
+            anchors = (headers.get(name) for name in names)
+            self.inputs.setdefault(own_id, TransportInput(own_id, msg.client_id, *anchors))
         elif msg.name == "ai-run-start":
             self.answers.setdefault(message_id, headers.get("run-id", ""))
         elif msg.name == "ai-cancel" and "run-id" not in headers and message_id not in self.answers:
             self._early_cancels[message_id] = msg.serial
         _trim(self.inputs, self.answers, self._early_cancels)
 
-    def answer(self, response_id: str, input_id: object) -> tuple[str, str | None] | None:
+    def answer(self, response_id: str, input_id: object) -> TransportInput | None:
         """Choose the input that a response answers: the one given, or the newest without answer.
 
-        :return: its id and its sender; None where there is no input.
+        :return: None where there is no input.
         """
         if not (isinstance(input_id, str) and input_id):
             open_inputs = [known for known in self.inputs if known not in self.answers]
@@ -128,7 +147,7 @@ class Ownership:
         if input_id in self._early_cancels:
             serial = self._early_cancels.pop(input_id)
             self.note_cancel(CancelEvent(response_id=response_id, id=serial))
-        return input_id, self.inputs.get(input_id)
+        return self.inputs.get(input_id) or TransportInput(input_id)
 
     def note_cancel(self, event: CancelEvent) -> None:
         """Remember a cancel until its response ends."""

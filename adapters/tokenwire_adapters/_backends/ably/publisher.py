@@ -20,7 +20,7 @@ from tokenwire_adapters._backends.ably.message_per_response import PerResponseWr
 from tokenwire_adapters._backends.ably.message_per_token import PerTokenWriter
 from tokenwire_adapters._backends.ably.options import Settings
 from tokenwire_adapters._backends.ably.ordering import Ordering
-from tokenwire_adapters._backends.ably.ownership import Ownership
+from tokenwire_adapters._backends.ably.ownership import Ownership, TransportInput
 from tokenwire_adapters._backends.ably.rate_limit import RateLimiter
 from tokenwire_adapters._backends.ably.response_writer import MessageSender, ResponseWriter
 from tokenwire_adapters._backends.ably.subscription import (
@@ -122,7 +122,7 @@ class Publisher:
     def _make_writer(self, entry: Entry) -> ResponseWriter:
         if self._settings.dialect == "ai-transport":
 
-            async def answer(response_id: str, input_id: object) -> tuple[str, str | None] | None:
+            async def answer(response_id: str, input_id: object) -> TransportInput | None:
                 subscription = self._subscriptions.open(entry.channel)
                 await _wait_ready(subscription)
                 return subscription.handler.answer(response_id, input_id)

@@ -393,7 +393,9 @@ def _append(record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
     part, kind, offset, text, msg, data = piece
     assembler = record.assembler
     name, call_id = msg.headers.get("name"), msg.headers.get("callId")
-    if part == assembler.parts and not (name is None and call_id is None and data is None):
+    provider_executed = msg.headers.get("providerExecuted") is True
+    bare = name is None and call_id is None and data is None and not provider_executed
+    if part == assembler.parts and not bare:
         opened = PartEvent(
             response_id=assembler.id,
             part=part,
@@ -401,6 +403,7 @@ def _append(record: ResponseRecord, piece: _Piece, events: list[Event]) -> None:
             name=name if isinstance(name, str) else None,
             call_id=call_id if isinstance(call_id, str) else None,
             data=data,
+            provider_executed=provider_executed,
         )
         assembler.apply(opened)
         events.append(opened)

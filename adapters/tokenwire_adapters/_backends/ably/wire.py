@@ -236,6 +236,8 @@ def part_headers(index: int, part: Part) -> dict[str, Any]:
         headers["name"] = part.name
     if part.call_id is not None:
         headers["callId"] = part.call_id
+    if part.provider_executed:
+        headers["providerExecuted"] = True
     return headers
 
 

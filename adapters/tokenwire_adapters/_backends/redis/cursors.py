@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from tokenwire.errors import InvalidCursor
 
@@ -11,6 +12,7 @@ __all__ = [
     "EMPTY",
     "Position",
     "base_key",
+    "channel_of_key",
     "format_cursor",
     "log_of",
     "parse_cursor",
@@ -40,6 +42,15 @@ def base_key(prefix: str, channel: str) -> str:
     if "{" in channel or "}" in channel or "%" in channel:
         channel = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", channel)
     return f"{prefix}:{{{channel}}}"
+
+
+def channel_of_key(prefix: str, key: bytes) -> str | None:
+    """The channel whose main key this is; None where it is no main key of one."""
+    begin, text = f"{prefix}:{{", key.decode(errors="replace")
+    name = text.removeprefix(begin).removesuffix("}")
+    if f"{begin}{name}}}" != text or "{" in name or "}" in name or "\ufffd" in text:
+        return None
+    return unquote(name)
 
 
 def _match(cursor: str) -> re.Match[str]:

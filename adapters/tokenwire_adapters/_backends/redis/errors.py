@@ -20,6 +20,7 @@ _REFUSED = {
     "NOPERM": "the Redis user lacks a permission: see docs/redis.md for the ACL rule it needs",
     "DENIED": "Redis is in protected mode: give it a password, or bind it to a private address",
     "WRONGTYPE": "a key with tokenwire's prefix holds another type: choose another prefix",
+    "NEWERFORMAT": "a later version of tokenwire stored this channel: upgrade tokenwire",
     "CROSSSLOT": "this is a Redis Cluster: use redis+cluster://",
     "NOREPLICAS": "Redis has too few replicas in good health (min-replicas-to-write)",
 }

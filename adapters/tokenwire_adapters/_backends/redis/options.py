@@ -16,8 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tokenwire._urls import split_url
-from tokenwire.backend import Granularity
-from tokenwire.memory import Retention
+from tokenwire.backend import Granularity, Retention
 from tokenwire_adapters._backends import settings as shared
 from tokenwire_adapters._backends.redis.quirks import (
     accepted_arguments,
@@ -25,7 +24,7 @@ from tokenwire_adapters._backends.redis.quirks import (
     no_client_info,
 )
 
-__all__ = ["Settings", "Target", "from_client", "from_url", "make_settings"]
+__all__ = ["Settings", "Target", "age_ms", "from_client", "from_url", "make_settings"]
 
 _SCHEMES = {
     "redis": ("redis", "single"),
@@ -94,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__[1:]]
         return f"Settings({', '.join(shown)})"
+
+
+def age_ms(retention: Retention) -> int:
+    """The age of a retention in milliseconds; 0 for no limit."""
+    return 0 if retention.age is None else max(1, int(retention.age * 1000))
 
 
 _PARAMETERS: dict[str, Callable[[str], Any]] = {

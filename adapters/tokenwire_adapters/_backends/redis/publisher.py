@@ -34,10 +34,10 @@ from tokenwire_adapters._backends.redis.codec import (
 from tokenwire_adapters._backends.redis.connection import Command, CommandConnection
 from tokenwire_adapters._backends.redis.cursors import base_key
 from tokenwire_adapters._backends.redis.errors import error_code, translate
-from tokenwire_adapters._backends.redis.options import Settings
+from tokenwire_adapters._backends.redis.options import Settings, age_ms
 from tokenwire_adapters._backends.redis.topology import Node, Topology
 
-__all__ = ["Publisher", "Script", "run_script"]
+__all__ = ["CHANNEL_KEYS", "PENDING_KEYS", "Publisher", "Script", "run_script"]
 
 logger = logging.getLogger("tokenwire")
 _OK, _FENCED, _ENDED, _UNKNOWN, _GAP, _DAMAGED, _FAILED = 0, 1, 2, 3, 4, 5, 9
@@ -45,8 +45,8 @@ _JOBS_PER_CALL = 64  # so that Redis serves other clients in between
 _MAX_PENDING = 2048  # retry keys, and cancels before the start; a channel has up to twice as many
 _MAX_MESSAGE = 2**20  # bytes; larger entries are announced by pub/sub, and read from the log
 _MAX_PAYLOAD = 128 * 2**20  # bytes; Redis itself takes 512 MiB
-_CHANNEL_KEYS = ("", ":log", ":open", ":starts", ":ends", ":sizes", ":singles")
-_PENDING_KEYS = (":cancels", ":cancels:old", ":keys", ":keys:old")
+CHANNEL_KEYS = ("", ":log", ":open", ":starts", ":ends", ":sizes", ":singles")
+PENDING_KEYS = (":cancels", ":cancels:old", ":keys", ":keys:old")
 
 
 class Script:
@@ -143,7 +143,7 @@ class Publisher:
             keep.event_bytes,
             keep.responses,
             keep.bytes,
-            0 if keep.age is None else max(1, int(keep.age * 1000)),
+            age_ms(keep),
             "PUBLISH",
             settings.granularity == "token",
             _MAX_PENDING,
@@ -204,12 +204,12 @@ class Publisher:
             raise PublishRejected(f"{len(payload)} bytes at once are more than Redis takes")
         response_id = entry.response_id
         if response_id is None:
-            keys: list[str | bytes] = [base + key for key in (*_CHANNEL_KEYS, *_PENDING_KEYS)]
+            keys: list[str | bytes] = [base + key for key in (*CHANNEL_KEYS, *PENDING_KEYS)]
             keys += [f"{base}:r:{id_}" for event in entry.events if (id_ := event.response_id)]
             control = concerns_producers(entry.events)
             arguments = [SINGLE, base, 0, entry.key or "", ops, control]
             return _Job(number, base, arguments, payload, keys)
-        keys = [*_response_keys(base, response_id), *(base + key for key in _PENDING_KEYS[:2])]
+        keys = [*_response_keys(base, response_id), *(base + key for key in PENDING_KEYS[:2])]
         lease = max(1, int(entry.lease * 1000))
         arguments = [ENTRY, base, 0, response_id, entry.fence or "", entry.seq, lease, ops, size]
         return _Job(number, base, arguments, payload, keys)
@@ -325,7 +325,7 @@ class Publisher:
 def _response_keys(base: str, response_id: str | bytes) -> list[str | bytes]:
     """The keys that a write to a response may use."""
     name = response_id if isinstance(response_id, bytes) else response_id.encode()
-    channel_keys = [base + suffix for suffix in _CHANNEL_KEYS]
+    channel_keys = [base + suffix for suffix in CHANNEL_KEYS]
     return [*channel_keys, *(f"{base}:{kind}:".encode() + name for kind in "rt")]
 
 

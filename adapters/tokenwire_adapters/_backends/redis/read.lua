@@ -1,8 +1,9 @@
 -- Reads one channel, for a replay or for a page of history.
 --
 -- KEYS[1]: the channel. ARGV: mode, three numbers, the id of one response ('' for all),
--- '1' for granularity "token", the most bytes in one page of a replay (0: no limit), and the log
--- that the numbers belong to ('' where that is not known).
+-- '1' for granularity "token", the most bytes in one page of a replay (0: no limit), the log that the
+-- numbers belong to ('' where that is not known), and the age in milliseconds after which what has
+-- ended is gone (0: never), for a channel without a retention of its own.
 -- Others may have written to the keys: what cannot be read is passed over.
 -- Modes: "after" ms seq index; "since" ms; "count" n; "all"; "live"; "history" limit before bytes;
 -- "page" ms seq index, which continues a "whole" that was too long.
@@ -11,9 +12,9 @@
 --   "reap" id...               end these abandoned responses first
 --   "ahead"                    the cursor is ahead of the channel
 --   "exact" born head log      the events after the cursor
---   "whole" born now head reset from responses singles log one_by_one next
---   "page" now next born responses
--- where a response is {id, HGETALL, text} and a log is a reply of XRANGE.
+--   "whole" born oldest head reset from responses singles log one_by_one next
+--   "page" oldest next born responses
+-- where what has ended before `oldest` is gone, a response is {id, HGETALL, text} and a log is a reply of XRANGE.
 
 local base, mode = KEYS[1], ARGV[1]
 local a, b, c = tonumber(ARGV[2] or 0), tonumber(ARGV[3] or 0), tonumber(ARGV[4] or 0)
@@ -22,8 +23,12 @@ local function whole(number) return string.format('%.0f', number) end
 
 local time = redis.call('TIME')
 local now = whole(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-local meta = redis.call('HMGET', base, 'head', 'born', 'started')
+local meta = redis.call('HMGET', base, 'head', 'born', 'retention', 'format')
 local head, born = meta[1], meta[2] or '0-0'
+if (tonumber(meta[4] or 1) or 1) > 1 then return redis.error_reply('NEWERFORMAT ' .. meta[4]) end
+local fine, kept = pcall(cmsgpack.unpack, meta[3] or '')
+local age = fine and type(kept) == 'table' and tonumber(kept[5]) or tonumber(ARGV[9] or 0)
+local oldest = age > 0 and whole(now - age) or '0'
 if not head or not string.match(head, '^%d+%-%d+%-%d+$') then return {'none'} end
 
 -- Call a command; nil where the key is of another type.
@@ -63,7 +68,7 @@ if mode == 'history' then
       bound = '(' .. batch[i + 1]
     end
   end
-  return {'page', now, next, born, page}
+  return {'page', oldest, next, born, page}
 end
 
 local function position(cursor)
@@ -257,4 +262,4 @@ end
 
 local paged = limit > 0 and response_id == '' and not only_open and not one_by_one
 local responses, singles, tail, next = (paged and one_page or everything)()
-return {'whole', born, now, head, reset, format_cursor(from), responses, singles, tail, one_by_one and 1 or 0, next}
+return {'whole', born, oldest, head, reset, format_cursor(from), responses, singles, tail, one_by_one and 1 or 0, next}

@@ -36,9 +36,9 @@ from tokenwire_adapters._backends.redis.cursors import (
     with_log,
 )
 from tokenwire_adapters._backends.redis.errors import translate
-from tokenwire_adapters._backends.redis.options import Settings
+from tokenwire_adapters._backends.redis.options import Settings, age_ms
 from tokenwire_adapters._backends.redis.publisher import Publisher, Script, run_script
-from tokenwire_adapters._backends.redis.topology import Topology
+from tokenwire_adapters._backends.redis.topology import Node, Topology
 
 __all__ = ["Reader"]
 
@@ -73,19 +73,20 @@ class Reader:
         """Run the read script; end abandoned responses first, which the script lists."""
         token = "1" if self._settings.granularity == "token" else "0"
         padded = [*numbers, 0, 0, 0][:3]
-        call: Command = (1, base, mode, *padded, response_id, token, self._settings.page_bytes, log)
+        size, age = self._settings.page_bytes, age_ms(self._settings.retention)
+        call: Command = (1, base, mode, *padded, response_id, token, size, log, age)
 
         async def read() -> Any:
             for _ in range(64):
-                reply = await self._run_script(base, call)
+                reply = await self.run_script(base, call)
                 if reply[0] != b"reap":
                     return reply
                 await self._publisher.reap(base, reply[1:])
             raise BackendUnavailable("abandoned responses cannot be ended")
 
-        return await self._with_retries(read)
+        return await self.with_retries(read)
 
-    async def _with_retries(self, read: Callable[[], Awaitable[T]]) -> T:
+    async def with_retries(self, read: Callable[[], Awaitable[T]]) -> T:
         """Retry a read while Redis is away, for up to the setting `timeout`.
 
         Otherwise a lost connection or a failover would fail watchers and readers of history.
@@ -103,10 +104,11 @@ class Reader:
                     raise
             await asyncio.sleep(pause)
 
-    async def _run_script(self, base: str, call: Command) -> Any:
+    async def run_script(self, base: str, call: Command, script: Script = _READ) -> Any:
+        """Call a script, by default the one that reads, on the server that has the channel."""
         node = await self._topology.node(base)
         try:
-            (reply,) = await run_script(node.read, _READ, [call])
+            (reply,) = await run_script(node.read, script, [call])
         except Exception as error:
             await self._topology.on_error(error, node)
             raise translate(error, node.label) from error
@@ -115,9 +117,12 @@ class Reader:
             raise translate(reply, node.label) from reply
         return reply
 
-    async def _run(self, base: str, commands: list[Command]) -> list[Any]:
+    async def run(self, base: str, commands: list[Command]) -> list[Any]:
         """Run plain commands on the server that has the channel."""
-        node = await self._topology.node(base)
+        return await self.run_on(await self._topology.node(base), commands)
+
+    async def run_on(self, node: Node, commands: list[Command]) -> list[Any]:
+        """Run plain commands on a server."""
         try:
             replies = await node.read.run(commands)
         except Exception as error:
@@ -132,12 +137,12 @@ class Reader:
 
     async def reap(self, channel: str) -> int:
         """End abandoned responses (see `Backend.reap`)."""
-        return await self._with_retries(lambda: self._reap(channel))
+        return await self.with_retries(lambda: self._reap(channel))
 
     async def _reap(self, channel: str) -> int:
         base = self._publisher.base(channel)
         commands: list[Command] = [("TIME",), ("ZRANGE", f"{base}:open", 0, 255, "WITHSCORES")]
-        (seconds, micros), leases = await self._run(base, commands)
+        (seconds, micros), leases = await self.run(base, commands)
         now = int(seconds) * 1000 + int(micros) // 1000
         pairs = zip(leases[::2], leases[1::2], strict=True)
         expired = [name for name, lease in pairs if float(lease) < now]
@@ -200,7 +205,7 @@ class Reader:
         if not (others := sorted(named - {response.id for response in responses})):
             return set()
         commands: list[Command] = [("HGET", f"{base}:r:{name}", "last") for name in others]
-        replies = await self._with_retries(lambda: self._run(base, commands))
+        replies = await self.with_retries(lambda: self.run(base, commands))
         return {name for name, last in zip(others, replies, strict=True) if last is not None}
 
     def _snapshot_replay(
@@ -216,7 +221,7 @@ class Reader:
         :param elsewhere: responses whose snapshots, with their tool results, are on other pages.
         """
         after, head = _parse_position(page.begin), _parse_position(page.head)
-        oldest = self._oldest(int(page.now))
+        oldest = int(page.oldest)
         replayed: list[tuple[Position, Event]] = []
         in_snapshots: set[str | None] = set()
         ts = now_ms()
@@ -262,11 +267,6 @@ class Reader:
             skip(error)
             return None
 
-    def _oldest(self, now: int) -> int:
-        """The time, in milliseconds since 1970, before which ended responses have expired."""
-        age = self._settings.retention.age
-        return 0 if age is None else now - int(age * 1000)
-
     # -- history
 
     async def history(self, channel: str, limit: int, before: str | None) -> HistoryPage:
@@ -279,11 +279,11 @@ class Reader:
         reply = await self._read(base, "history", most, number, self._settings.page_bytes)
         if reply[0] == b"none":
             return HistoryPage(items=())
-        _, now, following, first, responses = reply
+        _, oldest_text, following, first, responses = reply
         first = first or b"0-0"
         if expected is not None and expected != first.decode():
             return HistoryPage(items=())  # the token is of an earlier channel of this name
-        oldest = self._oldest(int(now))
+        oldest = int(oldest_text)
         stored = self._stored(channel, responses)
         loaded = (self._load(response, channel, oldest) for response in stored)
         items = tuple(response for response in loaded if response is not None)
@@ -295,10 +295,10 @@ class Reader:
     async def check(self) -> dict[str, Any]:
         """Try out what the backend needs (see `Backend.check`)."""
         base = self._publisher.base("tokenwire-check")
-        call: Command = (1, base, "history", 1, 0, 1, "", "0", 0, "")
-        await self._run_script(base, call)  # connects, and loads the script
+        call: Command = (1, base, "history", 1, 0, 1, "", "0", 0, "", 0)
+        await self.run_script(base, call)  # connects, and loads the script
         begun = time.perf_counter()
-        await self._run_script(base, call)
+        await self.run_script(base, call)
         round_trip = time.perf_counter() - begun
         return {
             "backend": "RedisBackend",
@@ -331,7 +331,7 @@ class _Whole(NamedTuple):
     """A reply of the read script for a reader without state: one page of what there is."""
 
     log: str
-    now: bytes
+    oldest: bytes
     head: bytes
     reset: int
     begin: bytes

@@ -102,6 +102,17 @@ class Topology:
                     return self._node(address)
         raise BackendUnavailable(f"no node of the Redis Cluster serves slot {slot}")
 
+    async def masters(self) -> list[Node]:
+        """All servers that have keys: one, or, of a Cluster, one for each range of slots.
+
+        :raises BackendUnavailable: when no node of the Cluster answers.
+        """
+        if not self.cluster:
+            return [self._node(None)]
+        if not self._slots:
+            await self._load_slots()
+        return [self._node(address) for address in sorted({entry[2] for entry in self._slots})]
+
     def _node(self, address: tuple[str, int] | None) -> Node:
         if self.closed:
             raise BackendUnavailable("the backend is closed")

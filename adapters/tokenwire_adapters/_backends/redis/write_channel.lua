@@ -12,6 +12,7 @@
 
 local OK, FENCED, ENDED, UNKNOWN, GAP, DAMAGED, FAILED = 0, 1, 2, 3, 4, 5, 9
 local START, PART, DELTA, SNAPSHOT, END, RESULT, CANCEL, OTHER = 0, 1, 2, 3, 4, 5, 6, 7
+local FORMAT = 1 -- of what is stored; absent where it is the first
 local ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
 
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 wants it before TIME
@@ -19,23 +20,46 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local settings = cmsgpack.unpack(ARGV[1])
-local max_events, max_event_bytes = settings[1], settings[2]
-local max_responses, max_bytes, age = settings[3], settings[4], settings[5]
 local publish, by_token, max_pending, max_message = settings[6], settings[7], settings[8], settings[9]
 local jobs = cmsgpack.unpack(ARGV[2])
 
-local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0 -- TTL of idle keys, in milliseconds
-local keep_open = keep + 3600000 -- that of streaming responses
 local channels, cancels = {}, {}
 
-local function expire(key, after)
-  if keep > 0 then redis.call('PEXPIRE', key, after) end
+-- What is kept of a channel: limits, and the TTLs of keys of ended and of streaming responses.
+local function limits(kept)
+  local age = kept[5]
+  local keep = age > 0 and math.floor(age * 1.125) + 1000 or 0
+  return {events = kept[1], event_bytes = kept[2], responses = kept[3], bytes = kept[4], age = age,
+          keep = keep, keep_open = keep + 3600000}
+end
+local usual = limits(settings)
+
+-- The limits in the field `retention` of a channel, which is its own; else those of the settings.
+local function limits_of(packed)
+  local fine, kept = pcall(cmsgpack.unpack, packed or '')
+  if not fine or type(kept) ~= 'table' or #kept < 5 then return usual end
+  for i = 1, 5 do
+    if type(kept[i]) ~= 'number' then return usual end
+  end
+  local own = limits(kept)
+  own.own = true
+  return own
 end
 
-local function expire_channel(base)
-  if keep == 0 then return end
-  for _, part in ipairs({'', ':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
-    redis.call('PEXPIRE', base .. part, keep_open)
+local function expire(keep, key, after)
+  if keep.keep > 0 then redis.call('PEXPIRE', key, after) end
+end
+
+-- The TTL of a channel's own key, which stays where it has a retention.
+local function expire_base(keep, base)
+  if not keep.own then expire(keep, base, keep.keep_open) end
+end
+
+local function expire_channel(keep, base)
+  if keep.keep == 0 then return end
+  expire_base(keep, base)
+  for _, part in ipairs({':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
+    redis.call('PEXPIRE', base .. part, keep.keep_open)
   end
 end
 
@@ -46,11 +70,13 @@ local function number(text) return tonumber(text or 0) or 0 end
 local function channel_of(base)
   local c = channels[base]
   if c then return c end
-  local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept', 'born')
+  local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept', 'born',
+    'retention', 'format')
+  if number(h[9]) > FORMAT then error('NEWERFORMAT ' .. h[9], 0) end
   local ms, seq = string.match(h[1] or '', '^(%d+)-(%d+)-%d+$')
   c = {base = base, head = ms and h[1] or '0-0-0', fresh = not ms, started = number(h[2]),
        events = number(h[3]), event_bytes = number(h[4]), bytes = number(h[5]), kept = number(h[6]),
-       born = ms and h[7] or nil}
+       born = ms and h[7] or nil, keep = limits_of(h[8])}
   c.stored = {started = c.started, bytes = c.bytes, kept = c.kept, born = c.born}
   c.ms, c.seq = number(ms), number(seq)
   channels[base] = c
@@ -66,7 +92,7 @@ end
 
 local function trim_log(c)
   local log = c.base .. ':log'
-  while c.events > max_events or c.event_bytes > max_event_bytes do
+  while c.events > c.keep.events or c.event_bytes > c.keep.event_bytes do
     local batch = redis.call('XRANGE', log, '-', '+', 'COUNT', 64)
     if #batch == 0 then
       c.events, c.event_bytes = 0, 0
@@ -74,7 +100,7 @@ local function trim_log(c)
     end
     local keep_from = nil
     for _, entry in ipairs(batch) do
-      if c.events <= max_events and c.event_bytes <= max_event_bytes then
+      if c.events <= c.keep.events and c.event_bytes <= c.keep.event_bytes then
         keep_from = entry[1]
         break
       end
@@ -94,10 +120,12 @@ end
 local function trim_responses(c)
   local ends = c.base .. ':ends'
   local count = redis.call('ZCARD', ends)
-  local limit = age > 0 and (now - age) * 1000 or -1
+  local keep = c.keep
+  local limit = keep.age > 0 and (now - keep.age) * 1000 or -1
+  if count == 0 then c.bytes = 0 end
   while count > 0 do
     local oldest = redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')
-    if count <= max_responses and c.bytes <= max_bytes and tonumber(oldest[2]) >= limit then
+    if count <= keep.responses and c.bytes <= keep.bytes and tonumber(oldest[2]) >= limit then
       return
     end
     local id = oldest[1]
@@ -113,10 +141,11 @@ local function trim_responses(c)
 end
 
 local function refresh(c)
-  if keep == 0 or now - c.kept < age / 16 then return end
+  local keep = c.keep
+  if keep.keep == 0 or now - c.kept < keep.age / 16 then return end
   c.kept = now
-  expire_channel(c.base)
-  local oldest = math.max(0, now - age)
+  expire_channel(keep, c.base)
+  local oldest = math.max(0, now - keep.age)
   local before = redis.call('XLEN', c.base .. ':log')
   redis.call('XTRIM', c.base .. ':log', 'MINID', oldest)
   redis.call('XTRIM', c.base .. ':singles', 'MINID', oldest)
@@ -164,23 +193,23 @@ local function append(c, payload, ops, single, control)
       id = c.ms .. '-' .. c.seq
       local event = '\145' .. string.sub(payload, op[2], op[3])
       add(log, id, event, id, 'e', event)
-      if single then add(singles, id, event, 'MAXLEN', '~', max_responses, id, 'e', event) end
+      if single then add(singles, id, event, 'MAXLEN', '~', c.keep.responses, id, 'e', event) end
     end
     c.events = c.events + #ops
     c.head = id .. '-0'
   else
     add(log, id, payload, id, 'e', payload)
-    if single then add(singles, id, payload, 'MAXLEN', '~', max_responses, id, 'e', payload) end
+    if single then add(singles, id, payload, 'MAXLEN', '~', c.keep.responses, id, 'e', payload) end
     c.events = c.events + 1
     c.head = id .. '-' .. #ops - 1
   end
-  if single then expire(singles, keep_open) end
+  if single then expire(c.keep, singles, c.keep.keep_open) end
   c.event_bytes = c.event_bytes + #payload
   local text = first .. '-' .. c.born .. ' ' .. before .. ' ' .. kind .. ' '
   if #payload <= max_message then text = text .. payload end -- else: read it from the log
   redis.call(publish, c.base .. ':live', text)
   if control then redis.call(publish, c.base .. ':control', text) end
-  if c.events > max_events or c.event_bytes > max_event_bytes then trim_log(c) end
+  if c.events > c.keep.events or c.event_bytes > c.keep.event_bytes then trim_log(c) end
   return first, c.head
 end
 

@@ -36,10 +36,11 @@ local function ended(c, id, w, key, cursor)
   c.bytes = c.bytes + w.size
   local text = c.base .. ':t:' .. id
   redis.call('SET', text, redis.call('GET', text)) -- gives back what APPEND reserved
-  expire(text, keep)
-  expire(key, keep)
-  expire(c.base .. ':ends', keep_open)
-  expire(c.base .. ':sizes', keep_open)
+  local keep = c.keep
+  expire(keep, text, keep.keep)
+  expire(keep, key, keep.keep)
+  expire(keep, c.base .. ':ends', keep.keep_open)
+  expire(keep, c.base .. ':sizes', keep.keep_open)
   trim_responses(c)
 end
 
@@ -77,8 +78,10 @@ local function commit(c, id, key, h, w, payload, ops)
     fields[#fields + 1] = 'number'
     fields[#fields + 1] = c.started
     redis.call('ZADD', c.base .. ':starts', c.started, id)
-    expire(c.base .. ':starts', keep_open)
+    expire(c.keep, c.base .. ':starts', c.keep.keep_open)
   end
+  local keep = c.keep
+  local renew_ttl = keep.keep > 0 and now - h.kept > keep.age / 16
   if w.state == 'streaming' then
     -- The lease is written only when it changes by more than a sixteenth.
     local lease = now + h.ttl
@@ -89,7 +92,7 @@ local function commit(c, id, key, h, w, payload, ops)
       fields[#fields + 1] = 'ttl'
       fields[#fields + 1] = h.ttl
     end
-    if keep > 0 and now - h.kept > age / 16 then
+    if renew_ttl then
       fields[#fields + 1] = 'kept'
       fields[#fields + 1] = now
     end
@@ -97,10 +100,10 @@ local function commit(c, id, key, h, w, payload, ops)
   redis.call('HSET', key, unpack(fields))
   if w.state ~= 'streaming' then
     ended(c, id, w, key, cursor)
-  elseif keep > 0 and now - h.kept > age / 16 then
-    expire(key, keep_open)
-    expire(c.base .. ':t:' .. id, keep_open)
-    expire(c.base .. ':open', keep_open)
+  elseif renew_ttl then
+    expire(keep, key, keep.keep_open)
+    expire(keep, c.base .. ':t:' .. id, keep.keep_open)
+    expire(keep, c.base .. ':open', keep.keep_open)
   end
   return cursor
 end
@@ -163,10 +166,10 @@ local function state_of(key)
 end
 
 -- Bounded without a scan: of two hashes the older one is replaced when the newer one is full.
-local function remember(key, field, value)
+local function remember(keep, key, field, value)
   if redis.call('HLEN', key) >= max_pending then redis.call('RENAME', key, key .. ':old') end
   redis.call('HSET', key, field, value)
-  expire(key, keep_open)
+  expire(keep, key, keep.keep_open)
 end
 
 local function single(job)
@@ -191,7 +194,7 @@ local function single(job)
       if state == 'streaming' then
         redis.call('HSET', key, 'cancel', event)
       elseif not state then
-        remember(base .. ':cancels', op[4], event)
+        remember(c.keep, base .. ':cancels', op[4], event)
       end
     elseif op[1] == RESULT and op[5] ~= '' then
       local key = base .. ':r:' .. op[5]
@@ -203,7 +206,7 @@ local function single(job)
     end
   end
   if idem ~= '' then
-    remember(base .. ':keys', idem, state and cursor .. ' ' .. state or cursor)
+    remember(c.keep, base .. ':keys', idem, state and cursor .. ' ' .. state or cursor)
   end
   refresh(c)
   return OK, cursor, state or nil
@@ -258,9 +261,10 @@ local function renew(job)
   local lease = now + ttl
   redis.call('HSET', key, 'lease', lease, 'ttl', ttl)
   redis.call('ZADD', base .. ':open', lease, id)
-  expire(key, keep_open)
-  expire(base .. ':t:' .. id, keep_open)
-  expire_channel(base)
+  local keep = limits_of(redis.call('HGET', base, 'retention'))
+  expire(keep, key, keep.keep_open)
+  expire(keep, base .. ':t:' .. id, keep.keep_open)
+  expire_channel(keep, base)
   return OK, nil, nil, h[3] or nil
 end
 
@@ -294,7 +298,7 @@ for base, c in pairs(channels) do
     redis.call('HSET', base, unpack(fields))
     if c.born ~= c.stored.born then
       redis.call('HSET', base, 'born', c.born)
-      expire(base, keep_open)
+      expire_base(c.keep, base)
     end
   end
 end

@@ -16,7 +16,7 @@ from tokenwire._version import __version__
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable, TokenwireError
 from tokenwire.registry import open_backend
 from tokenwire_adapters._agents.known_sdks import KNOWN_SDKS
-from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
+from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, probably_meant, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
 
@@ -62,7 +62,14 @@ def main(argv: Sequence[str]) -> int:
     url = named_url(args.url)
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
-    facts = _gateway(url) if is_gateway(url) else _backend(url, args.timeout)
+    try:
+        facts = _gateway(url) if is_gateway(url) else _backend(url, args.timeout)
+    except Failure as failure:
+        if meant := probably_meant(url):
+            raise Failure(
+                f"{failure}\n  Did you mean {meant} ?", status=failure.status
+            ) from failure
+        raise
     print(f"  answers within {1000 * (time.monotonic() - began):.0f} ms")
     for name, value in facts.items():
         print(f"  {name}: {value}")

@@ -56,7 +56,7 @@ class Printer:
         elif isinstance(event, PartEvent):
             self._part(event.response_id, event.part, event.kind, event.name, event.data)
         elif isinstance(event, SnapshotEvent):
-            self._response(event.response)
+            self.show_response(event.response)
         elif isinstance(event, StartEvent):
             self._head(event.response_id, event.metadata)
         elif isinstance(event, EndEvent):
@@ -75,7 +75,13 @@ class Printer:
         self._new_line()
         self._out.flush()
 
-    def _response(self, response: Response) -> None:
+    def waiting(self, channel: str) -> None:
+        """Say that nothing is there yet."""
+        self._note(f"── waiting in {channel}")
+        self._out.flush()
+
+    def show_response(self, response: Response) -> None:
+        """Print what is new in a response."""
         if not any(key[0] == response.id for key in self._printed):
             self._head(response.id, response.metadata)
         for number, part in enumerate(response.parts):

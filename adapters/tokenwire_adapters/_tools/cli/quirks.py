@@ -10,7 +10,8 @@ import asyncio
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tokenwire_adapters._web.uvicorn.protocols import H11Protocol
 
 __all__ = ["HEADER_TIMEOUT", "TimedHeadProtocol"]
 
@@ -19,7 +20,7 @@ HEADER_TIMEOUT = 15.0
 
 
 class TimedHeadProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, which drops clients that send the head of a request too slowly.
+    """Our protocol by h11, which drops clients that send the head of a request too slowly.
 
     uvicorn's own `timeout_keep_alive` counts from a first response to the first byte of the next
     request.

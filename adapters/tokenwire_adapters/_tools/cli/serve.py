@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
+import signal
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tokenwire_adapters._tools.cli.backends import named_url, shown
@@ -15,6 +19,8 @@ from tokenwire_adapters._tools.cli.parsing import check_port, command_parser, lo
 from tokenwire_adapters._tools.proxy.hosts import is_loopback
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from tokenwire_adapters.asgi import Gateway, Tokens
 
 __all__ = ["main"]
@@ -65,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         help="proxies whose X-Forwarded-For is believed, separated by commas",
     )
     run.add_argument("--connections", type=int, default=10_000, help="at most (default: 10000)")
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the port; SIGHUP replaces them one by one (default: 1)",
+    )
+    run.add_argument("--worker", metavar="DESCRIPTORS", help=argparse.SUPPRESS)
     run.add_argument("--no-access-log", action="store_true")
     run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
@@ -74,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve until interrupted; return an exit status."""
     args = _parser().parse_args(argv)
     check_port(args.port)
+    _check_workers(args)
     if bool(args.tls_cert) != bool(args.tls_key):
         raise Failure("--tls-cert and --tls-key go together", status=2)
     try:
@@ -93,21 +108,66 @@ def main(argv: Sequence[str]) -> int:
         )
     url = named_url(args.url)
     if url.startswith("memory:"):
+        if args.workers > 1:
+            raise Failure(
+                "memory:// lives in one process: --workers needs a backend that all of them share,"
+                " such as redis://localhost",
+                status=2,
+            )
         _warn("memory:// lives in this process alone: agents elsewhere cannot write to it")
     logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s")
+    if args.worker:
+        return _work(args, url, tokens, authorize)
     with server.bound_socket(args.host, args.port) as listener:
-        gateway = _gateway(args, url, tokens, authorize)
         scheme = "https" if args.tls_cert else "http"
         host = f"[{args.host}]" if ":" in args.host else args.host
         address = f"{scheme}://{host}:{listener.getsockname()[1]}{args.root_path}"
+        if args.workers > 1:
+            address = f"{address} ({shown(url)}, {args.workers} workers)"
+            return _supervise(argv, listener, args.workers, address)
+        gateway = _gateway(args, url, tokens, authorize)
         print(f"tokenwire gateway: {address} ({shown(url)})", flush=True)
-        settings = _settings(args)
-        configuration = server.config(gateway, connections=args.connections, **settings)
-        try:
+        configuration = _configuration(args, gateway)
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(configuration).run(sockets=[listener])
-        except KeyboardInterrupt:
-            return 0
     return 0
+
+
+def _check_workers(args: argparse.Namespace) -> None:
+    if args.workers < 1:
+        raise Failure("--workers must be at least 1", status=2)
+    if args.workers > 1 and not hasattr(signal, "SIGHUP"):
+        raise Failure("--workers needs a system of the Unix kind", status=2)
+    if args.workers > 1 and args.key_file == "-":
+        raise Failure("workers cannot share stdin: give --key-file a file", status=2)
+
+
+def _supervise(argv: Sequence[str], listener: socket.socket, count: int, address: str) -> int:
+    from tokenwire_adapters._tools.cli.workers import Workers
+
+    async def supervise() -> None:
+        workers = Workers(["serve", *argv], listener, count, _warn)
+        await workers.run(lambda: print(f"tokenwire gateway: {address}", flush=True))
+
+    asyncio.run(supervise())
+    return 0
+
+
+def _work(args: argparse.Namespace, url: str, tokens: Tokens | None, authorize: Any) -> int:
+    """Serve as one of several workers."""
+    from tokenwire_adapters._tools.cli import workers
+
+    listener, control = workers.inherited(args.worker)
+    with suppress(KeyboardInterrupt), listener, control:
+        configuration = _configuration(args, _gateway(args, url, tokens, authorize))
+        workers.serve_as_worker(configuration, listener, control)
+    return 0
+
+
+def _configuration(args: argparse.Namespace, gateway: Gateway) -> uvicorn.Config:
+    from tokenwire_adapters._tools.cli import server
+
+    return server.config(gateway, connections=args.connections, **_settings(args))
 
 
 def _gateway(args: argparse.Namespace, url: str, tokens: Tokens | None, authorize: Any) -> Gateway:

@@ -14,7 +14,7 @@ from tokenwire.watch import parse_rewind
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
-from tokenwire_adapters._tools.cli.printer import Printer
+from tokenwire_adapters._tools.cli.views import open_view
 
 __all__ = ["main"]
 
@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--response", metavar="ID", help="only this response, until it ends")
     parser.add_argument(
         "--once", action="store_true", help="leave when a response has ended and none is open"
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="the text alone, also in a terminal: no live view"
     )
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     parser.add_argument(
@@ -64,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             status=2,
         )
     with _events(url, channel, args) as events:
-        return _print(events, args)
+        return _print(events, channel, args)
 
 
 @contextmanager
@@ -90,18 +93,17 @@ def _token(args: argparse.Namespace) -> str | None:
     return os.environ.get("TOKENWIRE_TOKEN") or None
 
 
-def _print(events: Iterator[Event], args: argparse.Namespace) -> int:
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    printer = Printer(sys.stdout, colours=colours)
+def _print(events: Iterator[Event], channel: str, args: argparse.Namespace) -> int:
+    view = None if args.json else open_view(channel, plain=args.plain)
     open_ids: set[str] = set()
     last_state = "complete"
     try:
         for event in events:
-            if args.json:
+            if view is not None:
+                view.show(event)
+            else:
                 sys.stdout.write(encode_json(event).decode() + "\n")
                 sys.stdout.flush()
-            else:
-                printer.show(event)
             state = _state_of(event)
             if event.response_id is None or state is None:
                 continue
@@ -113,7 +115,8 @@ def _print(events: Iterator[Event], args: argparse.Namespace) -> int:
             if args.once and not open_ids:
                 break
     finally:
-        printer.close()
+        if view is not None:
+            view.close()
     return 0 if last_state == "complete" else 1
 
 

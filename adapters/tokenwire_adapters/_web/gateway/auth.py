@@ -75,6 +75,9 @@ def is_local(request: Request) -> bool:
         return False
 
 
+_NO_CONNECTION = Connection({"type": "http", "headers": []})
+
+
 class Caller:
     """The client of one request or WebSocket.
 
@@ -91,6 +94,10 @@ class Caller:
         self.grant: Grant | None = None
         self.principal: str | None = None
         self.local = is_local(request)
+
+    def forget_request(self) -> None:
+        """Let go of the request, whose headers are not needed once its stream is served."""
+        self.connection = _NO_CONNECTION
 
     @property
     def key(self) -> str:

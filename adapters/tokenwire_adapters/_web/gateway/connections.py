@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 from tokenwire._clock import jitter
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
@@ -19,7 +19,17 @@ from tokenwire_adapters._web.gateway.quirks import (
     transport_of,
 )
 
-__all__ = ["Connection", "Connections", "Disconnected", "Owner", "Reason", "flushed", "retry_hint"]
+__all__ = [
+    "Admission",
+    "Connection",
+    "Connections",
+    "Disconnected",
+    "Monitored",
+    "Owner",
+    "Reason",
+    "flushed",
+    "retry_hint",
+]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -41,6 +51,30 @@ class Owner(Protocol):
 
     def close(self) -> None:
         """Take no more connections, and drop those that are open."""
+
+
+class Monitored(Protocol):
+    """An open event stream or socket, as it is listed and monitored.
+
+    :ivar reason: why it was dropped; None while it was not.
+    :ivar sending_since: since when its client has not taken what was sent; None where it has.
+    """
+
+    owner: Owner
+    caller: Caller
+    kind: str
+    reason: Reason | None
+    loop: asyncio.AbstractEventLoop
+    sending_since: float | None
+
+    def drop(self, reason: Reason) -> None:
+        """End it. The first reason counts. Called on its loop."""
+
+    def drop_soon(self, reason: Reason) -> None:
+        """`drop`, from any thread."""
+
+    def monitor(self, now: float) -> None:
+        """Keep it alive, expire it, drop it where it is slow. Called at least twice a second."""
 
 
 class Connection:
@@ -65,6 +99,7 @@ class Connection:
         self._lock = asyncio.Lock()
         self._task = asyncio.current_task()
         self._cancelled: asyncio.CancelledError | None = None
+        self._keeping_alive: asyncio.Task[None] | None = None
         self._over = False
 
     async def send(self, message: Message) -> None:
@@ -141,71 +176,120 @@ class Connection:
             return False
         return await flushed(self._receive, self._send, timeout=None)
 
+    def monitor(self, now: float) -> None:
+        """Keep it alive, expire it, drop it where it is slow. Called at least twice a second."""
+        limits, since = self.owner.limits, self.sending_since
+        if since is not None and now - since > limits.send_timeout:
+            self.drop("slow")
+        elif self.owner.guard.expired(self.caller):
+            self.drop("expired")
+        else:
+            if since is None and now - self.sent_at >= limits.keep_alive:
+                message = self.keep_alive()
+                if message is not None:
+                    self._keeping_alive = asyncio.create_task(_send_or_drop(self, message))
+            self.check(now)
+
     def check(self, now: float) -> None:
-        """Check what is special to this kind of connection. Called at least twice a second."""
+        """Check what is special to this kind of connection."""
 
     def keep_alive(self) -> Message | None:
         """What to send when nothing was sent for a while."""
         return None
 
 
+class Admission:
+    """A connection that was counted, until this is closed."""
+
+    __slots__ = ("_client_keys", "_clients", "_principal", "_principals")
+
+    def __init__(self, clients: Counts, principals: Counts) -> None:
+        self._clients = clients
+        self._principals = principals
+        self._client_keys: tuple[str, ...] = ()
+        self._principal: str | None = None
+
+    def add_client(self, key: str, limit: int) -> bool:
+        """Count it for an address; False where that has `limit` already."""
+        added = self._clients.add(key, limit)
+        if added:
+            self._client_keys += (key,)
+        return added
+
+    def add_principal(self, caller: Caller, limits: Limits) -> None:
+        """Count it for its principal, if that is known. :raises Problem: ``rate_limited``."""
+        principal = caller.principal
+        if principal is None:
+            return
+        if not self._principals.add(principal, limits.connections_per_principal):
+            raise Problem("rate_limited", "too many connections of this principal")
+        self._principal = principal
+
+    def close(self) -> None:
+        """Count it no more. Idempotent."""
+        keys, self._client_keys = self._client_keys, ()
+        for key in keys:
+            self._clients.remove(key)
+        principal, self._principal = self._principal, None
+        if principal is not None:
+            self._principals.remove(principal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 class Connections:
     """All open connections of a sink's gateways and routes in this process."""
 
     def __init__(self) -> None:
-        self._connections: set[Connection] = set()
+        self._connections: set[Monitored] = set()
         self._clients = Counts()
         self._principals = Counts()
         self._monitors: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
-        self._sends: set[asyncio.Task[None]] = set()
         self.opened: dict[str, int] = {"sse": 0, "ws": 0}
         self.dropped: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Monitored]:
         return iter(list(self._connections))
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def _on(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
+    def _on(self, loop: asyncio.AbstractEventLoop) -> list[Monitored]:
         return [connection for connection in self if connection.loop is loop]
 
-    def of(self, owner: Owner) -> list[Connection]:
+    def of(self, owner: Owner) -> list[Monitored]:
         """The connections of one service."""
         return [connection for connection in self if connection.owner is owner]
 
-    @contextmanager
-    def admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
-        """Count a connection, from before it is opened until it is closed.
+    def admitted(self, caller: Caller, limits: Limits) -> Admission:
+        """Count a connection, from before it is opened until the admission is closed.
 
         :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
         """
-        if not self._clients.add("all", limits.connections):
-            raise Problem("unavailable", "the gateway has all the connections it takes")
+        admission = Admission(self._clients, self._principals)
         try:
-            if not self._clients.add(f"c:{caller.client}", limits.connections_per_client):
+            if not admission.add_client("all", limits.connections):
+                raise Problem("unavailable", "the gateway has all the connections it takes")
+            if not admission.add_client(f"c:{caller.client}", limits.connections_per_client):
                 raise Problem("rate_limited", "too many connections from this address")
-            try:
-                with self.principal_admitted(caller, limits):
-                    yield
-            finally:
-                self._clients.remove(f"c:{caller.client}")
-        finally:
-            self._clients.remove("all")
+            admission.add_principal(caller, limits)
+        except BaseException:
+            admission.close()
+            raise
+        return admission
 
-    @contextmanager
-    def principal_admitted(self, caller: Caller, limits: Limits) -> Generator[None, None, None]:
-        """Count a connection of a principal, where the caller is known to be one."""
-        principal = caller.principal
-        if principal is None:
-            yield
-            return
-        if not self._principals.add(principal, limits.connections_per_principal):
-            raise Problem("rate_limited", "too many connections of this principal")
-        try:
-            yield
-        finally:
-            self._principals.remove(principal)
+    def principal_admitted(self, caller: Caller, limits: Limits) -> Admission:
+        """Count a connection of a principal, where the caller is known to be one.
+
+        :raises Problem: ``rate_limited`` when there are too many.
+        """
+        admission = Admission(self._clients, self._principals)
+        admission.add_principal(caller, limits)
+        return admission
 
     @contextmanager
     def monitored(self, connection: Connection) -> Generator[None, None, None]:
@@ -219,7 +303,17 @@ class Connections:
         try:
             yield
         finally:
-            self._connections.discard(connection)
+            self.ended(connection)
+
+    def replace(self, connection: Monitored, other: Monitored) -> None:
+        """List `other`, which goes on with what `connection` was."""
+        self._connections.discard(connection)
+        self._connections.add(other)
+
+    def ended(self, connection: Monitored) -> None:
+        """List a connection no more; idempotent."""
+        if connection in self._connections:
+            self._connections.remove(connection)
             if connection.reason is not None:
                 self.dropped[connection.reason] = self.dropped.get(connection.reason, 0) + 1
 
@@ -239,28 +333,12 @@ class Connections:
                         owner.close()
                 for connection in connections:
                     try:
-                        self._check(connection)
+                        connection.monitor(loop.time())
                     except Exception:
                         logger.exception("tokenwire gateway: checking a connection failed")
         finally:
             if self._monitors.get(loop) is asyncio.current_task():
                 del self._monitors[loop]
-
-    def _check(self, connection: Connection) -> None:
-        now, limits = connection.loop.time(), connection.owner.limits
-        since = connection.sending_since
-        if since is not None and now - since > limits.send_timeout:
-            connection.drop("slow")
-        elif connection.owner.guard.expired(connection.caller):
-            connection.drop("expired")
-        else:
-            if since is None and now - connection.sent_at >= limits.keep_alive:
-                message = connection.keep_alive()
-                if message is not None:
-                    task = asyncio.create_task(_send_or_drop(connection, message))
-                    self._sends.add(task)
-                    task.add_done_callback(self._sends.discard)
-            connection.check(now)
 
     async def closed(self, owner: Owner, timeout: float) -> bool:
         """Wait until all connections of a service have ended; False after `timeout` seconds."""

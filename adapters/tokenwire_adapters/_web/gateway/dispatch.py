@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from tokenwire_adapters._web.gateway.asgi import (
@@ -20,8 +21,10 @@ from tokenwire_adapters._web.gateway.asgi import (
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
 from tokenwire_adapters._web.gateway.connections import flushed
+from tokenwire_adapters._web.gateway.fanout import Member
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.takeover import Take, take_of
 from tokenwire_adapters._web.gateway.tracing import Span, span
 
 __all__ = [
@@ -46,9 +49,20 @@ class Exchange:
     :ivar route: the route's name, for metrics and spans.
     :ivar status: of the response, once it has begun.
     :ivar sent: bytes of its body that the server was given.
+    :ivar member: what the response has become, if it has taken over its transport.
     """
 
-    __slots__ = ("_caller", "_send", "headers", "receive", "request", "route", "sent", "status")
+    __slots__ = (
+        "_caller",
+        "_send",
+        "headers",
+        "member",
+        "receive",
+        "request",
+        "route",
+        "sent",
+        "status",
+    )
 
     def __init__(
         self, request: Request, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
@@ -59,8 +73,14 @@ class Exchange:
         self.route = "none"
         self.status: int | None = None
         self.sent = 0
+        self.member: Member | None = None
         self._send = send
         self._caller: Caller | None = None
+
+    @property
+    def take(self) -> Take | None:
+        """Takes over the transport, where the server offers that."""
+        return take_of(self.request.scope, self._send)
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message of the response."""
@@ -123,11 +143,22 @@ async def serve_http(
     with span("tokenwire.gateway.request", {"http.request.method": exchange.request.method}) as sp:
         try:
             await _answer(service, find, exchange, origin)
-            if exchange.sent > _LARGE and scope.get("http_version") in ("1.0", "1.1"):
+            if (
+                exchange.member is None
+                and exchange.sent > _LARGE
+                and scope.get("http_version") in ("1.0", "1.1")
+            ):
                 await flushed(receive, send, timeout=service.limits.send_timeout)
         except Exception as error:
             await _refuse(service, exchange, problem_of(error))
-        _finish(service, exchange, sp, began)
+        finish = partial(
+            _finish, service, exchange.route, exchange.status, exchange.request.client, sp, began
+        )
+        if exchange.member is None:
+            finish()
+        else:
+            sp.keep()
+            exchange.member.start(finish)
 
 
 async def _answer(service: Service, find: Find, exchange: Exchange, origin: str | None) -> None:
@@ -190,19 +221,22 @@ async def send_problem(
     )
 
 
-def _finish(service: Service, exchange: Exchange, sp: Span, began: float) -> None:
-    answered, key = service.traffic.answered, (exchange.route, exchange.status or 0)
+def _finish(
+    service: Service, route: str, status: int | None, client: str, sp: Span, began: float
+) -> None:
+    answered, key = service.traffic.answered, (route, status or 0)
     answered[key] = answered.get(key, 0) + 1
-    sp.set("http.route", exchange.route)
-    sp.set("http.response.status_code", exchange.status or 0)
+    sp.set("http.route", route)
+    sp.set("http.response.status_code", status or 0)
+    sp.end()
     logger.debug(
         "tokenwire gateway: %s answered %s",
-        exchange.route,
-        exchange.status,
+        route,
+        status,
         extra={
-            "tokenwire_route": exchange.route,
-            "tokenwire_status": exchange.status,
-            "tokenwire_client": exchange.request.client,
+            "tokenwire_route": route,
+            "tokenwire_status": status,
+            "tokenwire_client": client,
             "tokenwire_seconds": round(time.monotonic() - began, 6),
         },
     )

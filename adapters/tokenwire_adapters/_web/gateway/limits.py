@@ -35,6 +35,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     :ivar send_timeout: how long a client may take to read what was sent before it is dropped.
     :ivar keep_alive: how long nothing may be sent before a comment, or a ping, is.
     :ivar cancel_timeout: how long a cancel waits for its producer.
+    :ivar gather: how long events may gather before they are sent, which they do only while the
+        event loop is busy with sending; 0 sends each as soon as it comes, whatever the load.
     """
 
     connections: int = 10_000
@@ -57,12 +59,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float = 30.0
     keep_alive: float = 15.0
     cancel_timeout: float = 10.0
+    gather: float = 0.04
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise ValueError(f"the limit {name} must be a number above 0, not {value!r}")
+            if value == 0 and name != "gather":
+                raise ValueError(f"the limit {name} must be a number above 0")
+        if self.gather > 1:
+            raise ValueError("the limit gather must be at most 1 second")
         if self.page > 1000:
             raise ValueError("the limit page must be at most 1000")
 

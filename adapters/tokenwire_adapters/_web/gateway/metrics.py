@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from tokenwire_adapters._web.gateway.problems import Problem
 
 if TYPE_CHECKING:
+    from tokenwire._results import EndStats
     from tokenwire_adapters._web.gateway.service import Service
 
 __all__ = ["render"]
@@ -75,6 +77,7 @@ class _Collector:
             value=stats.writing.publish_seconds / max(1, stats.writing.publishes),
         )
         yield latency
+        yield from _ends(stats.ends)
         yield from self._gateway(CounterMetricFamily, GaugeMetricFamily)
 
     def _gateway(self, counter: Any, gauge: Any) -> Iterable[Any]:
@@ -118,6 +121,33 @@ class _Collector:
         for (route, status), count in traffic.answered.items():
             answered.add_metric([route, str(status)], count)
         yield answered
+
+
+def _ends(ends: EndStats) -> Iterable[Any]:
+    """How responses ended, and how fast their text came."""
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+    states = CounterMetricFamily(
+        "tokenwire_ends", "Responses of this process that have ended.", labels=["state"]
+    )
+    for state, count in ends.states.items():
+        states.add_metric([state], count)
+    yield states
+    for name, text, distribution in (
+        (
+            "tokenwire_first_token_seconds",
+            "From the start of a response to its first text.",
+            ends.first_token_seconds,
+        ),
+        (
+            "tokenwire_tokens_per_second",
+            "How fast the text of a response came, after the first token.",
+            ends.tokens_per_second,
+        ),
+    ):
+        bounds = [*(f"{bound:g}" for bound in distribution.bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(distribution.counts), strict=True))
+        yield HistogramMetricFamily(name, text, buckets=buckets, sum_value=distribution.total)
 
 
 def _at(stats: Any, path: str) -> float:

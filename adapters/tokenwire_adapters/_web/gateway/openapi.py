@@ -73,7 +73,8 @@ def describe(root: str, service: Service) -> dict[str, Any]:
         "info": {
             "title": "tokenwire gateway",
             "version": __version__,
-            "description": "Watch, stop and talk to agents. The WebSocket route is not described.",
+            "description": "Watch, stop and talk to agents. Not described: the WebSocket route, and"
+            " POST /events, which speaks its protocol.",
         },
         "servers": [{"url": root}],
         "security": [{"bearer": []}] if secured else [],
@@ -112,6 +113,12 @@ def _events() -> dict[str, Any]:
                 "query",
                 {"type": "string", "enum": ["0", "1"]},
                 "0: answer 204 where nothing is streaming.",
+            ),
+            _parameter(
+                "gather",
+                "query",
+                {"type": "string", "enum": ["0", "1"]},
+                "0: send each event as soon as it comes, however busy the server is.",
             ),
         ],
     )

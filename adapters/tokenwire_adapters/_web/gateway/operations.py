@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import re
 import time
+from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +27,10 @@ MetricsFor: TypeAlias = Literal["local", "everyone", "nobody"]
 
 _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
+    "tokenwire-tabs.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
+    "ai-sdk.js": b"text/javascript; charset=utf-8",
+    "ai-sdk.d.ts": b"application/typescript; charset=utf-8",
 }
 _CORS = b"access-control-allow-"
 _CHECK_TIMEOUT = 3.0  # seconds
@@ -101,9 +107,14 @@ class Operations:
         if not path.is_file():
             raise Problem("not_found", f"this installation has no {name}")
         body = path.read_bytes()
+        is_packed = accepts_gzip(request.header(b"accept-encoding") or "")
+        if is_packed:
+            body = _packed(body)
         tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
         headers = [
             (b"etag", tag.encode()),
+            (b"vary", b"accept-encoding"),
+            *([(b"content-encoding", b"gzip")] if is_packed else []),
             (b"cache-control", b"public, max-age=300, must-revalidate"),
             NOSNIFF,
             # A module is fetched in CORS mode, and is no secret.
@@ -118,6 +129,20 @@ class Operations:
         await send_response(
             exchange.send, 200, body, headers=headers, head=request.method == "HEAD"
         )
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip, by its ``Accept-Encoding``."""
+    for item in accepted.lower().split(","):
+        name, _, parameters = item.partition(";")
+        if name.strip() in ("gzip", "x-gzip"):
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", parameters)
+    return False
+
+
+@lru_cache(maxsize=8)
+def _packed(body: bytes) -> bytes:
+    return gzip.compress(body, 9, mtime=0)
 
 
 async def _send(exchange: Exchange, value: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ _STATUS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "Forbidden"),
     "not_found": (404, "Not Found"),
     "method_not_allowed": (405, "Method Not Allowed"),
+    "busy": (409, "Conflict"),
     "timeout": (408, "Request Timeout"),
     "too_large": (413, "Content Too Large"),
     "unsupported_media_type": (415, "Unsupported Media Type"),

@@ -25,6 +25,7 @@ from tokenwire_adapters._web.gateway.dispatch import (
     check_origin,
     send_problem,
 )
+from tokenwire_adapters._web.gateway.many_channels import serve_channels
 from tokenwire_adapters._web.gateway.operations import Operations
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
@@ -43,6 +44,7 @@ class ChannelRoutes:
         self._operations = operations
         history = {"GET": self._history, "HEAD": self._history}
         self._events_route = Route("events", {"GET": self._events}, query_token=True)
+        self._many_route = Route("events.many", {"POST": self._many})
         self._history_route = Route("history", history)
         self._cancel_route = Route("cancel", {"POST": self._cancel})
         self._inputs_route = Route("inputs", {"POST": self._input})
@@ -53,6 +55,8 @@ class ChannelRoutes:
         match request.segments:
             case ("channels", _, "events"):
                 return self._events_route
+            case ("events",):
+                return self._many_route
             case ("channels", _, "responses"):
                 return self._history_route
             case ("channels", _, "responses", _, "cancel"):
@@ -68,9 +72,19 @@ class ChannelRoutes:
         channel = checked_name(exchange.request.segments[1], "channel")
         plan = plan_of(exchange.request, channel)
         await self._service.guard.require(exchange.caller, channel, "subscribe")
-        await serve_events(
-            self._service, exchange.caller, plan, exchange.receive, exchange.send, exchange.headers
+        exchange.member = await serve_events(
+            self._service,
+            exchange.caller,
+            plan,
+            exchange.receive,
+            exchange.send,
+            exchange.headers,
+            exchange.take,
         )
+
+    async def _many(self, exchange: Exchange) -> None:
+        body = await read_json(exchange.request, exchange.receive, self._service.limits)
+        await serve_channels(self._service, exchange, body)
 
     async def _history(self, exchange: Exchange) -> None:
         request = exchange.request

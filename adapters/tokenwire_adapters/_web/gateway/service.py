@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,8 +17,9 @@ from tokenwire.events import Response, SnapshotEvent
 from tokenwire.response import Transcript
 from tokenwire.sink import Sink
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
-from tokenwire_adapters._web.gateway.connections import Connections
+from tokenwire_adapters._web.gateway.connections import Admission, Connections
 from tokenwire_adapters._web.gateway.cors import Origins
+from tokenwire_adapters._web.gateway.fanout import Fanout
 from tokenwire_adapters._web.gateway.limits import Limits, Rates
 from tokenwire_adapters._web.gateway.problems import Problem
 
@@ -64,6 +64,7 @@ class Service:
     """What a gateway, or a set of routes, does for its clients, whichever transport they use.
 
     :ivar owner: the metadata field of a response that names the only principal who may cancel it.
+    :ivar fanout: the groups of streams that are written to together.
     :ivar closing: no more connections are taken, since the server shuts down.
     """
 
@@ -82,20 +83,19 @@ class Service:
         self.origins = origins
         self.owner = owner
         self.closing = False
+        self.fanout = Fanout()
         self.traffic = _traffic.setdefault(sink, Traffic())
 
     # -- connections
 
-    @contextmanager
-    def admitted(self, caller: Caller) -> Generator[None, None, None]:
-        """Count a connection, from before it is opened until it is closed.
+    def admitted(self, caller: Caller) -> Admission:
+        """Count a connection, from before it is opened until the admission is closed.
 
         :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
         """
         if self.closing:
             raise Problem("unavailable", "the server is shutting down", retry_after=2)
-        with self.traffic.connections.admitted(caller, self.limits):
-            yield
+        return self.traffic.connections.admitted(caller, self.limits)
 
     def reopen(self) -> None:
         """Take connections again, after `close`."""

@@ -13,29 +13,34 @@ from tokenwire.encoding import Encoder, StreamPlan, find_encoder
 from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Connection, Disconnected, retry_hint
+from tokenwire_adapters._web.gateway.connections import Admission, Connection, Disconnected, Reason
+from tokenwire_adapters._web.gateway.fanout import Member
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
-from tokenwire_adapters._web.gateway.problems import Problem, problem_of
+from tokenwire_adapters._web.gateway.goodbye import (
+    CLOSE_TIMEOUT,
+    KEEP_ALIVE,
+    failed,
+    last_of_dropped,
+)
+from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.takeover import Take
 
-__all__ = ["plan_of", "serve_events", "serve_reader"]
+__all__ = ["STREAM_HEADERS", "plan_of", "serve_events", "serve_reader"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
-_HEADERS = [
+STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     # no-transform: a proxy that compressed would hold tokens back until it has a block full.
     (b"cache-control", b"no-cache, no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
     (b"x-content-type-options", b"nosniff"),
 ]
-# Comments and `retry` are lines of the message that follows, no blocks of their own: for a block
-# without data, httpx-sse and fetch-event-source give out an empty message.
+_CLOSES = (b"connection", b"close")
 _OPEN = b": open\n"
 _RETRY = b"retry: 2000\n"
-_COMMENT = b": keep-alive\n"
 _PIECE = 256 * 1024  # bytes given to the server at a time
-_CLOSE_TIMEOUT = 2.0  # seconds that the last frames may take
 
 
 def plan_of(request: Request, channel: str) -> StreamPlan:
@@ -53,6 +58,9 @@ def plan_of(request: Request, channel: str) -> StreamPlan:
     wait = request.parameter("wait")
     if wait not in (None, "0", "1"):
         raise Problem("bad_request", "wait is 0 or 1")
+    gather = request.parameter("gather")
+    if gather not in (None, "0", "1"):
+        raise Problem("bad_request", "gather is 0 or 1")
     return StreamPlan(
         channel=channel,
         after=after,
@@ -60,6 +68,7 @@ def plan_of(request: Request, channel: str) -> StreamPlan:
         response_id=request.parameter("response"),
         format=request.parameter("format", 64) or "native",
         wait=wait != "0",
+        gather=gather != "0",
     )
 
 
@@ -78,18 +87,30 @@ async def serve_events(
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
-) -> None:
+    take: Take | None = None,
+) -> Member | None:
     """Serve one event stream, from its parameters to its end.
 
+    :param take: takes over the transport, where that can be done (see `takeover`).
+    :return: what the stream has become, still to be started; None when it has ended.
     :raises Problem: before the response has started; afterwards, errors are sent in the stream.
     """
     encoder = encoder_for(plan.format)()
-    with service.admitted(caller):
+    admission = service.admitted(caller)
+    member = None
+    try:
         reader = await _open(service, plan, encoder)
         if reader is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
-            return
-        await serve_reader(service, caller, plan, encoder, reader, receive, send, headers)
+            return None
+        stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
+        if take is not None and stream.groupable:
+            stream.offer(take, admission)
+        member = await _serve(stream, reader, headers)
+    finally:
+        if member is None:
+            admission.close()
+    return member
 
 
 async def serve_reader(
@@ -103,12 +124,20 @@ async def serve_reader(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     """Serve an open reader, and close it. The caller has been admitted."""
+    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
+    await _serve(stream, reader, headers)
+
+
+async def _serve(
+    stream: _Stream, reader: ChannelReader, headers: list[tuple[bytes, bytes]]
+) -> Member | None:
     try:
-        stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-        with service.traffic.connections.monitored(stream):
+        with stream.service.traffic.connections.monitored(stream):
             await stream.run(headers)
     finally:
-        reader.close()
+        if stream.member is None:
+            reader.close()
+    return stream.member
 
 
 async def _open(service: Service, plan: StreamPlan, encoder: Encoder) -> ChannelReader | None:
@@ -143,6 +172,8 @@ async def _nothing_to_send(service: Service, plan: StreamPlan) -> bool:
 class _Stream(Connection):
     """One open event stream."""
 
+    reason: Reason | None
+
     def __init__(
         self,
         service: Service,
@@ -154,11 +185,42 @@ class _Stream(Connection):
         plan: StreamPlan,
     ) -> None:
         super().__init__(service, caller, receive, send, "sse")
+        reader.gather = service.limits.gather if plan.gather else 0.0
+        self.member: Member | None = None
+        self._take: Take | None = None
+        self._admission: Admission | None = None
         self._service = service
         self._framer = framer
         self._reader = reader
         self._plan = plan
         self._retry = _RETRY
+
+    @property
+    def service(self) -> Service:
+        """The service that it belongs to."""
+        return self._service
+
+    @property
+    def groupable(self) -> bool:
+        """Whether others get the same bytes."""
+        return self._framer.encoder.shared
+
+    def offer(self, take: Take, admission: Admission) -> None:
+        """Have the stream take over its transport as soon as it is level with the channel."""
+        self._take, self._admission = take, admission
+
+    def _taken_over(self) -> bool:
+        """Become a member of a group of streams, if that can be done now."""
+        if self._take is None or self._admission is None or self._retry or self._lock.locked():
+            return False
+        plan, reader = self._plan, self._reader
+        key = (self.loop, plan.channel, plan.format, plan.response_id, reader.gather)
+        member = Member(self._service, self.caller, self._framer, reader, key)
+        if not member.take(self._take, self._admission):
+            return False
+        self.member = member
+        self._service.traffic.connections.replace(self, member)
+        return True
 
     async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
         more = [(k.lower().encode(), v.encode()) for k, v in self._framer.encoder.headers.items()]
@@ -166,7 +228,7 @@ class _Stream(Connection):
             {
                 "type": "http.response.start",
                 "status": 200,
-                "headers": [*_HEADERS, *more, *headers],
+                "headers": [*STREAM_HEADERS, *([_CLOSES] if self._take else []), *more, *headers],
             }
         )
         last = b""
@@ -175,18 +237,20 @@ class _Stream(Connection):
             with self.serving():
                 last = await self._pump()
         except Exception as error:
-            last = self._failed(problem_of(error))
+            last = failed(self._framer, error)
         finally:
             listener.cancel()
+        if self.member is not None:
+            return
         if self.reason is not None:
-            last = self._dropped()
+            last = last_of_dropped(self._framer, self.reason)
         if self.reason == "gone":
             return
         if self.reason == "slow":
             await self.reset()
             return
         # Whoever was not dropped has the time that it has for anything else that is sent.
-        limit = self._service.limits.send_timeout if self.reason is None else _CLOSE_TIMEOUT
+        limit = self._service.limits.send_timeout if self.reason is None else CLOSE_TIMEOUT
         with suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(limit):
                 await self._send_last(last)
@@ -212,16 +276,27 @@ class _Stream(Connection):
 
     async def _pump(self) -> bytes:
         """Send events until there are no more; return what is to be sent last."""
+        framer = self._framer
+        if await self._pump_past() or self._taken_over() or await self._pump_live():
+            return b"" if self.member is not None else framer.end()
+        if self._plan.response_id is None:
+            self.reason = "bye"  # the sink was closed
+        return framer.end()
+
+    async def _pump_past(self) -> bool:
+        """Send what had happened; True when nothing is to be sent any more."""
         framer, reader = self._framer, self._reader
         await self._write(framer.begin() or _OPEN)
-        if framer.finished:
-            return framer.end()
-        while items := await reader.ahydrate():
+        while not framer.finished and (items := await reader.ahydrate()):
             for data in framer.whole(items):
                 await self._write(data, len(items))
-            if framer.finished:
-                return framer.end()
-        await self._ready()
+        if not framer.finished:
+            await self._ready()
+        return framer.finished
+
+    async def _pump_live(self) -> bool:
+        """Send what happens; True when the encoder has finished, or the stream is taken over."""
+        framer, reader = self._framer, self._reader
         whole, conflated = False, 0
         while items := await reader.abatch():
             if whole or conflated != reader.conflated:
@@ -232,11 +307,9 @@ class _Stream(Connection):
                 data = framer.live(items)
                 if data:
                     await self._write(data, len(items))
-            if framer.finished:
-                break
-        if self._plan.response_id is None and not framer.finished:
-            self.reason = "bye"  # the sink was closed
-        return framer.end()
+            if framer.finished or self._taken_over():
+                return True
+        return False
 
     async def _ready(self) -> None:
         if self._framer.native:
@@ -253,21 +326,6 @@ class _Stream(Connection):
             piece = data[begin : begin + _PIECE]  # the server holds no more for a slow client
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    def _failed(self, problem: Problem) -> bytes:
-        return named("error", problem.document()) if self._framer.native else self._framer.end()
-
-    def _dropped(self) -> bytes:
-        if self.reason == "expired":
-            return self._failed(Problem("token_expired", "the token has expired"))
-        if self.reason == "bye":
-            retry = retry_hint()
-            hint = f"retry: {retry}\n".encode()
-            if self._framer.native:
-                return hint + named("bye", {"type": "bye", "retry": retry})
-            end = self._framer.end()
-            return hint + end if end else b""
-        return b""
-
     def keep_alive(self) -> Message:
-        self._service.traffic.count_sent(0, len(_COMMENT))
-        return {"type": "http.response.body", "body": _COMMENT, "more_body": True}
+        self._service.traffic.count_sent(0, len(KEEP_ALIVE))
+        return {"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True}

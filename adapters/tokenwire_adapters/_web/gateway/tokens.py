@@ -9,15 +9,14 @@ import base64
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey, import_key
-from joserfc.jws import JWSRegistry
 
 from tokenwire_adapters._web.gateway.problems import Problem
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key, KeySet
 
 __all__ = ["ACTIONS", "Grant", "Tokens", "mint_token"]
 
@@ -30,16 +29,6 @@ KeySource: TypeAlias = "str | bytes | Mapping[str, Any] | Key | KeySet"
 
 _MAX_TOKEN = 8192
 _MAX_PATTERNS = 256
-_MIN_SECRET = 32  # bytes; RFC 7518, section 3.2, asks for as many as the hash has
-# An algorithm that a key is good for. What is not here ("none" above all) is never accepted.
-_ALGORITHMS: dict[str, tuple[str, ...]] = {
-    "oct": ("HS256", "HS384", "HS512"),
-    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    "EC": ("ES256", "ES384", "ES512"),
-    "OKP": ("Ed25519", "EdDSA"),
-}
-_UNREADABLE = (JoseError, msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError)
-_CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,10 +104,12 @@ class Tokens:
         refresh: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        from tokenwire_adapters._web.gateway import jose  # which takes long to import
+
+        self._jose = jose
         self._source = keys if callable(keys) else None
-        known = {name for names in _ALGORITHMS.values() for name in names}
-        if algorithms is not None and not set(algorithms) <= known:
-            raise ValueError(f"unknown algorithms: {', '.join(set(algorithms) - known)}")
+        if algorithms is not None and not set(algorithms) <= jose.ALGORITHMS:
+            raise ValueError(f"unknown algorithms: {', '.join(set(algorithms) - jose.ALGORITHMS)}")
         self._algorithms = None if algorithms is None else frozenset(algorithms)
         self._issuer = issuer
         self._audience = audience
@@ -128,7 +119,7 @@ class Tokens:
         self._refresh = refresh
         self.clock = clock
         self._loaded_at = clock()
-        self._keys = load_keys(keys() if callable(keys) else keys)
+        self._keys = jose.load_keys(keys() if callable(keys) else keys)
 
     def __repr__(self) -> str:
         return f"Tokens({len(self._keys.keys)} keys)"
@@ -144,7 +135,7 @@ class Tokens:
         self._reload()
         try:
             claims = self._verify(token)
-        except _UNREADABLE as error:
+        except self._jose.UNREADABLE as error:
             raise Problem("unauthorized", "the token is not valid") from error
         return self._grant(claims, in_query)
 
@@ -153,7 +144,7 @@ class Tokens:
         if self._source is not None and now - self._loaded_at >= self._refresh:
             self._loaded_at = now
             try:
-                self._keys = load_keys(self._source())
+                self._keys = self._jose.load_keys(self._source())
             except Exception as error:
                 # Old keys are better than none. What the error says may quote a key.
                 kind = type(error).__name__
@@ -169,15 +160,14 @@ class Tokens:
             keys = [key for key in keys if key.kid == kid]
         error: Exception = ValueError("no key fits")
         for key in keys:
-            names = algorithms_of(key)
+            names = self._jose.algorithms_of(key)
             if self._algorithms is not None:
                 names = [name for name in names if name in self._algorithms]
             if header.get("alg") not in names:
                 continue  # this is where "none", and a public key taken for a secret, end
             try:
-                registry = JWSRegistry(algorithms=names)
-                return jwt.decode(token, key, algorithms=names, registry=registry).claims
-            except JoseError as wrong:
+                return self._jose.verified_claims(token, key, names)
+            except self._jose.JoseError as wrong:
                 error = wrong
         raise error
 
@@ -236,11 +226,13 @@ def mint_token(
     :param key_id: names the key, for receivers that have several.
     :raises ValueError: for arguments that cannot be.
     """
+    from tokenwire_adapters._web.gateway import jose
+
     if not 0 < lifetime <= 366 * 86400:
         raise ValueError(f"lifetime must be above 0 and at most 366 days, not {lifetime!r}")
-    keys = load_keys(key)
+    keys = jose.load_keys(key)
     signer = next((one for one in keys.keys if key_id is None or one.kid == key_id), keys.keys[0])
-    names = algorithms_of(signer)
+    names = jose.algorithms_of(signer)
     chosen = algorithm or names[0]
     if chosen not in names:
         raise ValueError(f"algorithm must be one of {', '.join(names)} for this key")
@@ -258,63 +250,7 @@ def mint_token(
     kid = key_id or (signer.kid if len(keys.keys) > 1 else None)
     if kid is not None:
         header["kid"] = kid
-    return jwt.encode(header, claims, signer, registry=JWSRegistry(algorithms=[chosen]))
-
-
-def load_keys(source: KeySource) -> KeySet:
-    """Turn any form of key into a key set.
-
-    :raises ValueError: when it is none, or a secret is too short.
-    """
-    try:
-        keys = _load(source)
-    except _TooShort:
-        raise ValueError(f"a secret must have at least {_MIN_SECRET} bytes") from None
-    except (JoseError, TypeError, KeyError, ValueError) as error:
-        # The cause may quote the key.
-        raise ValueError(f"this is not a usable key ({type(error).__name__})") from None
-    for key in keys.keys:
-        if isinstance(key, OctKey) and len(key.raw_value) < _MIN_SECRET:
-            raise ValueError(f"a secret must have at least {_MIN_SECRET} bytes")
-    return keys
-
-
-class _TooShort(Exception):
-    """A secret that could be guessed."""
-
-
-def _load(source: KeySource) -> KeySet:
-    if isinstance(source, KeySet):
-        return source
-    if isinstance(source, OctKey | RSAKey | ECKey | OKPKey):
-        return KeySet([source])
-    if isinstance(source, Mapping):
-        data: Any = dict(source)
-        return KeySet.import_key_set(data) if "keys" in data else KeySet([import_key(data)])
-    raw = source.encode() if isinstance(source, str) else source
-    if not isinstance(raw, bytes):
-        raise TypeError("not a key")
-    if not raw.lstrip().startswith(b"-----BEGIN"):
-        if len(raw) < _MIN_SECRET:
-            raise _TooShort
-        return KeySet([OctKey.import_key(raw)])
-    for kind in (RSAKey, ECKey, OKPKey):
-        try:
-            return KeySet([kind.import_key(raw)])
-        except (JoseError, TypeError, ValueError, AttributeError):
-            continue
-    raise ValueError("not a PEM of an RSA, EC or Ed25519 key")
-
-
-def algorithms_of(key: Key) -> list[str]:
-    """The algorithms that `key` is good for; the first is the one to sign with."""
-    declared = key.get("alg")
-    names = list(_ALGORITHMS.get(key.key_type, ()))
-    if isinstance(key, ECKey):
-        names = [name for curve, name in _CURVES.items() if curve == key.curve_name]
-    if isinstance(declared, str):
-        names = [name for name in names if name == declared]
-    return names
+    return jose.signed(header, claims, signer, chosen)
 
 
 def _header_of(token: str) -> dict[str, Any]:

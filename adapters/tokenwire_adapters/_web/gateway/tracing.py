@@ -9,20 +9,33 @@ from typing import Any
 __all__ = ["Span", "span"]
 
 try:
-    from opentelemetry import trace as _trace
+    from opentelemetry import trace
 except ImportError:  # pragma: no cover - the extra is not installed
+    _trace: Any = None
     _tracer: Any = None
 else:
-    _tracer = _trace.get_tracer("tokenwire.gateway")
+    _trace = trace
+    _tracer = trace.get_tracer("tokenwire.gateway")
 
 
 class Span:
     """What may be said about what is going on."""
 
-    __slots__ = ("_span",)
+    __slots__ = ("_span", "kept")
 
     def __init__(self, inner: Any = None) -> None:
         self._span = inner
+        self.kept = False
+
+    def keep(self) -> None:
+        """Have it go on after the body that it covers, until `end`."""
+        if self._span is not None:
+            self.kept = True
+
+    def end(self) -> None:
+        """End it, where it was kept."""
+        if self.kept:
+            self._span.end()
 
     def set(self, name: str, value: str | float) -> None:
         """Set an attribute."""
@@ -39,5 +52,11 @@ def span(name: str, attributes: Mapping[str, Any]) -> Generator[Span, None, None
     if _tracer is None:
         yield _NOTHING
         return
-    with _tracer.start_as_current_span(name, attributes=dict(attributes)) as inner:
-        yield Span(inner)
+    inner = _tracer.start_span(name, attributes=dict(attributes))
+    outer = Span(inner)
+    try:
+        with _trace.use_span(inner):
+            yield outer
+    finally:
+        if not outer.kept:
+            inner.end()

@@ -306,6 +306,9 @@ class Socket(Connection):
         rewind = fields.get("rewind")
         if rewind is not None and not isinstance(rewind, str | int):
             raise Problem("bad_request", "rewind must be a string or a count")
+        gather = fields.get("gather", True)
+        if not isinstance(gather, bool):
+            raise Problem("bad_request", "gather must be true or false")
         key = (channel, name)
         if key in self._subscriptions:
             raise Problem("bad_request", f"channel {channel!a} is subscribed to already")
@@ -326,6 +329,7 @@ class Socket(Connection):
                 rewind=None if after else rewind,
                 response_id=start["response"],
             )
+            watch.gather = service.limits.gather if gather else 0.0
             await service.within(watch.aopen())
         except BaseException:
             del self._subscriptions[key]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
+from tokenwire.approvals import Answer
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
@@ -32,10 +34,17 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.answers import Settled, begun, claim, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import OnError, safe_error
+from tokenwire_adapters._web.ui.runs import run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
+
+_MAX_TAB = 128
+_ANSWER_TIMEOUT = 70.0  # seconds, a little more than `settle` waits for an agent
+_STOP_PATIENCE = 1.0  # seconds that a stop waits for the run which it is meant for
 
 LIMITS = Limits(input_bytes=4 * 2**20)
 """The gateway's limits, but for bodies: pages send the whole conversation."""
@@ -57,6 +66,9 @@ class ProtocolRoutes(ABC):
     :param tokens: checks signed tokens, as the gateway's.
     :param allow_origins: exact origins whose pages may send requests, beside its own.
     :param limits: as the gateway's.
+    :param on_error: from the text of an error (of the agent, a model or a tool) to what pages are
+        shown of it. By default one that names a path, a host or an address becomes "An error
+        occurred."; the log has all of it. ``str`` shows everything.
     :ivar tasks: runs the agent.
     :ivar routes: the same as Starlette's routes, to add to an app of Starlette or FastAPI.
     :raises ValueError: for arguments that are not valid.
@@ -73,6 +85,7 @@ class ProtocolRoutes(ABC):
         tokens: Tokens | None = None,
         allow_origins: Iterable[str] = (),
         limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         if sink is not None and not isinstance(sink, Sink):
             raise ValueError("sink must be a tokenwire.Sink, as tokenwire.open_sink gives it")
@@ -86,6 +99,9 @@ class ProtocolRoutes(ABC):
             limits=limits or LIMITS,
             origins=Origins(allow_origins),
         )
+        if on_error is not None and not callable(on_error):
+            raise ValueError("on_error must be a function of a text")
+        self.on_error: OnError = on_error or safe_error
         self._path = path
         self._channel: Callable[[str], str] = channel or str
         self._depth = path.count("/")
@@ -139,9 +155,13 @@ class ProtocolRoutes(ABC):
 
         :raises Problem, InvalidName: when the caller may not, or the id cannot be one.
         """
-        channel = checked_name(self._channel(checked_name(name, "chat id")), "channel")
+        channel = self.channel_of(name)
         await self.service.guard.require(exchange.caller, channel, action)
         return channel
+
+    def channel_of(self, name: str) -> str:
+        """The channel of a conversation. :raises InvalidName: when the id cannot be one."""
+        return checked_name(self._channel(checked_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
         """The JSON object of the body; empty where there is none.
@@ -168,6 +188,8 @@ class ProtocolRoutes(ABC):
         self, exchange: Exchange, channel: str, encoder: Encoder, reader: ChannelReader
     ) -> None:
         """Answer with an event stream, until the encoder has finished. Closes `reader`."""
+        if isinstance(encoder, RunEncoder):
+            encoder.on_error = self.on_error
         await serve_reader(
             self.service,
             exchange.caller,
@@ -180,15 +202,78 @@ class ProtocolRoutes(ABC):
         )
 
     async def resume(
-        self, exchange: Exchange, channel: str, encoder: RunEncoder, *, wait: bool = False
+        self,
+        exchange: Exchange,
+        channel: str,
+        encoder: RunEncoder,
+        *,
+        run: str | None = None,
+        wait: bool = False,
+        earlier: bool = True,
+        ended_within: float = 0.0,
     ) -> None:
-        """Answer with the run under way, from its beginning; with 204 where there is none."""
+        """Answer with the run under way, from its beginning; with 204 where there is none.
+
+        :param run: only this one, also when it has ended.
+        :param wait: wait for the next run where none is under way.
+        :param earlier: whether to send the runs, too, whose message this one continues.
+        :param ended_within: take the last run where it ended no longer ago than so many seconds.
+        """
         with self.service.admitted(exchange.caller):
-            reader = await self.service.within(encoder.join(self.sink, channel, wait=wait))
+            join = partial(encoder.join, self.sink, channel, earlier=earlier)
+            reader = await self.service.within(join(run=run, wait=wait and run is None))
+            if reader is None and run is None and ended_within > 0:
+                ended = await self.service.within(
+                    run_ended_within(self.sink, channel, ended_within)
+                )
+                if ended is not None:
+                    reader = await self.service.within(join(run=ended.id, wait=False))
             if reader is None:
                 await self.send_nothing(exchange)
             else:
                 await self.stream(exchange, channel, encoder, reader)
+
+    async def settle(
+        self, exchange: Exchange, channel: str, answers: Sequence[Answer], new_run: str
+    ) -> Settled | None:
+        """Have answers of a page decided; None where nobody asked for them.
+
+        :param new_run: the id of a run to begin where the one that asked is gone.
+        :raises Problem: ``unavailable`` when the agent or the backend does not answer in time.
+        """
+        sender = exchange.caller.principal
+        settling = settle(self.sink, channel, answers, sender=sender, new_run=new_run)
+        return await self.service.within(settling, timeout=_ANSWER_TIMEOUT)
+
+    async def claim(self, exchange: Exchange) -> None:
+        """Answer whether this page runs a tool: ``POST {path}/{conversation}/tools/{call}/claim``.
+
+        :raises Problem: ``invalid`` without a ``tab`` in the body.
+        """
+        name, _, call_id, _ = self.names_of(exchange.request)
+        channel = await self.authorize(exchange, name, "input")
+        self.service.require_input(exchange.caller.key)
+        tab = (await self.read_body(exchange)).get("tab")
+        if not isinstance(tab, str) or not 0 < len(tab) <= _MAX_TAB:
+            raise Problem("invalid", f'"tab" must be a string of 1 to {_MAX_TAB} characters')
+        claimed = await self.service.within(claim(self.sink, channel, call_id, tab))
+        await self.send_json(exchange, {"claimed": claimed})
+
+    async def follow(
+        self, exchange: Exchange, channel: str, encoder: RunEncoder, settled: Settled
+    ) -> None:
+        """Answer with what the run that acts on answers of the page says after them."""
+        run, decisions = settled.follow, settled.approvals
+        if run == settled.run.id:
+            joining = encoder.join(self.sink, channel, run=run, acting_on=decisions)
+            reader = await self.service.within(joining)
+        else:
+            await begun(self.sink, channel, run)
+            reader = await self.service.within(encoder.join(self.sink, channel, run=run))
+            encoder.go_on_from(settled.run, decisions)
+        if reader is None:
+            raise Problem("unavailable", "the agent has not begun to act on this answer")
+        await self.stream(exchange, channel, encoder, reader)
 
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""
@@ -200,9 +285,14 @@ class ProtocolRoutes(ABC):
         await send_response(exchange.send, 204, headers=headers)
 
     async def stop(self, exchange: Exchange, channel: str, run: str | None = None) -> None:
-        """Stop the run under way (or only the one named), and answer with the outcome."""
+        """Stop the run under way (or only the one named), and answer with the outcome.
+
+        One that is only just being started, here or by another server, is stopped as it begins.
+        """
         self.service.require_input(exchange.caller.key)
-        outcomes = await self.tasks.cancel(channel, run=run, reason="stopped by the user")
+        outcomes = await self.tasks.cancel(
+            channel, run=run, reason="stopped by the user", patience=_STOP_PATIENCE
+        )
         first = outcomes[0] if outcomes else None
         stopped = first is None or first.acknowledged or first.state == "pending"
         await self.send_json(

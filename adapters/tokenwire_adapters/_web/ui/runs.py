@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tokenwire import background
+from tokenwire.approvals import ApprovalRequest, pending_in
 from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
@@ -18,13 +19,14 @@ from tokenwire.events import (
     Response,
     SnapshotEvent,
     StartEvent,
+    State,
     ToolResultEvent,
 )
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.ui.state import is_envelope
+from tokenwire_adapters._web.ui.state import MAY_WAIT, is_envelope
 
-__all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs"]
+__all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs", "run_ended_within"]
 
 _PAGE_SIZE = 20  # responses
 _MAX_PAGES = 25
@@ -60,6 +62,30 @@ class Run(msgspec.Struct, frozen=True):
     def streaming(self) -> bool:
         """Whether any of its responses has not ended."""
         return any(not response.ended for response in self.responses)
+
+    @property
+    def questions(self) -> list[ApprovalRequest]:
+        """What it asks approval of, and somebody may still answer."""
+        lead = self.envelope or self.responses[-1]
+        return pending_in(self.responses) if lead.state in MAY_WAIT else []
+
+    @property
+    def awaits_page(self) -> bool:
+        """Whether it ended with calls of tools that nobody has answered: a page may run them."""
+        answered = {result.call_id for r in self.responses for result in r.tool_results}
+        calls = [call for response in self.responses for call in response.tool_calls]
+        return any(not (call.provider_executed or call.call_id in answered) for call in calls)
+
+    @property
+    def state(self) -> State:
+        """How it ended: as its envelope did, else as its last response; or ``streaming``."""
+        return "streaming" if self.streaming else (self.envelope or self.responses[-1]).state
+
+    @property
+    def ended_at(self) -> int | None:
+        """When it ended, in milliseconds since 1970, as far as is known."""
+        ends = [response.ended_at for response in self.responses if response.ended_at]
+        return None if self.streaming else max(ends, default=None)
 
     @property
     def started_at(self) -> int | None:
@@ -123,6 +149,26 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
     return [Run(run, tuple(members)) for run, members in by_run.items()]
 
 
+async def run_ended_within(sink: Sink, channel: str, seconds: float) -> Run | None:
+    """The newest run, where it ended of itself no longer ago than `seconds`.
+
+    One that was stopped does not count, nor one whose calls a page is to answer: a page that was
+    shown it once more would run its tools again.
+
+    :raises BackendUnavailable: when the history cannot be read now.
+    """
+    page = await sink.ahistory(channel, limit=1)
+    if not page.items:
+        return None
+    newest = page.items[0]
+    run = await find_run(sink, channel, newest.run or newest.id)
+    if run is None or run.state in ("streaming", "cancelled") or run.awaits_page:
+        return None
+    ended_at = run.ended_at
+    recent = ended_at is not None and time.time() - ended_at / 1000 <= seconds
+    return run if recent else None
+
+
 async def _active_run(sink: Sink, channel: str) -> str | None:
     """The newest run of which anything streams."""
     # Not through a watch: watches that join alike share a replay that is up to a second old.
@@ -139,12 +185,18 @@ async def _active_run(sink: Sink, channel: str) -> str | None:
 
 
 async def join_run(
-    sink: Sink, channel: str, *, run: str | None = None, wait: bool = True
+    sink: Sink,
+    channel: str,
+    *,
+    run: str | None = None,
+    wait: bool = True,
+    earlier: bool = True,
 ) -> JoinedRun | None:
     """Open a channel at the beginning of one run.
 
     :param run: which; by default the one that is under way.
     :param wait: whether to wait for a run where there is none; else None is returned.
+    :param earlier: whether to give the events, too, of runs whose message this one continues.
     :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
     """
     found = await find_run(sink, channel, run)
@@ -160,13 +212,13 @@ async def join_run(
         replayed: list[Event] = []
         while items := await reader.ahydrate():
             replayed += [item.event for item in items]
-        earlier = await _continued_runs(sink, channel, found)
+        continued = await _continued_runs(sink, channel, found) if earlier else []
     except BaseException:
         reader.close()
         raise
-    before = [SnapshotEvent(response=response) for run in earlier for response in run.responses]
+    before = [SnapshotEvent(response=response) for run in continued for response in run.responses]
     events = (*before, *_in_order(found, replayed))
-    return JoinedRun(reader, found, tuple(run.id for run in earlier), events)
+    return JoinedRun(reader, found, tuple(run.id for run in continued), events)
 
 
 async def _continued_runs(sink: Sink, channel: str, run: Run) -> list[Run]:

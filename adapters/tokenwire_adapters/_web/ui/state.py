@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import ENDED, State, ToolResult
 
-__all__ = ["ENVELOPE", "PartState", "ResponseState", "is_envelope"]
+__all__ = ["ENVELOPE", "MAY_WAIT", "METADATA", "PartState", "ResponseState", "is_envelope"]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
+
+METADATA = "metadata"
+"""The kind of a part that adds to the metadata of its run's message."""
+
+# A run that is over may have left questions: its process died, or it does not wait for answers.
+MAY_WAIT: frozenset[str] = frozenset({"streaming", "complete", "abandoned"})
+"""The states of a run in which what it asks approval of can be answered."""
 
 _TOOL_REASONS = frozenset({"tool_calls", "tool_use", "tool-calls", "function_call"})
 _TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})
@@ -23,7 +31,8 @@ def is_envelope(response_id: str, run: str | None, metadata: dict[str, Any]) -> 
 class PartState:
     """A part of a response, as far as the client has been sent it.
 
-    :ivar index: its place in the response; `kind`, `name`, `call_id` and `data` as in the event.
+    :ivar index: its place in the response; `kind`, `name`, `call_id`, `data` and
+        `provider_executed` as in the event.
     :ivar length: code points sent.
     :ivar open: it has begun at the client and not ended there.
     :ivar done: all of it has been sent.
@@ -41,18 +50,27 @@ class PartState:
         "length",
         "name",
         "open",
+        "provider_executed",
         "result",
         "wire_id",
     )
 
     def __init__(
-        self, index: int, kind: str, name: str | None, call_id: str | None, data: Any
+        self,
+        index: int,
+        kind: str,
+        name: str | None,
+        call_id: str | None,
+        data: Any,
+        *,
+        provider_executed: bool = False,
     ) -> None:
         self.index = index
         self.kind = kind
         self.name = name
         self.call_id = call_id
         self.data = data
+        self.provider_executed = provider_executed
         self.length = 0
         self.open = False
         self.done = False
@@ -78,14 +96,19 @@ class ResponseState:
     """A response, as far as the client has been sent it.
 
     :ivar envelope: whether it represents the whole run.
+    :ivar started_at: milliseconds since 1970; 0 where it is not known.
     :ivar calls: its tool calls, by call id; `answered`: ids of those that have a result.
     :ivar early_results: results of its calls that were still growing, by call id.
+    :ivar approvals: what it asks approval of, by the request's id.
+    :ivar decisions: the decisions on these, likewise.
     """
 
     __slots__ = (
         "answered",
+        "approvals",
         "calls",
         "channel",
+        "decisions",
         "early_results",
         "envelope",
         "error",
@@ -93,6 +116,7 @@ class ResponseState:
         "id",
         "metadata",
         "parts",
+        "started_at",
         "state",
         "usage",
     )
@@ -105,10 +129,13 @@ class ResponseState:
         self.metadata = metadata
         self.envelope = is_envelope(response_id, run, metadata)
         self.state: State = "streaming"
+        self.started_at = 0
         self.parts: list[PartState] = []
         self.calls: dict[str, PartState] = {}
         self.answered: set[str] = set()
         self.early_results: dict[str, ToolResult] = {}
+        self.approvals: dict[str, ApprovalRequest] = {}
+        self.decisions: dict[str, Approval] = {}
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
         self.error: str | None = None

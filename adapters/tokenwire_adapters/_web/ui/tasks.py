@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ __all__ = ["AgentTasks"]
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
 
+_LOOK = 0.05  # seconds between looks for a run that is about to begin
 _UNSEEN = 1.0  # seconds within which a backend shows a run that was begun
 _SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
 
@@ -149,19 +151,40 @@ class AgentTasks:
             logger.warning("tokenwire: could not stop run %r: %s", response.id, problem)
 
     async def cancel(
-        self, channel: str, *, run: str | None = None, reason: str | None = None
+        self,
+        channel: str,
+        *,
+        run: str | None = None,
+        reason: str | None = None,
+        patience: float = 0.0,
     ) -> list[CancelOutcome]:
         """Stop the run that is under way in a channel, in whichever process it is.
 
         One that is being started here is stopped as it begins.
 
         :param run: only this one.
+        :param patience: seconds to wait for a run where there is none: the request that starts it
+            may be on its way, to this server or to another.
         :return: the outcomes: first that of the envelope, where there is one;
             empty when nothing was under way.
         """
+        deadline = time.monotonic() + patience
+        while True:
+            outcomes = await self._cancel_now(channel, run, reason)
+            left = deadline - time.monotonic()
+            if outcomes is not None or left <= 0:
+                return outcomes or []
+            await asyncio.sleep(min(_LOOK, left))
+
+    async def _cancel_now(
+        self, channel: str, run: str | None, reason: str | None
+    ) -> list[CancelOutcome] | None:
+        """Do what `cancel` does, without patience; None where there is no such run."""
         unseen = [one for one, (where, _) in self._unseen.items() if where == channel]
         unseen = [one for one in unseen if run is None or one == run]
         active = await find_run(self._sink, channel, run)
+        if active is None and not unseen:
+            return None
         outcomes = await self._cancel_run(channel, active, reason) if active is not None else []
         for other in unseen:
             if active is None or other != active.id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.json import (
@@ -16,7 +17,7 @@ from tokenwire_adapters._web.ui.json import (
     source_of,
     usage_of,
 )
-from tokenwire_adapters._web.ui.state import PartState, ResponseState
+from tokenwire_adapters._web.ui.state import METADATA, PartState, ResponseState
 
 __all__ = ["VercelEncoder"]
 
@@ -32,6 +33,10 @@ class VercelEncoder(RunEncoder):
     id within the step. Text stays open until its response ends; reasoning is closed when something
     else follows it.
 
+    A page takes a last step whose tool calls are all answered for an answer that it is to go on
+    with, and sends a request by itself. So what follows an answered call is in another step, and
+    where nothing follows, an empty step says that the answer is over.
+
     :param run: the run to encode; by default the first one that is seen streaming.
     :param enveloped: whether the run is known to have an envelope.
     :param message_id: the id of the message; by default, that of the run, so that a page that
@@ -40,6 +45,7 @@ class VercelEncoder(RunEncoder):
     """
 
     name = "vercel"
+    pauses = True
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
     def __init__(
@@ -54,6 +60,9 @@ class VercelEncoder(RunEncoder):
         self._dynamic: dict[str, Any] = {"dynamic": True} if dynamic_tools else {}
         self._step: set[str] = set()  # responses of the step that is open
         self._stepping = False
+        self._stepped = False  # a step has begun in this stream
+        self._continuing = False
+        self._step_calls: list[PartState] = []  # tool calls of the step that is open
         self._tool_ids: set[str] = set()
         self._reasoning: PartState | None = None  # the one that is closed by what comes next
 
@@ -71,9 +80,30 @@ class VercelEncoder(RunEncoder):
             messageMetadata={"run": run},
         )
 
+    def continue_message(self, run: str) -> None:
+        self._step.clear()
+        self._stepping = False
+        self._reasoning = None
+        self._continuing = True
+        self.begin_message(run)
+
     def end_message(self, response: ResponseState | None) -> None:
-        self._close_step()
+        if self._continuing and not self._stepped:
+            # Else the page takes the approval it gave for unsent, and sends it without end.
+            self._chunk("start-step")
+            self._stepping = True
+        if self.interrupted:
+            self._close_step()
+            waiting = {"state": "waiting"}
+            self._chunk("finish", finishReason="tool-calls", messageMetadata=waiting)
+            self.emit(b"[DONE]")
+            return
         state = "lost" if response is None else response.state
+        calls = [part for part in self._step_calls if not part.provider_executed]
+        self._close_step()
+        if calls and (state == "cancelled" or all(part.result is not None for part in calls)):
+            self._chunk("start-step")
+            self._chunk("finish-step")
         reason = reason_of(response.finish_reason) if response else "other"
         metadata: dict[str, Any] = {"state": state}
         usage = self._usage()
@@ -107,14 +137,23 @@ class VercelEncoder(RunEncoder):
 
     def _enter(self, response: ResponseState) -> None:
         """Enter the step of this response."""
+        if self._is_answered():
+            self._close_step()
         if response.id in self._step:
             return
         if not response.envelope and not self._streaming_step():
             self._close_step()
         self._step.add(response.id)
         if not self._stepping:
-            self._stepping = True
+            self._stepping = self._stepped = True
+            self._step_calls.clear()
             self._chunk("start-step")
+
+    def _is_answered(self) -> bool:
+        """Whether the open step has called tools that others run, and all calls are answered."""
+        by_others = any(not part.provider_executed for part in self._step_calls)
+        is_answered = all(part.result is not None for part in self._step_calls)
+        return self._stepping and by_others and is_answered
 
     def _streaming_step(self) -> bool:
         """Whether anything in the open step may still grow."""
@@ -152,11 +191,12 @@ class VercelEncoder(RunEncoder):
 
     def open_part(self, response: ResponseState, part: PartState) -> None:
         kind = part.kind
-        if kind != "reasoning":
+        if kind not in ("reasoning", METADATA):
             self._close_reasoning()
         if kind in _TEXT or kind == "tool_result":
             return
-        self._enter(response)
+        if kind != METADATA:
+            self._enter(response)
         if kind == "tool_call":
             self._open_tool(response, part)
         else:
@@ -194,7 +234,16 @@ class VercelEncoder(RunEncoder):
         self._tool_ids.add(tag)
         part.wire_id = tag
         part.name = part.name or "tool"
-        self._chunk("tool-input-start", toolCallId=tag, toolName=part.name, **self._dynamic)
+        self._step_calls.append(part)
+        self._chunk(
+            "tool-input-start", toolCallId=tag, toolName=part.name, **self._tool_fields(part)
+        )
+
+    def _tool_fields(self, part: PartState) -> dict[str, Any]:
+        """Fields that every chunk about a tool call has."""
+        return (
+            {**self._dynamic, "providerExecuted": True} if part.provider_executed else self._dynamic
+        )
 
     def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
         kind = part.kind
@@ -208,19 +257,22 @@ class VercelEncoder(RunEncoder):
             text = part.text
             if part.result is not None or (cut and not is_json(text)):
                 return  # it was answered; or half a call is not one: nobody may act on it
-            self._chunk(
-                "tool-input-available",
-                toolCallId=part.wire_id,
-                toolName=part.name,
-                input=parsed(text),
-                **self._dynamic,
-            )
+            self._call_chunk(part)
         elif kind == "tool_result":
             if part.call_id is not None:
                 output = part.data if part.data is not None else parsed(part.text)
                 self.record_result(response, ToolResult(call_id=part.call_id, output=output))
         elif part.data is None or part.length:
             self._data_part(response, part)
+
+    def _call_chunk(self, part: PartState) -> None:
+        self._chunk(
+            "tool-input-available",
+            toolCallId=part.wire_id,
+            toolName=part.name,
+            input=parsed(part.text),
+            **self._tool_fields(part),
+        )
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         _ = response
@@ -229,21 +281,51 @@ class VercelEncoder(RunEncoder):
                 "tool-output-error",
                 toolCallId=part.wire_id,
                 errorText=result.error or "error",
-                **self._dynamic,
+                **self._tool_fields(part),
             )
         else:
             self._chunk(
                 "tool-output-available",
                 toolCallId=part.wire_id,
                 output=result.output,
-                **self._dynamic,
+                **self._tool_fields(part),
             )
+
+    # -- approvals
+
+    def ask_approval(self, request: ApprovalRequest) -> None:
+        called = self.call_of(request)
+        if called is not None:
+            self._close_reasoning()
+            names = {"approvalId": request.id, "toolCallId": called[1].wire_id}
+            reason = {"reason": request.message} if request.message else {}
+            self._chunk("tool-approval-request", **names, **reason)
+
+    def withdraw_approval(self, request: ApprovalRequest) -> None:
+        called = self.call_of(request)
+        if called is not None:
+            self._chunk("tool-output-denied", toolCallId=called[1].wire_id)
+
+    def add_decision(self, approval: Approval) -> None:
+        called = self.call_of(approval.request)
+        if called is None:
+            return
+        call = called[1]
+        if not approval.approved:
+            self._chunk("tool-output-denied", toolCallId=call.wire_id)
+        elif not self._continuing and call.result is None:
+            # No chunk of the SDK's 6 says that it was approved: it is not asked for any more.
+            self._call_chunk(call)
 
     # -- everything else
 
     def _data_part(self, response: ResponseState, part: PartState) -> None:
-        tag = f"{response.id}:{part.index}"
         data = part.data
+        if part.kind == METADATA:
+            if isinstance(data, dict):
+                self._chunk("message-metadata", messageMetadata=data)
+            return
+        tag = part.call_id or f"{response.id}:{part.index}"
         if part.kind == "source":
             self._source(tag, data)
             return
@@ -277,5 +359,9 @@ class VercelEncoder(RunEncoder):
         )
 
     def add_data(self, event: DataEvent) -> None:
+        if event.transient:  # what is said of the moment is no part of the message
+            if not self.replaying:
+                self._chunk(f"data-{event.name}", data=event.data, transient=True)
+            return
         tag = {"id": event.id} if event.id else {}
         self._chunk(f"data-{event.name}", **tag, data=event.data)

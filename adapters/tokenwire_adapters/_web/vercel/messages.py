@@ -9,26 +9,38 @@ import msgspec
 
 from tokenwire.encoding import Frame
 from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 
 __all__ = ["conversation", "message_of", "read_chunks"]
 
 
-def message_of(run: Run, *, dynamic_tools: bool = False) -> dict[str, Any]:
+def message_of(
+    run: Run, *, dynamic_tools: bool = False, on_error: OnError = safe_error
+) -> dict[str, Any]:
     """The message of a run, as ``useChat`` makes it of the run's stream."""
     encoder = VercelEncoder(
         run=run.id, enveloped=run.envelope is not None, dynamic_tools=dynamic_tools
     )
+    encoder.on_error = on_error
     encoder.prime([SnapshotEvent(response=response) for response in run.responses])
     return read_chunks([*encoder.begin(), *encoder.end()])
 
 
-def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[dict[str, Any]]:
+def conversation(
+    runs: Sequence[Run],
+    *,
+    streaming: bool = False,
+    dynamic_tools: bool = False,
+    on_error: OnError = safe_error,
+) -> list[dict[str, Any]]:
     """The messages of a conversation, from the runs that are kept, oldest first.
 
-    What was answered anew, or edited, counts as it was last. A run that is under way has no
-    message yet: the stream brings it.
+    What was answered anew, or edited, counts as it was last.
+
+    :param streaming: with the message so far of a run that is under way; else it has none yet,
+        since the stream brings it to a page.
     """
     messages = _Conversation()
     for run in runs:
@@ -43,11 +55,14 @@ def conversation(runs: Sequence[Run], *, dynamic_tools: bool = False) -> list[di
         for message in cast("list[Any]", asked) if isinstance(asked, list) else ():
             if isinstance(message, dict):
                 messages.append(cast("dict[str, Any]", message))
-        if not run.streaming:
-            message = message_of(run, dynamic_tools=dynamic_tools)
+        if streaming or not run.streaming:
+            message = message_of(run, dynamic_tools=dynamic_tools, on_error=on_error)
             last = messages.items[-1] if messages.items else None
             if last is not None and last.get("id") == message["id"]:
-                last["parts"] += message["parts"]
+                parts: list[dict[str, Any]] = last["parts"]
+                if parts and parts[-1]["type"] == "step-start":
+                    parts.pop()  # it said that the answer was over
+                parts += message["parts"]
             else:
                 messages.append(message)
     return messages.items
@@ -110,7 +125,8 @@ class _Reader:
             self._tool(kind, chunk)
         elif kind.endswith("-start"):
             part = {**chunk, "type": kind.removesuffix("-start"), "text": "", "state": "done"}
-            del part["id"]
+            if kind != "reasoning-start":  # the SDK keeps the ids of these
+                del part["id"]
             self._by_id[chunk["id"]] = part
             self._parts.append(part)
         elif kind.endswith("-delta"):
@@ -131,12 +147,20 @@ class _Reader:
             if chunk.get("dynamic"):
                 part = {"type": "dynamic-tool", "toolName": chunk["toolName"], "toolCallId": call}
             part["state"] = "input-streaming"
+            if chunk.get("providerExecuted"):
+                part["providerExecuted"] = True
             self._by_id[f"tool:{call}"] = part
             self._parts.append(part)
             return
         part = self._by_id[f"tool:{call}"]
         if kind == "tool-input-available":
             part.update(state="input-available", input=chunk["input"])
+            part.pop("approval", None)  # it was approved
+        elif kind == "tool-approval-request":
+            part.update(state="approval-requested", approval={"id": chunk["approvalId"]})
+        elif kind == "tool-output-denied":
+            part["state"] = "output-denied"
+            part["approval"]["approved"] = False
         elif kind == "tool-output-available":
             part.update(state="output-available", output=chunk["output"])
         elif kind == "tool-output-error":

@@ -6,11 +6,23 @@ from typing import Any, cast
 
 import msgspec
 
+from tokenwire.approvals import Answer
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.ui.json import denial_text, object_of
 
-__all__ = ["asked_in", "is_answered", "messages_of", "metadata_of", "steps_of", "text_of"]
+__all__ = [
+    "answers_in",
+    "asked_in",
+    "is_answered",
+    "messages_of",
+    "metadata_of",
+    "steps_of",
+    "text_of",
+    "with_history",
+]
 
 _ROLES = frozenset({"system", "user", "assistant"})
+_ANSWERED = frozenset({"output-available", "output-error", "output-denied"})
 _MAX_MESSAGE = 32 * 1024  # bytes of a user's message that watchers and other tabs are sent
 
 
@@ -35,6 +47,19 @@ def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", messages)
 
 
+def with_history(history: list[dict[str, Any]], message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conversation up to a message that a page sent alone.
+
+    One that the history has (it was edited, is to be answered anew, or has the output of a tool)
+    takes the place of itself and of all that came after it.
+    """
+    name = message.get("id")
+    for index, known in enumerate(history):
+        if name is not None and known.get("id") == name:
+            return [*history[:index], message]
+    return [*history, message]
+
+
 def asked_in(messages: list[dict[str, Any]], body: dict[str, Any]) -> str | None:
     """A key by which a retry of the same request is recognised; None where there is none."""
     last = messages[-1].get("id")
@@ -56,7 +81,7 @@ def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[st
     metadata: dict[str, Any] = {"messages": [_bounded(message) for message in asked]}
     if rest and isinstance(rest[-1].get("id"), str):
         metadata["after"] = rest[-1]["id"]
-    elif "messages" in body:
+    else:
         metadata["first"] = True
     if not asked and isinstance(messages[-1].get("id"), str):
         metadata["message_id"] = messages[-1]["id"]
@@ -96,7 +121,8 @@ def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for parts in steps:
         text = text_of({"parts": parts})
-        calls = [part for part in parts if is_answered(part)]
+        # The API has no form for tools that a provider has run: what came of them is in the text.
+        calls = [part for part in parts if is_answered(part) and not part.get("providerExecuted")]
         if calls:
             entries.append({"role": "assistant", "content": text or None})
             entries[-1]["tool_calls"] = [_call(part) for part in calls]
@@ -106,11 +132,23 @@ def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
+def answers_in(message: dict[str, Any]) -> list[Answer]:
+    """The answers of the page to what the agent asked approval of, in its last message."""
+    answers: list[Answer] = []
+    for part in message["parts"] if message["role"] == "assistant" else ():
+        approval: Any = part.get("approval")
+        if part.get("state") != "approval-responded" or not isinstance(approval, dict):
+            continue
+        try:
+            answers.append(msgspec.convert(approval, Answer))
+        except msgspec.ValidationError as error:
+            raise Problem("invalid", f"an approval is not valid: {error}"[:300]) from error
+    return answers
+
+
 def is_answered(part: dict[str, Any]) -> bool:
     """Whether a part is a tool call with its result."""
-    return part.get("state") in ("output-available", "output-error") and isinstance(
-        part.get("toolCallId"), str
-    )
+    return part.get("state") in _ANSWERED and isinstance(part.get("toolCallId"), str)
 
 
 def _call(part: dict[str, Any]) -> dict[str, Any]:
@@ -125,5 +163,7 @@ def _call(part: dict[str, Any]) -> dict[str, Any]:
 
 def _call_result(part: dict[str, Any]) -> dict[str, Any]:
     output = part.get("errorText") if part["state"] == "output-error" else part.get("output")
+    if part["state"] == "output-denied":
+        output = denial_text(object_of(part.get("approval")).get("reason"))
     content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
     return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}

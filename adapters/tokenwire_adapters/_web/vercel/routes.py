@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
+from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import recent_runs
+from tokenwire_adapters._web.ui.runs import Run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
 from tokenwire_adapters._web.vercel.requests import (
+    answers_in,
     asked_in,
     is_answered,
     messages_of,
     metadata_of,
     steps_of,
     text_of,
+    with_history,
 )
 
 __all__ = ["Busy", "ChatRoutes", "ChatTurn"]
+
+_BUSY = "An answer is still being written in this chat. Stop it, or wait for its end."
 
 Busy: TypeAlias = Literal["replace", "refuse"]
 
@@ -35,7 +42,8 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
 
     :ivar chat_id: the id of the chat in the page; `channel` is where it is published.
     :ivar run: also the id of the message that the responses become.
-    :ivar messages: the page's UI messages, as it sent them; the last one is to be answered.
+    :ivar messages: the conversation as UI messages, as the page sent it; where it sent only its
+        last `message`, after those that the channel has. The last one is to be answered.
     :ivar trigger: ``submit-message`` or ``regenerate-message``.
     :ivar message_id: the message that was edited, or is to be replaced by a new answer.
     :ivar body: all that the page sent.
@@ -54,7 +62,8 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
     def chat_messages(self) -> list[dict[str, Any]]:
         """The conversation for OpenAI's Chat Completions (and for what takes its messages).
 
-        It has the text, and tool calls that were answered. Files and reasoning are left out.
+        It has the text, and tool calls that were answered, but for tools that a provider has run.
+        Files and reasoning are left out.
         """
         messages: list[dict[str, Any]] = []
         for message in self.messages:
@@ -71,7 +80,9 @@ class ChatRoutes(ProtocolRoutes):
     | route | what |
     | --- | --- |
     | ``POST {path}`` | a message to the agent; answers with the stream of its answer |
-    | ``GET {path}/{id}/stream`` | the answer under way, from its beginning; else 204 |
+    | ``GET {path}/{id}/stream`` | the answer under way, from its beginning, or one that has just
+        ended; else 204. ``?run=ID``: that answer |
+    | ``POST {path}/{id}/tools/{call}/claim`` | whether this page runs a tool, and no other one |
     | ``POST {path}/{id}/stop`` | stop the answer under way, whichever tab or server began it |
     | ``GET {path}/{id}/messages`` | the conversation, to begin a page with |
 
@@ -88,8 +99,11 @@ class ChatRoutes(ProtocolRoutes):
     :param allow_origins: exact origins whose pages may talk to the agent, beside its own.
     :param limits: as the gateway's.
     :param busy: what a message does while an answer is under way: ``replace`` stops it;
-        ``refuse`` answers 409.
+        ``refuse`` answers 409, with a text for the page.
     :param dynamic_tools: send tool calls as ``dynamic-tool`` parts rather than ``tool-NAME``.
+    :param resume_ended: seconds after its end for which an answer can be resumed: a page that lost
+        its connection and comes back after the end is sent all of it. 0: never.
+    :param on_error: from the text of an error to what pages are shown of it; see `ProtocolRoutes`.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -106,6 +120,8 @@ class ChatRoutes(ProtocolRoutes):
         limits: Limits | None = None,
         busy: Busy = "replace",
         dynamic_tools: bool = False,
+        resume_ended: float = 60.0,
+        on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             sink,
@@ -116,10 +132,14 @@ class ChatRoutes(ProtocolRoutes):
             tokens=tokens,
             allow_origins=allow_origins,
             limits=limits,
+            on_error=on_error,
         )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
         self._busy = busy
+        if not (isinstance(resume_ended, int | float) and resume_ended >= 0):
+            raise ValueError(f"resume_ended must be seconds, 0 or more, not {resume_ended!r}")
+        self._resume_ended = float(resume_ended)
         self._dynamic_tools = dynamic_tools
 
     def find(self, names: Sequence[str]) -> Route | None:
@@ -128,6 +148,8 @@ class ChatRoutes(ProtocolRoutes):
                 return Route("chat", {"POST": self._send})
             case [_, "stream"]:
                 return Route("chat.stream", {"GET": self._resume})
+            case [_, "tools", _, "claim"]:
+                return Route("chat.claim", {"POST": self.claim})
             case [_, "stop"]:
                 return Route("chat.stop", {"POST": self._stop_chat})
             case [_, "messages"]:
@@ -143,22 +165,50 @@ class ChatRoutes(ProtocolRoutes):
         chat_id = body.get("id")
         if not isinstance(chat_id, str):
             raise Problem("invalid", 'the body must have the chat\'s "id"')
-        channel = await self.authorize(exchange, chat_id, "input")
-        messages = messages_of(body)
-        self.service.require_input(exchange.caller.key, "messages")
-        service = self.service
         run = self.tasks.new_run()
+        # From here on a stop finds the run, however long it takes to begin.
+        with self.tasks.starting(self.channel_of(chat_id), run):
+            channel = await self.authorize(exchange, chat_id, "input")
+            self.service.require_input(exchange.caller.key, "messages")
+            await self._answer(exchange, chat_id, channel, run, body)
+
+    async def _answer(
+        self, exchange: Exchange, chat_id: str, channel: str, run: str, body: dict[str, Any]
+    ) -> None:
+        service = self.service
+        messages = await self._all_messages(channel, body)
+        answered: Sequence[Approval] = ()
+        encoder = self._encoder(run, enveloped=True)
 
         async def begin() -> None:
             await service.within(self._page_tools(channel, messages[-1]))
-            self._begin(exchange, chat_id, channel, run, messages, body)
+            self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
         with service.admitted(exchange.caller):
-            with self.tasks.starting(channel, run):
-                if await self._same_again(exchange, channel, messages, body):
-                    return
-                reader = await self.watch_from(channel, begin)
-            await self.stream(exchange, channel, self._encoder(run, enveloped=True), reader)
+            answers = answers_in(messages[-1])
+            settled = await self.settle(exchange, channel, answers, run) if answers else None
+            if settled is not None and settled.begin is None:
+                await self.follow(exchange, channel, self._encoder(None), settled)
+                return
+            if settled is not None:
+                answered = settled.approvals
+                encoder.go_on_from(settled.run, answered)
+            if await self._same_again(exchange, channel, messages, body):
+                return
+            reader = await self.watch_from(channel, begin)
+            await self.stream(exchange, channel, encoder, reader)
+
+    async def _all_messages(self, channel: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """The conversation: as the page sent it, or with what the channel has before its message.
+
+        :raises Problem: where the body has no messages that are valid.
+        """
+        messages = messages_of(body)
+        if "messages" in body:
+            return messages
+        runs = await self.service.within(recent_runs(self.sink, channel))
+        history = self._conversation(runs, streaming=True)
+        return with_history(history, messages[-1])
 
     def _begin(
         self,
@@ -168,6 +218,7 @@ class ChatRoutes(ProtocolRoutes):
         run: str,
         messages: list[dict[str, Any]],
         body: dict[str, Any],
+        answered: Sequence[Approval],
     ) -> None:
         trigger = body.get("trigger")
         message_id = body.get("messageId")
@@ -185,6 +236,7 @@ class ChatRoutes(ProtocolRoutes):
                 response=response,
                 connection=exchange.caller.connection,
                 principal=exchange.caller.principal,
+                answered=answered,
             )
 
         self.tasks.begin(channel, run, metadata_of(messages, body), turn)
@@ -238,15 +290,38 @@ class ChatRoutes(ProtocolRoutes):
                 await self.stream(exchange, channel, encoder, reader)
                 return True
         if self._busy == "refuse":
-            raise Problem("invalid", "an answer is under way in this chat", status=409)
+            await self._refuse(exchange)
+            return True
         await self.tasks.cancel(channel, run=active.id, reason="another message came")
         return False
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        """Answer that the chat is busy: with text, which the SDK shows as it is.
+
+        :raises Problem: for clients that read such.
+        """
+        if "application/problem+json" in (exchange.request.header(b"accept") or ""):
+            raise Problem("busy", _BUSY)
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        headers = [*own, NOSNIFF, *exchange.headers]
+        await send_response(exchange.send, 409, _BUSY.encode(), headers=headers)
 
     async def _resume(self, exchange: Exchange) -> None:
         names = self.names_of(exchange.request)
         channel = await self.authorize(exchange, names[0], "subscribe")
-        wait = exchange.request.parameter("wait") == "1"
-        await self.resume(exchange, channel, self._encoder(None), wait=wait)
+        parameter = exchange.request.parameter
+        run = parameter("run")
+        if run is not None:
+            checked_name(run, "run")
+        await self.resume(
+            exchange,
+            channel,
+            self._encoder(None),
+            run=run,
+            wait=parameter("wait") == "1",
+            earlier=parameter("earlier") != "0",
+            ended_within=self._resume_ended,
+        )
 
     async def _stop_chat(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "cancel")
@@ -257,4 +332,14 @@ class ChatRoutes(ProtocolRoutes):
     async def _messages(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
         runs = await self.service.within(recent_runs(self.sink, channel))
-        await self.send_json(exchange, conversation(runs, dynamic_tools=self._dynamic_tools))
+        await self.send_json(exchange, self._conversation(runs))
+
+    def _conversation(
+        self, runs: Sequence[Run], *, streaming: bool = False
+    ) -> list[dict[str, Any]]:
+        return conversation(
+            runs,
+            streaming=streaming,
+            dynamic_tools=self._dynamic_tools,
+            on_error=self.on_error,
+        )

@@ -14,7 +14,12 @@ from __future__ import annotations
 
 from tokenwire_adapters.testing.provider._http import Limits
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
-from tokenwire_adapters.testing.provider._script import Finish, ScriptedError, ScriptedReply
+from tokenwire_adapters.testing.provider._script import (
+    Finish,
+    ScriptedError,
+    ScriptedRecording,
+    ScriptedReply,
+)
 from tokenwire_adapters.testing.provider._server import MODELS, Provider, serve_in_thread
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "Provider",
     "RequestRecord",
     "ScriptedError",
+    "ScriptedRecording",
     "ScriptedReply",
     "serve_in_thread",
 ]

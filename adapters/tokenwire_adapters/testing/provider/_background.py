@@ -68,7 +68,7 @@ class BackgroundReplies:
 
     def begin(self, request: ModelRequest, reply: Reply, response_id: str) -> dict[str, Any]:
         """Keep the reply to a request; return what is there of it, which is nothing."""
-        generation = _Generation(request, replace(reply, disconnect_after=None), response_id)
+        generation = _Generation(request, replace(reply, interruption=None), response_id)
         self._generations[response_id] = generation
         while len(self._generations) > self._keep:
             self._generations.popitem(last=False)

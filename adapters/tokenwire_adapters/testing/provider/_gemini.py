@@ -26,7 +26,20 @@ from tokenwire_adapters.testing.provider._json import as_text, dumps
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token, ToolCall
 from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "frames", "read"]
+__all__ = ["body", "describe_model", "frames", "read"]
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """What ``models.get`` says of a model (Gemini API reference: "Models")."""
+    return {
+        "name": f"models/{name}",
+        "version": "1",
+        "displayName": name,
+        "inputTokenLimit": 1_048_576,
+        "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": ["generateContent"],
+    }
+
 
 _FINISH: dict[Finish, str] = {
     "stop": "STOP",

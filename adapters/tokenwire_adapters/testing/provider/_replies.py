@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from tokenwire_adapters.testing.provider._json import dumps
-from tokenwire_adapters.testing.provider._script import Finish, ScriptedReply
+from tokenwire_adapters.testing.provider._script import Finish, Interruption, ScriptedReply
 from tokenwire_adapters.testing.provider._text import answer, compose, preface, reason, tokenize
 from tokenwire_adapters.testing.provider._tools import (
     Tool,
@@ -106,8 +106,8 @@ class Reply:
     finish: Finish
     stopped_by: str | None = None
     """The stop sequence that ended it."""
-    disconnect_after: int | None = None
-    """Cut the client's connection after this many tokens."""
+    interruption: Interruption | None = None
+    """Where it breaks off, and how."""
 
     def joined(self, kind: Kind, *, call: int = 0, upto: int | None = None) -> str:
         """Join the text of one kind, of the first ``upto`` tokens or of all."""
@@ -158,9 +158,10 @@ def _scripted(script: ScriptedReply) -> Reply:
         *(token for index, call in enumerate(calls) for token in _tokens("tool", call[2], index)),
     ]
     finish = script.finish or ("tool" if calls else "stop")
-    limit = script.disconnect_after
-    limit = None if limit is None else min(limit, len(tokens))
-    return Reply(tuple(tokens), calls, finish, disconnect_after=limit)
+    interruption = script.interruption
+    if interruption is not None:
+        interruption = interruption._replace(after=min(interruption.after, len(tokens)))
+    return Reply(tuple(tokens), calls, finish, interruption=interruption)
 
 
 def _tokens(kind: Kind, text: str | Sequence[str], call: int = 0) -> list[Token]:

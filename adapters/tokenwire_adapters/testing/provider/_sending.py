@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from tokenwire_adapters.testing.provider._errors import error_body
 from tokenwire_adapters.testing.provider._frames import Frame
 from tokenwire_adapters.testing.provider._http import Connection, Request
 from tokenwire_adapters.testing.provider._json import dumps
 from tokenwire_adapters.testing.provider._record import RequestRecord
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply
-from tokenwire_adapters.testing.provider._wires import WIRES, content_type
+from tokenwire_adapters.testing.provider._script import Interruption
+from tokenwire_adapters.testing.provider._wires import WIRES, content_type, error_piece
 
 __all__ = ["ReplySender", "ScriptedDisconnect"]
 
@@ -47,12 +49,13 @@ class ReplySender:
         :raises ClientGone: the client closed the connection.
         :raises ScriptedDisconnect: the connection is to be cut.
         """
-        limit = self.replies[0].disconnect_after
+        interruption = self.replies[0].interruption
         if pace := self.pace():  # choices are written side by side
             longest = max(len(reply.tokens) for reply in self.replies)
-            await self.connection.pause((longest if limit is None else limit) / pace)
-        if limit is not None:
-            raise ScriptedDisconnect
+            await self.connection.pause((interruption.after if interruption else longest) / pace)
+        if interruption is not None:
+            await self._interrupt(interruption, streamed=False)
+            return
         value = WIRES[self.request.api].body(self.request, self.replies, self.record.id)
         await self.connection.answer(
             200, dumps(value).encode(), self.request_id, keep_alive=self.http_request.keep_alive
@@ -69,7 +72,7 @@ class ReplySender:
         """
         every = WIRES[self.request.api].frames(self.request, self.replies, self.record.id)
         frames: Iterator[Frame] = islice(every, self.skip, None)
-        limit = self.replies[0].disconnect_after
+        interruption = self.replies[0].interruption
         await self.connection.start_stream(
             self.http_request, self.request_id, content_type(self.request)
         )
@@ -77,9 +80,11 @@ class ReplySender:
         data = b""
         choices: list[int] = []  # of the tokens in `data`
         for frame in frames:
-            if limit is not None and self.record.tokens_sent + len(choices) >= limit:
+            sent = self.record.tokens_sent + len(choices)
+            if interruption is not None and sent >= interruption.after:
                 await self._write(data, choices)
-                raise ScriptedDisconnect
+                await self._interrupt(interruption, streamed=True)
+                return
             pace = self.pace()
             if frame.choice is not None:
                 if pace:
@@ -93,6 +98,24 @@ class ReplySender:
                 data, choices = b"", []
                 await self.connection.pause(0)
         await self._write(data, choices)
+
+    async def _interrupt(self, interruption: Interruption, *, streamed: bool) -> None:
+        """Break the reply off, as the script says."""
+        how = interruption.how
+        if how == "disconnect":
+            raise ScriptedDisconnect
+        if how == "stall":
+            while True:
+                await self.connection.pause(3600)  # until the client closes
+        if streamed:
+            piece = error_piece(self.request, how)
+            if piece is None:
+                raise ScriptedDisconnect
+            await self.connection.send(self.http_request, piece)
+            return
+        api, keep_alive = self.request.api, self.http_request.keep_alive
+        body = dumps(error_body(api, how.status, how.message, None)).encode()
+        await self.connection.answer(how.status, body, self.request_id, keep_alive=keep_alive)
 
     async def _write(self, data: bytes, choices: list[int]) -> None:
         if data:

@@ -10,11 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from tokenwire_adapters.testing._thread import running_in_thread
 from tokenwire_adapters.testing.provider._background import BackgroundReplies, ResumedStream
 from tokenwire_adapters.testing.provider._errors import error_body, error_headers
+from tokenwire_adapters.testing.provider._gemini import describe_model
 from tokenwire_adapters.testing.provider._http import (
     BadHttp,
     ClientGone,
@@ -27,7 +28,11 @@ from tokenwire_adapters.testing.provider._ollama import answer_about_models
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
 from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, plan_replies
 from tokenwire_adapters.testing.provider._routes import find_route
-from tokenwire_adapters.testing.provider._script import ScriptedError, ScriptedReply
+from tokenwire_adapters.testing.provider._script import (
+    ScriptedError,
+    ScriptedRecording,
+    ScriptedReply,
+)
 from tokenwire_adapters.testing.provider._sending import ReplySender, ScriptedDisconnect
 from tokenwire_adapters.testing.provider._wires import WIRES, read_request
 
@@ -36,9 +41,12 @@ __all__ = ["MODELS", "Provider", "serve_in_thread"]
 MODELS = ("local-writer", "local-reasoner")
 """Models that ``GET /v1/models`` lists. Any name works; with "reason" or "think", it reasons."""
 
+Scripted: TypeAlias = ScriptedReply | ScriptedError | ScriptedRecording
+
 _MODELS = re.compile(
     r"(?:/v1)*(?:/openai(?:/v1)?(?:/deployments/[^/]+)?)?/models(?:/(?P<id>[^/]+))?"
 )
+_GEMINI_MODEL = re.compile(r"/v1(?:beta|alpha)\d?/models/(?P<id>[^/:]+)")
 _KEY_HEADERS = {"authorization", "x-api-key", "x-goog-api-key"}
 
 
@@ -83,7 +91,7 @@ class Provider:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._background = BackgroundReplies(keep)
-        self._script: deque[ScriptedReply | ScriptedError] = deque()
+        self._script: deque[Scripted] = deque()
         self._reply_started = threading.Condition()
         self._replies = 0
 
@@ -102,13 +110,20 @@ class Provider:
         """The port it listens on."""
         return self._port
 
-    def script(self, *replies: str | ScriptedReply | ScriptedError) -> None:
+    def script(self, *replies: str | Scripted) -> None:
         """Prescribe the next replies, in the order in which requests will come. Thread-safe.
 
         Once they are used up, the provider answers with texts of its own again.
 
-        :param replies: each a text, a whole reply or an error.
+        :param replies: each a text, a whole reply, an error or a recording.
+        :raises TypeError: for anything else.
         """
+        for reply in replies:
+            if not isinstance(reply, str | ScriptedReply | ScriptedError | ScriptedRecording):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    "a script has strings, ScriptedReply, ScriptedError and ScriptedRecording of"
+                    f" tokenwire_adapters.testing.provider, not {reply!r:.80}"
+                )
         self._script.extend(
             ScriptedReply(text=reply) if isinstance(reply, str) else reply for reply in replies
         )
@@ -226,7 +241,9 @@ class Provider:
                 headers=headers,
             )
             return
-        if isinstance(result, ModelRequest):
+        if isinstance(script, ScriptedRecording):
+            await self._play(connection, request, request_id, script)
+        elif isinstance(result, ModelRequest):
             await self._reply(connection, request, request_id, result, script)
         elif isinstance(result, ResumedStream):
             await self._resume(connection, request, request_id, result)
@@ -238,9 +255,10 @@ class Provider:
         """Return the request for a reply, or the body of an answer that needs no model."""
         route = find_route(request.path, request.query)
         models = _MODELS.fullmatch(request.path)
+        gemini = _GEMINI_MODEL.fullmatch(request.path)
         ollama = request.path.startswith("/api/")
         about_response = self._background.find(request)
-        if not (route or models or ollama or about_response):
+        if not (route or models or gemini or ollama or about_response):
             raise BadRequest(f"Unknown request URL: {request.method} {request.path}", status=404)
         if self._require_key and not request.headers.keys() & _KEY_HEADERS:
             raise BadRequest("You didn't provide an API key.", status=401)
@@ -248,13 +266,15 @@ class Provider:
             return about_response()
         if route is None and models:
             return _models(request, models["id"])
+        if route is None and gemini:
+            return describe_model(gemini["id"])
         if route is None:
             return answer_about_models(request.path, MODELS)
         if request.method != "POST":
             raise BadRequest(f"Method {request.method} is not allowed here.", status=405)
         return read_request(route, loads(request.body))
 
-    def _next_scripted(self) -> ScriptedReply | ScriptedError | None:
+    def _next_scripted(self) -> Scripted | None:
         return self._script.popleft() if self._script else None
 
     async def _reply(
@@ -298,6 +318,26 @@ class Provider:
         if request.stream and http_request.chunked:
             # Not part of the reply: clients that saw the last event may close before this.
             await connection.send(http_request, b"")
+
+    async def _play(
+        self,
+        connection: Connection,
+        request: Request,
+        request_id: str,
+        recording: ScriptedRecording,
+    ) -> None:
+        """Send a recorded reply, an event at a time; there is no `RequestRecord` of it."""
+        pieces, content_type = recording.pieces(), recording.content_type or ""
+        if content_type == "application/json":
+            body = b"".join(pieces)
+            await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
+            return
+        await connection.start_stream(request, request_id, content_type)
+        for piece in pieces:
+            await connection.pause(1 / self.pace if self.pace else 0)
+            await connection.send(request, piece)
+        if request.chunked:
+            await connection.send(request, b"")
 
     async def _resume(
         self, connection: Connection, http_request: Request, request_id: str, resumed: ResumedStream

@@ -19,12 +19,14 @@ from tokenwire_adapters.testing.provider import (
     _requests,
     _responses,
 )
+from tokenwire_adapters.testing.provider._errors import error_body
 from tokenwire_adapters.testing.provider._frames import Frame
-from tokenwire_adapters.testing.provider._json import BadRequest, as_text
+from tokenwire_adapters.testing.provider._json import BadRequest, as_text, dumps
 from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, Reply
 from tokenwire_adapters.testing.provider._routes import Route
+from tokenwire_adapters.testing.provider._script import ScriptedError
 
-__all__ = ["WIRES", "Wire", "content_type", "read_request"]
+__all__ = ["WIRES", "Wire", "content_type", "error_piece", "read_request"]
 
 _Replies = tuple[Reply, ...]
 
@@ -81,6 +83,20 @@ def read_request(route: Route, value: Any) -> ModelRequest:
         raise BadRequest("'stream' must be a boolean.", param="stream")
     request = WIRES[route.api].read(body, stream)
     return replace(request, api=route.api, dialect=route.dialect)
+
+
+def error_piece(request: ModelRequest, error: ScriptedError) -> bytes | None:
+    """An error midway in a stream, as the API writes it; None where only the connection is cut."""
+    body: Any = error_body(request.api, error.status, error.message, None)
+    kind = WIRES[request.api].content_type
+    if kind == _BINARY:
+        return None
+    if kind == _JSON_LINES:
+        return dumps(body).encode() + b"\n"
+    if request.api == "responses":
+        body = {"type": "error", **body["error"], "sequence_number": 0}
+    name = b"event: error\n" if request.api in ("messages", "responses", "interactions") else b""
+    return name + b"data: " + dumps(body).encode() + b"\n\n"
 
 
 def content_type(request: ModelRequest) -> str:

@@ -5,11 +5,14 @@
 const readline = require('node:readline');
 const { eventually, realtime } = require('./common.cjs');
 const { createClientSession } = require('@ably/ai-transport');
-const { createUIMessageCodec } = require('@ably/ai-transport/vercel');
+const { createChatTransport, createUIMessageCodec } = require('@ably/ai-transport/vercel');
+const { readUIMessageStream } = require('ai');
 
 const codec = createUIMessageCodec();
 const sessions = {};
 const runs = {};
+const chats = {};
+const finished = {}; // the reasons that chunks gave
 
 function shown(session) {
   return session.view.getMessages().map(({ message }) => message);
@@ -23,6 +26,10 @@ const steps = {
   async open(who, how) {
     const session = createClientSession({ client: realtime(who), channelName: 'ai:chat', codec });
     await session.connect();
+    finished[who] = [];
+    session.view.on('ably-message', ({ extras }) => {
+      if (extras?.ai?.codec?.kind === 'finish') finished[who].push(extras.ai.codec.finishReason);
+    });
     if (how === 'late') while (session.view.hasOlder()) await session.view.loadOlder();
     sessions[who] = session;
   },
@@ -30,6 +37,38 @@ const steps = {
     const parts = [{ type: 'text', text: question }];
     const user = codec.createUserMessage({ id: crypto.randomUUID(), role: 'user', parts });
     runs[who] = await sessions[who].view.send(user);
+  },
+  // Ask as useChat does, over the transport for it; `api` is what it POSTs to.
+  async chat(who, api, question) {
+    const parts = [{ type: 'text', text: question }];
+    const transport = createChatTransport(sessions[who], { api });
+    const messages = [{ id: crypto.randomUUID(), role: 'user', parts }];
+    const stream = await transport.sendMessages({ trigger: 'submit-message', chatId: 'ai:chat', messages });
+    chats[who] = (async () => {
+      let last;
+      for await (const message of readUIMessageStream({ stream })) last = message;
+      return last;
+    })();
+  },
+  async chatted(who) {
+    return chats[who];
+  },
+  async regenerate(who) {
+    runs[who] = await sessions[who].view.regenerate(sessions[who].view.getMessages().at(-1).codecMessageId);
+  },
+  async edit(who, question) {
+    const last = sessions[who].view.getMessages().filter(({ message }) => message.role === 'user').at(-1);
+    const parts = [{ type: 'text', text: question }];
+    const user = codec.createUserMessage({ id: crypto.randomUUID(), role: 'user', parts });
+    runs[who] = await sessions[who].view.edit(last.codecMessageId, user);
+  },
+  // The versions of the newest message of a role, and which is shown; `index`: show another.
+  async versions(who, role, index) {
+    const { view } = sessions[who];
+    const newest = () => view.getMessages().filter(({ message }) => message.role === role).at(-1);
+    const handle = () => view.branchSelection(newest().codecMessageId);
+    if (index !== undefined) handle().select(Number(index));
+    return [handle().siblings.length, handle().index];
   },
   async started(who) {
     await runs[who].started;
@@ -43,6 +82,15 @@ const steps = {
   },
   async text(who, wanted) {
     await eventually(() => textOf(shown(sessions[who]).at(-1)) === wanted, () => shown(sessions[who]));
+  },
+  async finished(who) {
+    return finished[who];
+  },
+  // Once it has the field, which comes last.
+  async metadata(who, field) {
+    const metadata = () => shown(sessions[who]).at(-1)?.metadata ?? {};
+    await eventually(() => field in metadata(), metadata);
+    return metadata();
   },
   async messages(who) {
     return shown(sessions[who]);

@@ -1,7 +1,8 @@
 // Clients of AG-UI, with the package's own verifier on.
 // Takes commands, one JSON object a line, and answers each with one.
 import { createInterface } from "node:readline";
-import { HttpAgent } from "@ag-ui/client";
+
+const { HttpAgent } = await import(process.env.AG_UI_CLIENT ?? "@ag-ui/client");
 
 // What the client complains of, though it goes on: there must be nothing.
 let warnings = [];
@@ -10,8 +11,8 @@ console.error = (...words) => { warnings.push(words.join(" ")); };
 
 const tabs = new Map();
 
-function open({ tab, url, thread, messages, fetch }) {
-  const agent = new HttpAgent({ url, threadId: thread, initialMessages: messages, fetch });
+function open({ tab, url, thread, messages, state, fetch }) {
+  const agent = new HttpAgent({ url, threadId: thread, initialMessages: messages, initialState: state, fetch });
   const events = [];
   agent.subscribe({ onEvent: ({ event }) => { events.push(event); } });
   tabs.set(tab, { agent, events, work: Promise.resolve() });
@@ -55,6 +56,7 @@ const commands = {
   },
   add: ({ tab, message }) => { tabs.get(tab).agent.addMessage(message); return {}; },
   run: ({ tab, ...fields }) => { run(tabs.get(tab), fields); return {}; },
+  aim: ({ tab, url }) => { tabs.get(tab).agent.url = url; return {}; },
   abort: ({ tab }) => { tabs.get(tab).agent.abortRun(); return {}; },
   text: async ({ tab, length }) => {
     const it = tabs.get(tab);
@@ -65,6 +67,7 @@ const commands = {
     }
     return { text: textOf(it) };
   },
+  report: ({ tab }) => report(tabs.get(tab)),
   done: async ({ tab }) => {
     const it = tabs.get(tab);
     await it.work;

@@ -3,7 +3,8 @@
 import { createInterface } from "node:readline";
 
 const sdk = await import(process.env.AI_PACKAGE ?? "ai");
-const { AbstractChat, DefaultChatTransport, readUIMessageStream } = sdk;
+const { AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream } = sdk;
+const { TokenwireChatTransport } = await import(process.env.TOKENWIRE_AI_SDK);
 
 class State {
   constructor(messages) {
@@ -39,18 +40,57 @@ const stopping = (url, init) => {
   return fetch(url, init);
 };
 
-function open({ tab, api, id, messages, stops }) {
-  const seen = { finish: null, errors: [], toolCalls: [], data: [] };
+// A network that cuts event streams off, each after so many bytes: cleanly, or with an error.
+function cutting(cuts) {
+  return async (url, init) => {
+    const response = await fetch(url, init);
+    const cut = response.status === 200 && response.headers.get("content-type")?.startsWith("text/event-stream") && cuts.shift();
+    if (!cut) return response;
+    let left = cut.bytes;
+    const body = response.body.pipeThrough(new TransformStream({
+      transform(piece, controller) {
+        if (left > 0) controller.enqueue(piece.subarray(0, left));
+        left -= piece.length;
+        if (left > 0) return;
+        if (cut.how === "end") controller.terminate();
+        else controller.error(new TypeError("network error"));
+      },
+    }));
+    return new Response(body, { status: 200, headers: response.headers });
+  };
+}
+
+function transportOf({ api, stops, ours, lastOnly, cuts }) {
+  const options = { api, fetch: cuts ? cutting(cuts) : stops ? stopping : undefined };
+  if (ours) return new TokenwireChatTransport({ ...options, minDelay: 10, lastMessageOnly: lastOnly });
+  if (lastOnly) {
+    // As the SDK's documentation sends only the last message.
+    options.prepareSendMessagesRequest = ({ id, messages, trigger, messageId }) => ({
+      body: { id, message: messages.at(-1), trigger, messageId },
+    });
+  }
+  return new DefaultChatTransport(options);
+}
+
+function open({ tab, id, messages, automatic, approving, ...options }) {
+  const seen = { finish: null, errors: [], toolCalls: [], data: [], automatic: 0 };
+  const transport = transportOf(options);
   const chat = new Chat({
     id,
     messages,
-    transport: new DefaultChatTransport({ api, fetch: stops ? stopping : undefined }),
+    transport,
+    sendAutomaticallyWhen: (chat) => {
+      if (approving) return sdk.lastAssistantMessageIsCompleteWithApprovalResponses(chat);
+      const sends = automatic && lastAssistantMessageIsCompleteWithToolCalls(chat);
+      if (sends) seen.automatic++;
+      return sends && seen.automatic < 5;
+    },
     onFinish: (event) => { seen.finish = { ...event, messages: undefined }; },
     onError: (error) => { seen.errors.push(String(error.message)); },
     onToolCall: ({ toolCall }) => { seen.toolCalls.push(toolCall.toolCallId); },
     onData: (part) => { seen.data.push(part); },
   });
-  tabs.set(tab, { chat, seen, work: Promise.resolve() });
+  tabs.set(tab, { chat, seen, transport, work: Promise.resolve() });
   return {};
 }
 
@@ -87,6 +127,11 @@ const commands = {
     it.work = it.chat.regenerate();
     return {};
   },
+  edit: ({ tab, text, message }) => {
+    const it = tabs.get(tab);
+    it.work = it.chat.sendMessage({ text, messageId: message });
+    return {};
+  },
   resume: ({ tab }) => {
     const it = tabs.get(tab);
     it.work = it.chat.resumeStream();
@@ -98,9 +143,57 @@ const commands = {
     it.work = it.chat.sendMessage();
     return {};
   },
+  approve: async ({ tab, id, approved, reason }) => {
+    await tabs.get(tab).chat.addToolApprovalResponse({ id, approved, reason });
+    return {};
+  },
+  // Waits until nothing is under way, whoever began it.
+  idle: async ({ tab }) => {
+    const it = tabs.get(tab);
+    const unsent = () => it.chat.messages.at(-1)?.parts.some((part) => part.state === "approval-responded");
+    await it.work;
+    while (!["ready", "error"].includes(it.chat.status) || (unsent() && it.chat.status !== "error")) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return report(it);
+  },
+  report: ({ tab }) => report(tabs.get(tab)),
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
+  // The stop button of a page with our transport.
+  halt: async ({ tab }) => {
+    const { chat, transport } = tabs.get(tab);
+    return transport.stop(chat.id);
+  },
+  // A stop, and a message before it was answered.
+  instead: async ({ tab, text }) => {
+    const it = tabs.get(tab);
+    const stopping = it.transport.stop(it.chat.id);
+    it.work = it.chat.sendMessage({ text });
+    return stopping;
+  },
+  // A tool of the page that is done; the page sends by itself, or does not.
+  settle: async ({ tab, tool, call, output }) => {
+    const it = tabs.get(tab);
+    await it.chat.addToolOutput({ tool, toolCallId: call, output });
+    return { automatic: it.seen.automatic };
+  },
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
+  // Waits until the page has nothing to do.
+  idle: async ({ tab }) => {
+    const { chat } = tabs.get(tab);
+    do await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!["ready", "error"].includes(chat.status));
+    return {};
+  },
+  // Waits until a part of the answer is in a state.
+  part: async ({ tab, state }) => {
+    const { chat } = tabs.get(tab);
+    while (!chat.messages.at(-1)?.parts.some((part) => part.state === state)) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return {};
+  },
   // Waits until the answer has begun, though nothing of it may be there.
   begun: async ({ tab }) => {
     const { chat } = tabs.get(tab);

@@ -1,0 +1,95 @@
+"""The ASGI extension by which a server hands over the transport of a response that has begun.
+
+A server that knows it puts ``{"offer": offer}`` under `EXTENSION` into ``scope["extensions"]``.
+``offer(send)`` is a function, ``take(protocol)``, where `send` is the server's own; None where a
+middleware has wrapped it, which must see the whole response. An app that has begun its response may
+call it: the server then makes `protocol` the protocol of the transport, forgets the request, and
+returns a `Taken`; or None where the response cannot be handed over (now): it is not sent in chunks
+(HTTP/1.1), has ended, or waits for its client to read. From then on the app writes chunks itself,
+and closes the transport at the end; its coroutine may return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+
+from tokenwire_adapters._web.gateway.asgi import Scope, Send
+from tokenwire_adapters._web.gateway.quirks import Transport
+
+__all__ = [
+    "EXTENSION",
+    "LAST_CHUNK",
+    "Take",
+    "Taken",
+    "TakenProtocol",
+    "WritableTransport",
+    "chunk",
+    "take_of",
+]
+
+EXTENSION: Final = "tokenwire.transport"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class WritableTransport(Transport, Protocol):
+    """What asyncio's transports have in common with uvloop's, to write to."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, soon, after those that were given before."""
+
+    def close(self) -> None:
+        """Close when what was written has been sent."""
+
+
+class TakenProtocol(Protocol):
+    """What a transport calls (see `asyncio.Protocol`), and what its server does."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Not called: the connection was made before."""
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+
+    def eof_received(self) -> None:
+        """The client sends nothing more."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than is written."""
+
+    def resume_writing(self) -> None:
+        """The client has read most of what was written."""
+
+    def shutdown(self) -> None:
+        """The server begins to stop."""
+
+
+class Taken(NamedTuple):
+    """A transport that was handed over.
+
+    :ivar forget: to be called with the protocol once the connection is lost.
+    """
+
+    transport: WritableTransport
+    forget: Callable[[Any], None]
+
+
+Take: TypeAlias = Callable[[TakenProtocol], Taken | None]
+"""Takes the transport of one response; None where it cannot be handed over now."""
+
+
+def take_of(scope: Scope, send: Send) -> Take | None:
+    """How to take the transport of a request; None where its server offers no such thing."""
+    extensions: Any = scope.get("extensions") or {}
+    extension: Any = extensions.get(EXTENSION)
+    if extension is None or scope.get("method") != "GET":
+        return None
+    return cast("Take | None", extension["offer"](send))
+
+
+def chunk(data: bytes) -> bytes:
+    """Data as a chunk of a body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,1 @@
+"""uvicorn's protocols, which hand over the transports of event streams."""

@@ -1,0 +1,1 @@
+"""Administration of channels: deletion, lists, retention, export and import."""

@@ -1,0 +1,281 @@
+"""Tabs of one origin share one connection: seven of them on HTTP/1.1, where a browser has six."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.needs import needs
+
+needs("starlette")
+
+from playwright.sync_api import Page
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+import tokenwire
+from tests.adapters.gateway.support import SECRET, serving
+from tests.e2e.screens import TIMEOUT
+from tokenwire.events import InputEvent
+from tokenwire_adapters.asgi import Gateway, Tokens, mint_token
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+TABS = 7
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tab</title>
+<link rel="icon" href="data:,">
+<script type="module">
+import { connect } from "/stream/tokenwire.js";
+const { names, ...options } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+window.connection = connect("/stream", options);
+window.channels = names.map((name) => connection.channel(name, { rewind: "all" }));
+window.deltas = []; // each that came, with the text of its response after it
+window.errors = [];
+for (const channel of channels) {
+  channel.on("delta", ({ offset, text }) => deltas.push([channel.name, offset, text]));
+  channel.on("error", ({ code }) => errors.push([channel.name, code]));
+}
+window.textOf = (wanted) => channels.find(({ name }) => name === wanted).responses[0]?.text ?? "";
+window.ready = () => channels.every(({ ready }) => ready);
+</script>"""
+
+
+class Tabs:
+    """A browser's tabs on a gateway."""
+
+    def __init__(self, sink: tokenwire.Sink, gateway: Gateway, url: str, open_page: Any) -> None:
+        self.sink = sink
+        self.gateway = gateway
+        self._url = url
+        self._open_page = open_page
+        self.pages: list[Page] = []
+
+    def open(self, *names: str, **options: Any) -> Page:
+        fields = json.dumps({"names": names, **options})
+        page: Page = self._open_page(f"{self._url}/?{len(self.pages)}#{fields}")
+        self.pages.append(page)
+        page.wait_for_function("() => window.ready?.() || window.errors?.length", timeout=TIMEOUT)
+        return page
+
+    def show(self, page: Page, name: str, text: str) -> None:
+        page.wait_for_function(
+            "([name, text]) => textOf(name) === text", arg=[name, text], timeout=TIMEOUT
+        )
+
+    def leader(self) -> Page:
+        while True:
+            leaders = [page for page in self.pages if page.evaluate("connection._tabs.leads")]
+            if leaders:
+                (leader,) = leaders
+                return leader
+
+
+@pytest.fixture
+def tabs_on(open_page: Callable[[str], Page]) -> Iterator[Callable[..., Tabs]]:
+    """Serve a gateway, with options of its own, and pages that use it."""
+    with contextlib.ExitStack() as stack:
+
+        def tabs_on(around: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any) -> Tabs:
+            sink = stack.enter_context(tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True))
+            gateway = Gateway(sink, **options)
+
+            def html(request: Request) -> Response:
+                return HTMLResponse(_PAGE)
+
+            routes = [Route("/", html), Mount("/stream", around(gateway))]
+            server = stack.enter_context(serving(Starlette(routes=routes)))
+            return Tabs(sink, gateway, server.url, open_page)
+
+        yield tabs_on
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+@pytest.mark.parametrize("own", [False, True], ids=["one channel", "a channel each"])
+def test_seven_tabs_have_one_connection(
+    tabs_on: Callable[..., Tabs], transport: str, own: bool
+) -> None:
+    tabs = tabs_on()
+    names = [f"c{number}" if own else "c" for number in range(TABS)]
+    responses = {name: tabs.sink.respond(name, response_id="r1") for name in set(names)}
+    for response in responses.values():
+        response.write("before ")
+    for name in names:
+        page = tabs.open(name, transport=transport)
+        tabs.show(page, name, "before ")
+    assert tabs.gateway.connections == 1
+    for response in responses.values():
+        response.write("and after")
+    for page, name in zip(tabs.pages, names, strict=True):
+        tabs.show(page, name, "before and after")
+    follower, name = next(
+        (page, name)
+        for page, name in zip(tabs.pages, names, strict=True)
+        if page.evaluate("connection.transport") == "shared"
+    )
+    sent = follower.evaluate("channels[0].send('message', 'hello').then(({ id }) => id)")
+    for event in tabs.sink.watch(name, rewind="all"):
+        if isinstance(event, InputEvent):
+            assert event.id == sent
+            break
+    outcome = follower.evaluate("channels[0].cancel('r1')")
+    assert (outcome["state"], outcome["acknowledged"]) == ("cancelled", True)
+    for page, its in zip(tabs.pages, names, strict=True):
+        if its == name:
+            page.wait_for_function("() => channels[0].get('r1').state === 'cancelled'")
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_the_next_tab_goes_on_where_the_leader_closes(
+    tabs_on: Callable[..., Tabs], transport: str
+) -> None:
+    tabs = tabs_on()
+    for _ in range(TABS):
+        tabs.open("c", transport=transport)
+    text = ""
+    with tabs.sink.respond("c", response_id="r1") as response:
+        for number in itertools.count():
+            piece = f"{number} 🙂 "
+            response.write(piece)
+            text += piece
+            if number % 5 == 4:
+                if len(tabs.pages) > 1:
+                    leader = tabs.leader()
+                    tabs.pages.remove(leader)
+                    leader.close()
+                else:
+                    break
+            if number % 5 == 2:  # while the lock changes hands, it goes on
+                for page in tabs.pages:
+                    tabs.show(page, "c", text)
+    (page,) = tabs.pages
+    tabs.show(page, "c", text)
+    come = ""
+    for _, offset, piece in page.evaluate("deltas"):
+        assert offset <= len(come)  # nothing was lost
+        come = come[:offset] + piece
+    assert text.startswith(come)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_a_hint_drops_no_stream_that_works(tabs_on: Callable[..., Tabs], transport: str) -> None:
+    probed = threading.Event()
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def stall(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"].endswith("/healthz"):
+                await receive()
+                await receive()  # until the client waits no longer
+                probed.set()
+                return
+            await app(scope, receive, send)
+
+        return stall
+
+    tabs = tabs_on(around)
+    for _ in range(2):
+        tabs.open("c", transport=transport)
+    for page in tabs.pages:
+        page.evaluate("dispatchEvent(new Event('online'))")
+    if transport == "sse":
+        assert probed.wait(TIMEOUT / 1000)
+    with tabs.sink.respond("c", response_id="r1") as response:
+        response.write("still here")
+    for page in tabs.pages:
+        tabs.show(page, "c", "still here")
+    assert [page.evaluate("connection.reconnects") for page in tabs.pages] == [0, 0]
+
+
+def test_a_tab_that_may_not_read_a_channel_does_not_get_it_from_another(
+    tabs_on: Callable[..., Tabs],
+) -> None:
+    tabs = tabs_on(tokens=Tokens(SECRET))
+    with tabs.sink.respond("secret", response_id="r1") as response:
+        response.write("for some")
+    everything = mint_token(SECRET, subject="u1", capability={"*": ["*"]})
+    little = mint_token(SECRET, subject="u2", capability={"open": ["*"]})
+    first = tabs.open("secret", token=everything)
+    tabs.show(first, "secret", "for some")
+    second = tabs.open("secret", token=little)
+    assert second.evaluate("errors") == [["secret", "forbidden"]]
+    assert second.evaluate("textOf('secret')") == ""
+    third = tabs.open("open", token=little)
+    assert third.evaluate("connection.transport") == "shared"
+    # And the other way round: the tab that leads may not read what this one may.
+    first.close()
+    second.close()
+    tabs.pages = [third]
+    assert tabs.leader() is third
+    fourth = tabs.open("secret", token=everything)
+    tabs.show(fourth, "secret", "for some")
+
+
+def test_tabs_of_other_users_share_nothing(tabs_on: Callable[..., Tabs]) -> None:
+    tabs = tabs_on()
+    for share in ("u1", "u2", True, False, False):
+        page = tabs.open("c", share=share)
+        assert page.evaluate("connection.transport") == "websocket"
+    assert tabs.gateway.connections == 5
+    assert tabs.open("c", share="u2").evaluate("connection.transport") == "shared"
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_a_leader_whose_connection_closes_hands_over(
+    tabs_on: Callable[..., Tabs], transport: str
+) -> None:
+    tabs = tabs_on()
+    for _ in range(3):
+        tabs.open("c", transport=transport)
+    first = tabs.leader()
+    first.evaluate("connection.close()")
+    tabs.pages.remove(first)
+    with tabs.sink.respond("c", response_id="r1") as response:
+        response.write("one")
+    for page in tabs.pages:
+        tabs.show(page, "c", "one")
+
+
+def test_a_leader_that_pauses_hands_over(tabs_on: Callable[..., Tabs]) -> None:
+    tabs = tabs_on()
+    for _ in range(3):
+        tabs.open("c")
+    first = tabs.leader()
+    first.evaluate("connection.pause()")
+    second = tabs.leader()
+    assert second is not first
+    with tabs.sink.respond("c", response_id="r1") as response:
+        response.write("one")
+    for page in tabs.pages:
+        if page is not first:
+            tabs.show(page, "c", "one")
+    first.evaluate("connection.resume()")
+    tabs.show(first, "c", "one")
+    assert first.evaluate("connection.transport") == "shared"
+    assert tabs.gateway.connections == 1
+
+
+def test_a_gateway_without_the_stream_of_many(tabs_on: Callable[..., Tabs]) -> None:
+    def around(app: ASGIApp) -> ASGIApp:
+        async def without(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http" and scope["path"].endswith("/stream/events"):
+                await Response(status_code=404)(scope, receive, send)
+                return
+            await app(scope, receive, send)
+
+        return without
+
+    tabs = tabs_on(around)
+    for name in ("a", "b", "c"):
+        tabs.open(name, transport="sse")
+        with tabs.sink.respond(name, response_id="r1") as response:
+            response.write(f"of {name}")
+    for page, name in zip(tabs.pages, "abc", strict=True):
+        tabs.show(page, name, f"of {name}")
