@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -60,6 +61,7 @@ _NAMES = ("demo", "watch", "serve", "run", "doctor", "token")
         (("serve", "--key-file", "/does/not/exist"), "cannot read the key"),
         (("demo", "--model", "gpt-5"), "OPENAI_API_KEY"),
         (("demo", "--port", "-2"), "--port"),
+        (("demo", "--keep", "--to", "redis://localhost"), "--keep"),
         (("doctor", "redis://127.0.0.1:1"), "Is it running"),
         (("doctor", "http://127.0.0.1:1/stream"), "cannot reach"),
         (("token", "--allow", "c=read"), "--allow takes"),
@@ -124,6 +126,29 @@ def test_demo_serves_its_page_and_its_agent() -> None:
             assert "status: ok" in healthy.stdout
     assert demo.status == 0
     assert "Traceback" not in "".join(demo.output)
+
+
+@pytest.mark.slow
+def test_demo_keeps_its_history_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "a demo.db"
+    for start in range(2):
+        with Running("demo", "--no-browser", "--port", "0", "--keep", str(file)) as demo:
+            assert demo.line("backend: ")
+            url = demo.output[0].split()[-1]
+            with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+                if start == 0:
+                    question = {"channel": "c", "question": "brief tea"}
+                    assert client.post("/questions", json=question).status_code == 202
+                    watched = tokenwire("watch", f"{url}stream", "c", "--rewind", "all", "--once")
+                    assert "── complete" in watched.stdout
+                kept = client.get("/stream/channels/c/responses").json()
+                assert [one["state"] for one in kept["items"]] == ["complete"]
+    healthy = tokenwire("doctor", f"sqlite:///{quote(str(file))}")
+    assert "SQLiteBackend" in healthy.stdout
+    assert healthy.returncode == 0
+    again = tokenwire("doctor", f"sqlite:///{tmp_path}/no/such.db")
+    assert "there is no directory" in again.stdout + again.stderr
+    assert again.returncode != 0
 
 
 @pytest.mark.parametrize(

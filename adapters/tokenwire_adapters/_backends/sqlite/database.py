@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import stat
 from collections.abc import Generator
 from typing import Any
 
@@ -149,8 +150,12 @@ def open_database(settings: Settings) -> tuple[sqlite3.Connection, str]:
 
 def _check_place(path: str) -> None:
     folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise BackendMisconfigured(
+    try:
+        is_there = stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
+    if not is_there:
+        raise BackendUnavailable(  # it may come back, as a disk that is mounted again does
             f"there is no directory {folder}: make it, and mind that an absolute path"
             " follows four slashes, as in sqlite:////srv/chat.db"
         )

@@ -63,6 +63,11 @@ class Doorbell:
         self._listening = bell
         return True
 
+    @property
+    def is_there(self) -> bool:
+        """Whether others find the socket that was made."""
+        return os.path.exists(os.path.join(self._folder, self._name))
+
     def close(self) -> None:
         """Stop listening."""
         bell, self._listening = self._listening, None

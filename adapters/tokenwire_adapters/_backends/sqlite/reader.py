@@ -323,7 +323,7 @@ class Reader:
         items = view.log(wanted.after, "AND kind = 2" if wanted.control else "")
         return News(view.epoch, view.head, self._decode(view, items))
 
-    def data_version(self, file: File) -> int:
-        """A number that changes when another connection changes the file."""
+    def version(self, file: File) -> tuple[int, int]:
+        """Something that is another when another connection has changed the file."""
         (version,) = file.db.execute("PRAGMA data_version").fetchone()
-        return int(version)
+        return file.number, version

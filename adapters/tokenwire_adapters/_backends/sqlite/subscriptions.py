@@ -75,7 +75,7 @@ class Subscriptions:
         self._has_bell = False
         self._pause = _SHORTEST_LOOK
         self._look_at = 0.0
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
 
     async def subscribe(
         self, channel: str, receiver: Receiver, *, control: bool
@@ -137,7 +137,10 @@ class Subscriptions:
                     await self._rung.wait()
 
     async def _look(self) -> None:
-        version = await self._worker.run(self._reader.data_version)
+        if self._has_bell and not self._doorbell.is_there:  # the directory was removed
+            self._doorbell.close()
+            self._has_bell = self._doorbell.listen(self._on_bell)
+        version = await self._worker.run(self._reader.version)
         if version != self._version:
             self._version = version
             self._topics.add(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import queue
@@ -28,9 +29,13 @@ class File:
     """An open database.
 
     :ivar epoch: the name of its log, with which cursors begin.
+    :ivar number: another one for each connection of this process.
     """
 
+    _numbers = itertools.count()
+
     def __init__(self, settings: Settings) -> None:
+        self.number = next(self._numbers)
         self.db, self.epoch = open_database(settings)
         self._path = settings.path
         self._identity = self._identify()

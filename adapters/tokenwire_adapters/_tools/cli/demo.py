@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import check_port, command_parser
@@ -36,6 +37,13 @@ def _parser() -> argparse.ArgumentParser:
         "--to", default="memory://", metavar="URL", help="the backend (default: memory://)"
     )
     parser.add_argument(
+        "--keep",
+        nargs="?",
+        const="demo.db",
+        metavar="FILE",
+        help="keep the history in a SQLite file, for the next start (default: demo.db)",
+    )
+    parser.add_argument(
         "--pace",
         type=float,
         default=45.0,
@@ -52,6 +60,9 @@ def main(argv: Sequence[str]) -> int:
         raise Failure("--pace must be 0 (as fast as possible) or more", status=2)
     if args.model is not None and not os.environ.get("OPENAI_API_KEY"):
         raise Failure("--model talks to OpenAI's API: set $OPENAI_API_KEY, too", status=2)
+    if args.keep is not None and args.to != "memory://":
+        raise Failure("--keep is a backend, too: give it or --to, one of them", status=2)
+    url = args.to if args.keep is None else f"sqlite:///{quote(args.keep)}"
     try:
         import openai
 
@@ -60,6 +71,6 @@ def main(argv: Sequence[str]) -> int:
         raise missing(error) from error
     _ = openai
     options = demo_server.Options(
-        url=args.to, port=args.port, model=args.model, pace=args.pace, browser=not args.no_browser
+        url=url, port=args.port, model=args.model, pace=args.pace, browser=not args.no_browser
     )
     return demo_server.serve(options) if args.once is None else demo_server.once(options, args.once)
