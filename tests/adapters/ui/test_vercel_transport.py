@@ -188,7 +188,7 @@ async def test_a_stop_while_only_the_page_is_at_work_is_not_undone(page, server,
     (call,) = (await page.do("done", tab=1))["toolCalls"]
     await page.do("halt", tab=1)
     await page.do("settle", tab=1, tool="get_weather", call=call, output=REPORT)
-    await page.do("idle", tab=1)
+    await page.do("rested", tab=1)
     seen = await page.do("done", tab=1)
     assert seen["status"] == "ready"
     assert not seen["errors"]

@@ -180,7 +180,7 @@ const commands = {
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
   // Waits until the page has nothing to do.
-  idle: async ({ tab }) => {
+  rested: async ({ tab }) => {
     const { chat } = tabs.get(tab);
     do await new Promise((resolve) => setTimeout(resolve, 20));
     while (!["ready", "error"].includes(chat.status));
