@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -261,3 +262,37 @@ async def reading_late(
 
     async with unread(port, request) as client:
         yield client, read
+
+
+async def test_a_group_that_falls_behind_the_log_is_brought_up_to_date_together(
+    client: httpx.AsyncClient, server: Server, gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    async with (
+        watching(client, "/channels/c/events") as one,
+        watching(client, "/channels/c/events") as two,
+    ):
+        for stream in (one, two):
+            await stream.until("ready")
+        await until(lambda: len(members(gateway)) == 2)
+        written = threading.Event()
+        loop = server.server.servers[0].get_loop()
+        loop.call_soon_threadsafe(written.wait, PATIENCE)
+        response = sink.respond("c", response_id="r")
+        text = ""
+        for number in range(60):
+            piece = f"{number} " + "x" * 100_000
+            response.write(piece)
+            text += piece
+            await sink.aflush()
+        written.set()
+        response.finish()
+        for stream in (one, two):
+            transcript = Transcript()
+            await stream.fold(transcript, "r")
+            assert transcript["r"].text == text
+        assert sink.stats().reading.conflations > 0
+        assert len(members(gateway)) == 2
+        with sink.respond("c", response_id="r2"):
+            pass
+        for stream in (one, two):
+            await stream.until("end")
