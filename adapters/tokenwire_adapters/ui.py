@@ -34,6 +34,7 @@ from tokenwire_adapters._web.ui.state import ENVELOPE, PartState, ResponseState
 if TYPE_CHECKING:
     from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
     from tokenwire_adapters._web.ui.tasks import AgentTasks
+    from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = [
     "ENVELOPE",
@@ -45,6 +46,7 @@ __all__ = [
     "Route",
     "Run",
     "RunEncoder",
+    "Turn",
     "find_run",
     "is_json",
     "json_bytes",
@@ -61,12 +63,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the routes when they are asked for: an encoder needs no web framework."""
-    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route"):
+    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route", "Turn"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._web.ui import routes, tasks
+        from tokenwire_adapters._web.ui import routes, tasks, turn
     except ImportError as error:
         raise MissingExtra(
             f'{name} needs {error.name}: pip install "tokenwire[gateway]"'
         ) from error
-    return getattr(tasks if name == "AgentTasks" else routes, name)
+    return getattr({"AgentTasks": tasks, "Turn": turn}.get(name, routes), name)

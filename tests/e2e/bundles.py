@@ -18,25 +18,27 @@ _OPTIONS = (
     "--format=esm",
     "--jsx=automatic",
     "--charset=utf8",
+    "--loader:.css=empty",
     "--log-level=warning",
     # React's own checks, and effects that run twice, are on in this build of it alone.
     '--define:process.env.NODE_ENV="development"',
 )
 
 
-def _node() -> Node:
-    return node_with(_FOLDER / "package.json")
+def _node(folder: Path = _FOLDER) -> Node:
+    return node_with(folder / "package.json")
 
 
 @cache
 def bundle(page: str, *, before: str = "", **aliases: str) -> str:
-    """The script of a page, with all it imports.
+    """The script of a page, with all it imports; the packages are those of the page's folder.
 
     :param before: JavaScript that stands before the page's own.
     :param aliases: packages to take in place of ``@ai-sdk/NAME``.
     """
-    node = _node()
-    source = node.write(page, before.encode() + (_FOLDER / page).read_bytes())
+    path = _FOLDER / page
+    node = _node(path.parent)
+    source = node.write(path.name, before.encode() + path.read_bytes())
     more = [f"--alias:@ai-sdk/{name}={package}" for name, package in aliases.items()]
     key = hashlib.sha256("\0".join([source.name, *_OPTIONS, *more]).encode()).hexdigest()[:16]
     target = node.folder / f"bundle-{key}.js"

@@ -56,7 +56,8 @@ export class TokenwireChatTransport {
       }),
       signal: abortSignal,
     });
-    return this._stream(chatId, response, { headers, abortSignal, earlier: false });
+    const shown = goesOn ? last.metadata?.run : undefined;
+    return this._stream(chatId, response, { headers, abortSignal, earlier: false, shown });
   }
 
   async reconnectToStream({ chatId, headers, abortSignal }) {
@@ -123,10 +124,10 @@ export class TokenwireChatTransport {
 
   // -- the stream
 
-  _stream(chatId, response, { headers, abortSignal, earlier }) {
+  _stream(chatId, response, { headers, abortSignal, earlier, shown }) {
     const closing = new AbortController();
     const signal = abortSignal ? AbortSignal.any([abortSignal, closing.signal]) : closing.signal;
-    const chunks = this._chunks(chatId, response, { headers, signal, earlier });
+    const chunks = this._chunks(chatId, response, { headers, signal, earlier, shown });
     return new ReadableStream({
       async pull(controller) {
         const { done, value } = await chunks.next();
@@ -141,7 +142,7 @@ export class TokenwireChatTransport {
   }
 
   /** The chunks of an answer, each once, over as many lines as it takes. */
-  async *_chunks(chatId, response, { headers, signal, earlier }) {
+  async *_chunks(chatId, response, { headers, signal, earlier, shown }) {
     const { giveUpAfter } = this._options;
     const message = new Message();
     let progress = Date.now();
@@ -172,7 +173,8 @@ export class TokenwireChatTransport {
       }
       if (signal.aborted) throw abortReason(signal);
       if (message.run) this._unfinished.set(chatId, message.run);
-      if (isFinal(failure) || !message.run || Date.now() - progress > giveUpAfter) throw failure;
+      // Of a run that the page has in part (it waited for an approval) only `resumeStream()` can show the rest.
+      if (isFinal(failure) || !message.run || message.run === shown || Date.now() - progress > giveUpAfter) throw failure;
       response = null;
       await this._pause(attempt, failure.retryAfter, signal);
     }

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.adapters.gateway.support import serving
 from tokenwire import MemoryBackend, ResponseSummary, Sink
+from tokenwire.testing import FaultyBackend
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.telemetry import trace_responses
 
@@ -120,7 +121,14 @@ def test_an_observer_that_fails_harms_nothing(sink, caplog):
     assert not caplog.records
 
 
-def test_responses_become_spans(sink):
+@pytest.mark.parametrize("inline", [True, False])
+def test_responses_become_spans(inline):
+    """Also where the end is published on the I/O thread, far from the context of the agent."""
+    with Sink(FaultyBackend(MemoryBackend(), inline=inline)) as sink:
+        check_spans(sink)
+
+
+def check_spans(sink):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

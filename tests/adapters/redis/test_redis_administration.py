@@ -58,6 +58,17 @@ def test_nothing_is_left_of_a_channel(sink, keys):
     assert keys() == set()
 
 
+def content_of(client, key):
+    """All that a key holds, as bytes."""
+    read = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"stream": client.xrange,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+    }
+    return repr(read[client.type(key)](key)).encode()
+
+
 def test_nothing_is_left_of_a_response(sink, client, prefix, keys):
     write(sink, response_id="kept", text="kept")
     write(sink, response_id="secret", text="secret text")
@@ -66,8 +77,7 @@ def test_nothing_is_left_of_a_response(sink, client, prefix, keys):
     assert sink.delete_response("chat-42", "secret")
     for key in keys():
         assert "secret" not in key
-        value = client.dump(f"{prefix}:{key}")
-        assert not key.endswith(":keys") or value is not None
+        value = content_of(client, f"{prefix}:{key}")
         if not key.endswith((":keys", ":keys:old")):  # names of what was sent, not its content
             assert b"secret" not in value, key
     assert int(client.hget(f"{prefix}:{{chat-42}}", "bytes")) == client.strlen(
@@ -88,6 +98,7 @@ def test_a_retention_outlives_the_data_and_sets_the_times_to_live(sink, client, 
     write(sink)
     assert client.ttl(base) > 24 * 3600
     sink.set_retention("chat-42", Retention(age=60.0))
+    write(sink, response_id="r0")
     assert client.ttl(base) == -1
     assert client.ttl(f"{base}:t:r1") <= 69
     assert client.ttl(f"{base}:log") <= 3700
@@ -98,6 +109,14 @@ def test_a_retention_outlives_the_data_and_sets_the_times_to_live(sink, client, 
     sink.set_retention("chat-42", None)
     assert client.ttl(base) > 0
     assert client.ttl(f"{base}:t:r2") > 0
+
+
+def test_a_retention_may_come_before_the_first_write(sink, client, prefix):
+    sink.set_retention("chat-42", Retention(age=60.0, responses=1))
+    write(sink, response_id="r1")
+    write(sink, response_id="r2")
+    assert client.ttl(f"{prefix}:{{chat-42}}") == -1
+    assert [one.id for one in sink.history("chat-42").items] == ["r2"]
 
 
 def test_an_age_of_a_channel_hides_what_is_older(sink):

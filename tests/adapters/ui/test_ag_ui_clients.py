@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.agents import REPORT, Agent, Gate
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
@@ -60,7 +60,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
 
 async def ask(page: Pages, server: Server, text: str, *, tab: int = 1) -> None:
     await page.do("open", tab=tab, url=f"{server.url}/agent", thread="t1")
-    await page.do("say", tab=tab, id="u1", text=text)
+    await page.do("say", tab=tab, id=f"u{tab}", text=text)
     await page.do("run", tab=tab)
 
 
@@ -86,6 +86,7 @@ async def test_run_and_stream(page, server, sink, agent):
     assert told["last"]["type"] == "RUN_FINISHED"
     assert told["last"]["outcome"] == {"type": "success"}
     assert told["last"]["usage"][0]["outputTokens"] > 0
+    assert isinstance(told["last"]["timestamp"], int)
     assert "MESSAGES_SNAPSHOT" not in told["events"]
     assert agent.turns[0].text == "hello there"
 
@@ -169,6 +170,77 @@ async def test_the_same_run_again_is_the_same_run(page, server, sink, provider):
     assert len([each for each in (await sink.ahistory("t1")).items if each.parts]) == 1
 
 
+async def test_who_holds_half_a_message_asks_for_the_run_again(page, server, sink, provider):
+    """The client adds what it is sent to what it shows: it is given that anew."""
+    provider.pace = SLOW
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    await page.do("say", tab=1, id="u1", text=LONG)
+    await page.do("run", tab=1, runId="run-7")
+    await page.do("text", tab=1, length=20)
+    await page.do("abort", tab=1)
+    assert text_of((await page.do("done", tab=1))["messages"])
+    await page.do("run", tab=1, runId="run-7")
+    provider.pace = 0
+    told = fine(await page.do("done", tab=1))
+    response = await the_response(sink)
+    assert [message["role"] for message in told["messages"]] == ["user", "reasoning", "assistant"]
+    assert text_of(told["messages"]) == response.text
+    assert told["messages"][1]["content"] == response.reasoning
+    await page.do("run", tab=1, runId="run-7")  # and once more, now that it is over
+    assert fine(await page.do("done", tab=1))["messages"] == told["messages"]
+    assert len(provider.records) == 1
+
+
+async def test_the_state_outlives_its_run(page, sink):
+    gate = Gate()
+
+    async def agent(turn: AgentTurn) -> None:
+        if turn.text == "begin":
+            turn.state({"steps": ["a"]})
+        else:
+            turn.state_delta([{"op": "add", "path": "/steps/-", "value": turn.text}])
+            turn.state_delta([{"op": "remove", "path": "/nothing"}])  # no client applies it
+        turn.response.write("Done.")
+        if turn.text == "wait":
+            await gate.wait()
+
+    async def joined(tab: int) -> dict[str, Any]:
+        await page.do("open", tab=tab, url=f"{server.url}/agent/connect", thread="t1")
+        await page.do("run", tab=tab)
+        await page.do("text", tab=tab, length=10)
+        return await page.do("report", tab=tab)
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await ask(page, server, "begin")
+        assert fine(await page.do("done", tab=1))["state"] == {"steps": ["a"]}
+        assert (await joined(2))["state"] == {"steps": ["a"]}
+        await ask(page, server, "b", tab=3)  # a page that did not join first
+        await page.do("done", tab=3)
+        assert (await joined(4))["state"] == {"steps": ["a", "b"]}
+        await ask(page, server, "wait", tab=5)
+        await page.do("text", tab=5, length=5)
+        assert (await joined(6))["state"] == {"steps": ["a", "b", "wait"]}
+        gate.set()
+        await page.do("done", tab=6)
+        assert (await joined(7))["state"] == {"steps": ["a", "b", "wait"]}
+
+
+async def test_a_state_that_the_page_changed_outlives_the_run(page, sink):
+    async def agent(turn: AgentTurn) -> None:
+        turn.state_delta([{"op": "replace", "path": "/seen", "value": turn.input.state["ask"]}])
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        state = {"ask": "blue", "seen": None}
+        await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1", state=state)
+        await page.do("say", tab=1, id="u1", text="look")
+        await page.do("run", tab=1)
+        told = fine(await page.do("done", tab=1))
+        assert told["state"] == {"ask": "blue", "seen": "blue"}
+        await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
+        await page.do("run", tab=2)
+        assert fine(await page.do("done", tab=2))["state"] == told["state"]
+
+
 async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider, client_version):
     provider.pace = SLOW
     await ask(page, server, LONG)
@@ -190,6 +262,29 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
     with anyio.fail_after(PATIENCE):
         while provider.records[-1].outcome != "closed_early":
             await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("change", ["regenerate", "edit"])
+async def test_what_took_the_place_of_messages_is_what_a_tab_that_joins_has(page, server, change):
+    """Pages answer anew by running with fewer messages, and edit by running with other ones."""
+    await ask(page, server, "hello there")
+    first = fine(await page.do("done", tab=1))["messages"]
+    await page.do("say", tab=1, id="u2", text="What is the weather in Lisbon?")
+    await page.do("run", tab=1)
+    had = fine(await page.do("done", tab=1))["messages"]
+    place = next(i for i, message in enumerate(had) if message["id"] == "u2")
+    kept = had[: place + 1] if change == "regenerate" else first
+    await page.do("open", tab=2, url=f"{server.url}/agent", thread="t1", messages=kept)
+    if change == "edit":
+        await page.do("say", tab=2, id="u3", text="and now?")
+    await page.do("run", tab=2)
+    told = fine(await page.do("done", tab=2))["messages"]
+    assert text_of(told[len(kept) :])
+    await page.do("open", tab=3, url=f"{server.url}/agent/connect", thread="t1")
+    await page.do("run", tab=3)
+    joined = fine(await page.do("done", tab=3))["messages"]
+    assert [message["id"] for message in joined] == [message["id"] for message in told]
+    assert text_of(joined) == text_of(told)
 
 
 async def test_a_tool_of_the_page(page, server, sink, agent, client_version):

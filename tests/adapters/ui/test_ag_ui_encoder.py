@@ -72,6 +72,26 @@ def test_state_and_data():
     assert run.events[0]["threadId"] == "c"
 
 
+def test_a_page_is_not_asked_for_what_the_provider_runs():
+    calls = [
+        PartEvent(
+            response_id="r1",
+            part=part,
+            kind="tool_call",
+            name="search",
+            call_id=f"call-{part}",
+            provider_executed=executed,
+        )
+        for part, executed in enumerate((True, False))
+    ]
+    end = EndEvent(response_id="r1", state="complete", finish_reason="tool_calls")
+    run = AgUiRun().read(
+        frames_of(AgUiEncoder(), [StartEvent(response_id="r1", channel="c"), *calls, end])
+    )
+    assert run.over is not None
+    assert run.over["outcome"]["pendingToolCallIds"] == ["call-1"]
+
+
 def check(run: AgUiRun, log: Log) -> None:
     responses = log.responses()
     lead = log.outcome()

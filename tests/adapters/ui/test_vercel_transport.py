@@ -179,6 +179,25 @@ async def test_a_tool_of_the_page_that_ends_after_a_stop_asks_nothing(page, sink
     assert len(turns) == 1
 
 
+async def test_a_stop_while_only_the_page_is_at_work_is_not_undone(page, server, agent):
+    """The run has ended by calling a tool of the page: the server has nothing to stop."""
+    agent.here = False
+    api = f"{server.url}/api/chat"
+    await page.do("open", tab=1, api=api, id="c1", ours=True, automatic=True)
+    await page.do("send", tab=1, text="What is the weather in São Paulo?")
+    (call,) = (await page.do("done", tab=1))["toolCalls"]
+    await page.do("halt", tab=1)
+    await page.do("settle", tab=1, tool="get_weather", call=call, output=REPORT)
+    await page.do("idle", tab=1)
+    seen = await page.do("done", tab=1)
+    assert seen["status"] == "ready"
+    assert not seen["errors"]
+    assert len(agent.turns) == 1
+    await page.do("send", tab=1, text="hello there")
+    assert not (await page.do("done", tab=1))["errors"]
+    assert len(agent.turns) == 2
+
+
 async def test_after_a_stop_the_user_may_go_on(page, server, sink, provider):
     provider.pace = SLOW
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", ours=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from tokenwire.events import DataEvent, ToolResult
+from tokenwire.approvals import Approval, ApprovalRequest
+from tokenwire.encoding import Frame
+from tokenwire.events import DataEvent, Event, ToolResult
 from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.json import json_bytes, json_text, usage_of
+from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, usage_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]
@@ -16,7 +18,17 @@ __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]
 PROTOCOL_VERSION = "1.0"
 
 _TEXT = frozenset({"text", "refusal"})
+_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "reason": {"type": "string"},
+        "editedArgs": {"type": "object"},
+    },
+    "required": ["approved"],
+}
 _CODES = {"failed": "failed", "abandoned": "abandoned"}
+_WITHDRAWN = "The run ended before anybody approved this call."
 _ABANDONED = "The agent stopped without an answer."
 _LOST = "The connection to the agent was lost."
 
@@ -32,14 +44,17 @@ class AgUiEncoder(RunEncoder):
     :param run: the run to encode; by default the first one that is seen streaming.
     :param enveloped: whether the run is known to have an envelope.
     :param thread_id: the thread of the run; by default the channel.
+    :param client_run: the id of the run at the client, where it is another one there.
     :param history: messages before the run. With them, what has happened of the run by the time
         that a client joins is sent as one ``MESSAGES_SNAPSHOT``, which replaces all that the
         client has.
+    :param state: the state before the run, for a client that joins.
     :param protocol_version: as the client declares it; None, as clients before 1.0 do: nothing is
         sent that they refuse.
     """
 
     name = "ag-ui"
+    pauses = True
 
     def __init__(
         self,
@@ -47,11 +62,16 @@ class AgUiEncoder(RunEncoder):
         run: str | None = None,
         enveloped: bool = False,
         thread_id: str | None = None,
+        client_run: str | None = None,
         history: Sequence[dict[str, Any]] | None = None,
+        state: Any = None,
         protocol_version: str | None = PROTOCOL_VERSION,
     ) -> None:
         super().__init__(run=run, enveloped=enveloped)
         self._before_1 = protocol_version is None
+        self._client_run = client_run
+        self._time: int | None = None  # of the event that is being encoded, in milliseconds
+        self._state = state
         self._thread_id = thread_id
         self._messages: list[dict[str, Any]] | None = None if history is None else [*history]
         self._known_results = {
@@ -61,9 +81,15 @@ class AgUiEncoder(RunEncoder):
         self._open_parts: dict[str, PartState] = {}  # by response: the one that is growing
         self._tool_ids: set[str] = set()
         self._answered: set[str] = set()
+        self._decided: set[str] = set()  # calls that the agent makes, or does not
+
+    def encode(self, event: Event) -> Iterable[Frame]:
+        self._time = event.ts
+        return super().encode(event)
 
     def _event(self, type_: str, **fields: Any) -> None:
-        self.emit(json_bytes({"type": type_, **fields}))
+        time = {} if self._time is None else {"timestamp": self._time}
+        self.emit(json_bytes({"type": type_, **time, **fields}))
 
     # -- the run
 
@@ -72,7 +98,16 @@ class AgUiEncoder(RunEncoder):
         if self._thread_id is None:
             self._thread_id = (response.channel if response is not None else "") or "thread"
         version = {} if self._before_1 else {"protocolVersion": PROTOCOL_VERSION}
-        self._event("RUN_STARTED", threadId=self._thread_id, runId=run, **version)
+        self._client_run = self._client_run or run
+        self._event("RUN_STARTED", threadId=self._thread_id, runId=self._client_run, **version)
+        if self._state is not None:
+            self._event("STATE_SNAPSHOT", snapshot=self._state)
+
+    def continue_message(self, run: str) -> None:
+        for part in self._open_parts.values():
+            part.open = False
+        self._open_parts.clear()
+        self.begin_message(run)
 
     def end_past(self) -> None:
         messages, self._messages = self._messages, None
@@ -98,13 +133,18 @@ class AgUiEncoder(RunEncoder):
         usage = self._usage()
         counted: dict[str, Any] = {"usage": usage} if usage else {}
         state = "lost" if response is None else response.state
+        interrupt = self._interrupt_outcome()
+        if interrupt is not None:
+            self._run_finished(interrupt, counted)
+            return
         if state in ("complete", "cancelled"):
             assert self.run is not None
             outcome: dict[str, Any] = {"type": "success"}
             if state == "cancelled":
                 outcome = {"type": "cancelled"}
             else:
-                pending = [call for call in self._tool_ids_in_order() if call not in self._answered]
+                settled = self._answered | self._decided
+                pending = [call for call in self._calls_of_pages() if call not in settled]
                 if pending:
                     outcome["pendingToolCallIds"] = pending
             self._run_finished(outcome, counted)
@@ -117,7 +157,8 @@ class AgUiEncoder(RunEncoder):
         result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}
         self._event("RUN_FINISHED", threadId=self._thread_id, runId=self.run, **result, **counted)
 
-    def _tool_ids_in_order(self) -> list[str]:
+    def _calls_of_pages(self) -> list[str]:
+        """The tool calls, in order, that the provider has not made itself."""
         return [
             part.wire_id
             for response in self.responses.values()
@@ -262,6 +303,39 @@ class AgUiEncoder(RunEncoder):
             content=content,
             role="tool",
         )
+
+    # -- approvals
+
+    def _interrupt_outcome(self) -> dict[str, Any] | None:
+        """The outcome of a run that waits for approvals; None for others."""
+        interrupts = [self._interrupt(request) for request in self.interrupted]
+        return {"type": "interrupt", "interrupts": interrupts} if interrupts else None
+
+    def _interrupt(self, request: ApprovalRequest) -> dict[str, Any]:
+        called = self.call_of(request)
+        call_id = request.call_id if called is None else called[1].wire_id
+        message = request.message or f"May {request.tool} be called?"
+        interrupt: dict[str, Any] = {"id": request.id, "reason": "confirmation", "message": message}
+        if call_id is not None:
+            interrupt |= {"reason": "tool_call", "toolCallId": call_id}
+        metadata = {"tool": request.tool, "input": request.input}
+        return {**interrupt, "responseSchema": _ANSWER, "metadata": metadata}
+
+    def add_decision(self, approval: Approval) -> None:
+        called = self.call_of(approval.request)
+        if called is not None:
+            self._decided.add(called[1].wire_id)
+            if not approval.approved:
+                self._refuse(*called, denial_text(approval.reason))
+
+    def withdraw_approval(self, request: ApprovalRequest) -> None:
+        called = self.call_of(request)
+        if called is not None:
+            self._refuse(*called, _WITHDRAWN)
+
+    def _refuse(self, response: ResponseState, call: PartState, error: str) -> None:
+        # Models take no conversation in which a call has no result.
+        self.record_result(response, ToolResult(call_id=call.call_id or "", error=error))
 
     # -- everything else
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
+from tokenwire import approvals
+from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.encoding import Encoder, Frame, StreamPlan
 from tokenwire.events import (
     DataEvent,
@@ -26,11 +28,12 @@ from tokenwire.events import (
 from tokenwire.response import overlap
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
+from tokenwire_adapters._web.ui.answers import folded, known_part
 from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
 from tokenwire_adapters._web.ui.json import is_json
-from tokenwire_adapters._web.ui.runs import join_run
+from tokenwire_adapters._web.ui.runs import Run, join_run
 from tokenwire_adapters._web.ui.selection import RunSelector
-from tokenwire_adapters._web.ui.state import PartState, ResponseState
+from tokenwire_adapters._web.ui.state import MAY_WAIT, PartState, ResponseState
 
 __all__ = ["RunEncoder"]
 
@@ -52,11 +55,16 @@ class RunEncoder(Encoder):
     :ivar run: the run, once it is known; `message_id` likewise.
     :ivar responses: the responses of the message so far, by id.
     :ivar last_ended: the response that ended last, the envelope aside.
+    :ivar pauses: whether a client's stream ends where the run waits for approvals, as its protocol
+        has it; the answer begins the next stream.
+    :ivar interrupted: what the run waits for, where its stream ended for that.
     :ivar replaying: whether what is encoded happened before the client joined.
     :ivar on_error: from the text of an error to what the client is shown of it; by default without
         paths and host names.
     :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
     """
+
+    pauses: ClassVar[bool] = False
 
     def __init__(
         self, *, run: str | None = None, enveloped: bool = False, message_id: str | None = None
@@ -65,7 +73,9 @@ class RunEncoder(Encoder):
         self.message_id = message_id
         self.responses: dict[str, ResponseState] = {}
         self.last_ended: ResponseState | None = None
+        self.interrupted: list[ApprovalRequest] = []
         self.started = False
+        self._skipped: Sequence[Event] = ()
         self.replaying = False
         self.on_error: OnError = safe_error
         self._enveloped = enveloped
@@ -102,6 +112,19 @@ class RunEncoder(Encoder):
     def add_data(self, event: DataEvent) -> None:
         """Add a data event."""
 
+    def ask_approval(self, request: ApprovalRequest) -> None:
+        """Show that the run asks for approval of a tool call. By default, nothing is written."""
+
+    def add_decision(self, approval: Approval) -> None:
+        """Show what was decided on a request. By default, nothing is written."""
+
+    def withdraw_approval(self, request: ApprovalRequest) -> None:
+        """Show that nobody can approve this any more: its run has ended."""
+
+    def continue_message(self, run: str) -> None:
+        """Begin a stream for a client that has the message up to here (see `skip`)."""
+        self.begin_message(run)
+
     def end_response(self, response: ResponseState) -> None:
         """End a response; its parts are closed. By default, nothing is written."""
 
@@ -132,6 +155,7 @@ class RunEncoder(Encoder):
         *,
         run: str | None = None,
         wait: bool = True,
+        acting_on: Sequence[Approval] = (),
         earlier: bool = True,
     ) -> ChannelReader | None:
         """Open a channel to encode one run from its beginning.
@@ -141,6 +165,8 @@ class RunEncoder(Encoder):
 
         :param run: which; by default the one that is under way.
         :param wait: whether to wait for a run where there is none; else None is returned.
+        :param acting_on: decisions that the client was asked for, and has given: it has what the
+            run said before them, and is sent what comes after.
         :param earlier: whether to encode the runs, too, whose message this one continues.
         :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
         """
@@ -152,14 +178,45 @@ class RunEncoder(Encoder):
             self.message_id = joined.run.message_id or self.message_id
             self._enveloped = joined.run.envelope is not None
             self._runs = {self.run, *joined.earlier}
-            self.prime(joined.events)
+            events: Sequence[Event] = joined.events
+            if acting_on:
+                known, events = known_part(folded(joined.events), acting_on)
+                self.skip(known)
+            self.prime(events)
         return joined.reader
 
     def prime(self, events: Sequence[Event]) -> None:
         """Give what happened before the first live event; `begin` encodes it, as one."""
         self._past = events
 
+    def skip(self, events: Sequence[Event], *, runs: Iterable[str] = ()) -> None:
+        """Give what the client has already; `begin` encodes what is primed as its continuation.
+
+        :param runs: the ids of other runs that these are of.
+        """
+        self._skipped = events
+        self._runs.update(runs)
+
+    def go_on_from(self, run: Run, decisions: Sequence[Approval]) -> None:
+        """Go on for a client that has what another run said before it asked for these decisions."""
+        known, whole = known_part(run.responses, decisions)
+        self.skip(known, runs=[run.id])
+        self.prime([*whole, *self._past])
+
+    def _skip(self) -> None:
+        for event in self._skipped:
+            self._take(event)
+        for response in self.responses.values():  # the client's stream has ended here
+            if not response.ended:
+                self._close_parts(response, cut=False)
+        self._frames.clear()
+        self._skipped = ()
+        assert self.run is not None
+        self.continue_message(self.run)
+
     def begin(self) -> Iterable[Frame]:
+        if self._skipped:
+            self._skip()
         events, self._past = self._past, ()
         self.replaying = True
         for event in events:
@@ -271,8 +328,46 @@ class RunEncoder(Encoder):
         if part.kind == "tool_call":
             part.call_id = part.call_id or f"{response.id}:{part.index}"
             response.calls.setdefault(part.call_id, part)
+        if part.kind == approvals.KIND and self._approval(response, part):
+            return part
         self.open_part(response, part)
         return part
+
+    def _approval(self, response: ResponseState, part: PartState) -> bool:
+        """Take a request for approval; False where the part is none."""
+        request = approvals.request_of(part.name, part.call_id, part.data)
+        if request is None:
+            return False
+        part.done = True
+        response.approvals[request.id] = request
+        called = self.call_of(request)
+        if called is not None and not called[1].done:
+            self.close_part(*called)
+            called[1].done = True
+        self.ask_approval(request)
+        return True
+
+    def call_of(self, request: ApprovalRequest) -> tuple[ResponseState, PartState] | None:
+        """The tool call that a request is about, and its response, where they are known."""
+        caller = self._caller(request.call_id) if request.call_id else None
+        return None if caller is None else (caller, caller.calls[request.call_id or ""])
+
+    def _decide(self, response: ResponseState, result: ToolResult) -> None:
+        request = response.approvals[result.call_id]
+        if request.id not in response.decisions:
+            approval = approvals.decision_of(request, response.id, result.output)
+            response.decisions[request.id] = approval
+            self.add_decision(approval)
+
+    @property
+    def pending(self) -> list[ApprovalRequest]:
+        """What the run asks approval of, and nobody has answered."""
+        return [
+            request
+            for response in self.responses.values()
+            for request in response.approvals.values()
+            if request.id not in response.decisions
+        ]
 
     def _delta(self, response: ResponseState, event: DeltaEvent) -> None:
         if response.ended or event.part > len(response.parts):
@@ -335,6 +430,9 @@ class RunEncoder(Encoder):
         return caller
 
     def _take_result(self, response: ResponseState, result: ToolResult) -> None:
+        if result.call_id in response.approvals:
+            self._decide(response, result)
+            return
         if result.call_id in response.answered:
             return
         part = response.calls.get(result.call_id)
@@ -397,6 +495,8 @@ class RunEncoder(Encoder):
         if self.finished or not self.responses or self.run is None:
             return
         if any(not response.ended for response in self.responses.values()):
+            if self._waits():
+                self._finish(self._lead() or next(iter(self.responses.values())))
             return
         lead = self._lead()
         if lead is None or (self._enveloped and not lead.envelope):
@@ -406,10 +506,25 @@ class RunEncoder(Encoder):
         if lead.envelope or passed or not lead.awaits_tools:
             self._finish(lead)
 
+    def _waits(self) -> bool:
+        """Whether the run waits for approvals, and for nothing else."""
+        pending = self.pending if self.pauses else []
+        if not pending or pending[-1].more:
+            return False
+        open_responses = [response for response in self.responses.values() if not response.ended]
+        return all(
+            response.approvals.keys() - response.decisions.keys() for response in open_responses
+        )
+
     def _finish(self, lead: ResponseState | None) -> None:
+        if self.pauses and lead is not None and lead.state in MAY_WAIT:
+            self.interrupted = self.pending
+        else:
+            for request in self.pending:
+                self.withdraw_approval(request)
         for response in self.responses.values():
             if not response.ended:
-                self._close_parts(response, cut=True)
+                self._close_parts(response, cut=not self.interrupted)
         self.finished = True
         self.end_message(self._failure_behind(lead) or lead)
 

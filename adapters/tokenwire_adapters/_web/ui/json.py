@@ -10,10 +10,13 @@ import msgspec
 from tokenwire_adapters._ai_sdk_values import media_of, reason_of, source_of, usage_of
 
 __all__ = [
+    "denial_text",
     "is_json",
     "json_bytes",
     "json_text",
+    "list_of",
     "media_of",
+    "object_of",
     "parsed",
     "reason_of",
     "source_of",
@@ -22,6 +25,16 @@ __all__ = [
 
 _encode = msgspec.json.Encoder().encode
 _DEEP = 200
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """The JSON object that a value from outside is; an empty one where it is none."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """The JSON array that a value from outside is; an empty one where it is none."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def json_bytes(value: Any) -> bytes:
@@ -50,6 +63,13 @@ def without_prototype_keys(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [without_prototype_keys(item, depth + 1) for item in cast("list[Any]", value)]
     return value
+
+
+def denial_text(reason: Any) -> str:
+    """What is said, in place of a result, of a tool call that a person has denied."""
+    return (
+        f"The user denied this call{f': {reason}' if isinstance(reason, str) and reason else '.'}"
+    )
 
 
 def json_text(value: Any) -> str:

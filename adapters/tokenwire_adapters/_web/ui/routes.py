@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
+from tokenwire.approvals import Answer
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
@@ -33,6 +34,7 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.answers import Settled, begun, claim, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import run_ended_within
@@ -40,6 +42,8 @@ from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
 
+_MAX_TAB = 128
+_ANSWER_TIMEOUT = 70.0  # seconds, a little more than `settle` waits for an agent
 _STOP_PATIENCE = 1.0  # seconds that a stop waits for the run which it is meant for
 
 LIMITS = Limits(input_bytes=4 * 2**20)
@@ -228,6 +232,48 @@ class ProtocolRoutes(ABC):
                 await self.send_nothing(exchange)
             else:
                 await self.stream(exchange, channel, encoder, reader)
+
+    async def settle(
+        self, exchange: Exchange, channel: str, answers: Sequence[Answer], new_run: str
+    ) -> Settled | None:
+        """Have answers of a page decided; None where nobody asked for them.
+
+        :param new_run: the id of a run to begin where the one that asked is gone.
+        :raises Problem: ``unavailable`` when the agent or the backend does not answer in time.
+        """
+        sender = exchange.caller.principal
+        settling = settle(self.sink, channel, answers, sender=sender, new_run=new_run)
+        return await self.service.within(settling, timeout=_ANSWER_TIMEOUT)
+
+    async def claim(self, exchange: Exchange) -> None:
+        """Answer whether this page runs a tool: ``POST {path}/{conversation}/tools/{call}/claim``.
+
+        :raises Problem: ``invalid`` without a ``tab`` in the body.
+        """
+        name, _, call_id, _ = self.names_of(exchange.request)
+        channel = await self.authorize(exchange, name, "input")
+        self.service.require_input(exchange.caller.key)
+        tab = (await self.read_body(exchange)).get("tab")
+        if not isinstance(tab, str) or not 0 < len(tab) <= _MAX_TAB:
+            raise Problem("invalid", f'"tab" must be a string of 1 to {_MAX_TAB} characters')
+        claimed = await self.service.within(claim(self.sink, channel, call_id, tab))
+        await self.send_json(exchange, {"claimed": claimed})
+
+    async def follow(
+        self, exchange: Exchange, channel: str, encoder: RunEncoder, settled: Settled
+    ) -> None:
+        """Answer with what the run that acts on answers of the page says after them."""
+        run, decisions = settled.follow, settled.approvals
+        if run == settled.run.id:
+            joining = encoder.join(self.sink, channel, run=run, acting_on=decisions)
+            reader = await self.service.within(joining)
+        else:
+            await begun(self.sink, channel, run)
+            reader = await self.service.within(encoder.join(self.sink, channel, run=run))
+            encoder.go_on_from(settled.run, decisions)
+        if reader is None:
+            raise Problem("unavailable", "the agent has not begun to act on this answer")
+        await self.stream(exchange, channel, encoder, reader)
 
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tokenwire import background
+from tokenwire.approvals import ApprovalRequest, pending_in
 from tokenwire.backend import ReplayFrom
 from tokenwire.events import (
     DataEvent,
@@ -23,7 +24,7 @@ from tokenwire.events import (
 )
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.ui.state import is_envelope
+from tokenwire_adapters._web.ui.state import MAY_WAIT, is_envelope
 
 __all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs", "run_ended_within"]
 
@@ -61,6 +62,12 @@ class Run(msgspec.Struct, frozen=True):
     def streaming(self) -> bool:
         """Whether any of its responses has not ended."""
         return any(not response.ended for response in self.responses)
+
+    @property
+    def questions(self) -> list[ApprovalRequest]:
+        """What it asks approval of, and somebody may still answer."""
+        lead = self.envelope or self.responses[-1]
+        return pending_in(self.responses) if lead.state in MAY_WAIT else []
 
     @property
     def awaits_page(self) -> bool:

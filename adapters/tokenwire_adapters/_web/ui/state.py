@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import ENDED, State, ToolResult
 
-__all__ = ["ENVELOPE", "METADATA", "PartState", "ResponseState", "is_envelope"]
+__all__ = ["ENVELOPE", "MAY_WAIT", "METADATA", "PartState", "ResponseState", "is_envelope"]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
 
 METADATA = "metadata"
 """The kind of a part that adds to the metadata of its run's message."""
+
+# A run that is over may have left questions: its process died, or it does not wait for answers.
+MAY_WAIT: frozenset[str] = frozenset({"streaming", "complete", "abandoned"})
+"""The states of a run in which what it asks approval of can be answered."""
 
 _TOOL_REASONS = frozenset({"tool_calls", "tool_use", "tool-calls", "function_call"})
 _TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})
@@ -94,12 +99,16 @@ class ResponseState:
     :ivar started_at: milliseconds since 1970; 0 where it is not known.
     :ivar calls: its tool calls, by call id; `answered`: ids of those that have a result.
     :ivar early_results: results of its calls that were still growing, by call id.
+    :ivar approvals: what it asks approval of, by the request's id.
+    :ivar decisions: the decisions on these, likewise.
     """
 
     __slots__ = (
         "answered",
+        "approvals",
         "calls",
         "channel",
+        "decisions",
         "early_results",
         "envelope",
         "error",
@@ -125,6 +134,8 @@ class ResponseState:
         self.calls: dict[str, PartState] = {}
         self.answered: set[str] = set()
         self.early_results: dict[str, ToolResult] = {}
+        self.approvals: dict[str, ApprovalRequest] = {}
+        self.decisions: dict[str, Approval] = {}
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
         self.error: str | None = None

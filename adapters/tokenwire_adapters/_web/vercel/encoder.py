@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.json import (
@@ -44,6 +45,7 @@ class VercelEncoder(RunEncoder):
     """
 
     name = "vercel"
+    pauses = True
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
     def __init__(
@@ -58,6 +60,8 @@ class VercelEncoder(RunEncoder):
         self._dynamic: dict[str, Any] = {"dynamic": True} if dynamic_tools else {}
         self._step: set[str] = set()  # responses of the step that is open
         self._stepping = False
+        self._stepped = False  # a step has begun in this stream
+        self._continuing = False
         self._step_calls: list[PartState] = []  # tool calls of the step that is open
         self._tool_ids: set[str] = set()
         self._reasoning: PartState | None = None  # the one that is closed by what comes next
@@ -76,7 +80,24 @@ class VercelEncoder(RunEncoder):
             messageMetadata={"run": run},
         )
 
+    def continue_message(self, run: str) -> None:
+        self._step.clear()
+        self._stepping = False
+        self._reasoning = None
+        self._continuing = True
+        self.begin_message(run)
+
     def end_message(self, response: ResponseState | None) -> None:
+        if self._continuing and not self._stepped:
+            # Else the page takes the approval it gave for unsent, and sends it without end.
+            self._chunk("start-step")
+            self._stepping = True
+        if self.interrupted:
+            self._close_step()
+            waiting = {"state": "waiting"}
+            self._chunk("finish", finishReason="tool-calls", messageMetadata=waiting)
+            self.emit(b"[DONE]")
+            return
         state = "lost" if response is None else response.state
         calls = [part for part in self._step_calls if not part.provider_executed]
         self._close_step()
@@ -124,7 +145,7 @@ class VercelEncoder(RunEncoder):
             self._close_step()
         self._step.add(response.id)
         if not self._stepping:
-            self._stepping = True
+            self._stepping = self._stepped = True
             self._step_calls.clear()
             self._chunk("start-step")
 
@@ -236,19 +257,22 @@ class VercelEncoder(RunEncoder):
             text = part.text
             if part.result is not None or (cut and not is_json(text)):
                 return  # it was answered; or half a call is not one: nobody may act on it
-            self._chunk(
-                "tool-input-available",
-                toolCallId=part.wire_id,
-                toolName=part.name,
-                input=parsed(text),
-                **self._tool_fields(part),
-            )
+            self._call_chunk(part)
         elif kind == "tool_result":
             if part.call_id is not None:
                 output = part.data if part.data is not None else parsed(part.text)
                 self.record_result(response, ToolResult(call_id=part.call_id, output=output))
         elif part.data is None or part.length:
             self._data_part(response, part)
+
+    def _call_chunk(self, part: PartState) -> None:
+        self._chunk(
+            "tool-input-available",
+            toolCallId=part.wire_id,
+            toolName=part.name,
+            input=parsed(part.text),
+            **self._tool_fields(part),
+        )
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         _ = response
@@ -266,6 +290,32 @@ class VercelEncoder(RunEncoder):
                 output=result.output,
                 **self._tool_fields(part),
             )
+
+    # -- approvals
+
+    def ask_approval(self, request: ApprovalRequest) -> None:
+        called = self.call_of(request)
+        if called is not None:
+            self._close_reasoning()
+            names = {"approvalId": request.id, "toolCallId": called[1].wire_id}
+            reason = {"reason": request.message} if request.message else {}
+            self._chunk("tool-approval-request", **names, **reason)
+
+    def withdraw_approval(self, request: ApprovalRequest) -> None:
+        called = self.call_of(request)
+        if called is not None:
+            self._chunk("tool-output-denied", toolCallId=called[1].wire_id)
+
+    def add_decision(self, approval: Approval) -> None:
+        called = self.call_of(approval.request)
+        if called is None:
+            return
+        call = called[1]
+        if not approval.approved:
+            self._chunk("tool-output-denied", toolCallId=call.wire_id)
+        elif not self._continuing and call.result is None:
+            # No chunk of the SDK's 6 says that it was approved: it is not asked for any more.
+            self._call_chunk(call)
 
     # -- everything else
 

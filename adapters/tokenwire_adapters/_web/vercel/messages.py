@@ -155,6 +155,12 @@ class _Reader:
         part = self._by_id[f"tool:{call}"]
         if kind == "tool-input-available":
             part.update(state="input-available", input=chunk["input"])
+            part.pop("approval", None)  # it was approved
+        elif kind == "tool-approval-request":
+            part.update(state="approval-requested", approval={"id": chunk["approvalId"]})
+        elif kind == "tool-output-denied":
+            part["state"] = "output-denied"
+            part["approval"]["approved"] = False
         elif kind == "tool-output-available":
             part.update(state="output-available", output=chunk["output"])
         elif kind == "tool-output-error":

@@ -6,9 +6,12 @@ from typing import Any, cast
 
 import msgspec
 
+from tokenwire.approvals import Answer
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.ui.json import denial_text, object_of
 
 __all__ = [
+    "answers_in",
     "asked_in",
     "is_answered",
     "messages_of",
@@ -19,6 +22,7 @@ __all__ = [
 ]
 
 _ROLES = frozenset({"system", "user", "assistant"})
+_ANSWERED = frozenset({"output-available", "output-error", "output-denied"})
 _MAX_MESSAGE = 32 * 1024  # bytes of a user's message that watchers and other tabs are sent
 
 
@@ -128,11 +132,23 @@ def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
+def answers_in(message: dict[str, Any]) -> list[Answer]:
+    """The answers of the page to what the agent asked approval of, in its last message."""
+    answers: list[Answer] = []
+    for part in message["parts"] if message["role"] == "assistant" else ():
+        approval: Any = part.get("approval")
+        if part.get("state") != "approval-responded" or not isinstance(approval, dict):
+            continue
+        try:
+            answers.append(msgspec.convert(approval, Answer))
+        except msgspec.ValidationError as error:
+            raise Problem("invalid", f"an approval is not valid: {error}"[:300]) from error
+    return answers
+
+
 def is_answered(part: dict[str, Any]) -> bool:
     """Whether a part is a tool call with its result."""
-    return part.get("state") in ("output-available", "output-error") and isinstance(
-        part.get("toolCallId"), str
-    )
+    return part.get("state") in _ANSWERED and isinstance(part.get("toolCallId"), str)
 
 
 def _call(part: dict[str, Any]) -> dict[str, Any]:
@@ -147,5 +163,7 @@ def _call(part: dict[str, Any]) -> dict[str, Any]:
 
 def _call_result(part: dict[str, Any]) -> dict[str, Any]:
     output = part.get("errorText") if part["state"] == "output-error" else part.get("output")
+    if part["state"] == "output-denied":
+        output = denial_text(object_of(part.get("approval")).get("reason"))
     content = output if isinstance(output, str) else msgspec.json.encode(output).decode()
     return {"role": "tool", "tool_call_id": part["toolCallId"], "content": content}

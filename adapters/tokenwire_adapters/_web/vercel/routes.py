@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
@@ -19,6 +20,7 @@ from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
 from tokenwire_adapters._web.vercel.requests import (
+    answers_in,
     asked_in,
     is_answered,
     messages_of,
@@ -80,6 +82,7 @@ class ChatRoutes(ProtocolRoutes):
     | ``POST {path}`` | a message to the agent; answers with the stream of its answer |
     | ``GET {path}/{id}/stream`` | the answer under way, from its beginning, or one that has just
         ended; else 204. ``?run=ID``: that answer |
+    | ``POST {path}/{id}/tools/{call}/claim`` | whether this page runs a tool, and no other one |
     | ``POST {path}/{id}/stop`` | stop the answer under way, whichever tab or server began it |
     | ``GET {path}/{id}/messages`` | the conversation, to begin a page with |
 
@@ -145,6 +148,8 @@ class ChatRoutes(ProtocolRoutes):
                 return Route("chat", {"POST": self._send})
             case [_, "stream"]:
                 return Route("chat.stream", {"GET": self._resume})
+            case [_, "tools", _, "claim"]:
+                return Route("chat.claim", {"POST": self.claim})
             case [_, "stop"]:
                 return Route("chat.stop", {"POST": self._stop_chat})
             case [_, "messages"]:
@@ -172,16 +177,26 @@ class ChatRoutes(ProtocolRoutes):
     ) -> None:
         service = self.service
         messages = await self._all_messages(channel, body)
+        answered: Sequence[Approval] = ()
+        encoder = self._encoder(run, enveloped=True)
 
         async def begin() -> None:
             await service.within(self._page_tools(channel, messages[-1]))
-            self._begin(exchange, chat_id, channel, run, messages, body)
+            self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
         with service.admitted(exchange.caller):
+            answers = answers_in(messages[-1])
+            settled = await self.settle(exchange, channel, answers, run) if answers else None
+            if settled is not None and settled.begin is None:
+                await self.follow(exchange, channel, self._encoder(None), settled)
+                return
+            if settled is not None:
+                answered = settled.approvals
+                encoder.go_on_from(settled.run, answered)
             if await self._same_again(exchange, channel, messages, body):
                 return
             reader = await self.watch_from(channel, begin)
-            await self.stream(exchange, channel, self._encoder(run, enveloped=True), reader)
+            await self.stream(exchange, channel, encoder, reader)
 
     async def _all_messages(self, channel: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         """The conversation: as the page sent it, or with what the channel has before its message.
@@ -203,6 +218,7 @@ class ChatRoutes(ProtocolRoutes):
         run: str,
         messages: list[dict[str, Any]],
         body: dict[str, Any],
+        answered: Sequence[Approval],
     ) -> None:
         trigger = body.get("trigger")
         message_id = body.get("messageId")
@@ -220,6 +236,7 @@ class ChatRoutes(ProtocolRoutes):
                 response=response,
                 connection=exchange.caller.connection,
                 principal=exchange.caller.principal,
+                answered=answered,
             )
 
         self.tasks.begin(channel, run, metadata_of(messages, body), turn)

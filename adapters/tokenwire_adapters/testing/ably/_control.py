@@ -60,7 +60,7 @@ class Control:
                     status, value = 200, await self._answer(request)
                 except (AblyError, TypeError, KeyError, ValueError) as error:
                     status, value = 400, {"error": str(error)}
-                writer.write(Response(status, json.dumps(value).encode()).dump())
+                writer.write(Response(status, json.dumps(value).encode()).dump(request))
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             pass

@@ -41,14 +41,21 @@ class Response:
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict[str, str])
 
-    def dump(self) -> bytes:
-        """Return the bytes to send. Browsers on other origins may read everything."""
+    def dump(self, request: Request) -> bytes:
+        """Return the bytes to send. Browsers on other origins may read everything.
+
+        Ably's client in a browser asks with credentials, for which there is no wildcard.
+        """
         headers = {
             "Content-Type": self.content_type,
             "Content-Length": str(len(self.body)),
-            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Origin": request.headers.get("origin", "*"),
+            "Access-Control-Allow-Credentials": "true",
+            "Vary": "Origin",
             "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE, OPTIONS",
-            "Access-Control-Allow-Headers": "*, Authorization",
+            "Access-Control-Allow-Headers": request.headers.get(
+                "access-control-request-headers", "Authorization"
+            ),
             "Access-Control-Expose-Headers": "Link, X-Ably-Errorcode, X-Ably-Errormessage",
             **self.headers,
         }

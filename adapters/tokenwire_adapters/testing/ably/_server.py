@@ -138,7 +138,7 @@ class AblyServer(Application):
             answer = self._rest.answer(request)
             if self.faults.rest_delay:  # the request has taken effect by then
                 await asyncio.sleep(self.faults.rest_delay)
-            writer.write(answer.dump())
+            writer.write(answer.dump(request))
             await writer.drain()
             if not request.keep_alive:
                 return

@@ -11,8 +11,8 @@ console.error = (...words) => { warnings.push(words.join(" ")); };
 
 const tabs = new Map();
 
-function open({ tab, url, thread, messages, fetch }) {
-  const agent = new HttpAgent({ url, threadId: thread, initialMessages: messages, fetch });
+function open({ tab, url, thread, messages, state, fetch }) {
+  const agent = new HttpAgent({ url, threadId: thread, initialMessages: messages, initialState: state, fetch });
   const events = [];
   agent.subscribe({ onEvent: ({ event }) => { events.push(event); } });
   tabs.set(tab, { agent, events, work: Promise.resolve() });
@@ -56,6 +56,7 @@ const commands = {
   },
   add: ({ tab, message }) => { tabs.get(tab).agent.addMessage(message); return {}; },
   run: ({ tab, ...fields }) => { run(tabs.get(tab), fields); return {}; },
+  aim: ({ tab, url }) => { tabs.get(tab).agent.url = url; return {}; },
   abort: ({ tab }) => { tabs.get(tab).agent.abortRun(); return {}; },
   text: async ({ tab, length }) => {
     const it = tabs.get(tab);
@@ -66,6 +67,7 @@ const commands = {
     }
     return { text: textOf(it) };
   },
+  report: ({ tab }) => report(tabs.get(tab)),
   done: async ({ tab }) => {
     const it = tabs.get(tab);
     await it.work;

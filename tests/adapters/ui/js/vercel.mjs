@@ -72,7 +72,7 @@ function transportOf({ api, stops, ours, lastOnly, cuts }) {
   return new DefaultChatTransport(options);
 }
 
-function open({ tab, id, messages, automatic, ...options }) {
+function open({ tab, id, messages, automatic, approving, ...options }) {
   const seen = { finish: null, errors: [], toolCalls: [], data: [], automatic: 0 };
   const transport = transportOf(options);
   const chat = new Chat({
@@ -80,6 +80,7 @@ function open({ tab, id, messages, automatic, ...options }) {
     messages,
     transport,
     sendAutomaticallyWhen: (chat) => {
+      if (approving) return sdk.lastAssistantMessageIsCompleteWithApprovalResponses(chat);
       const sends = automatic && lastAssistantMessageIsCompleteWithToolCalls(chat);
       if (sends) seen.automatic++;
       return sends && seen.automatic < 5;
@@ -142,6 +143,21 @@ const commands = {
     it.work = it.chat.sendMessage();
     return {};
   },
+  approve: async ({ tab, id, approved, reason }) => {
+    await tabs.get(tab).chat.addToolApprovalResponse({ id, approved, reason });
+    return {};
+  },
+  // Waits until nothing is under way, whoever began it.
+  idle: async ({ tab }) => {
+    const it = tabs.get(tab);
+    const unsent = () => it.chat.messages.at(-1)?.parts.some((part) => part.state === "approval-responded");
+    await it.work;
+    while (!["ready", "error"].includes(it.chat.status) || (unsent() && it.chat.status !== "error")) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return report(it);
+  },
+  report: ({ tab }) => report(tabs.get(tab)),
   stop: async ({ tab }) => { await tabs.get(tab).chat.stop(); return {}; },
   // The stop button of a page with our transport.
   halt: async ({ tab }) => {
@@ -163,6 +179,13 @@ const commands = {
   },
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
+  // Waits until the page has nothing to do.
+  idle: async ({ tab }) => {
+    const { chat } = tabs.get(tab);
+    do await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!["ready", "error"].includes(chat.status));
+    return {};
+  },
   // Waits until a part of the answer is in a state.
   part: async ({ tab, state }) => {
     const { chat } = tabs.get(tab);

@@ -1,0 +1,1 @@
+"""The protocols of LangChain's clients, for agents that need no LangGraph."""

@@ -1,0 +1,246 @@
+"""`ThreadEncoder`: a thread in the agent streaming protocol of ``langchain-protocol``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tokenwire._ids import new_id
+from tokenwire.approvals import Approval
+from tokenwire.encoding import Encoder, Frame
+from tokenwire.events import Event, StartEvent
+from tokenwire_adapters._web.langgraph.encoder import RunReader
+from tokenwire_adapters._web.langgraph.messages import (
+    interrupt_of,
+    tool_call,
+    usage_metadata,
+)
+from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread
+from tokenwire_adapters._web.ui.json import json_bytes
+from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
+
+__all__ = ["ThreadEncoder"]
+
+_CHANNELS = {"input.requested": "input", "input.answered": "input"}
+
+
+class ThreadEncoder(Encoder):
+    """Encodes the newest run of a thread from its beginning, and every one that follows.
+
+    :param thread: the thread so far.
+    :param channels: which events the client asks for.
+    """
+
+    name = "langgraph-thread"
+
+    def __init__(self, thread: Thread, channels: Iterable[str]) -> None:
+        self.finished = False
+        self._thread = thread
+        self.on_error = thread.on_error
+        self._channels = frozenset(channels)
+        self._connection = new_id()
+        self._seq = 0
+        self._frames: list[Frame] = []
+        self._run: _RunEvents | None = None
+        self._messages: list[dict[str, Any]] = []
+
+    def follow(self, run: str, events: Sequence[Event]) -> None:
+        """Give what has happened of the newest run; `begin` encodes it."""
+        self._run = _RunEvents(self, run, self._thread.before(run))
+        self._run.prime(events)
+
+    def begin(self) -> Iterable[Frame]:
+        if self._run is not None:
+            list(self._run.begin())
+        return self._flush()
+
+    def encode(self, event: Event) -> Iterable[Frame]:
+        if (
+            isinstance(event, StartEvent)
+            and is_envelope(event.response_id, event.run, event.metadata)
+            and (self._run is None or self._run.run != event.response_id)
+        ):
+            self._begin_run(event)
+        if self._run is not None:
+            list(self._run.encode(event))
+        return self._flush()
+
+    def _begin_run(self, event: StartEvent) -> None:
+        before = self._run.messages if self._run is not None else []
+        parent: Any = event.metadata.get(PARENT)
+        latest = None if self._run is None else self._run.run
+        if isinstance(parent, str) and parent != latest and self._thread.has(parent):
+            before = self._thread.messages(parent)
+        asked: Any = event.metadata.get(ASKED)
+        self._run = _RunEvents(self, event.response_id, [*before, *(asked or ())])
+        list(self._run.begin())
+
+    def _flush(self) -> list[Frame]:
+        frames, self._frames = self._frames, []
+        return frames
+
+    def send(self, method: str, data: dict[str, Any], *, event_id: str | None = None) -> None:
+        """Send an event, where the client asked for its channel.
+
+        :param event_id: the same on every connection, for clients that have several; by default
+            one of this connection.
+        """
+        self._seq += 1
+        if _CHANNELS.get(method, method) not in self._channels:
+            return
+        event: dict[str, Any] = {
+            "type": "event",
+            "method": method,
+            "event_id": event_id or f"{self._connection}.{self._seq}",
+            "seq": self._seq,
+            "params": {"namespace": [], "timestamp": int(time.time() * 1000), "data": data},
+        }
+        self._frames.append(Frame(json_bytes(event)))
+
+
+class _RunEvents(RunReader):
+    """One run of the thread."""
+
+    def __init__(self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]]) -> None:
+        super().__init__(run=run, enveloped=True)
+        self._thread = thread
+        self.on_error = thread.on_error
+        self._before = list(before)
+        self._open: dict[str, PartState] = {}  # by response: the block that grows
+        self._begun: set[str] = set()
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """All messages of the thread up to now."""
+        said = self.said.all()
+        ids = {message["id"] for message in said}
+        return [*(message for message in self._before if message["id"] not in ids), *said]
+
+    def _lifecycle(self, event: str, **more: Any) -> None:
+        name = f"{self.run}.{event}.{len(self._decided)}"
+        self._thread.send("lifecycle", {"event": event, **more}, event_id=name)
+
+    @property
+    def _decided(self) -> list[str]:
+        return [name for one in self.responses.values() for name in one.decisions]
+
+    def _values(self) -> None:
+        self._thread.send("values", {**self.values, "messages": self.messages})
+
+    def begin_message(self, run: str) -> None:
+        _ = run
+        self._lifecycle("running")
+        self._values()
+
+    def continue_message(self, run: str) -> None:
+        _ = run
+        self._lifecycle("running")
+
+    def _message(self, response: ResponseState, event: str, **fields: Any) -> None:
+        if response.id not in self._begun:
+            self._begun.add(response.id)
+            start = {"event": "message-start", "role": "ai", "id": response.id}
+            self._thread.send("messages", start)
+        self._thread.send("messages", {"event": event, **fields})
+
+    def _block(self, response: ResponseState, part: PartState) -> dict[str, Any]:
+        """The block of a part, which is open at the client from now on."""
+        block = self.said.block(response, part)
+        grows = self._open.get(response.id)
+        if grows is not part:
+            if grows is not None:
+                self._finish_block(response, grows)
+            self._open[response.id] = part
+            content = {key: value for key, value in block.items() if key != "index"}
+            content |= {key: "" for key in ("text", "reasoning", "args") if key in content}
+            self._message(response, "content-block-start", index=block["index"], content=content)
+        return block
+
+    def _finish_block(self, response: ResponseState, part: PartState) -> None:
+        self._open.pop(response.id, None)
+        block = self.said.block(response, part)
+        content = {key: value for key, value in block.items() if key != "index"}
+        if part.kind == "tool_call":
+            content = tool_call(block)
+        self._message(response, "content-block-finish", index=block["index"], content=content)
+
+    def call_begun(self, response: ResponseState, part: PartState) -> None:
+        self._block(response, part)
+
+    def text_added(self, response: ResponseState, part: PartState, text: str) -> None:
+        kind, field = {
+            "tool_call": ("tool-call-delta", "args"),
+            "reasoning": ("reasoning-delta", "reasoning"),
+        }.get(part.kind, ("text-delta", "text"))
+        index = self._block(response, part)["index"]
+        delta = {"type": kind, field: text}
+        self._message(response, "content-block-delta", index=index, delta=delta)
+
+    def part_ended(self, response: ResponseState, part: PartState) -> None:
+        if self._open.get(response.id) is part:
+            self._finish_block(response, part)
+        if part.kind == "tool_call" and part.result is None:
+            called = tool_call(self.said.block(response, part))
+            started = {"tool_call_id": called["id"], "tool_name": called["name"]}
+            self._thread.send(
+                "tools", {"event": "tool-started", **started, "input": called["args"]}
+            )
+
+    def end_response(self, response: ResponseState) -> None:
+        super().end_response(response)
+        if response.id in self._begun:
+            usage = usage_metadata(response)
+            self._message(response, "message-finish", **({"usage": usage} if usage else {}))
+            self._values()
+
+    def result_added(self, message: dict[str, Any]) -> None:
+        named = {"tool_call_id": message["tool_call_id"]}
+        if message["status"] == "success":
+            output = message["content"]
+            self._thread.send("tools", {"event": "tool-finished", **named, "output": output})
+        else:
+            failed = {**named, "message": message["content"]}
+            self._thread.send("tools", {"event": "tool-error", **failed})
+        self._values()
+
+    def values_changed(self) -> None:
+        self._values()
+
+    def custom(self, name: str, value: Any) -> None:
+        self._thread.send("custom", {"name": name, "payload": value})
+
+    def add_decision(self, approval: Approval) -> None:
+        super().add_decision(approval)
+        answered = {"interrupt_ids": [approval.id]}
+        self._thread.send("input.answered", answered, event_id=f"{approval.id}.answered")
+        self._lifecycle("running")
+
+    def _check_over(self, event: Event | None = None) -> None:
+        """The stream of a thread goes on where its run waits."""
+        waits = not self.finished and self._waits()
+        if waits:
+            self._pause()
+        else:
+            super()._check_over(event)
+
+    def _pause(self) -> None:
+        for request in self.pending:
+            interrupt = interrupt_of(request)
+            requested = {"interrupt_id": request.id, "payload": interrupt["value"]}
+            self._thread.send("input.requested", requested, event_id=f"{request.id}.requested")
+        self._values()
+        self._lifecycle("interrupted")
+
+    def end_message(self, response: ResponseState | None) -> None:
+        self._values()
+        if self.interrupted:
+            self._pause()
+            return
+        error = self.failure_of(response)
+        if error is not None:
+            self._lifecycle("failed", error=error)
+        elif response is not None and response.state == "cancelled":
+            self._lifecycle("interrupted")
+        else:
+            self._lifecycle("completed")

@@ -1,0 +1,177 @@
+"""A thread: the conversation of a channel, with a checkpoint before and after each run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+
+from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.langgraph.encoder import RunReader
+from tokenwire_adapters._web.langgraph.messages import interrupt_of
+from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
+from tokenwire_adapters._web.ui.json import object_of
+from tokenwire_adapters._web.ui.runs import Run
+
+__all__ = ["ASKED", "PARENT", "Thread", "bounded_messages"]
+
+ASKED = "langgraph_messages"
+"""The metadata field with the messages that a run answers."""
+
+PARENT = "langgraph_checkpoint"
+"""The metadata field with the checkpoint that a run begins at."""
+
+_MAX_ASKED = 32 * 1024  # bytes that every watcher is sent
+_INPUT = ".input"
+
+
+def bounded_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest of these messages that are small enough to send to every watcher."""
+    size = 0
+    for index in reversed(range(len(messages))):
+        size += len(msgspec.json.encode(messages[index]))
+        if size > _MAX_ASKED:
+            return messages[index + 1 :]
+    return messages
+
+
+class Thread:
+    """The states of a thread, from the runs that are kept, oldest first.
+
+    A run has two checkpoints: ``RUN.input``, with the messages that it answers, and ``RUN``, with
+    what it has said. The first one follows the checkpoint that the run was begun at.
+    """
+
+    def __init__(self, thread_id: str, runs: Sequence[Run], on_error: OnError = safe_error) -> None:
+        self.id = thread_id
+        self.on_error = on_error
+        self.runs = {run.id: run for run in runs}
+
+    @property
+    def last(self) -> Run | None:
+        """The newest run."""
+        return next(reversed(self.runs.values()), None)
+
+    @property
+    def head(self) -> str | None:
+        """The newest checkpoint."""
+        return None if self.last is None else self.last.id
+
+    def has(self, checkpoint: str) -> bool:
+        """Whether there is such a checkpoint."""
+        return checkpoint.removesuffix(_INPUT) in self.runs
+
+    def parent_of(self, checkpoint: str) -> str | None:
+        """The checkpoint before this one."""
+        if not checkpoint.endswith(_INPUT):
+            return f"{checkpoint}{_INPUT}"
+        run = self.runs[checkpoint.removesuffix(_INPUT)]
+        envelope = run.envelope
+        if envelope is not None and PARENT in envelope.metadata:
+            parent = envelope.metadata[PARENT]
+            return parent if isinstance(parent, str) and self.has(parent) else None
+        earlier = list(self.runs)
+        place = earlier.index(run.id)
+        return earlier[place - 1] if place else None
+
+    def messages(self, checkpoint: str | None) -> list[dict[str, Any]]:
+        """The messages at a checkpoint."""
+        chain: list[str] = []
+        while checkpoint is not None and checkpoint not in chain:
+            chain.append(checkpoint)
+            checkpoint = self.parent_of(checkpoint)
+        by_id: dict[str, dict[str, Any]] = {}
+        for step in reversed(chain):
+            run = self.runs[step.removesuffix(_INPUT)]
+            added = asked_by(run) if step.endswith(_INPUT) else self._said_by(run)
+            by_id.update((message["id"], message) for message in added)
+        return list(by_id.values())
+
+    def _said_by(self, run: Run) -> list[dict[str, Any]]:
+        """The messages that a run has produced so far."""
+        reader = RunReader(run=run.id, enveloped=run.envelope is not None)
+        reader.on_error = self.on_error
+        reader.prime([SnapshotEvent(response=response) for response in run.responses])
+        list(reader.begin())
+        return reader.said.all()
+
+    def before(self, run: str) -> list[dict[str, Any]]:
+        """The messages that a run begins with, those that it answers among them."""
+        return self.messages(f"{run}{_INPUT}")
+
+    def state(self, checkpoint: str | None) -> dict[str, Any]:
+        """The state at a checkpoint, as a client reads it."""
+        run = None if checkpoint is None else self.runs[checkpoint.removesuffix(_INPUT)]
+        current = run is not None and checkpoint == self.head
+        interrupts = [interrupt_of(one) for one in run.questions] if run and current else []
+        running = run is not None and current and run.streaming
+        error = None
+        if run is not None and current and run.state in ("failed", "abandoned"):
+            text = (run.envelope or run.responses[-1]).error or run.state
+            error = shown_error(text, self.on_error, f"run {run.id!r}")
+        task: dict[str, Any] = {
+            "id": f"{checkpoint}",
+            "name": "agent",
+            "path": [],
+            "interrupts": interrupts,
+            "checkpoint": None,
+            "state": None,
+            "result": None,
+            "error": error,
+        }
+        values = self._values(checkpoint)
+        if checkpoint is None:
+            values = {}
+        parent = None if checkpoint is None else self.parent_of(checkpoint)
+        return {
+            "values": values,
+            "next": ["agent"] if running or interrupts else [],
+            "tasks": [task] if running or interrupts or error else [],
+            "interrupts": interrupts,
+            "checkpoint": self._reference(checkpoint),
+            "parent_checkpoint": self._reference(parent),
+            "metadata": {},
+            "created_at": _iso(None if run is None else run.started_at),
+        }
+
+    def _values(self, checkpoint: str | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for run in self.runs.values():
+            values |= values_of(run)
+        return {**values, "messages": self.messages(checkpoint)}
+
+    def _reference(self, checkpoint: str | None) -> dict[str, Any] | None:
+        if checkpoint is None:
+            return None
+        return {"thread_id": self.id, "checkpoint_ns": "", "checkpoint_id": checkpoint}
+
+    def history(self, limit: int) -> list[dict[str, Any]]:
+        """The states of all branches, newest first."""
+        names = [name for run in self.runs for name in (f"{run}{_INPUT}", run)]
+        return [self.state(name) for name in list(reversed(names))[:limit]]
+
+
+def asked_by(run: Run) -> list[dict[str, Any]]:
+    """The messages that a run answers, as far as they are kept."""
+    envelope = run.envelope
+    asked: Any = envelope.metadata.get(ASKED) if envelope is not None else None
+    return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
+
+
+def values_of(run: Run) -> dict[str, Any]:
+    """What a run has put into the state of its thread, the messages aside."""
+    values: dict[str, Any] = {}
+    for response in run.responses:
+        for part in response.parts:
+            if part.kind == "data" and part.name == "state":
+                values |= object_of(part.data)
+    values.pop("messages", None)
+    return values
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

@@ -1,0 +1,204 @@
+"""What LangChain's clients ask of a server, and what is no such request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+import tokenwire
+from tests.adapters.gateway.support import Server, serving
+from tests.adapters.ui.agents import Gate
+from tests.adapters.ui.pages import PATIENCE
+from tokenwire_adapters.asgi import Gateway
+from tokenwire_adapters.langgraph import LangGraphRoutes, LangGraphTurn
+
+HELLO = {"input": {"messages": [{"type": "human", "content": "hello", "id": "m1"}]}}
+
+
+class Echo:
+    """Says what it was asked, and can be held before its end."""
+
+    def __init__(self) -> None:
+        self.turns: list[LangGraphTurn] = []
+        self.gate: Gate | None = None
+
+    async def __call__(self, turn: LangGraphTurn) -> None:
+        self.turns.append(turn)
+        turn.values(asked=turn.text)
+        turn.response.write(f"You said {turn.text}.")
+        if self.gate is not None:
+            await self.gate.wait()
+
+
+@pytest.fixture
+def agent() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+def server(sink: tokenwire.Sink, agent: Echo) -> Iterator[Server]:
+    app = Starlette(routes=LangGraphRoutes(sink, agent).routes)
+    app.mount("/gateway", Gateway(sink))
+    with serving(app) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    url = f"{server.url}/langgraph"
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+        yield client
+
+
+def events_of(body: str) -> list[tuple[str, Any]]:
+    events: list[tuple[str, Any]] = []
+    for block in body.split("\n\n"):
+        fields = [line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")]
+        named = {name: value for name, value in fields if name in ("event", "data")}
+        if "data" in named:
+            events.append((named.get("event", ""), json.loads(named["data"])))
+    return events
+
+
+async def run(client: httpx.AsyncClient, body: Any = HELLO) -> list[tuple[str, Any]]:
+    answer = (await client.post("/threads/t1/runs/stream", json=body)).raise_for_status()
+    assert answer.headers["location"] == answer.headers["content-location"] + "/stream"
+    return events_of(answer.text)
+
+
+async def test_a_run(client, agent):
+    events = await run(client)
+    assert [name for name, _ in events] == ["metadata", "values", "values", "messages", "values"]
+    assert events[1][1]["messages"] == HELLO["input"]["messages"]
+    last = events[-1][1]
+    assert last["asked"] == "hello"
+    assert [(m["type"], m["content"]) for m in last["messages"]] == [
+        ("human", "hello"),
+        ("ai", "You said hello."),
+    ]
+    state = (await client.get("/threads/t1/state")).json()
+    assert state["values"] == last
+    assert (state["next"], state["tasks"]) == ([], [])
+    assert agent.turns[0].chat_messages() == [{"role": "user", "content": "hello"}]
+
+
+async def test_a_message_is_edited_from_the_checkpoint_before_it(client, agent):
+    await run(client)
+    await run(client, {"input": {"messages": [{"role": "user", "content": "more"}]}})
+    states = (await client.post("/threads/t1/history", json={"limit": 20})).json()
+    assert [len(state["values"]["messages"]) for state in states] == [4, 3, 2, 1]
+    before = states[1]["parent_checkpoint"]
+    assert before == states[2]["checkpoint"]
+    events = await run(client, {"input": {"messages": "less"}, "checkpoint": before})
+    texts = [message["content"] for message in events[-1][1]["messages"]]
+    assert texts == ["hello", "You said hello.", "less", "You said less."]
+    assert [m["content"] for m in agent.turns[-1].chat_messages()] == texts[:-1]
+    assert (await client.get("/threads/t1/state")).json()["values"] == events[-1][1]
+
+
+async def test_a_client_that_joins_has_the_beginning_once(client, agent, sink):
+    agent.gate = Gate()
+    async with client.stream("POST", "/threads/t1/runs/stream", json=HELLO) as first:
+        async for _ in first.aiter_text():
+            if agent.turns:
+                break
+        path = f"{first.headers['location']}"
+        async with client.stream("GET", path, headers={"last-event-id": "-1"}) as second:
+            body = ""
+            async for piece in second.aiter_text():
+                body += piece
+                if '"messages"' in body and "You said" in body and agent.gate is not None:
+                    agent.gate.set()
+                    agent.gate = None
+    chunks = [data[0] for name, data in events_of(body) if name == "messages"]
+    assert [chunk["type"] for chunk in chunks] == ["remove", "AIMessageChunk"]
+    assert chunks[1]["content"] == "You said hello."
+
+
+@pytest.mark.parametrize(("asked", "state"), [("cancel", "cancelled"), ("continue", "complete")])
+async def test_a_page_that_goes(client, agent, sink, asked, state):
+    gate = agent.gate = Gate()
+    body = {**HELLO, "on_disconnect": asked}
+    async with client.stream("POST", "/threads/t1/runs/stream", json=body) as stream:
+        async for piece in stream.aiter_text():
+            if "You said" in piece:
+                break
+    if asked == "continue":
+        gate.set()
+    with anyio.fail_after(PATIENCE):
+        while not (newest := (await sink.ahistory("t1")).items[0]).ended:
+            await anyio.sleep(0.01)
+    assert newest.state == state
+
+
+async def test_a_run_is_stopped_once(client, agent):
+    agent.gate = Gate()
+    body = {"id": 1, "method": "run.start", "params": {**HELLO, "assistant_id": "agent"}}
+    answer = (await client.post("/threads/t1/commands", json=body)).json()
+    assert (answer["type"], answer["id"]) == ("success", 1)
+    run_id = answer["result"]["run_id"]
+    assert (await client.get(f"/threads/t1/runs/{run_id}")).json()["status"] == "running"
+    reject = {**HELLO, "multitask_strategy": "reject"}
+    assert (await client.post("/threads/t1/runs/stream", json=reject)).status_code == 409
+    cancel = f"/threads/t1/runs/{run_id}/cancel?wait=0&action=interrupt"
+    assert (await client.post(cancel)).status_code == 202
+    assert (await client.post(cancel)).status_code == 404
+    assert (await client.get(f"/threads/t1/runs/{run_id}")).json()["status"] == "interrupted"
+
+
+async def test_a_thread_that_nobody_has_written_to(client):
+    created = (await client.post("/threads", json={"metadata": {"user": "u1"}})).json()
+    assert created["metadata"] == {"user": "u1"}
+    state = (await client.get(f"/threads/{created['thread_id']}/state")).json()
+    assert (state["values"], state["next"], state["checkpoint"]) == ({}, [], None)
+    assert (await client.post(f"/threads/{created['thread_id']}/history", json={})).json() == []
+
+
+ODD: list[Any] = [None, 7, "x", [], [1], {}, {"messages": 7}, {"messages": [7]}, {"decisions": []}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+async def test_what_is_no_request(client, odd):
+    bodies = [
+        ("/threads", {"thread_id": odd, "metadata": odd}),
+        ("/threads/t1/history", {"limit": odd}),
+        ("/threads/t1/runs/stream", {"input": odd, "config": odd, "checkpoint": odd}),
+        ("/threads/t1/runs/stream", {"command": {"resume": odd}}),
+        ("/threads/t1/runs/stream", {"checkpoint": {"checkpoint_id": odd}, "input": None}),
+        ("/threads/t1/commands", {"id": odd, "method": odd, "params": odd}),
+        ("/threads/t1/commands", {"id": 1, "method": "input.respond", "params": odd}),
+        ("/threads/t1/commands", {"id": 1, "method": "run.start", "params": odd}),
+        ("/threads/t1/commands", odd),
+    ]
+    for path, body in bodies:
+        answer = await client.post(path, json=body)
+        assert answer.status_code < 500, (path, body, answer.text)
+
+
+async def test_what_is_not_there(client):
+    await run(client)
+    there = {"input": None, "checkpoint": {"checkpoint_id": "nowhere"}}
+    assert (await client.post("/threads/t1/runs/stream", json=there)).status_code == 404
+    for path in ("/threads/t1/runs/r9", "/threads/t1/runs/r9/stream", "/threads/t1/other", "/x"):
+        assert (await client.get(path)).status_code == 404
+    resume = {"command": {"resume": True}}
+    assert (await client.post("/threads/t1/runs/stream", json=resume)).status_code == 409
+
+
+async def test_the_gateways_format(server, sink):
+    with sink.respond("c1", run="nightly") as response:
+        response.write("It is ")
+        url = f"{server.url}/gateway/channels/c1/events"
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+            async with client.stream("GET", url, params={"format": "langgraph"}) as stream:
+                response.write("done.")
+                response.finish()
+                body = (await stream.aread()).decode()
+    (message,) = events_of(body)[-1][1]["messages"]
+    assert message["content"] == "It is done."

@@ -1,0 +1,94 @@
+"""An unmodified chat of TanStack AI, whose wire is AG-UI's, on Python agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+import tokenwire
+from tests.adapters.gateway.support import Server, serving
+from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.pages import PATIENCE, Pages, pages
+from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
+from tokenwire_adapters.testing.provider import Provider
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Pages]:
+    async with pages("tanstack.mjs") as node:
+        yield node
+
+
+@pytest.fixture
+def agent(provider: Provider) -> Agent:
+    return Agent(provider)
+
+
+@pytest.fixture
+def server(sink: tokenwire.Sink, agent: Agent) -> Iterator[Server]:
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        yield server
+
+
+async def ask(page: Pages, server: Server, text: str) -> dict[str, Any]:
+    await page.do("send", tab=1, text=text)
+    return await page.do("done", tab=1)
+
+
+def parts(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [part for part in message["parts"] if part["type"] == kind]
+
+
+async def test_text_reasoning_and_the_next_message(page, server, provider, agent):
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    told = await ask(page, server, "hello there")
+    assert told["errors"] == []
+    answer = told["messages"][-1]
+    assert parts(answer, "text")[0]["content"] == provider.records[-1].text
+    assert parts(answer, "thinking")[0]["content"] == provider.records[-1].reasoning
+    told = await ask(page, server, "and now?")
+    assert [message["role"] for message in told["messages"]] == ["user", "assistant"] * 2
+    assert parts(told["messages"][-1], "text")[0]["content"] == provider.records[-1].text
+    asked = [m["content"] for m in agent.turns[-1].chat_messages() if m["role"] == "user"]
+    assert asked == ["hello there", "and now?"]
+
+
+async def test_a_tool(page, server):
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    told = await ask(page, server, "What is the weather in Lisbon?")
+    assert told["errors"] == []
+    (call,) = [part for m in told["messages"] for part in parts(m, "tool-call")]
+    assert (call["name"], call["state"], call["output"]) == ("get_weather", "complete", REPORT)
+
+
+async def test_data_and_a_failure(page, sink):
+    async def agent(turn: AgentTurn) -> None:
+        turn.response.data_part("weather", {"celsius": 21})
+        turn.response.write("I will ")
+        raise RuntimeError("no more money")
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+        told = await ask(page, server, "hm?")
+    assert told["customs"] == [["weather", {"celsius": 21}]]
+    assert len(told["errors"]) == 1
+    assert parts(told["messages"][-1], "text")[0]["content"] == "I will "
+
+
+async def test_stop(page, server, sink, provider):
+    provider.pace = 30.0
+    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+    await page.do("send", tab=1, text="tell me a long story")
+    await page.do("text", tab=1, length=20)
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        assert (await client.post("/agent/t1/stop")).json()["state"] == "cancelled"
+    told = await page.do("done", tab=1)
+    assert told["errors"] == []
+    response = next(one for one in (await sink.ahistory("t1")).items if one.parts)
+    assert parts(told["messages"][-1], "text")[0]["content"] == response.text
