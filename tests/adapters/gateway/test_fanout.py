@@ -146,12 +146,17 @@ async def test_a_watcher_that_never_reads_is_reset_and_others_are_not(
                 await quick.until("ready")
                 async with unread(server.port, EVENTS.replace(b"?rewind=all", b"") % b"") as slow:
                     await until(lambda: len(members(gateway)) == 2)
+                    port = slow.getsockname()[1]
+                    (member,) = [m for m in members(gateway) if port_of(m) == port]
+                    assert member.transport is not None
+                    connection = member.transport.get_extra_info("socket")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                     response = sink.respond("c", response_id="r")
-                    dropped = gateway._service.traffic.connections.dropped
-                    while "slow" not in dropped:
-                        response.write("x" * 50_000)
+                    while member.sending_since is None:
+                        response.write("x" * 10_000)
                         await anyio.sleep(0.001)
                     response.finish()
+                    await until(lambda: member.reason == "slow")
                     assert await is_reset(slow)
                 transcript = Transcript()
                 await quick.fold(transcript, "r")
