@@ -4,14 +4,14 @@
 # AnthropicChatCompletionClient sends a temperature that nobody asked for: every call raises a
 # TypeError before a request is sent.
 #
-# autogen-ext 0.7.5 with anthropic 2.14.0, 2026-11-28. Output seen:
+# autogen-ext 0.7.5 with anthropic 2.14.0 and tiktoken 0.14.0 (which the extra forgets), 2026-11-28. Output seen:
 #   2.14.0: TypeError: AsyncMessages.create() got an unexpected keyword argument 'temperature'
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q --disable-pip-version-check \
-  "autogen-ext[anthropic]==0.7.5" autogen-core==0.7.5 anthropic==2.14.0
+  "autogen-ext[anthropic]==0.7.5" autogen-core==0.7.5 anthropic==2.14.0 tiktoken==0.14.0
 cat >"$folder/probe.py" <<'PY'
 import asyncio
 import sys
