@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -145,12 +146,17 @@ async def test_a_watcher_that_never_reads_is_reset_and_others_are_not(
                 await quick.until("ready")
                 async with unread(server.port, EVENTS.replace(b"?rewind=all", b"") % b"") as slow:
                     await until(lambda: len(members(gateway)) == 2)
+                    port = slow.getsockname()[1]
+                    (member,) = [m for m in members(gateway) if port_of(m) == port]
+                    assert member.transport is not None
+                    connection = member.transport.get_extra_info("socket")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                     response = sink.respond("c", response_id="r")
-                    dropped = gateway._service.traffic.connections.dropped
-                    while "slow" not in dropped:
-                        response.write("x" * 50_000)
+                    while member.sending_since is None:
+                        response.write("x" * 10_000)
                         await anyio.sleep(0.001)
                     response.finish()
+                    await until(lambda: member.reason == "slow")
                     assert await is_reset(slow)
                 transcript = Transcript()
                 await quick.fold(transcript, "r")
@@ -261,3 +267,37 @@ async def reading_late(
 
     async with unread(port, request) as client:
         yield client, read
+
+
+async def test_a_group_that_falls_behind_the_log_is_brought_up_to_date_together(
+    client: httpx.AsyncClient, server: Server, gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    async with (
+        watching(client, "/channels/c/events") as one,
+        watching(client, "/channels/c/events") as two,
+    ):
+        for stream in (one, two):
+            await stream.until("ready")
+        await until(lambda: len(members(gateway)) == 2)
+        written = threading.Event()
+        loop = server.server.servers[0].get_loop()
+        loop.call_soon_threadsafe(written.wait, PATIENCE)
+        response = sink.respond("c", response_id="r")
+        text = ""
+        for number in range(60):
+            piece = f"{number} " + "x" * 100_000
+            response.write(piece)
+            text += piece
+            await sink.aflush()
+        written.set()
+        response.finish()
+        for stream in (one, two):
+            transcript = Transcript()
+            await stream.fold(transcript, "r")
+            assert transcript["r"].text == text
+        assert sink.stats().reading.conflations > 0
+        assert len(members(gateway)) == 2
+        with sink.respond("c", response_id="r2"):
+            pass
+        for stream in (one, two):
+            await stream.until("end")
