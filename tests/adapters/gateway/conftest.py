@@ -17,7 +17,6 @@ BOTH_WAYS = {
     "test_connections",
     "test_events",
     "test_eventsource",
-    "test_linear_time",
     "test_operations",
     "test_redis",
     "test_resume",
