@@ -16,7 +16,9 @@ from tokenwire_adapters._tools.cli.errors import Failure
 
 __all__ = ["add_where", "open_store", "print_json", "split_where"]
 
-_URL_HELP = "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"
+_URL_HELP = (
+    "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"
+)
 
 
 def split_where(
