@@ -7,10 +7,12 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from tokenwire import Deleted, Retention, Sink, open_sink
 from tokenwire.backend import Backend, ReplayFrom
@@ -142,6 +144,33 @@ def test_what_streams_meanwhile_keeps_its_text(url: str, granularity: str) -> No
         assert [response.text for response in other.history("c").items] == ["first, second, third"]
 
 
+def test_a_channel_knows_what_is_left_of_it(path: Path, url: str) -> None:
+    """Else it would keep too little or too much, and be listed when it is empty."""
+    with open_sink(url) as sink:
+        for text in ("one", "second", "the third"):
+            write(sink, text, metadata={"user": text[:3]})
+            sink.input("c", "question", text, sender=text[:3])
+            sink.send_event("c", "note", text, response_id=text)
+        assert sink.flush(10)
+        for left, text in enumerate(("one", "the third"), 1):
+            assert sink.delete_user(text[:3], channels=["c"]).events == 2
+            with contextlib.closing(sqlite3.connect(path)) as db:
+                known = db.execute(
+                    "SELECT singles, ended, ended_bytes, events, event_bytes FROM channels"
+                ).fetchone()
+                rows = db.execute(
+                    "SELECT (SELECT count(*) FROM log WHERE kind > 0), (SELECT count(*) FROM"
+                    " responses), (SELECT sum(size) FROM responses), coalesce(sum(count), 0),"
+                    " coalesce(sum(length(log.events)), 0) FROM log, channels AS c"
+                    " WHERE kind = 0 AND log.last > c.tail"
+                ).fetchone()
+            assert known == rows
+            assert known[1] == 3 - left
+        assert [channel.responses for channel in sink.list_channels()] == [1]
+        sink.delete_user("sec", channels=["c"])
+        assert list(sink.list_channels()) == []
+
+
 def test_a_cursor_after_what_was_deleted_goes_on(url: str) -> None:
     with open_sink(url) as sink:
         before = write(sink, "before")
@@ -188,28 +217,34 @@ async def swept(backend: SQLiteBackend) -> list[str]:
     """Open the file as a new process does, and see which channels still have something."""
     for _ in range(2):  # what is due is done between what is asked for
         await backend.publish(())
+    sweep = partial(backend._writer.change, function=backend._writer._trimmer.sweep)
+    assert await backend._writing.run(sweep) == []  # else it would go on sweeping
     return [channel.name for channel in (await backend.list_channels()).items]
 
 
-def fill(sink: Sink, channel: str, retention: Retention | None) -> None:
-    """Give a silent channel something of each kind: a response, its events, a single event."""
-    write(sink, "response", channel=channel)
-    sink.send_event(channel, "n")
-    assert sink.flush(10)
-    if retention is not None:
-        sink.set_retention(channel, retention)
+KINDS: dict[str, tuple[str, Retention]] = {
+    "response": ("event_age=0", Retention()),
+    "token": ("granularity=token", Retention(responses=0)),  # there are only its events
+    "single": ("event_age=60", Retention()),
+}
 
 
-@pytest.mark.parametrize("granularity", ["response", "token"])
-def test_a_silent_channel_is_trimmed_by_an_age_of_its_own(url: str, granularity: str) -> None:
-    url += f"?event_age=0&granularity={granularity}"
-    with open_sink(url) as sink:
-        fill(sink, "short", Retention(age=1e-6))
-        fill(sink, "usual", None)
-        fill(sink, "unlimited", Retention(age=None))
-    assert run(url, swept) == ["unlimited", "usual"]
-    assert run(f"{url}&age=1e-6", swept) == ["unlimited"]
-    assert run(f"{url}&age=none", swept) == ["unlimited"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_silent_channel_is_trimmed_by_an_age_of_its_own(url: str, kind: str) -> None:
+    settings, keep = KINDS[kind]
+    ages: dict[str, float | None] = {"short": 1e-6, "hour": 3600.0, "unlimited": None}
+    with open_sink(f"{url}?{settings}&responses={keep.responses}") as sink:
+        for name in (*ages, "usual"):
+            if name in ages:
+                sink.set_retention(name, replace(keep, age=ages[name]))
+            if kind == "single":
+                sink.send_event(name, "n")
+            else:
+                write(sink, "r", channel=name)
+        assert sink.flush(10)
+    assert run(f"{url}?{settings}", swept) == ["hour", "unlimited", "usual"]
+    assert run(f"{url}?{settings}&age=1e-6", swept) == ["hour", "unlimited"]
+    assert run(f"{url}?{settings}&age=none", swept) == ["hour", "unlimited"]
 
 
 def test_a_channel_is_trimmed_by_a_count_of_its_own(url: str) -> None:
