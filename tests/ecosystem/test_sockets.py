@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK over a WebSocket: its own connection, below which no SDK of ours is patched."""
+"""OpenAI's Agents SDK over a WebSocket that it opens itself, without the SDK below."""
 
 import os
 import subprocess
