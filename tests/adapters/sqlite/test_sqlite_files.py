@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -10,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -126,6 +127,23 @@ def test_an_earlier_schema_is_brought_forward(
     assert db.execute("SELECT title FROM channels").fetchall() == [("c",)]
     assert db.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS),)
     db.close()
+
+
+def test_a_file_that_somebody_else_begins_just_now_is_ours(path: Path, url: str) -> None:
+    class Interrupted(sqlite3.Connection):
+        """Another process makes the tables between two statements of this one."""
+
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            cursor = super().execute(sql, *parameters)
+            if "user_version" in sql:
+                run(url, publish)
+            return cursor
+
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, factory=Interrupted)) as db:
+        assert database._schema_version(db, str(path)) == 0
+    assert run(url, names) == ["n"]
 
 
 def test_a_damaged_file_is_said_to_be_damaged(path: Path, url: str) -> None:

@@ -204,9 +204,10 @@ def _schema_version(db: sqlite3.Connection, path: str) -> int:
 
     :raises BackendMisconfigured: when it is another program's, or of a later release.
     """
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    with transaction(db, "DEFERRED"):  # somebody else may be making the tables just now
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise BackendMisconfigured(f"{path} is the database of another program: name another file")
     if version > len(MIGRATIONS):
