@@ -29,13 +29,14 @@ with open_sink(url) as sink:
 class Producer:
     """A process that writes one response; it is killed at the end of the block.
 
+    :param prelude: code that it runs first.
     :ivar text: what was written so far.
     """
 
-    def __init__(self, url: str, channel: str, response_id: str) -> None:
+    def __init__(self, url: str, channel: str, response_id: str, *, prelude: str = "") -> None:
         self.text = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, url, channel, response_id],
+            [sys.executable, "-c", prelude + _PROGRAM, url, channel, response_id],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
