@@ -1,6 +1,6 @@
 """The SQLite backend beside Redis and bare sqlite3, in alternating runs.
 
-python benchmarks/sqlite.py [throughput|latency|join|size|memory]...
+python benchmarks/sqlite.py [throughput|latency|join|size|memory|idle]...
 
 Needs a redis-server. Look at the ratios: each is the median over rounds in which all took turns.
 """
@@ -256,8 +256,77 @@ def memory(mebibytes: int = 1024) -> None:
         compare("memory", runs, unit="mib", against="redis")
 
 
+# -- watchers to which nothing happens
+
+IDLE = """
+import contextlib, sys, time
+from tokenwire import open_sink
+url, watchers, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with open_sink(url) as sink, contextlib.ExitStack() as watches:
+    for number in range(watchers):
+        watches.enter_context(sink.watch(f"c{number}").open())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begun = time.process_time()
+    time.sleep(seconds)
+    print(time.process_time() - begun, flush=True)
+"""
+
+
+def idled(urls: dict[str, str], watchers: int, seconds: float, pace: float) -> dict[str, float]:
+    """Per cent of a core that the watchers of one process take, for each URL, at the same time.
+
+    :param pace: seconds between the tokens that this process writes to another channel; 0: none.
+    """
+    command = [sys.executable, "-c", IDLE]
+    processes = {
+        name: subprocess.Popen(
+            [*command, url, str(watchers), str(seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name, url in urls.items()
+    }
+    for process in processes.values():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    with contextlib.ExitStack() as sinks:
+        writers = [
+            sinks.enter_context(sinks.enter_context(open_sink(url)).respond("another"))
+            for url in urls.values()
+            if pace
+        ]
+        time.sleep(1)  # what joining takes is over
+        for process in processes.values():
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        while any(process.poll() is None for process in processes.values()):
+            for number, writer in enumerate(writers):
+                writer.write(token(number))
+            time.sleep(pace or 0.1)
+    return {
+        name: float(process.communicate()[0]) / seconds * 100 for name, process in processes.items()
+    }
+
+
+def idle(watchers: int = 20, seconds: float = 20) -> None:
+    """Processor time of watchers to which nothing happens; memory:// shows what Python takes."""
+    for what, pace in (("idle", 0.0), ("idle, another channel has 100 tokens/s", 0.01)):
+        figures: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            with places() as urls:
+                fresh = {name: url() for name, url in urls.items()}
+                fresh["memory"] = "memory://idle"
+                for name, value in idled(fresh, watchers, seconds, pace).items():
+                    figures.setdefault(name, []).append(value)
+        for name, values in figures.items():
+            show(what=what, name=name, percent_of_a_core=round(statistics.median(values), 3))
+
+
 def main() -> None:
-    for name in sys.argv[1:] or ("throughput", "latency", "join", "size", "memory"):
+    for name in sys.argv[1:] or ("throughput", "latency", "join", "size", "memory", "idle"):
         globals()[name]()
 
 

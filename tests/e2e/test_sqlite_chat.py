@@ -1,0 +1,166 @@
+"""A chat on a SQLite file: its two workers are restarted while another process answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.needs import needs
+
+needs("playwright")
+needs("fastapi")
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.screens import Shown
+from tests.support.producing import Producer
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+PATIENCE = 60.0
+WORKERS = 2
+APP = """
+import os
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from tokenwire_adapters.asgi import Gateway
+
+app = FastAPI()
+app.mount("/stream", Gateway(os.environ["CHAT_URL"]))
+
+@app.get("/")
+def page():
+    return FileResponse("chat.html")
+"""
+PAGE = """<!doctype html>
+<body><p id="answer"></p>
+<script type="module">
+  import { connect } from "/stream/tokenwire.js";
+
+  const { dataset } = document.body;
+  const transport = new URLSearchParams(location.search).get("transport");
+  const connection = connect("/stream", { transport, share: false });
+  const show = () => (dataset.status = connection.status);
+  connection.on("status", show);
+  const channel = connection.channel("chat-42", { rewind: "all" });
+  channel.on("response", (response) => {
+    document.querySelector("#answer").textContent = response.text;
+    dataset.state = response.state;
+    dataset.responses = channel.responses.length;
+  });
+  dataset.resets = 0;
+  channel.on("reset", () => dataset.resets++);
+  show();
+</script>"""
+
+
+class Chat:
+    """uvicorn with two workers, which is started on the same port again."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        (folder / "chat_app.py").write_text(APP)
+        (folder / "chat.html").write_text(PAGE)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/"
+        self._folder = folder
+        self._environment = {**os.environ, "CHAT_URL": url, "PYTHONUNBUFFERED": "1"}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until both workers serve."""
+        command = [sys.executable, "-m", "uvicorn", "chat_app:app", "--port", str(self._port)]
+        command += [
+            "--workers",
+            str(WORKERS),
+            "--no-access-log",
+            "--timeout-graceful-shutdown",
+            "1",
+        ]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        output, left = "", WORKERS
+        for line in self._process.stderr:
+            output += line
+            left -= "Application startup complete" in line
+            if not left:
+                return
+        raise AssertionError(output)
+
+    def stop(self) -> None:
+        """Stop it, and wait until it has ended."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.communicate(timeout=PATIENCE)
+            self._process = None
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/chat.db"
+
+
+@pytest.fixture
+def chat(tmp_path: Path, url: str) -> Iterator[Chat]:
+    chat = Chat(tmp_path, url)
+    chat.start()
+    try:
+        yield chat
+    finally:
+        chat.stop()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_workers_restarted_in_the_middle_of_an_answer(
+    chat: Chat, url: str, open_page: Callable[[str], Page], transport: str
+) -> None:
+    address = f"{chat.url}?transport={transport}"
+    words: Iterator[str] = (f"{number} 東京 naïve " for number in range(1000))
+    with Producer(url, "chat-42", "r") as producer:
+
+        def produce() -> None:
+            for _ in range(20):
+                producer.write(next(words))
+
+        pages = [open_page(address) for _ in range(4)]
+        produce()
+        answers = [Shown(page.locator("#answer")) for page in pages]
+        for answer in answers:
+            answer.watch()
+            answer.see_text(producer.text)
+        chat.stop()
+        for page in pages:
+            expect(page.locator("body")).not_to_have_attribute("data-status", "live")
+        seen = producer.text
+        produce()
+        assert [answer.text for answer in answers] == [seen] * 4
+        chat.start()
+        for answer in answers:
+            answer.see_text(producer.text)
+        late = open_page(address)
+        produce()
+        for answer in (*answers, Shown(late.locator("#answer"))):
+            answer.see_text(producer.text)
+        assert producer.finish() == ("delivered", "complete")
+    fresh = open_page(address)
+    Shown(fresh.locator("#answer")).see_text(producer.text)
+    for page in (*pages, late, fresh):
+        body: Any = page.locator("body")
+        expect(body).to_have_attribute("data-state", "complete")
+        expect(body).to_have_attribute("data-responses", "1")
+        expect(body).to_have_attribute("data-resets", "0")
+        Shown(page.locator("#answer")).see_text(producer.text)
