@@ -16,6 +16,9 @@ from tokenwire._problems import Unreadable
 from tokenwire.backend import (
     Backend,
     Capabilities,
+    ChannelPage,
+    Deleted,
+    Deletion,
     Entry,
     HistoryPage,
     Lease,
@@ -27,6 +30,7 @@ from tokenwire.backend import (
 )
 from tokenwire.errors import BackendUnavailable
 from tokenwire.memory import Retention
+from tokenwire_adapters._backends.sqlite.administration import Administrator
 from tokenwire_adapters._backends.sqlite.database import describe
 from tokenwire_adapters._backends.sqlite.doorbell import Doorbell
 from tokenwire_adapters._backends.sqlite.options import from_url
@@ -52,7 +56,7 @@ class SQLiteBackend(Backend):
     :raises ValueError: when the URL or a setting is wrong.
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(delete=True, list_channels=True, channel_retention=True)
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.settings = from_url(url, settings)
@@ -74,6 +78,9 @@ class SQLiteBackend(Backend):
         self._reader = Reader(self.settings, self._unreadable.skip)
         self._writing = Worker(self.settings, "tokenwire-sqlite-write", self._writer.chores)
         self._reading = Worker(self.settings, "tokenwire-sqlite-read")
+        self._administrator = Administrator(
+            self.settings, self._writing, self._reading, self._writer, self._unreadable.skip
+        )
         listening = Doorbell(self.settings.path)
         self._subscriptions = Subscriptions(self._reader, self._reading, listening)
 
@@ -109,6 +116,20 @@ class SQLiteBackend(Backend):
         if not await self._reading.run(partial(self._reader.has_expired, name=channel)):
             return 0
         return await self._writing.run(partial(self._writer.reap, channel=channel))
+
+    async def delete(self, channel: str, deletion: Deletion) -> Deleted:
+        return await self._administrator.delete(channel, deletion)
+
+    async def list_channels(
+        self, *, prefix: str = "", limit: int = 100, after: str | None = None
+    ) -> ChannelPage:
+        return await self._administrator.list_channels(prefix, limit, after)
+
+    async def retention(self, channel: str) -> Retention:
+        return await self._administrator.retention(channel)
+
+    async def set_retention(self, channel: str, retention: Retention | None) -> None:
+        await self._administrator.set_retention(channel, retention)
 
     def order(self, cursor: str) -> tuple[str, int]:
         return parse_cursor(cursor)

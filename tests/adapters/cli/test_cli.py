@@ -258,6 +258,31 @@ def test_serve_watch_and_doctor_on_redis() -> None:
         assert token not in log
 
 
+@pytest.mark.slow
+def test_serve_serves_a_channel_of_a_file(tmp_path: Path) -> None:
+    """What another process writes to the file reaches a watcher of the gateway, also live."""
+    file = f"sqlite:///{tmp_path}/chat.db"
+    with (
+        tw.open_sink(file) as sink,
+        Running("serve", file, "--port", "0", TOKENWIRE_KEY=SECRET) as gateway,
+    ):
+        url = gateway.line(r"http://127.0.0.1:\d+")[0]
+        token = _minted("--allow", "*=*", "--lifetime", "4m")
+        response = sink.respond("c", response_id="r1")
+        response.write("Hello, ")
+        assert sink.flush(20)
+        watch = ("watch", url, "c", "--rewind", "all", "--once", "--json")
+        with Running(*watch, TOKENWIRE_TOKEN=token) as watcher:
+            watcher.line("Hello, ")
+            response.write("world")
+            response.finish()
+            watcher.line("world")
+            watcher.line('"end"')
+        health = tokenwire("doctor", file)
+        assert (health.returncode, "SQLiteBackend" in health.stdout) == (0, True)
+    assert gateway.status == 0
+
+
 def test_serve_drops_clients_that_send_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never ends the head of its request is not kept (slowloris)."""
     from tokenwire_adapters._tools.cli import quirks

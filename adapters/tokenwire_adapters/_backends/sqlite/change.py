@@ -63,6 +63,7 @@ class Change:
     """What one transaction does. A method that refuses an entry leaves all as it was.
 
     :param cache: the writer's; it must be emptied when the transaction fails.
+    :ivar epoch: the name of the log, with which cursors begin.
     :ivar now: microseconds since 1970.
     :ivar channels: the rows of channels, by name; `save_channels` writes them.
     :ivar topics: where there are news for listeners.
@@ -75,34 +76,42 @@ class Change:
         self.channels: dict[str, Channel] = {}
         self.topics: set[bytes] = set()
         self.ended: set[str] = set()
-        self._epoch = file.epoch
+        self.epoch = file.epoch
         self._cache = cache
 
     # -- channels
 
     def channel(self, name: str) -> Channel:
         """The row of a channel, which is made if need be."""
-        channel = self.channels.get(name)
+        channel = self.existing(name)
         if channel is None:
-            row = self._channel_row(name)
-            if row is None:
-                self.db.execute(
-                    "INSERT INTO channels (name, head, tail, events, event_bytes, singles, ended,"
-                    " ended_bytes) SELECT ?, floor, floor, 0, 0, 0, 0, 0 FROM meta",
-                    (name,),
-                )
-                row = self._channel_row(name)
-            assert row is not None
-            channel = self.channels[name] = Channel(name, row)
+            self.db.execute(
+                "INSERT INTO channels (name, head, tail, events, event_bytes, singles, ended,"
+                " ended_bytes) SELECT ?, floor, floor, 0, 0, 0, 0, 0 FROM meta",
+                (name,),
+            )
+            channel = self.existing(name)
+            assert channel is not None
         return channel
 
-    def _channel_row(self, name: str) -> Sequence[int] | None:
-        row: Sequence[int] | None = self.db.execute(
-            "SELECT id, head, tail, events, event_bytes, singles, ended, ended_bytes"
-            " FROM channels WHERE name = ?",
-            (name,),
-        ).fetchone()
-        return row
+    def existing(self, name: str) -> Channel | None:
+        """The row of a channel, if there is one."""
+        channel = self.channels.get(name)
+        if channel is None:
+            row = self.db.execute(
+                "SELECT id, head, tail, events, event_bytes, singles, ended, ended_bytes"
+                " FROM channels WHERE name = ?",
+                (name,),
+            ).fetchone()
+            if row is not None:
+                channel = self.channels[name] = Channel(name, row)
+        return channel
+
+    def remove_channel(self, channel: Channel) -> None:
+        """Remove the row of a channel; its numbers are not used again."""
+        self.db.execute("UPDATE meta SET floor = max(floor, ?)", (channel.head,))
+        self.db.execute("DELETE FROM channels WHERE id = ?", (channel.id,))
+        del self.channels[channel.name]
 
     def save_channels(self) -> None:
         """Write the rows of channels back."""
@@ -155,7 +164,7 @@ class Change:
         response.seq = entry.seq
         waiting = self._outcome(response).cancel
         self._write(channel, response, assembler, encoded, len(entry.events))
-        return Outcome(cursor=cursor_of(self._epoch, response.last), cancel=waiting)
+        return Outcome(cursor=cursor_of(self.epoch, response.last), cancel=waiting)
 
     def _begin(self, channel: Channel, entry: Entry, response_id: str) -> _Response:
         """Make the row of a response, with a cancel that came before its start."""
@@ -184,7 +193,7 @@ class Change:
 
     def _outcome(self, response: _Response) -> Outcome:
         return Outcome(
-            cursor=cursor_of(self._epoch, response.last), cancel=_decode_cancel(response.cancel)
+            cursor=cursor_of(self.epoch, response.last), cancel=_decode_cancel(response.cancel)
         )
 
     def _write(
@@ -226,8 +235,8 @@ class Change:
 
     def _ended(self, channel: Channel, response: _Response, state: str, size: int) -> None:
         self.db.execute(
-            "UPDATE responses SET state = ?, cancel = NULL WHERE number = ?",
-            (state, response.number),
+            "UPDATE responses SET state = ?, cancel = NULL, size = ? WHERE number = ?",
+            (state, size, response.number),
         )
         channel.ended += 1
         channel.ended_bytes += size
@@ -239,7 +248,7 @@ class Change:
             find = "SELECT last, state FROM log WHERE channel = ? AND key = ?"
             row = self.db.execute(find, (channel.id, entry.key)).fetchone()
             if row is not None:
-                return Outcome(cursor=cursor_of(self._epoch, row[0]), state=row[1])
+                return Outcome(cursor=cursor_of(self.epoch, row[0]), state=row[1])
         state, last = None, 0
         for number, event in enumerate(entry.events, 1):
             encoded = encode_msgpack_batch([event])
@@ -257,7 +266,7 @@ class Change:
                 self.db.execute(
                     "UPDATE responses SET cancel = ? WHERE number = ?", (encoded, response.number)
                 )
-        return Outcome(cursor=cursor_of(self._epoch, last), state=state)
+        return Outcome(cursor=cursor_of(self.epoch, last), state=state)
 
     def _add_result(self, channel: Channel, response: _Response, event: Event, last: int) -> None:
         """Fold an event of another than its producer into a response: the result of a tool."""

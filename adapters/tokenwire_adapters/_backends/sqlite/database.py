@@ -17,6 +17,7 @@ __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
     "describe",
+    "give_back",
     "is_busy",
     "open_database",
     "transaction",
@@ -98,6 +99,16 @@ CREATE TABLE bodies (              -- responses as snapshots, apart since they a
   snapshot BLOB NOT NULL
 );
 """,
+    """
+CREATE TABLE retentions (          -- of channels that have one of their own, by name
+  channel TEXT PRIMARY KEY,        -- there may be none of this name yet
+  responses INTEGER NOT NULL,
+  age REAL,                        -- in seconds; NULL: no limit
+  bytes INTEGER NOT NULL,
+  events INTEGER NOT NULL,
+  event_bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+""",
 )
 """What brings a file from each schema version (`PRAGMA user_version`) to the next one."""
 
@@ -139,6 +150,9 @@ def open_database(settings: Settings) -> tuple[sqlite3.Connection, str]:
         db.execute(f"PRAGMA synchronous = {'FULL' if settings.synchronous == 'FULL' else 'NORMAL'}")
         db.execute("PRAGMA journal_size_limit = 16777216")
         db.execute("PRAGMA trusted_schema = OFF")
+        # What is removed from a page is overwritten there. Pages that are free as a whole keep
+        # what they had (overwriting them costs writes), until they are used or given back.
+        db.execute("PRAGMA secure_delete = FAST")
         inode = os.stat(path).st_ino & (2**63 - 1)
         if version < len(MIGRATIONS):
             _migrate(db, inode)
@@ -227,6 +241,12 @@ def _epoch(db: sqlite3.Connection, inode: int) -> str:
             )
             (epoch,) = db.execute("SELECT epoch FROM meta").fetchone()
     return str(epoch)
+
+
+def give_back(db: sqlite3.Connection, pages: int) -> None:
+    """Give unused pages back to the file system, up to so many."""
+    # A script runs to its end; before Python 3.12, `execute` took one step, which is one page.
+    db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
 
 def describe(db: sqlite3.Connection) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome
 from tokenwire_adapters._backends.sqlite.change import Cache, Change
-from tokenwire_adapters._backends.sqlite.database import transaction
+from tokenwire_adapters._backends.sqlite.database import give_back, transaction
 from tokenwire_adapters._backends.sqlite.doorbell import Doorbell
 from tokenwire_adapters._backends.sqlite.options import Settings
 from tokenwire_adapters._backends.sqlite.retention import Trimmer
@@ -41,17 +41,17 @@ class Writer:
 
     def publish(self, file: File, entries: Sequence[Entry]) -> list[Outcome]:
         """Publish entries (see `Backend.publish`)."""
-        return self._change(file, lambda change: [change.publish(entry) for entry in entries])
+        return self.change(file, lambda change: [change.publish(entry) for entry in entries])
 
     def renew(self, file: File, leases: Sequence[Lease]) -> list[LeaseState]:
         """Renew leases (see `Backend.renew`)."""
-        return self._change(file, lambda change: [change.renew(lease) for lease in leases])
+        return self.change(file, lambda change: [change.renew(lease) for lease in leases])
 
     def reap(self, file: File, channel: str) -> int:
         """End abandoned responses (see `Backend.reap`)."""
-        return self._change(file, lambda change: change.reap(channel))
+        return self.change(file, lambda change: change.reap(channel))
 
-    def _change(self, file: File, function: Callable[[Change], T]) -> T:
+    def change(self, file: File, function: Callable[[Change], T]) -> T:
         """Run `function` in a transaction, and ring the doorbell once it is in the file."""
         try:
             with transaction(file.db):
@@ -87,14 +87,14 @@ class Writer:
                 return 0.005
         now = time.monotonic()
         if now >= self._next_sweep:
-            names = self._change(file, self._trimmer.sweep)
+            names = self.change(file, self._trimmer.sweep)
             self._look_at.update(dict.fromkeys(names, now))
             self._next_sweep = now + (1.0 if names else _SWEEP_EVERY)
             if names:
                 self._next_look = now
         if self._look_at and now >= self._next_look:
             due = [name for name, at in self._look_at.items() if at <= now][:64]
-            self._change(file, lambda change: [change.channel(name) for name in due])
+            self.change(file, lambda change: [change.channel(name) for name in due])
             self._tidy(file)
             self._next_look = now + (self._look_every if len(due) < 64 else 0.05)
         next_ = min(self._next_sweep, self._next_look) if self._look_at else self._next_sweep
@@ -105,5 +105,5 @@ class Writer:
         (free,) = file.db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = file.db.execute("PRAGMA page_count").fetchone()
         if free > max(_MIN_FREE, pages // 8):
-            file.db.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
+            give_back(file.db, _VACUUM)
         file.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
