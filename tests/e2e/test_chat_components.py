@@ -128,6 +128,8 @@ def test_a_tool_is_called(site: Site, open_page: Open) -> None:
     site.provider.pace = 0
     chat = site.open(open_page)
     chat.send("What is the weather in Lisbon?")
+    # The second reply, which comes in the same message or in one of its own.
+    expect(chat.answers.last).to_contain_text("what the tool told me", timeout=TIMEOUT)
     expect(chat.answers.last).to_contain_text(last_words(site), timeout=TIMEOUT)
     if site.make == "assistant":
         expect(chat.page.locator("pre")).to_contain_text("clear")

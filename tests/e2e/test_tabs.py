@@ -71,6 +71,11 @@ class Tabs:
             "([name, text]) => textOf(name) === text", arg=[name, text], timeout=TIMEOUT
         )
 
+    def settle(self) -> None:
+        """Wait until all tabs share one connection: one that asked for itself may still be open."""
+        while self.gateway.connections != 1:  # pytest-timeout ends it
+            self.pages[-1].evaluate("0")
+
     def leader(self) -> Page:
         while True:
             leaders = [page for page in self.pages if page.evaluate("connection._tabs.leads")]
@@ -111,7 +116,7 @@ def test_seven_tabs_have_one_connection(
     for name in names:
         page = tabs.open(name, transport=transport)
         tabs.show(page, name, "before ")
-    assert tabs.gateway.connections == 1
+    tabs.settle()
     for response in responses.values():
         response.write("and after")
     for page, name in zip(tabs.pages, names, strict=True):
