@@ -14,7 +14,7 @@ _PATIENCE = 30.0
 
 
 class Clock:
-    """A clock that passes when it is told to."""
+    """A clock that the test moves on."""
 
     def __init__(self) -> None:
         self.now = 100.0

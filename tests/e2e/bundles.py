@@ -8,9 +8,13 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
 from tests.support.nodejs import Node, node_with
 
-__all__ = ["axe", "bundle"]
+__all__ = ["axe", "bundle", "page_routes"]
 
 _FOLDER = Path(__file__).parent / "pages"
 _OPTIONS = (
@@ -58,3 +62,22 @@ def bundle(page: str, *, before: str = "", **aliases: str) -> str:
 def axe() -> str:
     """The script of axe-core, which finds what keeps people from using a page."""
     return (_node().folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def page_routes(script: str, path: str = "/", *, body: str = "") -> list[Route]:
+    """The routes of a page that runs a script on ``#root``.
+
+    :param path: of the page; its script is ``/page.js``.
+    :param body: what ``#root`` has before the script runs.
+    """
+
+    def html(request: Request) -> Response:
+        # Characters of a bundle may be beyond ASCII: the page says what they are.
+        head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Page</title>'
+        root = f'<div id="root">{body}</div><script type="module" src="/page.js"></script>'
+        return HTMLResponse(head + '<link rel="icon" href="data:,">' + root)
+
+    def javascript(request: Request) -> Response:
+        return Response(script, media_type="text/javascript")
+
+    return [Route(path, html), Route("/page.js", javascript)]

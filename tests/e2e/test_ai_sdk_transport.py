@@ -12,14 +12,12 @@ needs("starlette")
 
 from playwright.sync_api import Page, expect
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, serving
 from tests.adapters.ui.agents import Agent
-from tests.e2e.bundles import bundle
+from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.testing.provider import Provider, RequestRecord, serve_in_thread
@@ -40,18 +38,9 @@ def provider() -> Iterator[Provider]:
 def url(request: pytest.FixtureRequest, provider: Provider) -> Iterator[str]:
     script = bundle("chats.jsx", react=request.param)
 
-    def html(request: Request) -> Response:
-        head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Chats</title>'
-        body = '<div id="root"></div><script type="module" src="/page.js"></script>'
-        return HTMLResponse(head + '<link rel="icon" href="data:,">' + body)
-
-    def javascript(request: Request) -> Response:
-        return Response(script, media_type="text/javascript")
-
     with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
         routes = [
-            Route("/", html),
-            Route("/page.js", javascript),
+            *page_routes(script),
             *ChatRoutes(sink, Agent(provider)).routes,
             Mount("/stream", Gateway(sink)),
         ]

@@ -14,15 +14,12 @@ needs("starlette")
 
 from playwright.sync_api import Locator, Page, expect
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import Agent
 from tests.adapters.ui.approving import Approving
-from tests.e2e.bundles import bundle
+from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
@@ -73,15 +70,7 @@ class Site:
         self.sink, self.provider, self.make = sink, provider, make
         script = bundle(f"components/{make}.jsx")
 
-        def html(request: Request) -> Response:
-            head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Chat</title>'
-            body = '<div id="root"></div><script type="module" src="/page.js"></script>'
-            return HTMLResponse(head + '<link rel="icon" href="data:,">' + body)
-
-        def javascript(request: Request) -> Response:
-            return Response(script, media_type="text/javascript")
-
-        pages = [Route("/chats/{id}", html), Route("/page.js", javascript)]
+        pages = page_routes(script, "/chats/{id}")
         self.agent = Agent(provider)
         self.approving = Approving()
         self.app = Starlette(routes=[*pages, *AgentRoutes(sink, self._agent).routes])

@@ -13,15 +13,12 @@ needs("starlette")
 
 from playwright.sync_api import BrowserContext, Page, expect
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import Agent
 from tests.adapters.ui.approving import Approving
-from tests.e2e.bundles import bundle
+from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.langgraph import LangGraphRoutes, LangGraphTurn
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
@@ -45,16 +42,8 @@ class Site:
         self.plain = Agent(provider)
         script = bundle("langchain/chat.jsx")
 
-        def html(request: Request) -> Response:
-            head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Chat</title>'
-            body = '<div id="root"></div><script type="module" src="/page.js"></script>'
-            return HTMLResponse(head + '<link rel="icon" href="data:,">' + body)
-
-        def javascript(request: Request) -> Response:
-            return Response(script, media_type="text/javascript")
-
         routes = LangGraphRoutes(sink, self.agent).routes
-        self.app = Starlette(routes=[Route("/", html), Route("/page.js", javascript), *routes])
+        self.app = Starlette(routes=[*page_routes(script), *routes])
         self.server: Server
 
     async def agent(self, turn: LangGraphTurn) -> None:

@@ -17,14 +17,11 @@ needs("starlette")
 
 from playwright.sync_api import Locator, Page, expect
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import Agent
-from tests.e2e.bundles import bundle
+from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.ag_ui import AgentRoutes
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
@@ -58,20 +55,10 @@ class Site:
         self.sink = sink
         self.provider = provider
 
-        def html(request: Request) -> Response:
-            # Characters of a bundle may be beyond ASCII: the page says what they are.
-            head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Chat</title>'
-            body = '<div id="root"></div><script type="module" src="/page.js"></script>'
-            return HTMLResponse(head + '<link rel="icon" href="data:,">' + body)
-
-        def javascript(request: Request) -> Response:
-            return Response(script, media_type="text/javascript")
-
         agent = Agent(provider)
         self.app = Starlette(
             routes=[
-                Route("/chats/{id}", html),
-                Route("/page.js", javascript),
+                *page_routes(script, "/chats/{id}"),
                 *ChatRoutes(sink, agent).routes,
                 *AgentRoutes(sink, agent).routes,
             ]

@@ -14,13 +14,11 @@ needs("starlette")
 
 from playwright.sync_api import Page, expect
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 import tokenwire
 from tests.adapters.gateway.support import serving
-from tests.e2e.bundles import bundle
+from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT
 from tokenwire_adapters.asgi import Gateway
 
@@ -38,16 +36,8 @@ def hook() -> str:
 def test_shows_what_its_channel_has_and_nothing_else(open_page: Callable[[str], Page]) -> None:
     script = bundle("channels.jsx", before=hook())
 
-    def html(request: Request) -> Response:
-        head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Channels</title>'
-        body = '<div id="root"></div><script type="module" src="/page.js"></script>'
-        return HTMLResponse(head + '<link rel="icon" href="data:,">' + body)
-
-    def javascript(request: Request) -> Response:
-        return Response(script, media_type="text/javascript")
-
     with tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True) as sink:
-        routes = [Route("/", html), Route("/page.js", javascript), Mount("/stream", Gateway(sink))]
+        routes = [*page_routes(script), Mount("/stream", Gateway(sink))]
         with sink.respond("a") as response:
             response.write("of a")
         with serving(Starlette(routes=routes)) as server:

@@ -66,7 +66,7 @@ def with_package() -> Node:
 
 
 def esbuild(*arguments: str | Path) -> str:
-    """Run esbuild; what it bundles may stand anywhere."""
+    """Run esbuild; what it bundles may be anywhere."""
     packages = [with_package().folder / "node_modules", tools().folder / "node_modules"]
     program = packages[1] / ".bin" / "esbuild"
     return run(program, *arguments, NODE_PATH=os.pathsep.join(map(str, packages)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -49,16 +49,16 @@ def make_settings(kind: type[S], backend: str, options: Mapping[str, Any]) -> S:
     if limits:
         retention = values.get("retention", Retention())
         values["retention"] = msgspec.structs.replace(retention, **limits)
-    settings: Any = kind(**values)
-    if settings.granularity not in ("response", "token"):
+    settings = kind(**values)
+    shared = cast("Any", settings)  # a type variable cannot say which fields its structs have
+    if shared.granularity not in ("response", "token"):
         raise ValueError("granularity must be 'response' or 'token'")
     for name in ("timeout", "page_bytes"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be more than 0")
-    limit = settings.retention
+    limit = shared.retention
     if min(limit.responses, limit.bytes, limit.events, limit.event_bytes) < 0:
         raise ValueError("the limits of retention cannot be less than 0")
     if limit.age is not None and not limit.age > 0:
         raise ValueError("age must be more than 0 seconds, or None")
-    made: S = settings
-    return made
+    return settings

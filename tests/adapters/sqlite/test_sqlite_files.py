@@ -67,10 +67,11 @@ def test_it_is_readable_by_its_owner_alone(path: Path, url: str) -> None:
         with open_sink(url) as sink, sink.watch("c").open():
             sink.send_event("c", "n")
             assert sink.flush(10)
-            made = [path, *path.parent.glob("chat.db-*")]
-            assert len(made) == 4
-            for one in made:
-                assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+            files = [path, *path.parent.glob("chat.db-*")]
+            assert len(files) == 4
+            for file in files:
+                mode = 0o700 if file.is_dir() else 0o600
+                assert stat.S_IMODE(file.stat().st_mode) == mode, file
     finally:
         os.umask(umask)
 
@@ -210,7 +211,7 @@ def test_who_may_not_write_learns_it() -> None:
 
 
 def test_a_full_disk_loses_nothing_that_was_delivered(path: Path, url: str) -> None:
-    """The limit of a process on the size of files stands for the disk's."""
+    """The limit of a process on the size of files is taken for the disk's."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -1,12 +1,15 @@
-"""A memory store and a model provider of each test's own."""
+"""A memory store, a model provider and an agent of each test's own; pages of the AI SDK."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 import tokenwire
+from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.pages import SharedPages
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 
@@ -20,3 +23,21 @@ def sink() -> Iterator[tokenwire.Sink]:
 def provider() -> Iterator[Provider]:
     with serve_in_thread(pace=0) as provider:
         yield provider
+
+
+@pytest.fixture
+def agent(provider: Provider) -> Agent:
+    return Agent(provider)
+
+
+@pytest.fixture(scope="module", params=["ai", "ai-6", "ai-5"])
+def node(request: Any) -> Iterator[SharedPages]:
+    shared = SharedPages("vercel.mjs", AI_PACKAGE=request.param)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+async def page(node: SharedPages) -> AsyncIterator[SharedPages]:
+    async with node.used():
+        yield node

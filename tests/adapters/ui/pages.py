@@ -132,3 +132,8 @@ async def pages(script: str, **environment: str) -> AsyncIterator[Pages]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a message of the AI SDK."""
+    return "".join(part["text"] for part in message["parts"] if part["type"] == "text")

@@ -16,7 +16,6 @@ from tests.adapters.ui.agents import REPORT, Agent, Gate
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
-from tokenwire_adapters.testing.provider import Provider
 
 pytestmark = pytest.mark.slow
 
@@ -42,11 +41,6 @@ async def page(client_version: str) -> AsyncIterator[Pages]:
 
 
 @pytest.fixture
-def agent(provider: Provider) -> Agent:
-    return Agent(provider)
-
-
-@pytest.fixture
 def server(sink: tokenwire.Sink, agent: Agent) -> Iterator[Server]:
     app = Starlette(routes=AgentRoutes(sink, agent).routes)
     app.mount("/tokenwire", Gateway(sink))
@@ -69,39 +63,39 @@ async def the_response(sink: tokenwire.Sink) -> tokenwire.Response:
     return next(each for each in (await sink.ahistory("t1")).items if each.parts)
 
 
-def fine(told: dict[str, Any]) -> dict[str, Any]:
-    assert told.get("error") is None
-    assert told["warnings"] == []
-    return told
+def fine(shown: dict[str, Any]) -> dict[str, Any]:
+    assert shown.get("error") is None
+    assert shown["warnings"] == []
+    return shown
 
 
 async def test_run_and_stream(page, server, sink, agent):
     await ask(page, server, "hello there")
-    told = fine(await page.do("done", tab=1))
+    shown = fine(await page.do("done", tab=1))
     response = await the_response(sink)
-    user, reasoning, answer = told["messages"]
+    user, reasoning, answer = shown["messages"]
     assert user["id"] == "u1"
     assert (reasoning["role"], reasoning["content"]) == ("reasoning", response.reasoning)
     assert (answer["id"], answer["content"]) == (response.id, response.text)
-    assert told["last"]["type"] == "RUN_FINISHED"
-    assert told["last"]["outcome"] == {"type": "success"}
-    assert told["last"]["usage"][0]["outputTokens"] > 0
-    assert isinstance(told["last"]["timestamp"], int)
-    assert "MESSAGES_SNAPSHOT" not in told["events"]
+    assert shown["last"]["type"] == "RUN_FINISHED"
+    assert shown["last"]["outcome"] == {"type": "success"}
+    assert shown["last"]["usage"][0]["outputTokens"] > 0
+    assert isinstance(shown["last"]["timestamp"], int)
+    assert "MESSAGES_SNAPSHOT" not in shown["events"]
     assert agent.turns[0].text == "hello there"
 
 
 async def test_a_tool_is_called_and_answered(page, server, sink):
     await ask(page, server, "What is the weather in São Paulo?")
-    told = fine(await page.do("done", tab=1))
-    roles = [each["role"] for each in told["messages"] if each["role"] != "reasoning"]
+    shown = fine(await page.do("done", tab=1))
+    roles = [each["role"] for each in shown["messages"] if each["role"] != "reasoning"]
     assert roles == ["user", "assistant", "tool", "assistant"]
-    (call,) = next(each for each in told["messages"] if each.get("toolCalls"))["toolCalls"]
+    (call,) = next(each for each in shown["messages"] if each.get("toolCalls"))["toolCalls"]
     assert call["function"]["name"] == "get_weather"
-    result = next(each for each in told["messages"] if each["role"] == "tool")
+    result = next(each for each in shown["messages"] if each["role"] == "tool")
     assert result["toolCallId"] == call["id"]
     assert '"clear"' in result["content"]
-    assert text_of(told["messages"])
+    assert text_of(shown["messages"])
 
 
 async def test_reload_and_join(page, server, sink, provider):
@@ -114,13 +108,13 @@ async def test_reload_and_join(page, server, sink, provider):
     await page.do("run", tab=2)
     await page.do("text", tab=2, length=20)
     provider.pace = 0
-    told = fine(await page.do("done", tab=2))
+    shown = fine(await page.do("done", tab=2))
     response = await the_response(sink)
     assert response.state == "complete"
-    assert [each["role"] for each in told["messages"]] == ["user", "reasoning", "assistant"]
-    assert told["messages"][0]["content"] == LONG
-    assert text_of(told["messages"]) == response.text
-    assert told["events"][:2] == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
+    assert [each["role"] for each in shown["messages"]] == ["user", "reasoning", "assistant"]
+    assert shown["messages"][0]["content"] == LONG
+    assert text_of(shown["messages"]) == response.text
+    assert shown["events"][:2] == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
 
 
 async def test_a_client_that_has_a_part_joins(page, server, sink, provider):
@@ -134,11 +128,11 @@ async def test_a_client_that_has_a_part_joins(page, server, sink, provider):
     await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1", messages=had)
     await page.do("run", tab=2)
     provider.pace = 0
-    told = fine(await page.do("done", tab=2))
+    shown = fine(await page.do("done", tab=2))
     response = await the_response(sink)
-    assert [each["id"] for each in told["messages"]] == [each["id"] for each in had]
-    assert text_of(told["messages"]) == response.text
-    assert told["messages"][1]["content"] == response.reasoning
+    assert [each["id"] for each in shown["messages"]] == [each["id"] for each in had]
+    assert text_of(shown["messages"]) == response.text
+    assert shown["messages"][1]["content"] == response.reasoning
 
 
 async def test_join_when_nothing_is_under_way(page, server, sink):
@@ -146,9 +140,9 @@ async def test_join_when_nothing_is_under_way(page, server, sink):
     first = fine(await page.do("done", tab=1))
     await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
     await page.do("run", tab=2)
-    told = fine(await page.do("done", tab=2))
-    assert told["messages"] == first["messages"]
-    assert told["events"] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+    shown = fine(await page.do("done", tab=2))
+    assert shown["messages"] == first["messages"]
+    assert shown["events"] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
     async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
         assert (await client.get("/agent/t1/stream")).status_code == 204
 
@@ -181,13 +175,13 @@ async def test_who_holds_half_a_message_asks_for_the_run_again(page, server, sin
     assert text_of((await page.do("done", tab=1))["messages"])
     await page.do("run", tab=1, runId="run-7")
     provider.pace = 0
-    told = fine(await page.do("done", tab=1))
+    shown = fine(await page.do("done", tab=1))
     response = await the_response(sink)
-    assert [message["role"] for message in told["messages"]] == ["user", "reasoning", "assistant"]
-    assert text_of(told["messages"]) == response.text
-    assert told["messages"][1]["content"] == response.reasoning
+    assert [message["role"] for message in shown["messages"]] == ["user", "reasoning", "assistant"]
+    assert text_of(shown["messages"]) == response.text
+    assert shown["messages"][1]["content"] == response.reasoning
     await page.do("run", tab=1, runId="run-7")  # and once more, now that it is over
-    assert fine(await page.do("done", tab=1))["messages"] == told["messages"]
+    assert fine(await page.do("done", tab=1))["messages"] == shown["messages"]
     assert len(provider.records) == 1
 
 
@@ -234,11 +228,11 @@ async def test_a_state_that_the_page_changed_outlives_the_run(page, sink):
         await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1", state=state)
         await page.do("say", tab=1, id="u1", text="look")
         await page.do("run", tab=1)
-        told = fine(await page.do("done", tab=1))
-        assert told["state"] == {"ask": "blue", "seen": "blue"}
+        shown = fine(await page.do("done", tab=1))
+        assert shown["state"] == {"ask": "blue", "seen": "blue"}
         await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
         await page.do("run", tab=2)
-        assert fine(await page.do("done", tab=2))["state"] == told["state"]
+        assert fine(await page.do("done", tab=2))["state"] == shown["state"]
 
 
 async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider, client_version):
@@ -252,13 +246,13 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
         answer = (await client.post("/agent/t1/stop")).raise_for_status().json()
     assert answer["state"] == "cancelled"
     for tab in (1, 2):
-        told = fine(await page.do("done", tab=tab))
-        assert told["last"]["type"] == "RUN_FINISHED"
+        shown = fine(await page.do("done", tab=tab))
+        assert shown["last"]["type"] == "RUN_FINISHED"
         if client_version == "1.0.0":
-            assert told["last"]["outcome"] == {"type": "cancelled"}
+            assert shown["last"]["outcome"] == {"type": "cancelled"}
         else:
-            assert told["last"]["result"] == {"outcome": "cancelled"}
-        assert text_of(told["messages"]) == (await the_response(sink)).text
+            assert shown["last"]["result"] == {"outcome": "cancelled"}
+        assert text_of(shown["messages"]) == (await the_response(sink)).text
     with anyio.fail_after(PATIENCE):
         while provider.records[-1].outcome != "closed_early":
             await anyio.sleep(0.01)
@@ -278,27 +272,27 @@ async def test_what_took_the_place_of_messages_is_what_a_tab_that_joins_has(page
     if change == "edit":
         await page.do("say", tab=2, id="u3", text="and now?")
     await page.do("run", tab=2)
-    told = fine(await page.do("done", tab=2))["messages"]
-    assert text_of(told[len(kept) :])
+    shown = fine(await page.do("done", tab=2))["messages"]
+    assert text_of(shown[len(kept) :])
     await page.do("open", tab=3, url=f"{server.url}/agent/connect", thread="t1")
     await page.do("run", tab=3)
     joined = fine(await page.do("done", tab=3))["messages"]
-    assert [message["id"] for message in joined] == [message["id"] for message in told]
-    assert text_of(joined) == text_of(told)
+    assert [message["id"] for message in joined] == [message["id"] for message in shown]
+    assert text_of(joined) == text_of(shown)
 
 
 async def test_a_tool_of_the_page(page, server, sink, agent, client_version):
     agent.here = False
     await ask(page, server, "What is the weather in São Paulo?")
-    told = fine(await page.do("done", tab=1))
-    (call,) = told["messages"][-1]["toolCalls"]
+    shown = fine(await page.do("done", tab=1))
+    (call,) = shown["messages"][-1]["toolCalls"]
     if client_version == "1.0.0":
-        assert told["last"]["outcome"]["pendingToolCallIds"] == [call["id"]]
+        assert shown["last"]["outcome"]["pendingToolCallIds"] == [call["id"]]
     message = {"id": "x1", "role": "tool", "toolCallId": call["id"], "content": str(REPORT)}
     await page.do("add", tab=1, message=message)
     await page.do("run", tab=1)
-    told = fine(await page.do("done", tab=1))
-    assert [m["role"] for m in told["messages"] if m["role"] != "reasoning"] == [
+    shown = fine(await page.do("done", tab=1))
+    assert [m["role"] for m in shown["messages"] if m["role"] != "reasoning"] == [
         "user",
         "assistant",
         "tool",
@@ -306,7 +300,7 @@ async def test_a_tool_of_the_page(page, server, sink, agent, client_version):
     ]
     await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
     await page.do("run", tab=2)
-    assert fine(await page.do("done", tab=2))["messages"] == told["messages"]
+    assert fine(await page.do("done", tab=2))["messages"] == shown["messages"]
 
 
 async def test_state_and_failure(page, sink):
@@ -317,12 +311,12 @@ async def test_state_and_failure(page, sink):
 
     with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
         await ask(page, server, "hm?")
-        told = await page.do("done", tab=1)
-    assert told["state"] == {"step": 1}
-    assert told["last"]["type"] == "RUN_ERROR"
-    assert "no more money" in told["last"]["message"]
-    assert text_of(told["messages"]) == "I will "
-    assert told["warnings"] == []
+        shown = await page.do("done", tab=1)
+    assert shown["state"] == {"step": 1}
+    assert shown["last"]["type"] == "RUN_ERROR"
+    assert "no more money" in shown["last"]["message"]
+    assert text_of(shown["messages"]) == "I will "
+    assert shown["warnings"] == []
 
 
 IMAGE = "iVBORw0KGgo="
@@ -362,9 +356,9 @@ async def test_a_message_with_media(page, server, sink, agent, client_version, m
     assert agent.turns[0].text == "hello there"
     await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")
     await page.do("run", tab=2)
-    told = fine(await page.do("done", tab=2))
-    assert [message["role"] for message in told["messages"]] == ["user", "reasoning", "assistant"]
-    assert told["messages"][0]["content"][0] == content[0]
+    shown = fine(await page.do("done", tab=2))
+    assert [message["role"] for message in shown["messages"]] == ["user", "reasoning", "assistant"]
+    assert shown["messages"][0]["content"][0] == content[0]
 
 
 async def test_what_another_client_said_is_shown_to_this_one(page, server, sink, client_version):
@@ -390,10 +384,10 @@ async def test_what_another_client_said_is_shown_to_this_one(page, server, sink,
         (await client.post("/agent", json=body)).raise_for_status()
     await page.do("open", tab=1, url=f"{server.url}/agent/connect", thread="t1")
     await page.do("run", tab=1)
-    told = fine(await page.do("done", tab=1))
-    assert [message["id"] for message in told["messages"]][:2] == ["u1", "x1"]
+    shown = fine(await page.do("done", tab=1))
+    assert [message["id"] for message in shown["messages"]][:2] == ["u1", "x1"]
     if client_version == "0.0.59":
-        assert told["messages"][1]["content"] == "21"
+        assert shown["messages"][1]["content"] == "21"
 
 
 async def test_the_gateways_format(page, server, sink):
@@ -405,8 +399,8 @@ async def test_the_gateways_format(page, server, sink):
                 response.write("done.")
                 response.finish()
                 body = (await stream.aread()).decode()
-    (told,) = (await page.do("read", streams=[body]))["results"]
-    assert text_of(fine(told)["messages"]) == "It is done."
+    (shown,) = (await page.do("read", streams=[body]))["results"]
+    assert text_of(fine(shown)["messages"]) == "It is done."
 
 
 @pytest.mark.parametrize(

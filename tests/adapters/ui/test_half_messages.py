@@ -48,11 +48,11 @@ async def test_it_shows_the_answer_once(page, server, sink, provider):
     await page.do("open", tab=2, api=api, id="c1", messages=half)
     await page.do("resume", tab=2)
     provider.pace = 0
-    told = await page.do("done", tab=2)
-    assert not told["errors"]
+    result = await page.do("done", tab=2)
+    assert not result["errors"]
     response = next(one for one in (await sink.ahistory("c1")).items if one.parts)
-    assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
-    assert shown(told["messages"][-1]) == [
+    assert [message["role"] for message in result["messages"]] == ["user", "assistant"]
+    assert shown(result["messages"][-1]) == [
         ("reasoning", response.reasoning),
         ("text", response.text),
     ]

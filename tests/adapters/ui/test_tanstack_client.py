@@ -14,7 +14,6 @@ from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
-from tokenwire_adapters.testing.provider import Provider
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +22,6 @@ pytestmark = pytest.mark.slow
 async def page() -> AsyncIterator[Pages]:
     async with pages("tanstack.mjs") as node:
         yield node
-
-
-@pytest.fixture
-def agent(provider: Provider) -> Agent:
-    return Agent(provider)
 
 
 @pytest.fixture
@@ -47,23 +41,23 @@ def parts(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 async def test_text_reasoning_and_the_next_message(page, server, provider, agent):
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
-    told = await ask(page, server, "hello there")
-    assert told["errors"] == []
-    answer = told["messages"][-1]
+    result = await ask(page, server, "hello there")
+    assert result["errors"] == []
+    answer = result["messages"][-1]
     assert parts(answer, "text")[0]["content"] == provider.records[-1].text
     assert parts(answer, "thinking")[0]["content"] == provider.records[-1].reasoning
-    told = await ask(page, server, "and now?")
-    assert [message["role"] for message in told["messages"]] == ["user", "assistant"] * 2
-    assert parts(told["messages"][-1], "text")[0]["content"] == provider.records[-1].text
+    result = await ask(page, server, "and now?")
+    assert [message["role"] for message in result["messages"]] == ["user", "assistant"] * 2
+    assert parts(result["messages"][-1], "text")[0]["content"] == provider.records[-1].text
     asked = [m["content"] for m in agent.turns[-1].chat_messages() if m["role"] == "user"]
     assert asked == ["hello there", "and now?"]
 
 
 async def test_a_tool(page, server):
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
-    told = await ask(page, server, "What is the weather in Lisbon?")
-    assert told["errors"] == []
-    (call,) = [part for m in told["messages"] for part in parts(m, "tool-call")]
+    result = await ask(page, server, "What is the weather in Lisbon?")
+    assert result["errors"] == []
+    (call,) = [part for m in result["messages"] for part in parts(m, "tool-call")]
     assert (call["name"], call["state"], call["output"]) == ("get_weather", "complete", REPORT)
 
 
@@ -75,10 +69,10 @@ async def test_data_and_a_failure(page, sink):
 
     with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
         await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
-        told = await ask(page, server, "hm?")
-    assert told["customs"] == [["weather", {"celsius": 21}]]
-    assert len(told["errors"]) == 1
-    assert parts(told["messages"][-1], "text")[0]["content"] == "I will "
+        result = await ask(page, server, "hm?")
+    assert result["customs"] == [["weather", {"celsius": 21}]]
+    assert len(result["errors"]) == 1
+    assert parts(result["messages"][-1], "text")[0]["content"] == "I will "
 
 
 async def test_stop(page, server, sink, provider):
@@ -88,7 +82,7 @@ async def test_stop(page, server, sink, provider):
     await page.do("text", tab=1, length=20)
     async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
         assert (await client.post("/agent/t1/stop")).json()["state"] == "cancelled"
-    told = await page.do("done", tab=1)
-    assert told["errors"] == []
+    result = await page.do("done", tab=1)
+    assert result["errors"] == []
     response = next(one for one in (await sink.ahistory("t1")).items if one.parts)
-    assert parts(told["messages"][-1], "text")[0]["content"] == response.text
+    assert parts(result["messages"][-1], "text")[0]["content"] == response.text

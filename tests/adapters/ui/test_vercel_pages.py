@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -13,33 +13,14 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent, Gate
-from tests.adapters.ui.pages import PATIENCE, SharedPages
+from tests.adapters.ui.pages import PATIENCE, text_of
 from tokenwire_adapters.asgi import Gateway
-from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 
 pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
 SLOW = 30.0
-
-
-@pytest.fixture(scope="module", params=["ai", "ai-6", "ai-5"])
-def node(request: Any) -> Iterator[SharedPages]:
-    shared = SharedPages("vercel.mjs", AI_PACKAGE=request.param)
-    yield shared
-    shared.close()
-
-
-@pytest.fixture
-async def page(node: SharedPages) -> AsyncIterator[SharedPages]:
-    async with node.used():
-        yield node
-
-
-@pytest.fixture
-def agent(provider: Provider) -> Agent:
-    return Agent(provider)
 
 
 @pytest.fixture
@@ -53,10 +34,6 @@ def server(chat: ChatRoutes) -> Iterator[Server]:
     app.mount("/tokenwire", Gateway(chat.sink))
     with serving(app) as server:
         yield server
-
-
-def text_of(message: dict[str, Any]) -> str:
-    return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
 
 
 def kinds(message: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, serving
 from tests.adapters.ui.agents import Agent
-from tests.adapters.ui.pages import SharedPages
+from tests.adapters.ui.pages import text_of
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
 from tokenwire_adapters.testing.provider import Provider
@@ -27,23 +26,6 @@ pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
 SLOW = 30.0
-
-
-@pytest.fixture(scope="module", params=["ai", "ai-6", "ai-5"])
-def node(request: Any) -> Iterator[SharedPages]:
-    shared = SharedPages("vercel.mjs", AI_PACKAGE=request.param)
-    yield shared
-    shared.close()
-
-
-@pytest.fixture
-async def page(node: SharedPages) -> AsyncIterator[SharedPages]:
-    async with node.used():
-        yield node
-
-
-def text_of(message: dict[str, Any]) -> str:
-    return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
 
 
 async def saved(url: str) -> list[dict[str, Any]]:

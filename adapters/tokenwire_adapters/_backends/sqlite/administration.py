@@ -204,7 +204,9 @@ def _vacuum(file: File) -> bool:
     (free,) = file.db.execute("PRAGMA freelist_count").fetchone()
     (mode,) = file.db.execute("PRAGMA auto_vacuum").fetchone()
     give_back(file.db, _VACUUM)
-    return bool(free <= _VACUUM or mode != 2)  # 2: incremental; a file may have been made anew
+    return bool(
+        free <= _VACUUM or mode != 2
+    )  # 2: incremental; another file may have taken its place
 
 
 def _empty_wal(file: File) -> bool:

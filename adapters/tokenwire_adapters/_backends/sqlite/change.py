@@ -82,7 +82,7 @@ class Change:
     # -- channels
 
     def channel(self, name: str) -> Channel:
-        """The row of a channel, which is made if need be."""
+        """The row of a channel; inserts it where there is none."""
         channel = self.existing(name)
         if channel is None:
             self.db.execute(

@@ -65,7 +65,7 @@ class Doorbell:
 
     @property
     def is_there(self) -> bool:
-        """Whether others find the socket that was made."""
+        """Whether other processes still find this socket under its name."""
         return os.path.exists(os.path.join(self._folder, self._name))
 
     def close(self) -> None:
@@ -90,9 +90,9 @@ class Doorbell:
     # -- ringing, on the thread of the writer
 
     def ring(self, topics: AbstractSet[bytes]) -> bool:
-        """Tell all listeners where news may be, and again who could not be told before.
+        """Notify all listeners of topics; retry those whose queues were full before.
 
-        :return: whether somebody is still to be told.
+        :return: whether a listener still has to be notified.
         """
         owed, self._owed = self._owed, {}
         try:
@@ -110,7 +110,7 @@ class Doorbell:
         if self._sending is None:
             self._sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sending.setblocking(False)
-        # Without any topic, a datagram stands for all of them.
+        # An empty datagram means all topics.
         payload = b"".join(topics) if len(topics) <= _MAX_TOPICS else b""
         try:
             self._sending.sendto(payload, self._address(name))

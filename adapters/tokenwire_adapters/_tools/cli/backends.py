@@ -42,7 +42,7 @@ _HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]+)?", re.ASCII)
 
 
 def probably_meant(url: str) -> str | None:
-    """The URL that a wrong one probably stands for; None where there is no guess.
+    """The URL that was probably meant by a wrong one; None where there is no guess.
 
     What may be a secret (user, password, query) is never in it.
     """

@@ -158,7 +158,7 @@ class AgUiEncoder(RunEncoder):
         self._event("RUN_FINISHED", threadId=self._thread_id, runId=self.run, **result, **counted)
 
     def _calls_of_pages(self) -> list[str]:
-        """The tool calls, in order, that the provider has not made itself."""
+        """The tool calls, in order, that the provider does not run itself."""
         return [
             part.wire_id
             for response in self.responses.values()

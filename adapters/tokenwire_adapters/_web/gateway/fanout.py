@@ -155,7 +155,7 @@ class Member:
     # -- called by the server and the transport
 
     def connection_made(self, transport: Any) -> None:
-        """Nothing: the connection was made before."""
+        """Nothing: the connection has been there since its request."""
 
     def data_received(self, data: bytes) -> None:
         """Ignore what a client sends behind its request: the connection ends with this response."""
@@ -408,7 +408,7 @@ class _Group:
             self.part_with(member)
 
     def _write(self, data: bytes) -> None:
-        """Write to every member. One whose transport fails is about to be told so."""
+        """Write to every member. A transport that fails reports it to its member."""
         writes = iter(self._writes.values())
         while True:
             try:

@@ -46,7 +46,7 @@ class TakenProtocol(Protocol):
     """What a transport calls (see `asyncio.Protocol`), and what its server does."""
 
     def connection_made(self, transport: Any) -> None:
-        """Not called: the connection was made before."""
+        """Not called: the connection has been there since its request."""
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
