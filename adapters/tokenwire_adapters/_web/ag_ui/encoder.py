@@ -219,7 +219,7 @@ class AgUiEncoder(RunEncoder):
                 toolCallId=part.wire_id,
                 toolCallName=part.name or "tool",
                 parentMessageId=response.id,
-                **({"metadata": {"providerExecuted": True}} if part.provider_executed else {}),
+                **_call_metadata(part),
             )
         elif part.kind == "reasoning":
             self._event("REASONING_START", messageId=part.wire_id)
@@ -366,7 +366,8 @@ class AgUiEncoder(RunEncoder):
             calls: list[dict[str, Any]] = message.setdefault("toolCalls", [])
             if all(call["id"] != part.wire_id for call in calls):
                 function = {"name": part.name or "tool", "arguments": ""}
-                calls.append({"id": part.wire_id, "type": "function", "function": function})
+                call = {"id": part.wire_id, "type": "function", "function": function}
+                calls.append(call | _call_metadata(part))
         elif part.kind == "reasoning":
             self._message(part.wire_id, "reasoning").setdefault("content", "")
         else:
@@ -383,6 +384,11 @@ class AgUiEncoder(RunEncoder):
             for call in message.get("toolCalls", ()):
                 if call["id"] == part.wire_id:
                     call["function"]["arguments"] += text
+
+
+def _call_metadata(part: PartState) -> dict[str, Any]:
+    """What a tool call and the event of its start have beside their usual fields."""
+    return {"metadata": {"providerExecuted": True}} if part.provider_executed else {}
 
 
 def _is_patch(value: Any) -> bool:
