@@ -95,7 +95,7 @@ def only(sink: tokenwire.Sink, channel: str = "chat-42") -> tokenwire.Response:
 
 
 def test_the_first_example(shared_redis: RedisServer) -> None:
-    code = block("python", containing="the only line that is new")
+    code = block("python", containing="`wrap(…)` is new")
     assert '"redis://localhost"' in code
     names = run(code.replace("redis://localhost", shared_redis.url), messages=MESSAGES)
     with names["sink"] as sink, names["client"]:
