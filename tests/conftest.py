@@ -2,9 +2,11 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from tests.support.ports import ReservedPort
 from tests.support.profile import load_hypothesis
 
 # Servers in tests listen on loopback: no proxy that the machine may have is asked for them.
@@ -27,3 +29,10 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """Run coroutine tests on asyncio, which is what the provider SDKs and servers run on."""
     return "asyncio"
+
+
+@pytest.fixture
+def reserved_port() -> Iterator[int]:
+    """A loopback port where a server can start, stop and start again; nothing else gets it."""
+    with ReservedPort() as port:
+        yield port

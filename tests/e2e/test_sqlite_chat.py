@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,11 +64,10 @@ PAGE = """<!doctype html>
 class Chat:
     """uvicorn with two workers, which is started on the same port again."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, port: int) -> None:
         (folder / "chat_app.py").write_text(APP)
         (folder / "chat.html").write_text(PAGE)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        self._port = port
         self.url = f"http://127.0.0.1:{self._port}/"
         self._folder = folder
         self._environment = {**os.environ, "CHAT_URL": url, "PYTHONUNBUFFERED": "1"}
@@ -115,8 +113,8 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def chat(tmp_path: Path, url: str) -> Iterator[Chat]:
-    chat = Chat(tmp_path, url)
+def chat(tmp_path: Path, url: str, reserved_port: int) -> Iterator[Chat]:
+    chat = Chat(tmp_path, url, reserved_port)
     chat.start()
     try:
         yield chat

@@ -5,7 +5,7 @@ Everything runs on loopback, on free ports, and is gone when the process that st
 
 from ._binary import Binary, ServerMissing, find_binaries, find_binary
 from ._certs import Certificates, certificates
-from ._waiting import eventually, eventually_async, free_port
+from ._waiting import eventually, eventually_async
 from .cluster import RedisCluster, SlotMigration
 from .faults import (
     Cut,
@@ -52,6 +52,5 @@ __all__ = [
     "faults",
     "find_binaries",
     "find_binary",
-    "free_port",
     "scripts",
 ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -38,33 +36,3 @@ async def eventually_async(
             raise TimeoutError(f"waited {timeout:g} s for {what}")
         await asyncio.sleep(pause)
     return value
-
-
-# Not the shared generator: hypothesis seeds that, and every worker would draw the same ports.
-_chance = random.SystemRandom()
-_given: set[int] = set()
-
-
-def free_port(*, bus: bool = False) -> int:
-    """A free loopback port below the ephemeral range, never given twice by this process.
-
-    Below that range, because a server that is down for a while must find its port free again: no
-    outgoing connection may take it. With `bus`, port + 10000 is free too (the Cluster bus).
-    """
-    for _ in range(1000):
-        port = _chance.randrange(10_240, 22_000)
-        wanted = {port, port + 10_000} if bus else {port}
-        if not wanted & _given and all(map(_is_free, wanted)):
-            _given.update(wanted)
-            return port
-    raise RuntimeError("found no free loopback port")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -11,8 +11,10 @@ from typing import Any, Self
 import redis
 import redis.exceptions
 
+from tests.support.ports import ReservedPort
+
 from ._binary import Binary, find_binary
-from ._waiting import eventually, free_port
+from ._waiting import eventually
 from .proxy import FaultyProxy
 from .server import RedisServer
 
@@ -88,8 +90,8 @@ class RedisCluster:
         self.nodes: list[RedisServer] = []
         self.proxies: list[FaultyProxy] = []
         self._ids: dict[int, str] = {}
-        for _ in range(3):
-            port = free_port(bus=True)
+        self._ports = [ReservedPort(bus=True) for _ in range(3)]
+        for port in (reserved.number for reserved in self._ports):
             own: dict[str, object] = {
                 "cluster-enabled": "yes",
                 "cluster-config-file": "nodes.conf",
@@ -166,6 +168,8 @@ class RedisCluster:
             proxy.close()
         for node in self.nodes:
             node.close()
+        for port in self._ports:
+            port.release()
 
     def __enter__(self) -> Self:
         try:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
+from tests.support.ports import ReservedPort
+
 from ._link import ActiveFaults, Link
-from ._waiting import PATIENCE, free_port
+from ._waiting import PATIENCE
 from .faults import (
     DIRECTIONS,
     Cut,
@@ -46,7 +48,8 @@ class FaultyProxy:
         self, target: Target, *, port: int | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.host = "127.0.0.1"
-        self.port = free_port() if port is None else port
+        self._reserved = ReservedPort() if port is None else None
+        self.port = port if self._reserved is None else self._reserved.number
         self.target = target
         self._tls = tls
         self._loop = asyncio.new_event_loop()
@@ -69,11 +72,12 @@ class FaultyProxy:
 
     def close(self) -> None:
         """Cut everything and stop. Idempotent."""
-        if not self._thread.is_alive():
-            return
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(PATIENCE)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(PATIENCE)
+        if self._reserved is not None:
+            self._reserved.release()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -297,10 +301,8 @@ class FaultyProxy:
     def _listen(self) -> None:
         if self._listener is not None:
             return
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((self.host, self.port))
-        sock.listen(512)  # from here on nobody is refused, though we accept a little later
+        # From here on nobody is refused, though we accept a little later.
+        sock = socket.create_server((self.host, self.port), backlog=512)
         sock.setblocking(False)
         self._listener = sock
         self._loop.add_reader(sock, self._take, sock)

@@ -14,9 +14,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.ports import ReservedPort
+
 from ._binary import Binary, find_binary
 from ._process import ServerProcess
-from ._waiting import eventually, free_port
+from ._waiting import eventually
 from .server import RedisServer
 
 _FAILOVER_TIMEOUT = 5  # seconds
@@ -27,7 +29,8 @@ class _Sentinel:
     """One Sentinel; it knows the others from its file, so it need not discover them."""
 
     def __init__(self, binary: Binary) -> None:
-        self.port = free_port()
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         self.id = secrets.token_hex(20)
         self._process = ServerProcess(binary, "--sentinel")
         self.client = redis.Redis(
@@ -67,6 +70,7 @@ class _Sentinel:
         self.client.close()
         self.kill()
         self._process.remove()
+        self._reserved.release()
 
 
 def _role(server: RedisServer) -> str:

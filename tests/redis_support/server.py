@@ -15,10 +15,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.ports import ReservedPort
+
 from ._binary import Binary, find_binary
 from ._certs import Certificates, certificates
 from ._process import ServerProcess
-from ._waiting import eventually, free_port
+from ._waiting import eventually
 from .proxy import FaultyProxy
 
 Tls: TypeAlias = Literal["server", "mutual"]
@@ -61,17 +63,23 @@ class RedisServer:
         port: int | None = None,
     ) -> None:
         self.binary = find_binary() if binary is None else binary
-        self.port = free_port() if port is None else port
+        self._reserved: list[ReservedPort] = []
+        self.port = self._reserve() if port is None else port
         self.password = password
         self._process = ServerProcess(self.binary)
         self.directory = self._process.directory
         self.socket_path = str(self.directory / "redis.sock") if unix_socket else None
         self._tls = tls
-        self.tls_port = free_port() if tls else None
+        self.tls_port = self._reserve() if tls else None
         self._tls_front: FaultyProxy | None = None
         self._admin_password = secrets.token_hex(16)
         self._configuration = self._render(appendonly, maxmemory, maxclients, users, config or {})
         self._admin: redis.Redis | None = None
+
+    def _reserve(self) -> int:
+        port = ReservedPort()
+        self._reserved.append(port)
+        return port.number
 
     def _render(
         self,
@@ -240,6 +248,8 @@ class RedisServer:
         if self._tls_front is not None:
             self._tls_front.close()
         self._process.remove()
+        for port in self._reserved:
+            port.release()
 
     def __enter__(self) -> Self:
         try:

@@ -20,6 +20,7 @@ from starlette.routing import Mount
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, SECRET, chatting, native, serving, watching
+from tests.support.ports import ReservedPort
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway, Limits, Tokens, mint_token
 
@@ -63,16 +64,11 @@ def config_of_docs(port: int, upstream: int) -> str:
     )
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def nginx(here: Path, upstream: int) -> Iterator[int]:
     assert NGINX is not None
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     path = here / "nginx.conf"
     path.write_text(AROUND.format(here=here, config=config_of_docs(port, upstream)))
     command = [NGINX, "-p", str(here), "-e", str(here / "error.log"), "-c", str(path)]
@@ -89,6 +85,7 @@ def nginx(here: Path, upstream: int) -> Iterator[int]:
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
+        reserved.release()
 
 
 def mounted(gateway: Gateway) -> Starlette:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -21,6 +20,7 @@ import websockets
 
 from tests.adapters.gateway.support import PATIENCE, chatting, watching
 from tests.support.needs import needs
+from tests.support.ports import ReservedPort
 
 pytestmark = [
     pytest.mark.slow,
@@ -127,12 +127,6 @@ def documented() -> dict[str, Row]:
     return rows
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 @contextlib.asynccontextmanager
 async def running(
     server: Server, app: str, folder: Path
@@ -140,7 +134,8 @@ async def running(
     """A server in a process group of its own; gives it and its port."""
     needs("fastapi", *server.packages)
     (folder / "served.py").write_text(APP)
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     arguments = [word.format(app=f"served:{app}", port=port) for word in server.arguments]
     command = [sys.executable, *([] if arguments[0] == "-c" else ["-m"]), *arguments]
     log = folder / "log"
@@ -162,6 +157,7 @@ async def running(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.aclose()
+        reserved.release()
 
 
 def test_the_table_has_a_row_for_each_server() -> None:

@@ -76,7 +76,8 @@ def test_a_client_that_hangs_up_closes_the_upstream(sink: Sink) -> None:
         running({"up": upstream.base_url}, sink, channel="c") as origin,
     ):
         with post(origin) as reply:
-            next(reply.iter_raw())
+            pieces = reply.iter_raw()  # kept: a generator that is collected closes the connection
+            next(pieces)
             upstream.wait_sent(4)
         upstream.wait_closed_early()  # no further event is sent that it could meet
         response = ended(sink, "c")
@@ -112,10 +113,8 @@ def test_an_error_of_the_provider(sink: Sink) -> None:
     assert (response.state, response.error) == ("failed", "slow down")
 
 
-def test_an_upstream_that_is_not_there(sink: Sink) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    upstream = f"http://127.0.0.1:{port}"
+def test_an_upstream_that_is_not_there(sink: Sink, reserved_port: int) -> None:
+    upstream = f"http://127.0.0.1:{reserved_port}"
     with running({"up": upstream}, sink, channel="c") as origin:
         reply = httpx.post(f"{origin}/up/chat/completions", json=BODY)
     assert reply.status_code == 502
@@ -183,16 +182,18 @@ def test_authorize(sink: Sink) -> None:
     assert b"good" not in b"".join(upstream.requests)
 
 
-def test_keys_are_never_logged(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_never_logged(
+    sink: Sink, caplog: pytest.LogCaptureFixture, reserved_port: int
+) -> None:
     caplog.set_level(logging.DEBUG, "tokenwire")
     caplog.set_level(logging.DEBUG, "uvicorn")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     headers = {"authorization": "Bearer secret-1", "x-api-key": "secret-2", "cookie": "secret-3"}
     replies: list[str] = []
     with (
         Replay(Reply(CHAT.body, drop_after=2)) as upstream,
-        running({"up": upstream.base_url, "gone": f"http://127.0.0.1:{port}"}, sink) as origin,
+        running(
+            {"up": upstream.base_url, "gone": f"http://127.0.0.1:{reserved_port}"}, sink
+        ) as origin,
     ):
         for path in ("/up/chat/completions", "/gone/chat/completions", "/nobody", "/up/../x"):
             url = f"{origin}{path}?key=secret-4"

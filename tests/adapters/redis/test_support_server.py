@@ -3,9 +3,11 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -13,8 +15,10 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.redis_support import Binary, RedisServer, eventually, find_binaries, free_port
+from tests.redis_support import Binary, RedisServer, eventually, find_binaries
 from tests.redis_support import _binary as binary_module
+from tests.support import ports as ports_module
+from tests.support.ports import ReservedPort
 
 pytestmark = pytest.mark.redis
 NEVER = Retry(NoBackoff(), 0)
@@ -216,9 +220,26 @@ def test_a_missing_server_fails_in_ci_and_skips_elsewhere(ci, redis_binary):
 
 
 def test_ports_are_below_the_ephemeral_range():
-    ports = [free_port() for _ in range(20)] + [free_port(bus=True) for _ in range(5)]
-    assert len(set(ports)) == 25
-    assert all(1024 < port < 22_000 for port in ports)
+    ports = [ReservedPort() for _ in range(20)] + [ReservedPort(bus=True) for _ in range(5)]
+    numbers = {port.number for port in ports}
+    assert len(numbers) == 25
+    assert all(1024 < number < 22_000 for number in numbers)
+    for port in ports:
+        port.release()
+
+
+def test_a_reserved_port_is_its_servers_while_the_server_is_down(monkeypatch):
+    port = ReservedPort()
+    address = ("127.0.0.1", port.number)
+    monkeypatch.setattr(ports_module, "_chance", SimpleNamespace(randrange=lambda *_: port.number))
+    for _ in range(2):  # a server starts and stops, and starts again
+        with socket.create_server(address), socket.create_connection(address):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        with pytest.raises(RuntimeError, match="no free loopback port"):
+            ReservedPort()
+    port.release()
 
 
 def _alive(pid: int) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -92,17 +91,15 @@ async def kill_at_random(server: int, producers: list[subprocess.Popen[str]], ur
     await asyncio.sleep(0.5)
 
 
-def start_server(folder: Path, url: str) -> tuple[int, subprocess.Popen[bytes]]:
-    """Start uvicorn with four workers; return its port and the process that supervises them."""
+def start_server(folder: Path, url: str, port: int) -> subprocess.Popen[bytes]:
+    """Start uvicorn with four workers; return the process that supervises them."""
     if not Path("/proc/self/task").exists():
         pytest.skip("the children of a process are read from /proc")
     (folder / "gateway_app.py").write_text(APP)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "gateway_app:app", "--port", str(port)]
     command += ["--workers", "4", "--log-level", "error"]
     environment = {**os.environ, "PLACE": url}
-    return port, subprocess.Popen(command, cwd=folder, env=environment)
+    return subprocess.Popen(command, cwd=folder, env=environment)
 
 
 _started: list[subprocess.Popen[str]] = []
@@ -116,11 +113,13 @@ def start_producer(url: str, name: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-async def test_workers_and_producers_that_are_killed(tmp_path: Path, url: str) -> None:
-    port, server = start_server(tmp_path, url)
+async def test_workers_and_producers_that_are_killed(
+    tmp_path: Path, url: str, reserved_port: int
+) -> None:
+    server = start_server(tmp_path, url, reserved_port)
     _started.clear()
     producers = [start_producer(url, f"p{number}") for number in range(2)]
-    watchers = [asyncio.create_task(follow(f"http://127.0.0.1:{port}")) for _ in range(8)]
+    watchers = [asyncio.create_task(follow(f"http://127.0.0.1:{reserved_port}")) for _ in range(8)]
     try:
         await kill_at_random(server.pid, producers, url)
         for process in _started:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -282,11 +281,9 @@ async def test_the_user_goes_on_instead(open_tab, server, agent):
 
 
 @pytest.mark.redis
-async def test_the_agents_process_is_killed_meanwhile(open_tab, redis_server):
+async def test_the_agents_process_is_killed_meanwhile(open_tab, redis_server, reserved_port):
     """The question stays; the answer begins the agent again, once, and decides what it asks."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = Process(f"{redis_server.url}?prefix=approvals", port)
+    process = Process(f"{redis_server.url}?prefix=approvals", reserved_port)
     try:
         first = await open_tab(process.url)
         await first.send("write to Ann")
@@ -343,10 +340,10 @@ async def known_as_gone(url: str) -> None:
 
 
 @pytest.mark.redis
-async def test_the_answer_comes_before_the_killed_agent_is_known_to_be_gone(open_tab, redis_server):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = Process(f"{redis_server.url}?prefix=approvals", port)
+async def test_the_answer_comes_before_the_killed_agent_is_known_to_be_gone(
+    open_tab, redis_server, reserved_port
+):
+    process = Process(f"{redis_server.url}?prefix=approvals", reserved_port)
     try:
         tab = await open_tab(process.url)
         await tab.send("write to Ann")
