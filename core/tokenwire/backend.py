@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Granularity: TypeAlias = Literal["response", "token"]
+"""What history keeps an item for: a whole response, or each token."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
