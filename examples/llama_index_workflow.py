@@ -91,7 +91,8 @@ async def main() -> None:
         async with tokenwire.open_sink("memory://") as sink:
             get_dispatcher().add_event_handler(TokenwireEventHandler(sink, channel=CHANNEL))
             llm = OpenAI(model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), **options)
-            paragraphs: Any = await Writing(llm, timeout=120).run(topics=TOPICS)
+            workflow: Any = Writing(llm, timeout=120)
+            paragraphs = await workflow.run(topics=TOPICS)
             responses = (await sink.ahistory(CHANNEL)).items
             for response in responses:
                 print(f"[{response.state}, run {response.run}]\n{response.text}\n")
