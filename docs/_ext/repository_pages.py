@@ -20,6 +20,7 @@ PAGES = {
     "project/changelog": "CHANGELOG.md",
     "project/contributing": "CONTRIBUTING.md",
     "project/security": "SECURITY.md",
+    "examples": "examples/README.md",
     "project/benchmarks": "benchmarks/README.md",
     "project/benchmarks-ably": "benchmarks/ably.md",
     "project/benchmarks-gateway": "benchmarks/gateway.md",
@@ -27,7 +28,7 @@ PAGES = {
     "project/benchmarks-sqlite": "benchmarks/sqlite.md",
 }
 ON_SITE = {path: f"/{page}.md" for page, path in PAGES.items()}
-LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]+\.md)")
+LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]+)")
 
 
 def on_source_read(app: Sphinx, page: str, source: list[str]) -> None:
@@ -42,7 +43,11 @@ def on_source_read(app: Sphinx, page: str, source: list[str]) -> None:
         target = os.path.normpath(os.path.join(os.path.dirname(path), link[1]))
         if target in ON_SITE:
             return f"]({ON_SITE[target]}"
-        return f"](/{target.removeprefix('docs/')}" if target.startswith("docs/") else link[0]
+        if target.startswith("docs/"):
+            return f"](/{target.removeprefix('docs/')}"
+        if not (ROOT / target).is_file():  # code that only looks like a link
+            return link[0]
+        return f"]({os.path.relpath(ROOT / target, (ROOT / 'docs' / page).parent)}"
 
     if (ROOT / path).exists():
         source[0] = LINK.sub(on_site, source[0])
