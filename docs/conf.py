@@ -18,6 +18,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
+    "floors",
     "public_api",
     "repository_pages",
 ]
@@ -26,13 +27,12 @@ exclude_patterns = ["_ext"]
 # Pages. They are read on GitHub, too: links are those of Markdown, and anchors those of GitHub.
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["misc.highlighting_failure"]
+suppress_warnings = ["misc.highlighting_failure"]  # Mermaid
 
 # The reference.
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 72
 toc_object_entries_show_parents = "hide"

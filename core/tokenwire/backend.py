@@ -112,7 +112,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The answer.
+    """What the backend answered to the renewal of a `Lease`.
 
     :ivar lost: the response has ended, or belongs to somebody else.
     :ivar unknown: the backend does not know it (its data was flushed, say): it may be begun again.

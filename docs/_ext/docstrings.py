@@ -10,6 +10,8 @@ __all__ = ["process_docstring"]
 
 # A literal, which may go on in the next line; or a name.
 QUOTED = re.compile(r"``.+?``|(?<![`:\w])`([^`]+)`(?![`_])", re.DOTALL)
+# Public functions whose bare names mean an attribute or a parameter, wherever they stand.
+ATTRIBUTES = frozenset({"channel", "run"})
 LIST_OR_FIELD = re.compile(r"\s*([-*]|\d+\.|:[a-z]\w*.*:|\.\.)(\s|$)")
 
 
@@ -39,6 +41,8 @@ def process_docstring(
 def resolved(name: str, context: str, documented: dict[str, str]) -> str | None:
     """What a name stands for in the docstring of `context`, from the inside outwards."""
     name = name.removesuffix("()")
+    if name in ATTRIBUTES:
+        return None
     scopes = context.split(".")
     for depth in range(len(scopes), 0, -1):
         if found := documented.get(".".join([*scopes[:depth], name])):

@@ -24,6 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject, PythonDomain
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import inspect as sphinx_inspect
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata, stringify_annotation
@@ -273,6 +274,12 @@ def on_signature(
     returned: str | None,
 ) -> tuple[str, str | None] | None:
     """Leave out how a class is made, where that takes what users cannot have."""
+    if inspect.ismethod(obj) and what == "function":  # autodoc would drop its first parameter
+        bound = sphinx_inspect.signature(obj, type_aliases={})
+        signature = sphinx_inspect.stringify_signature(
+            bound, show_return_annotation=False, unqualified_typehints=True
+        )
+        return signature, returned
     types = set(re.findall(r"tokenwire[\w.]+", signature or ""))
     if what == "class" and any(is_private(name) for name in types - public_origins()):
         return "", returned
