@@ -122,7 +122,7 @@ def members_of(cls: type) -> list[str]:
 @cache
 def documented_names() -> dict[str, str]:
     """All names that can be linked to, and the names under which they are documented."""
-    names: dict[str, str] = {}
+    names = {module: module for module in public_modules() if "." in module}
     for full_name, value in public_names().items():
         home = home_of(full_name)
         names[full_name] = home
@@ -164,8 +164,10 @@ def value_lines(value: Any) -> Iterator[str]:
     elif get_args(value):
         yield f"   :value: {stringify_annotation(value, 'smart').replace('~', '')}"
     else:
-        public = [base for base in type(value).__mro__ if not is_private(base.__name__)]
-        yield f"   :type: {public[0].__name__}"
+        documented = {home_of(name): other for name, other in public_names().items()}
+        bases = {other: name for name, other in documented.items() if isinstance(other, type)}
+        kinds = [bases[base] for base in type(value).__mro__ if base in bases]
+        yield f"   :type: {kinds[0] if kinds else 'object'}"
 
 
 def data_heading(full_name: str) -> Iterator[str]:
