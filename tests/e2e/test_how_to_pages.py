@@ -1,4 +1,4 @@
-"""The JavaScript of docs/how-to, run in Chromium as it is printed there."""
+"""The JavaScript of docs/how-to and docs/migration.md, run in Chromium as it is printed there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from tokenwire_adapters.asgi import Gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-HYDRATE = (Path(__file__).parents[2] / "docs" / "how-to" / "hydrate.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+HYDRATE = (DOCS / "how-to" / "hydrate.md").read_text("utf-8")
+MIGRATION = (DOCS / "migration.md").read_text("utf-8")
 PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
-<main></main>
+<main></main><output></output><button>Stop</button>
 <script type="module">
   import { connect } from "/stream/tokenwire.js";
   const chat = "c";
@@ -37,7 +39,11 @@ PAGE = """<!doctype html>
     line.textContent = text;
     document.querySelector("main").append(line);
   };
-  const show = (question, text) => add(`${question} ${text}`);
+  const stopButton = document.querySelector("button");
+  const show = (first, text, state) => {
+    if (!state) return add(`${first} ${text}`);
+    document.querySelector("output").textContent = `${first} ${text} ${state}`;
+  };
   const showLive = (response) => response.ended && add(`live: ${response.text}`);
   CODE
 </script>"""
@@ -60,3 +66,22 @@ def test_hydrate(open_page: Callable[[str], Page]) -> None:
         with serving(Starlette(routes=[*routes, Mount("/stream", Gateway(sink))])) as server:
             page = open_page(f"{server.url}/")
             expect(page.locator("p")).to_have_text(["Why? Because.", "live: text of r2"])
+
+
+def test_migration_from_server_sent_events(open_page: Callable[[str], Page]) -> None:
+    code = only_block(MIGRATION, "js", containing="stopButton")
+
+    async def index(_: Request) -> Response:
+        return HTMLResponse(PAGE.replace("CODE", code))
+
+    with tokenwire.Sink(tokenwire.MemoryBackend(), strict=True) as sink:
+        routes = [Route("/", index), Mount("/stream", Gateway(sink))]
+        with (
+            serving(Starlette(routes=routes)) as server,
+            sink.respond("c", response_id="r1") as response,
+        ):
+            response.write("Hello")
+            page = open_page(f"{server.url}/")
+            expect(page.locator("output")).to_have_text("r1 Hello streaming")
+            page.get_by_role("button").click()
+            expect(page.locator("output")).to_have_text("r1 Hello cancelled")
