@@ -160,7 +160,10 @@ class ProtocolRoutes(ABC):
         return channel
 
     def channel_of(self, name: str) -> str:
-        """The channel of a conversation. :raises InvalidName: when the id cannot be one."""
+        """The channel of a conversation.
+
+        :raises InvalidName: when the id cannot be one.
+        """
         return checked_name(self._channel(checked_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
