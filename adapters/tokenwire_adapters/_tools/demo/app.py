@@ -23,6 +23,8 @@ from starlette.routing import Mount, Route
 import tokenwire
 from tokenwire_adapters._tools.demo.agent import Answer, ChatAgent
 from tokenwire_adapters._tools.demo.pages import PAGES, page_response
+from tokenwire_adapters._tools.demo.shown_code import shown_code
+from tokenwire_adapters._tools.demo.wiring import answer_in
 from tokenwire_adapters.asgi import Gateway
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class Demo:
                 "version": tokenwire.__version__,
                 "models": self._models,
                 "offline": self._provider is not None,
+                "code": shown_code(),
             },
             headers={"cache-control": "no-store"},
         )
@@ -133,10 +136,10 @@ class Demo:
             self.sink.tool_result(channel, call_id, output, run=run, name=name)  # tokenwire
 
         try:
-            with tokenwire.channel(channel, run=run):  # tokenwire: where this agent's tokens go
-                await agent.answer(
-                    question, model=model, tools=tools, answer=answer, on_tool=on_tool
-                )
+            answering = agent.answer(
+                question, model=model, tools=tools, answer=answer, on_tool=on_tool
+            )
+            await answer_in(channel, run, answering)  # tokenwire: where its tokens go
         except Exception as error:
             logger.warning("the agent failed: %s", error)
             self.sink.send_event(channel, "failed", {"error": type(error).__name__}, run=run)
