@@ -177,7 +177,7 @@ function span(match, depth) {
   if (strong !== undefined) return make("strong", "", ...inline(strong, depth + 1));
   if (em !== undefined || em2 !== undefined) return make("em", "", ...inline(em ?? em2, depth + 1));
   if (escaped !== undefined) return escaped;
-  if (math !== undefined) return make("span", "math", math); // as written: nothing here sets formulas
+  if (math !== undefined) return make("code", "math", math); // its source: nothing here sets formulas
   if (!/^(https?:\/\/|mailto:)/i.test(target)) return all; // no other scheme becomes a link
   const link = make("a", "", ...inline(label || target, depth + 1));
   link.href = target;

@@ -25,10 +25,10 @@ def publish(
 
 
 async def answer_in(
-    channel: str,
+    chat: str,
     run: str,
     answer: Awaitable[T],
 ) -> T:
     """Say where it is published."""
-    with tokenwire.channel(channel, run=run):  # new
+    with tokenwire.channel(chat, run=run):  # new
         return await answer
