@@ -96,6 +96,7 @@ function show() {
     drawPrompts(view);
   }
   $("second").href = location.href;
+  $("docs").search = theme ? `?theme=${theme}` : "";
 }
 
 /** The screens that say how things are: those whose line is cut know no better. */
@@ -222,6 +223,7 @@ addEventListener("popstate", show);
 const config = await fetch("config").then((answer) => answer.json());
 for (const name of config.models) model.append(new Option(name.replace(/^local-/, ""), name));
 model.hidden = config.models.length < 2;
+$("docs").hidden = !config.documents;
 showCode(config.code);
 show();
 document.body.dataset.started = "true";

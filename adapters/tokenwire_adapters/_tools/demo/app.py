@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 
 import tokenwire
 from tokenwire_adapters._tools.demo.agent import Answer, ChatAgent
+from tokenwire_adapters._tools.demo.documents import documents
 from tokenwire_adapters._tools.demo.pages import PAGES, page_response
 from tokenwire_adapters._tools.demo.shown_code import shown_code
 from tokenwire_adapters._tools.demo.wiring import answer_in
@@ -73,6 +74,7 @@ class Demo:
             routes=[
                 Route("/", _index, methods=["GET"]),
                 Route("/assets/{name}", _asset, methods=["GET"]),
+                Route("/documents/{path:path}", _document, methods=["GET"]),
                 Route("/config", self._config, methods=["GET"]),
                 Route("/questions", self._ask, methods=["POST"]),
                 Route("/runs/{run}", self._run, methods=["GET"]),
@@ -97,6 +99,7 @@ class Demo:
                 "models": self._models,
                 "offline": self._provider is not None,
                 "code": shown_code(),
+                "documents": bool(documents()),
             },
             headers={"cache-control": "no-store"},
         )
@@ -210,6 +213,18 @@ async def _index(request: Request) -> Response:
 
 async def _asset(request: Request) -> Response:
     name = request.path_params["name"]
-    if name not in PAGES or name == "index.html":
+    if name not in PAGES or name.endswith(".html"):
         raise HTTPException(404)
     return page_response(name, _check_page(request))
+
+
+async def _document(request: Request) -> Response:
+    """A page of the documentation; with ``?source`` its Markdown, and which pages there are."""
+    host = _check_page(request)
+    page = documents().get(request.path_params["path"])
+    if page is None:
+        raise HTTPException(404)
+    if "source" not in request.query_params:
+        return page_response("doc.html", host)
+    source = await asyncio.to_thread(page.read_text, "utf-8")
+    return JSONResponse({"source": source, "installed": sorted(documents())})
