@@ -223,6 +223,37 @@ def test_has_one_stop_button(demo: DemoServer, open_screen: Open, view: str) -> 
         assert record.wait(PATIENCE) == "closed_early"
 
 
+def test_shows_thoughts_while_they_come(demo: DemoServer, open_screen: Open) -> None:
+    demo.provider.pace = 30
+    screen = open_screen()
+    screen.page.get_by_role("button", name="Think first").click()
+    thoughts = screen.answer.locator(".reasoning p")
+    expect(thoughts).to_be_visible(timeout=TIMEOUT)
+    expect(screen.answer.locator("summary")).to_have_text("Thinking…")
+    demo.provider.pace = 2000
+    screen.see("complete")
+    expect(thoughts).to_be_hidden()
+    screen.answer.locator("summary").click()
+    expect(thoughts).to_be_visible()
+
+
+def test_the_outcome_is_seen_without_scrolling(demo: DemoServer, open_screen: Open) -> None:
+    demo.provider.pace = 30
+    before = demo.replies()
+    screen = open_screen()
+    screen.page.set_viewport_size({"width": 390, "height": 844})
+    screen.ask("a long essay")
+    screen.look()
+    while len(screen.text) < 900:
+        screen.see_more()
+    stop_button(screen.page).click()
+    assert demo.reply(before).wait(PATIENCE) == "closed_early"
+    expect(screen.answer.locator(".state")).to_have_text("Stopped")
+    for pane in (screen, Screen(screen.page, pane=1)):
+        expect(pane.answer.locator(".provider")).to_contain_text("provider stopped after")
+        expect(pane.answer.locator(".provider")).to_be_in_viewport(ratio=1)
+
+
 def test_stops_while_a_device_is_cut_off(demo: DemoServer, open_screen: Open) -> None:
     demo.provider.pace = 30
     before = demo.replies()

@@ -13,14 +13,13 @@ const STATES = {
 
 /** A part of a response: text, reasoning, a tool call. */
 class PartView {
-  constructor(part, response, pane) {
+  constructor(part, pane) {
     this.kind = part.kind;
     this.pane = pane;
     const make = { text: "#text", reasoning: "#reasoning", tool_call: "#tool" };
     if (make[part.kind] === "#reasoning") this.#makeReasoning();
     else if (make[part.kind] === "#tool") this.#makeTool();
     else this.#makeText();
-    this.update(part, response, false);
   }
 
   #makeText() {
@@ -135,7 +134,7 @@ export class Turn {
     for (const { response, views, node } of this.responses.values()) {
       response.parts.forEach((part, i) => {
         if (!views[i]) {
-          views[i] = new PartView(part, response, this.pane);
+          views[i] = new PartView(part, this.pane);
           node.append(views[i].node);
         }
         if (i >= response.parts.length - 1 || views[i].drawn !== part || part.kind === "tool_call") {
@@ -168,7 +167,7 @@ export class Turn {
     this.answer.dataset.state = state;
     this.answer.setAttribute("aria-busy", String(state === "streaming" || state === "waiting"));
     this.state.textContent = STATES[state] ?? "Waiting for the model";
-    if (last?.error && state !== "complete") this.state.textContent += ` (${last.error})`;
+    if (last?.error && (state === "failed" || state === "abandoned")) this.state.textContent += ` (${last.error})`;
     if (this.failure) this.state.textContent = "The agent failed: is the provider there?";
     this.source.hidden = this.text === "";
   }
@@ -192,9 +191,11 @@ export class Turn {
     const sum = (field) => completions.reduce((total, one) => total + one[field], 0);
     const [sent, planned] = [sum("sent"), sum("planned")];
     const stopped = completions.some(({ outcome }) => outcome === "closed_early");
+    const sticky = this.pane.isAtEnd();
     this.provider.textContent = stopped
       ? `provider stopped after ${sent} of ${planned} tokens`
       : `provider sent ${sent} tokens`;
     this.provider.dataset.outcome = stopped ? "closed_early" : "complete";
+    if (sticky) this.pane.toEnd();
   }
 }
