@@ -78,7 +78,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a person answers to a request.
 
-    :ivar id: of the request.
+    :ivar id: of the request, or of the tool call that it is about.
     :ivar data: anything else that JSON can hold, such as another input for the tool.
     """
 
@@ -228,13 +228,14 @@ class _Waiter:
             given = msgspec.convert(event.data, Answer)
         except msgspec.ValidationError:
             return
-        if given.id == self._request.id:
+        request = self._request
+        if given.id in (request.id, request.call_id):
             self._answered = True
             response = self._response
             decide(
                 self._sink,
                 response.channel,
-                given,
+                msgspec.structs.replace(given, id=request.id),
                 response_id=response.id,
                 response_run=response.run,
                 sender=event.sender,
