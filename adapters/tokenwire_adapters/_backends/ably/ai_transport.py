@@ -9,44 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from tokenwire import approvals
 from tokenwire.backend import Entry
 from tokenwire.errors import BackendUnavailable
 from tokenwire.events import EndEvent, Part, StartEvent, ToolResultEvent
-from tokenwire_adapters._ai_sdk_values import reason_of, usage_of
+from tokenwire_adapters._ai_sdk_values import usage_of
 from tokenwire_adapters._backends.ably.ai_transport_chunks import (
     METADATA,
     Chunk,
     approval_chunks,
     content_chunk,
-    decision_chunk,
+    end_chunks,
+    error_text,
     json_headers,
     result_chunk,
+    stream_codec,
     taken_in,
     waits_for_pages,
 )
+from tokenwire_adapters._backends.ably.ai_transport_headers import RunHeaders
 from tokenwire_adapters._backends.ably.message_per_response import PerResponseWriter, SentMessage
 from tokenwire_adapters._backends.ably.response_writer import MessageSender
-from tokenwire_adapters._backends.ably.transport_inputs import TransportInput
-from tokenwire_adapters._backends.ably.wire import FORMAT_HEADER, byte_size, new_message
+from tokenwire_adapters._backends.ably.transport_inputs import Conversation
+from tokenwire_adapters._backends.ably.wire import byte_size, new_message
 
-__all__ = ["AiTransportWriter", "Conversation"]
+__all__ = ["AiTransportWriter"]
 
+_WAITING = EndEvent(response_id="", state="complete", finish_reason="tool_calls")
 _RUN_REASONS = {"complete": "complete", "cancelled": "cancelled"}
-
-
-class Conversation(Protocol):
-    """What has been asked in a channel."""
-
-    def answer(self, response_id: str, input_id: object, run: str | None) -> TransportInput | None:
-        """The input that a response answers, from ``input`` in its metadata and its run."""
-        ...
-
-    def note_suspended(self, run_id: str, run: str | None) -> None:
-        """Remember that a run waits for the results of its tools."""
-        ...
 
 
 class AiTransportWriter(PerResponseWriter):
@@ -70,8 +62,7 @@ class AiTransportWriter(PerResponseWriter):
     ) -> None:
         super().__init__(entry, sender)
         self._conversation = conversation
-        self._input: TransportInput | None = None
-        self._resumed = 0  # how often
+        self._ids = RunHeaders(self.id)
         self._suspended = False
         self._step: SentMessage | None = None
         self._step_begun = False
@@ -87,75 +78,21 @@ class AiTransportWriter(PerResponseWriter):
 
     # -- headers
 
-    @property
-    def _run_id(self) -> str:
-        going_on = self._input is not None and self._input.run
-        return going_on or self.id
-
-    @property
-    def _message_id(self) -> str:
-        return f"{self.id}-message"
-
-    def _run_headers(self) -> dict[str, str]:
-        number = f"-{self._resumed}" if self._resumed else ""
-        headers = {"run-id": self._run_id, "invocation-id": f"{self.id}-invocation{number}"}
-        if self._resumed:  # with an answer, which pages address to the message that asks
-            headers["input-codec-message-id"] = self._message_id
-        elif self._input is not None:
-            headers["input-codec-message-id"] = self._input.id
-        if self._input is not None and self._input.sender is not None:
-            headers |= {"run-client-id": self._input.sender, "input-client-id": self._input.sender}
-        return headers
-
-    def _place(self) -> dict[str, str]:
-        """Where the run is in the tree of the conversation.
-
-        A question that is asked again is a branch of its own. An answer that is asked for again
-        follows the same question as the one before it, as does one that goes on with what a tool
-        of a page gave.
-        """
-        given = self._input
-        if given is None or given.run is not None:
-            return {}
-        if given.is_fork:
-            return {} if given.parent is None else {"parent": given.parent}
-        anew = given.regenerates is not None and given.parent is not None
-        place = {"parent": given.parent if anew and given.parent is not None else given.id}
-        if given.fork_of is not None:
-            place["fork-of"] = given.fork_of
-        if given.regenerates is not None:
-            place["msg-regenerate"] = given.regenerates
-        return place
-
-    def _step_headers(self) -> dict[str, str]:
-        headers = self._run_headers() | {"step-id": f"{self.id}-step-{self._resumed}"}
-        if "run-client-id" in headers:
-            headers["step-client-id"] = headers["run-client-id"]
-        return headers
-
-    def _output_headers(self) -> dict[str, str]:
-        headers = self._step_headers()
-        headers |= {"role": "assistant", "codec-message-id": self._message_id}
-        headers |= self._place()
-        if self._step is not None and self._step.serial is not None and self._step.serial.done():
-            headers["step-start-serial"] = self._step.serial.result()
-        return headers
-
     def _headers(self) -> dict[str, Any]:
         headers = super()._headers()
-        if self._input is not None:
-            headers["input"] = self._input.key
+        if self._ids.given is not None:
+            headers["input"] = self._ids.given.key
         return headers
 
     def _extras(self, sent: SentMessage, end: EndEvent | None) -> dict[str, Any]:
         chunk = self._chunks.get(sent.message_id)
         if sent.extras is None and chunk is not None:
-            sent.extras = self._chunk_extras(chunk)
+            sent.extras = self._ids.chunk(chunk)
         if sent.extras is not None:
             return sent.extras
         extras = super()._extras(sent, end)
         if sent is self._head:
-            transport = self._first_headers(sent, lambda: self._run_headers() | self._place())
+            transport = self._first_headers(sent, lambda: self._ids.run() | self._ids.place())
             extras["ai"] = {"transport": transport}
         elif sent.part is not None and not self._is_hidden(sent):
             extras["ai"] = self._stream_extras(sent, self._part(sent.part))
@@ -171,22 +108,14 @@ class AiTransportWriter(PerResponseWriter):
 
     def _stream_extras(self, sent: SentMessage, part: Part) -> dict[str, Any]:
         """``extras.ai`` of a message of a part."""
-        transport = dict(self._first_headers(sent, self._output_headers))
+        transport = dict(self._first_headers(sent, self._ids.output))
         number = self._sent.index(sent)
         name = f"part-{sent.part}" + (f"-{number}" if sent.base else "")
         if sent.payload is not None:
             transport["stream"] = "false"
             kind = f"data-{part.name or part.kind}"
             return {"transport": transport, "codec": {"kind": kind, "id": f"{self.id}:{sent.part}"}}
-        if part.kind == "tool_call":
-            name = part.call_id or name
-            codec = {"kind": "tool-input", "toolCallId": name, "toolName": part.name or ""}
-            if part.provider_executed:
-                codec["providerExecuted"] = "true"
-        elif part.kind in ("reasoning", "text"):
-            codec = {"kind": part.kind, "id": name}
-        else:
-            codec = {"kind": "text", "id": name}
+        name, codec = stream_codec(part, name)
         status = self._closed.get(number, "streaming")
         transport |= {"stream": "true", "status": status, "stream-id": name}
         return {"transport": transport, "codec": codec}
@@ -200,10 +129,6 @@ class AiTransportWriter(PerResponseWriter):
             if usage:
                 metadata["usage"] = usage
         return metadata
-
-    def _chunk_extras(self, chunk: Chunk) -> dict[str, Any]:
-        transport = self._output_headers() | {"stream": "false"} | chunk.transport
-        return {"ai": {"transport": transport, "codec": {"kind": chunk.kind, **chunk.codec}}}
 
     # -- the messages of parts
 
@@ -305,8 +230,8 @@ class AiTransportWriter(PerResponseWriter):
             start = entry.events[0]
             input_id = start.metadata.get("input") if isinstance(start, StartEvent) else None
             conversation = await self._conversation()
-            self._input = conversation.answer(self.id, input_id, self.run)
-            going_on = self._input is not None and self._input.run is not None
+            self._ids.given = conversation.answer(self.id, input_id, self.run)
+            going_on = self._ids.given is not None and self._ids.given.run is not None
             self._head.name = "ai-run-resume" if going_on else "ai-run-start"
             tasks.append(await self._write(channel, self._head, "", None))
         return tasks if self._suspended else tasks + await self._open_step(channel)
@@ -314,15 +239,15 @@ class AiTransportWriter(PerResponseWriter):
     async def _open_step(self, channel: Any) -> list[asyncio.Task[Any]]:
         tasks: list[asyncio.Task[Any]] = []
         if self._step is None:
-            self._step = self._add_fixed("ai-step-start", self._step_headers())
+            self._step = self._add_fixed("ai-step-start", self._ids.step())
             tasks.append(await self._write(channel, self._step, "", None))
-        await self._serial(self._step)
+        self._ids.step_serial = await self._serial(self._step)
         if not self._step_begun:
             self._step_begun = True
             metadata = json_headers(messageMetadata=self._metadata())
             begin = Chunk("start", {"messageId": self.id, **metadata})
-            for chunk in (begin, Chunk("start-step")):
-                tasks.append(await self._write(channel, self._add_chunk(chunk), "", None))
+            first = [self._add_chunk(chunk) for chunk in (begin, Chunk("start-step"))]
+            tasks += [await self._write(channel, sent, "", None) for sent in first]
         return tasks
 
     async def _close_streams(
@@ -386,14 +311,11 @@ class AiTransportWriter(PerResponseWriter):
         asked = {request.id for part, request in self._requests.items() if part <= index}
         if asked - decided and not self._suspended:
             await self._wait_for(await self._close_streams(channel))
-            metadata = json_headers(messageMetadata=self._metadata())
-            chunks = (
-                Chunk("finish-step"),
-                Chunk("finish", {"finishReason": "tool-calls", **metadata}),  # pages stop reading
-            )
-            fields = [("ai-output", self._chunk_extras(chunk), "") for chunk in chunks]
-            fields.append(("ai-step-end", self._step_end("complete"), ""))
-            fields.append(("ai-run-suspend", {"ai": {"transport": self._run_headers()}}, ""))
+            # With the end of its chunks, pages stop reading, and let people answer.
+            chunks = end_chunks(_WAITING, self._metadata())
+            fields = [("ai-output", self._ids.chunk(chunk), "") for chunk in chunks]
+            fields.append(("ai-step-end", self._ids.step_end("complete"), ""))
+            fields.append(("ai-run-suspend", {"ai": {"transport": self._ids.run()}}, ""))
             task = await self._publish_all(channel, f"suspend-{index}", fields, "suspending a run")
             await self._wait_for([task])
             self._suspended = True
@@ -412,12 +334,12 @@ class AiTransportWriter(PerResponseWriter):
 
     async def _resume(self, channel: Any) -> list[asyncio.Task[Any]]:
         """Go on with the run: in a new step, if it was suspended."""
-        self._resumed += 1
-        resume = self._add_fixed("ai-run-resume", self._run_headers())
+        self._ids.resumed += 1
+        resume = self._add_fixed("ai-run-resume", self._ids.run())
         tasks = [await self._write(channel, resume, "", None)]
         if self._suspended:
             self._suspended = self._step_begun = False
-            self._step = None
+            self._step = self._ids.step_serial = None
             tasks += await self._open_step(channel)
         return tasks
 
@@ -425,38 +347,23 @@ class AiTransportWriter(PerResponseWriter):
 
     async def _close_run(self, channel: Any, end: EndEvent) -> asyncio.Task[Any]:
         reason = _RUN_REASONS.get(end.state, "error")
-        metadata = json_headers(messageMetadata=self._metadata(end))
-        chunks = [Chunk("message-metadata", metadata)]
-        if end.state == "complete":
-            finish = Chunk("finish", {"finishReason": reason_of(end.finish_reason), **metadata})
-            chunks = [Chunk("finish-step"), finish]
-        elif reason == "cancelled":
-            chunks.append(Chunk("abort", data=(end.error or "")[:500]))
-        elif end.state == "failed":
-            chunks.append(Chunk("error", data=(end.error or end.state)[:500]))
-        fields = [("ai-output", self._chunk_extras(chunk), chunk.data) for chunk in chunks]
+        chunks = end_chunks(end, self._metadata(end))
+        fields = [("ai-output", self._ids.chunk(chunk), chunk.data) for chunk in chunks]
         if not self._suspended:
-            step = self._step_end("failed" if reason == "error" else reason)
+            step = self._ids.step_end("failed" if reason == "error" else reason)
             fields.append(("ai-step-end", step, ""))
-        run, name = self._run_headers(), "ai-run-end"
+        run, name = self._ids.run(), "ai-run-end"
         answered = {result.call_id for result in self.assembler.response.tool_results}
         if waits_for_pages(end, self.assembler.response.parts, answered):
             name = "ai-run-suspend"
-            (await self._conversation()).note_suspended(self._run_id, self.run)
+            (await self._conversation()).note_suspended(self._ids.run_id, self.run)
         else:
             run["run-reason"] = reason
         if reason == "error":
-            run |= {"error-code": "50000", "error-message": (end.error or end.state)[:500]}
+            run |= {"error-code": "50000", "error-message": error_text(end)}
         headers = self._headers() | self._end_headers(end)
         fields.append((name, {"headers": headers, "ai": {"transport": run}}, ""))
         return await self._publish_all(channel, "end", fields, "ending a run")
-
-    def _step_end(self, reason: str) -> dict[str, Any]:
-        step = self._step_headers()
-        assert self._step is not None
-        assert self._step.serial is not None
-        step |= {"step-start-serial": self._step.serial.result(), "step-reason": reason}
-        return {"ai": {"transport": step}}
 
     async def _publish_all(
         self, channel: Any, key: str, fields: list[tuple[str, dict[str, Any], Any]], what: str
@@ -473,33 +380,13 @@ class AiTransportWriter(PerResponseWriter):
         messages = super().result_messages(result, key)
         request = next((r for r in self._requests.values() if r.id == result.call_id), None)
         if request is not None:
-            return [*messages, self._decision_message(request, result, f"{messages[0].id}-shown")]
+            return [*messages, self._ids.decision(request, result, f"{messages[0].id}-shown")]
         if len(messages) > 1:
             return messages
         (message,) = messages
         chunk = result_chunk(result, dict(message.data))
-        extras = message.extras | self._chunk_extras(chunk)
+        extras = message.extras | self._ids.chunk(chunk)
         return [new_message(id=message.id, name="ai-output", data=chunk.data, extras=extras)]
-
-    def _decision_message(
-        self, request: approvals.ApprovalRequest, result: ToolResultEvent, message_id: str
-    ) -> Any:
-        chunk = decision_chunk(request, result)
-        if chunk.kind == "tool-output-denied":
-            extras = self._chunk_extras(chunk)
-            return new_message(id=message_id, name="ai-output", data="", extras=extras)
-        transport = {
-            "role": "user",
-            "run-id": self._run_id,
-            "codec-message-id": self._message_id,
-            "event-id": message_id,
-        }
-        codec = {"kind": chunk.kind, **chunk.codec}
-        extras = {
-            "headers": {FORMAT_HEADER: 1},
-            "ai": {"transport": transport, "codec": codec},
-        }
-        return new_message(id=message_id, name="ai-input", data="", extras=extras)
 
     async def _begin_heartbeat(self) -> asyncio.Task[Any] | None:
         if self._head.serial is None:

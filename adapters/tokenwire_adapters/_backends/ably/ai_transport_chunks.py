@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
+from msgspec import Struct
 
 from tokenwire import approvals
 from tokenwire.events import EndEvent, Part, ToolResultEvent
@@ -16,8 +17,11 @@ __all__ = [
     "approval_chunks",
     "content_chunk",
     "decision_chunk",
+    "end_chunks",
+    "error_text",
     "json_headers",
     "result_chunk",
+    "stream_codec",
     "taken_in",
     "waits_for_pages",
 ]
@@ -26,7 +30,10 @@ METADATA = "metadata"
 """The kind of the parts that add fields to the metadata of the page's message."""
 
 
-class Chunk(NamedTuple):
+_MAX_ERROR = 500  # characters
+
+
+class Chunk(Struct, frozen=True):
     """A message of AI Transport that is one chunk.
 
     :ivar codec: its headers beside its kind.
@@ -103,6 +110,38 @@ def result_chunk(result: ToolResultEvent, data: dict[str, Any]) -> Chunk:
     if result.error is not None:
         return Chunk("tool-output-error", codec, data | {"errorText": result.error})
     return Chunk("tool-output-available", codec, {"output": None} | data)
+
+
+def stream_codec(part: Part, name: str) -> tuple[str, dict[str, str]]:
+    """The id and the codec's headers of the stream with the text of a part.
+
+    :param name: identifies it where the part has no id.
+    """
+    if part.kind == "tool_call":
+        name = part.call_id or name
+        codec = {"kind": "tool-input", "toolCallId": name, "toolName": part.name or ""}
+        return name, codec | ({"providerExecuted": "true"} if part.provider_executed else {})
+    kind = "reasoning" if part.kind == "reasoning" else "text"
+    return name, {"kind": kind, "id": name}
+
+
+def end_chunks(end: EndEvent, metadata: dict[str, Any]) -> list[Chunk]:
+    """The last chunks of a response; `metadata` is that of the page's message."""
+    headers = json_headers(messageMetadata=metadata)
+    if end.state == "complete":
+        finish = {"finishReason": reason_of(end.finish_reason), **headers}
+        return [Chunk("finish-step"), Chunk("finish", finish)]
+    chunks = [Chunk("message-metadata", headers)]
+    if end.state == "cancelled":
+        chunks.append(Chunk("abort", data=(end.error or "")[:_MAX_ERROR]))
+    elif end.state == "failed":
+        chunks.append(Chunk("error", data=error_text(end)))
+    return chunks
+
+
+def error_text(end: EndEvent) -> str:
+    """What pages are shown of an error."""
+    return (end.error or end.state)[:_MAX_ERROR]
 
 
 def taken_in(data: Any) -> dict[str, str]:

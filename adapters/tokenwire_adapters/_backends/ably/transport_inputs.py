@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
 __all__ = [
     "RUN_BEGINS",
+    "Conversation",
     "TransportInput",
     "input_of",
     "is_transport_message",
@@ -54,6 +55,18 @@ class TransportInput(NamedTuple):
     run: str | None = None
     is_fork: bool = False
     is_open: bool = True
+
+
+class Conversation(Protocol):
+    """What has been asked in a channel."""
+
+    def answer(self, response_id: str, input_id: object, run: str | None) -> TransportInput | None:
+        """The input that a response answers, from ``input`` in its metadata and its run."""
+        ...
+
+    def note_suspended(self, run_id: str, run: str | None) -> None:
+        """Remember that a run waits for the results of its tools."""
+        ...
 
 
 def transport_headers(msg: ChannelMessage) -> dict[str, str]:
