@@ -67,7 +67,7 @@ class AiTransportWriter(PerResponseWriter):
         self._step: SentMessage | None = None
         self._step_begun = False
         self._heartbeat: SentMessage | None = None
-        self._hidden: set[int] = set()  # parts whose messages are for tokenwire's watchers alone
+        self._hidden: set[int] = set()  # parts whose data is for tokenwire's watchers alone
         self._chunks: dict[str, Chunk] = {}  # by message
         self._transport: dict[str, dict[str, str]] = {}  # by message: as it was first published
         self._closed: dict[int, str] = {}  # by number of a stream's message: its final status
@@ -94,7 +94,7 @@ class AiTransportWriter(PerResponseWriter):
         if sent is self._head:
             transport = self._first_headers(sent, lambda: self._ids.run() | self._ids.place())
             extras["ai"] = {"transport": transport}
-        elif sent.part is not None and not self._is_hidden(sent):
+        elif sent.part is not None and (sent.payload is None or sent.part not in self._hidden):
             extras["ai"] = self._stream_extras(sent, self._part(sent.part))
         return extras
 
@@ -151,10 +151,6 @@ class AiTransportWriter(PerResponseWriter):
         sent.closed = True
         return [(sent, "")]
 
-    def _is_hidden(self, sent: SentMessage) -> bool:
-        """Whether a message is for tokenwire's watchers alone."""
-        return sent.payload is not None and sent.part in self._hidden
-
     def _chunks_of(self, index: int, part: Part) -> list[Chunk]:
         """The chunks by which pages get a part; none where they get its text or data."""
         if part.kind == METADATA and isinstance(part.data, dict):
@@ -197,7 +193,8 @@ class AiTransportWriter(PerResponseWriter):
         results = self._new_results()
         if results:
             calls = {result.call_id for result in results}
-            tasks += await self._close_streams(channel, calls=calls)
+            # Ably holds appends: a page would get the end of the call after its result.
+            await self._wait_for(await self._close_streams(channel, calls=calls))
             tasks += await self._send_results(channel, results)
         end = self._end_to_send(entry)
         if end is not None:
@@ -213,7 +210,11 @@ class AiTransportWriter(PerResponseWriter):
             if self._suspended:
                 tasks += await self._resume(channel)
             if sent.serial is None and sent.part is not None:
-                tasks += await self._close_streams(channel, up_to=sent.part)
+                closing = await self._close_streams(channel, up_to=sent.part)
+                if sent.part in self._requests:
+                    await self._wait_for(closing)  # Ably holds appends, and the request is none
+                else:
+                    tasks += closing
                 if sent.payload is None and text:
                     # AI Transport reads the data of appends, not the data with which a stream is
                     # published.
@@ -245,7 +246,7 @@ class AiTransportWriter(PerResponseWriter):
         if not self._step_begun:
             self._step_begun = True
             metadata = json_headers(messageMetadata=self._metadata())
-            begin = Chunk("start", {"messageId": self.id, **metadata})
+            begin = Chunk("start", self._ids.message_name() | metadata)
             first = [self._add_chunk(chunk) for chunk in (begin, Chunk("start-step"))]
             tasks += [await self._write(channel, sent, "", None) for sent in first]
         return tasks

@@ -39,6 +39,12 @@ class RunHeaders:
         """The id of the page's message."""
         return f"{self._response_id}-message"
 
+    def message_name(self) -> dict[str, str]:
+        """The header that names the page's message; none where `useChat` adds to the one before."""
+        given = self.given
+        goes_on = given is not None and (given.is_fork or given.run is not None)
+        return {} if goes_on else {"messageId": self._response_id}
+
     def run(self) -> dict[str, str]:
         """Of the messages that begin, suspend, resume and end a run."""
         number = f"-{self.resumed}" if self.resumed else ""

@@ -6,7 +6,12 @@ const readline = require('node:readline');
 const { eventually, realtime } = require('./common.cjs');
 const { createClientSession } = require('@ably/ai-transport');
 const { createChatTransport, createToolResultFork, createUIMessageCodec } = require('@ably/ai-transport/vercel');
-const { readUIMessageStream } = require('ai');
+const {
+  AbstractChat,
+  lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls,
+  readUIMessageStream,
+} = require('ai');
 
 const codec = createUIMessageCodec();
 const sessions = {};
@@ -15,6 +20,33 @@ const chats = {};
 const finished = {}; // the reasons that chunks gave
 const seen = {}; // the names of messages, and the kinds of chunks
 const steered = {};
+const ran = {}; // how often the page's tool was run
+const ends = {}; // what `useChat` says of the end of an answer
+
+/** The state of `useChat`, without a framework. */
+class ChatState {
+  status = 'ready';
+  error = undefined;
+  messages = [];
+
+  pushMessage(message) {
+    this.messages = [...this.messages, message];
+  }
+
+  popMessage() {
+    this.messages = this.messages.slice(0, -1);
+  }
+
+  replaceMessage(index, message) {
+    this.messages = this.messages.map((old, at) => (at === index ? message : old));
+  }
+
+  snapshot(value) {
+    return structuredClone(value);
+  }
+}
+
+class PageChat extends AbstractChat {}
 
 function shown(session) {
   return session.view.getMessages().map(({ message }) => message);
@@ -69,6 +101,49 @@ const steps = {
   },
   async chatted(who) {
     return chats[who];
+  },
+  // What `useChat` is, over the transport for it. The page runs the tool `locate`.
+  async useChat(who, api) {
+    const messages = shown(sessions[who]);
+    const state = new ChatState();
+    state.messages = messages;
+    const chat = new PageChat({
+      id: 'ai:chat',
+      state,
+      transport: createChatTransport(sessions[who], { api }),
+      sendAutomaticallyWhen: (options) =>
+        lastAssistantMessageIsCompleteWithApprovalResponses(options) ||
+        lastAssistantMessageIsCompleteWithToolCalls(options),
+      onToolCall: ({ toolCall: { toolName, toolCallId } }) => {
+        if (toolName !== 'locate') return;
+        ran[who] = (ran[who] ?? 0) + 1;
+        chat.addToolOutput({ tool: toolName, toolCallId, output: { city: 'Oslo' } });
+      },
+      onFinish: ({ isAbort, isError }) => (ends[who] = { isAbort, isError }),
+    });
+    chats[who] = chat;
+  },
+  async chatSend(who, text) {
+    chats[who].sendMessage({ text }); // its end is waited for by `chatIs`
+  },
+  async chatIs(who, status, text) {
+    const now = () => [chats[who].status, textOf(chats[who].lastMessage)];
+    await eventually(() => now()[0] === status && (text === undefined || now()[1] === text), now);
+    return { error: chats[who].error?.message ?? null, ...ends[who] };
+  },
+  async chatTool(who, toolCallId, state) {
+    const find = () => chats[who].messages.flatMap((message) => message.parts).find((part) => part.toolCallId === toolCallId);
+    await eventually(() => find()?.state === state, () => chats[who].messages);
+    return find();
+  },
+  async chatApprove(who, id, approved) {
+    await chats[who].addToolApprovalResponse({ id, approved: approved === 'yes' });
+  },
+  async chatStop(who) {
+    await chats[who].stop();
+  },
+  async ran(who) {
+    return ran[who] ?? 0;
   },
   async regenerate(who) {
     runs[who] = await sessions[who].view.regenerate(sessions[who].view.getMessages().at(-1).codecMessageId);
