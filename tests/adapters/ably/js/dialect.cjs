@@ -21,7 +21,6 @@ const finished = {}; // the reasons that chunks gave
 const seen = {}; // the names of messages, and the kinds of chunks
 const steered = {};
 const ran = {}; // how often the page's tool was run
-const ends = {}; // what `useChat` says of the end of an answer
 
 /** The state of `useChat`, without a framework. */
 class ChatState {
@@ -119,7 +118,6 @@ const steps = {
         ran[who] = (ran[who] ?? 0) + 1;
         chat.addToolOutput({ tool: toolName, toolCallId, output: { city: 'Oslo' } });
       },
-      onFinish: ({ isAbort, isError }) => (ends[who] = { isAbort, isError }),
     });
     chats[who] = chat;
   },
@@ -129,7 +127,7 @@ const steps = {
   async chatIs(who, status, text) {
     const now = () => [chats[who].status, textOf(chats[who].lastMessage)];
     await eventually(() => now()[0] === status && (text === undefined || now()[1] === text), now);
-    return { error: chats[who].error?.message ?? null, ...ends[who] };
+    return { error: chats[who].error?.message ?? null };
   },
   async chatTool(who, toolCallId, state) {
     const find = () => chats[who].messages.flatMap((message) => message.parts).find((part) => part.toolCallId === toolCallId);
