@@ -102,6 +102,32 @@ def test_a_page_decides(
     assert approvals.decisions_in(kept)[request.id].approved is approved
 
 
+@pytest.mark.parametrize(("fault", "amount"), [("nack_every", 4), ("disconnect_every", 0.3)])
+def test_a_page_decides_while_publishing_fails(
+    thread: ServerThread, page: Page, agent: Sink, fault: str, amount: float
+) -> None:
+    thread.fault(fault, amount)
+    response = begin(page, agent)
+    request = approvals.ask(response, "delete", {"path": "a.txt"}, call_id="call-1")
+    decision = waiting(agent, response, request)
+    page.do("tool", "user", "call-1", "approval-requested")
+    page.do("status", "user", "suspended")
+    thread.fault(fault, 0)
+    page.do("approve", "user", "call-1", "yes")
+    thread.fault(fault, amount)
+    assert decision.result(60).approved
+    response.tool_result("call-1", "gone")
+    response.write(" Done.")
+    response.finish()
+    assert response.wait(60).status in ("delivered", "recovered")
+    thread.fault(fault, 0)
+    page.do("status", "user", "complete")
+    page.do("open", "late", "late")
+    for who in ("user", "late"):
+        page.do("tool", who, "call-1", "output-available")
+        page.do("text", who, "Shall I? Done.")
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_somebody_else_decides(
     thread: ServerThread, page: Page, agent: Sink, approved: bool
