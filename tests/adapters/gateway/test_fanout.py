@@ -25,7 +25,7 @@ from tests.adapters.gateway.support import PATIENCE, Server, serving, watching
 from tests.adapters.gateway.test_slow_clients import EVENTS, is_reset, unread, until
 from tokenwire.events import decode_json
 from tokenwire.response import Transcript
-from tokenwire_adapters._web.gateway.fanout import Member
+from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters.asgi import Gateway, Limits
 
 
@@ -39,7 +39,7 @@ def members(gateway: Gateway) -> list[Member]:
 
 
 def groups(gateway: Gateway) -> int:
-    return len(gateway._service.fanout._groups)
+    return len(gateway._service.fanout)
 
 
 async def test_level_watchers_share_a_group_and_need_no_task(

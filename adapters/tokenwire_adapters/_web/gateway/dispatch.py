@@ -21,7 +21,7 @@ from tokenwire_adapters._web.gateway.asgi import (
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
 from tokenwire_adapters._web.gateway.connections import flushed
-from tokenwire_adapters._web.gateway.fanout import Member
+from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take, take_of

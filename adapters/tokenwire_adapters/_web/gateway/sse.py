@@ -14,7 +14,6 @@ from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.connections import Admission, Connection, Disconnected, Reason
-from tokenwire_adapters._web.gateway.fanout import Member
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.goodbye import (
     CLOSE_TIMEOUT,
@@ -22,6 +21,7 @@ from tokenwire_adapters._web.gateway.goodbye import (
     failed,
     last_of_dropped,
 )
+from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take
@@ -202,8 +202,8 @@ class _Stream(Connection):
 
     @property
     def groupable(self) -> bool:
-        """Whether others get the same bytes."""
-        return self._framer.encoder.shared
+        """Whether others may get the same bytes."""
+        return self._framer.shareable
 
     def offer(self, take: Take, admission: Admission) -> None:
         """Have the stream take over its transport as soon as it is level with the channel."""
@@ -215,7 +215,8 @@ class _Stream(Connection):
             return False
         plan, reader = self._plan, self._reader
         key = (self.loop, plan.channel, plan.format, plan.response_id, reader.gather)
-        member = Member(self._service, self.caller, self._framer, reader, key)
+        ends = plan.response_id is not None
+        member = Member(self._service, self.caller, self._framer, reader, key, ends=ends)
         if not member.take(self._take, self._admission):
             return False
         self.member = member

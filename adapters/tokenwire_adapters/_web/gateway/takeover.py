@@ -19,17 +19,14 @@ from tokenwire_adapters._web.gateway.quirks import Transport
 
 __all__ = [
     "EXTENSION",
-    "LAST_CHUNK",
     "Take",
     "Taken",
     "TakenProtocol",
     "WritableTransport",
-    "chunk",
     "take_of",
 ]
 
 EXTENSION: Final = "tokenwire.transport"
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class WritableTransport(Transport, Protocol):
@@ -88,8 +85,3 @@ def take_of(scope: Scope, send: Send) -> Take | None:
     if extension is None or scope.get("method") != "GET":
         return None
     return cast("Take | None", extension["offer"](send))
-
-
-def chunk(data: bytes) -> bytes:
-    """Data as a chunk of a body (RFC 9112, section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
