@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -35,10 +35,10 @@ def chunk(data: bytes) -> bytes:
 class Forkable(Protocol):
     """An encoder whose frames depend on what came before, and that others may share.
 
-    :ivar forks: whether it may be shared at all.
+    :cvar forks: whether it may be shared at all.
     """
 
-    forks: bool
+    forks: ClassVar[bool]
 
     def fork(self) -> Any:
         """Another one that encodes what comes as this one does."""

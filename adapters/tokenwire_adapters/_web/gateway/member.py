@@ -120,7 +120,7 @@ class Member:
             return False
         self._taken = taken
         self.write = taken.transport.write
-        self._admission = admission
+        self._admission = admission.hand_over()
         self.caller.forget_request()
         return True
 

@@ -96,21 +96,14 @@ async def serve_events(
     :raises Problem: before the response has started; afterwards, errors are sent in the stream.
     """
     encoder = encoder_for(plan.format)()
-    admission = service.admitted(caller)
-    member = None
-    try:
+    with service.admitted(caller) as admission:
         reader = await _open(service, plan, encoder)
         if reader is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
             return None
-        stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-        if take is not None and stream.groupable:
-            stream.offer(take, admission)
-        member = await _serve(stream, reader, headers)
-    finally:
-        if member is None:
-            admission.close()
-    return member
+        return await serve_reader(
+            service, caller, plan, encoder, reader, receive, send, headers, take, admission
+        )
 
 
 async def serve_reader(
@@ -122,17 +115,19 @@ async def serve_reader(
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
-) -> None:
-    """Serve an open reader, and close it. The caller has been admitted."""
-    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-    await _serve(stream, reader, headers)
-
-
-async def _serve(
-    stream: _Stream, reader: ChannelReader, headers: list[tuple[bytes, bytes]]
+    take: Take | None = None,
+    admission: Admission | None = None,
 ) -> Member | None:
+    """Serve an open reader, and close it.
+
+    :param admission: of the caller, which the stream keeps where it takes over its transport.
+    :return: as `serve_events`.
+    """
+    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
+    if take is not None and admission is not None and stream.groupable:
+        stream.offer(take, admission)
     try:
-        with stream.service.traffic.connections.monitored(stream):
+        with service.traffic.connections.monitored(stream):
             await stream.run(headers)
     finally:
         if stream.member is None:
@@ -194,11 +189,6 @@ class _Stream(Connection):
         self._reader = reader
         self._plan = plan
         self._retry = _RETRY
-
-    @property
-    def service(self) -> Service:
-        """The service that it belongs to."""
-        return self._service
 
     @property
     def groupable(self) -> bool:

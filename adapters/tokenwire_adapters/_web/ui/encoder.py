@@ -48,6 +48,10 @@ class RunEncoder(ResultEncoder):
     :param run: the run to encode; by default the first one that is seen streaming.
     :param enveloped: whether the run is known to have an envelope.
     :param message_id: the id of the message; by default, that of the run.
+    :cvar forks: whether watchers whose encoders have the same state may share what one of them
+        encodes. It is compared, and copied, attribute by attribute: say True where nothing that a
+        subclass adds depends on the watcher, nor resists `copy.deepcopy`.
+    :cvar passing: the attributes that are no part of that state, since each event sets them anew.
     :ivar run: the run, once it is known; `message_id` likewise.
     :ivar responses: the responses of the message so far, by id.
     :ivar last_ended: the response that ended last, the envelope aside.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self, cast
 
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
+from tokenwire_adapters._web.ui.selection import RunSelector
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["MessageEncoder"]
@@ -21,6 +24,8 @@ class MessageEncoder(Encoder):
     """
 
     pauses: ClassVar[bool] = False
+    forks: ClassVar[bool] = False
+    passing: ClassVar[frozenset[str]] = frozenset({"_frames"})
 
     def __init__(self, *, run: str | None, message_id: str | None) -> None:
         self.run = run
@@ -104,3 +109,27 @@ class MessageEncoder(Encoder):
             if call_id in response.calls and (caller is None or call_id not in response.answered):
                 caller = response
         return caller
+
+    # -- sharing what is encoded
+
+    def fork(self) -> Self:
+        """Another encoder that encodes what comes as this one does."""
+        return copy.deepcopy(self, {id(self.on_error): self.on_error})
+
+    def same_as(self, other: MessageEncoder) -> bool:
+        """Whether both encode whatever comes to the same frames: their states are equal."""
+        return type(self) is type(other) and self._compared() == other._compared()
+
+    def _compared(self) -> Any:
+        return [_state_of(pair) for pair in vars(self).items() if pair[0] not in self.passing]
+
+
+def _state_of(value: Any) -> Any:
+    """A value that equals that of another object whose state is the same; order counts."""
+    if isinstance(value, dict):
+        return [_state_of(pair) for pair in cast("dict[Any, Any]", value).items()]
+    if isinstance(value, list | tuple):
+        return [_state_of(item) for item in cast("Iterable[Any]", value)]
+    if isinstance(value, PartState | ResponseState):
+        return [_state_of(getattr(value, name)) for name in value.compared]
+    return vars(value) if isinstance(value, RunSelector) else value
