@@ -78,7 +78,7 @@ class Level(Protocol):
         """Whether its client has not read what was written."""
         ...
 
-    def share(self, framer: GroupFramer) -> None:
+    def joined(self, group: Group, framer: GroupFramer) -> None:
         """Be a member of a group, whose framer this is."""
 
     def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
@@ -94,12 +94,15 @@ class Level(Protocol):
 class Group:
     """Members that are level: all have been given what the leader has read, and nothing more.
 
+    :param elders: finds the groups of the same key that began before this one.
     :ivar sent_at: when all of them were last written to (the loop's time).
     """
 
     __slots__ = (
+        "_batches",
         "_behind",
         "_count_sent",
+        "_elders",
         "_framer",
         "_leader",
         "_on_empty",
@@ -114,9 +117,12 @@ class Group:
         leader: ChannelReader,
         framer: GroupFramer,
         count_sent: Callable[[int, int], None],
+        elders: Callable[[Group], Iterable[Group]],
         on_empty: Callable[[Group], None],
     ) -> None:
         self.sent_at = 0.0
+        self._batches = 0
+        self._elders = elders
         self._leader = leader
         self._framer = framer
         self._count_sent = count_sent
@@ -138,7 +144,7 @@ class Group:
     def add(self, member: Level) -> None:
         """Add a member that is level with the leader."""
         self._writes[member] = member.write
-        member.share(self._framer)
+        member.joined(self, self._framer)
 
     def part_with(self, member: Level) -> None:
         """Let go of a member, which stays where the leader is."""
@@ -164,6 +170,9 @@ class Group:
         try:
             while self._writes and not framer.finished and (items := await leader.abatch()):
                 self._send(items)
+                self._batches += 1
+                if self._batches & (self._batches - 1) == 0:  # with the 1st, 2nd, 4th, 8th ...
+                    self._merge()
             if framer.finished:
                 last = framer.end()
         except Exception as failure:
@@ -186,6 +195,21 @@ class Group:
         behind, self._behind = self._behind, []
         for member in behind:
             self.part_with(member)
+
+    def _merge(self) -> None:
+        """Become a part of a group whose members are given the same bytes by now."""
+        for elder in self._elders(self):
+            items = self._leader.catch_up(elder.leader)
+            if items:
+                self._send(items)
+            if items is not None and elder._framer.same_as(self._framer):
+                members = list(self._writes)
+                self._writes.clear()
+                self._close()
+                for member in members:
+                    elder.add(member)
+            if not self._writes:
+                return
 
     def _write(self, data: bytes) -> None:
         """Write to every member. A transport that fails reports it to its member."""
@@ -212,12 +236,11 @@ class Fanout:
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
-    def enter(self, key: GroupKey, member: Level) -> Group | None:
+    def enter(self, key: GroupKey, member: Level) -> None:
         """Add a member to a group, after it has been sent what it lacks to be level with it.
 
-        A group begins with it where there is none that it can join.
-
-        :return: None where it has to read by itself, until it is level or its client has read.
+        A group begins with it where there is none that it can join. It joins none where it has to
+        read by itself, until it is level or its client has read.
         """
         level = True
         for group in self._groups.get(key, ())[-_MOST_COMPARED:]:
@@ -227,16 +250,30 @@ class Fanout:
                 continue
             member.send(b"".join(member.framer.batch(items, member.reader)), len(items))
             if member.paused:
-                return None  # that was too much; it follows once it has been read
+                return  # that was too much; it follows once it has been read
             if group.matches(member):
                 group.add(member)
-                return group
+                return
         if not level or member.framer.finished:
-            return None
-        group = Group(member.reader.twin(), member.framer, self._count_sent, self._forgets(key))
+            return
+        group = Group(
+            member.reader.twin(),
+            member.framer,
+            self._count_sent,
+            self._elders(key),
+            self._forgets(key),
+        )
         self._groups.setdefault(key, []).append(group)
         group.add(member)
-        return group
+
+    def _elders(self, key: GroupKey) -> Callable[[Group], Iterable[Group]]:
+        """A function that finds the groups before another one."""
+
+        def elders(group: Group) -> Iterable[Group]:
+            groups = self._groups.get(key, [])
+            return groups[: groups.index(group)][:_MOST_COMPARED] if group in groups else ()
+
+        return elders
 
     def _forgets(self, key: GroupKey) -> Callable[[Group], None]:
         """A function that lists a group no more."""

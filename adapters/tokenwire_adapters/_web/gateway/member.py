@@ -236,7 +236,7 @@ class Member:
         self._task = self.loop.create_task(self._catch_up())
 
     def _enter(self) -> bool:
-        self._group = self._fanout.enter(self._key, self)
+        self._fanout.enter(self._key, self)
         if self.framer.finished:  # with what it lacked
             self.reached_end()
         return self._group is not None or self._timer is not None
@@ -246,15 +246,19 @@ class Member:
         """Whether its client has not read what was written."""
         return self.sending_since is not None
 
-    def share(self, framer: GroupFramer) -> None:
+    def joined(self, group: Group, framer: GroupFramer) -> None:
         """Be a member of a group, whose framer this is."""
+        self._group = group
+        self._set_framer(framer)
+
+    def _set_framer(self, framer: GroupFramer) -> None:
         assert isinstance(framer, StreamFramer)
         self.framer = framer
 
     def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
         """Be no member of the group any more, whose reader is here."""
         self._group = None
-        self.share(framer)
+        self._set_framer(framer)
         if self._taken is not None:
             self._reader.follow(leader)
 

@@ -168,7 +168,7 @@ class Subscription:
         """Be a member of a group for as long as that lasts; return whether the end was reached."""
         if self._writer is None or self._writer.paused:
             return False
-        self._group = self._fanout.enter(self._key, self)
+        self._fanout.enter(self._key, self)
         if self._group is None:
             return False
         self._out = asyncio.get_running_loop().create_future()
@@ -209,15 +209,19 @@ class Subscription:
             self.count_sent(events, len(data))
             self.write(self._framer.wire(data))
 
-    def share(self, framer: GroupFramer) -> None:
+    def joined(self, group: Group, framer: GroupFramer) -> None:
         """Be a member of a group, whose framer this is."""
+        self._group = group
+        self._set_framer(framer)
+
+    def _set_framer(self, framer: GroupFramer) -> None:
         assert isinstance(framer, _BatchFramer)
         self._framer = framer
 
     def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
         """Be no member of the group any more, whose reader is here."""
         self._group = None
-        self.share(framer)
+        self._set_framer(framer)
         self.watch.follow(leader)
         self._set_out(ended=False)
 

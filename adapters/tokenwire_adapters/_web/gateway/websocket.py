@@ -91,18 +91,19 @@ class Socket(Connection):
     def _hello(self) -> dict[str, Any]:
         guard, limits = self._service.guard, self._service.limits
         state = "none" if guard.tokens is None else "done"
+        bounds = {
+            "message_bytes": limits.message_bytes,
+            "input_bytes": limits.input_bytes,
+            "channels": limits.channels_per_socket,
+            "pending": limits.pending_per_socket,
+        }
         return {
             "op": "hello",
             "protocol": 1,
             "auth": "required" if guard.wants_token(self.caller) else state,
             "expires": _milliseconds(self.caller.expires),
             "idle": limits.idle_timeout,
-            "limits": {
-                "message_bytes": limits.message_bytes,
-                "input_bytes": limits.input_bytes,
-                "channels": limits.channels_per_socket,
-                "pending": limits.pending_per_socket,
-            },
+            "limits": bounds,
         }
 
     async def _listen(self) -> None:
@@ -135,11 +136,10 @@ class Socket(Connection):
 
     async def _release(self) -> None:
         tasks = [*self._requests]
-        for subscription in self._subscriptions.values():
-            if subscription is not None:
-                subscription.watch.close()
-                if subscription.task is not None:
-                    tasks.append(subscription.task)
+        for subscription in filter(None, self._subscriptions.values()):
+            subscription.watch.close()
+            if subscription.task is not None:
+                tasks.append(subscription.task)
         for task in tasks:
             task.cancel()
         self._counted.close()
@@ -147,14 +147,12 @@ class Socket(Connection):
 
     def _part(self) -> None:
         """Have its subscriptions leave their groups: the client does not read."""
-        for subscription in list(self._subscriptions.values()):
-            if subscription is not None:
-                subscription.part()
+        for subscription in filter(None, list(self._subscriptions.values())):
+            subscription.part()
 
     def monitor(self, now: float) -> None:
-        for subscription in self._subscriptions.values():
-            if subscription is not None:
-                self.sent_at = max(self.sent_at, subscription.sent_at)
+        for subscription in filter(None, self._subscriptions.values()):
+            self.sent_at = max(self.sent_at, subscription.sent_at)
         super().monitor(now)
 
     def check(self, now: float) -> None:
