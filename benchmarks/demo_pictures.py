@@ -126,8 +126,6 @@ def write_screenshots(browser: Browser, directory: Path) -> None:
                     reach(page)
                     pictures.append(Image.open(BytesIO(page.screenshot())).convert("RGB"))
                     pictures[-1].save(directory / f"{size}-{scheme}-{name}.png")
-                    if page.get_by_role("button", name="Stop").is_visible():
-                        press(page, "Stop")
                     page.close()
                 sheet(pictures).save(directory / f"{size}-{scheme}.png")
 
@@ -146,7 +144,7 @@ def write_animation(browser: Browser, file: Path) -> None:
     """A question, one device cut off, and how it catches up."""
     frames: list[Image.Image] = []
     with demo(pace=30) as address:
-        page = browser.new_page(viewport={"width": 1100, "height": 640}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1200, "height": 700}, color_scheme="light")
         page.goto(f"{address}#animation")
         page.locator(".pane[data-status=live]").last.wait_for()
         for number in range(FRAMES):
@@ -155,7 +153,7 @@ def write_animation(browser: Browser, file: Path) -> None:
             if number == 20:
                 press(page, "Cut my connection", 1)
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-            frames.append(picture.resize((880, 512), Image.Resampling.LANCZOS))
+            frames.append(picture.resize((880, 513), Image.Resampling.LANCZOS))
             page.wait_for_timeout(FRAME_MS)
     durations = [FRAME_MS] * (FRAMES - 1) + [3000]
     frames[0].save(
