@@ -319,8 +319,8 @@ def test_a_response_is_one_line_of_a_terminal(sink, url):
     write(sink, "A long text of many words, 茶 and more. " * 10)
     (identifier,) = [one.id for one in sink.history("chat-42").items]
     shown = in_a_terminal("history", url, "chat-42", until="…", NO_COLOR="1")
-    (line,) = [line for line in shown.splitlines() if identifier in line]
-    assert "complete" in line
+    (line,) = [line for line in shown.splitlines() if "complete" in line]
+    assert line.startswith(f"{identifier} ")
     assert "A long text" in line
     assert line.rstrip().endswith("…")
     assert cell_len(line.rstrip()) <= 80
