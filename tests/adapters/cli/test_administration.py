@@ -324,6 +324,7 @@ def test_a_response_is_one_line_of_a_terminal(sink, url):
     assert "A long text" in line
     assert line.rstrip().endswith("…")
     assert cell_len(line.rstrip()) <= 80
+    assert shown.count("A long text") == 1
 
 
 def test_without_rich_all_is_plain(sink, url, tmp_path):
