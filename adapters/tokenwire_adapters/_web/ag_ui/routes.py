@@ -158,7 +158,7 @@ class AgentRoutes(ProtocolRoutes):
         channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             settled = await self._settle(exchange, request, channel)
             if settled is not None and settled.begin is None:
                 encoder = _encoder(request, client_run=run)
@@ -277,7 +277,7 @@ class AgentRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread_id: str, request: RunAgentInput | None
     ) -> None:
         service = self.service
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             runs = await service.within(recent_runs(self.sink, channel))
             active = next((run.id for run in reversed(runs) if run.streaming), None)
             encoder = self._joining(thread_id, request, runs, active)

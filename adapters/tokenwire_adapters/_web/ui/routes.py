@@ -160,7 +160,10 @@ class ProtocolRoutes(ABC):
         return channel
 
     def channel_of(self, name: str) -> str:
-        """The channel of a conversation. :raises InvalidName: when the id cannot be one."""
+        """The channel of a conversation.
+
+        :raises InvalidName: when the id cannot be one.
+        """
         return checked_name(self._channel(checked_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
@@ -190,7 +193,7 @@ class ProtocolRoutes(ABC):
         """Answer with an event stream, until the encoder has finished. Closes `reader`."""
         if isinstance(encoder, RunEncoder):
             encoder.on_error = self.on_error
-        await serve_reader(
+        exchange.member = await serve_reader(
             self.service,
             exchange.caller,
             StreamPlan(channel=channel, format=encoder.name),
@@ -199,6 +202,8 @@ class ProtocolRoutes(ABC):
             exchange.receive,
             exchange.send,
             exchange.headers,
+            exchange.take,
+            exchange.admission,
         )
 
     async def resume(
@@ -219,7 +224,7 @@ class ProtocolRoutes(ABC):
         :param earlier: whether to send the runs, too, whose message this one continues.
         :param ended_within: take the last run where it ended no longer ago than so many seconds.
         """
-        with self.service.admitted(exchange.caller):
+        with exchange.admitted(self.service):
             join = partial(encoder.join, self.sink, channel, earlier=earlier)
             reader = await self.service.within(join(run=run, wait=wait and run is None))
             if reader is None and run is None and ended_within > 0:

@@ -185,7 +185,7 @@ class ChatRoutes(ProtocolRoutes):
             await service.within(self._page_tools(channel, messages[-1]))
             self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             answers = answers_in(messages[-1])
             settled = await self.settle(exchange, channel, answers, run) if answers else None
             if settled is not None and settled.begin is None:
