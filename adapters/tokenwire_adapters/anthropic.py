@@ -24,18 +24,7 @@ from tokenwire_adapters._agents.stainless.instrumentor import StainlessInstrumen
 from tokenwire_adapters._agents.stainless.targets import Classifier, PatchTargets
 
 try:
-    from anthropic import _base_client, _response  # pyright: ignore[reportPrivateUsage]
-    from anthropic._streaming import AsyncStream, Stream
-    from anthropic.lib.streaming import (
-        AsyncMessageStream,
-        AsyncMessageStreamManager,
-        BetaAsyncMessageStream,
-        BetaAsyncMessageStreamManager,
-        BetaMessageStream,
-        BetaMessageStreamManager,
-        MessageStream,
-        MessageStreamManager,
-    )
+    import anthropic  # noqa: F401  # pyright: ignore[reportUnusedImport]
 except ImportError as error:
     raise MissingExtra(
         'the Anthropic adapter needs the SDK: pip install "tokenwire[anthropic]"'
@@ -65,9 +54,21 @@ def _by_item(item: Any) -> type[Recorder] | None:
     return MessagesRecorder if kind == "message_start" else None
 
 
-instrumentor = StainlessInstrumentor(
-    "anthropic",
-    PatchTargets(
+def _load_targets() -> PatchTargets:
+    from anthropic import _base_client, _response  # pyright: ignore[reportPrivateUsage]
+    from anthropic._streaming import AsyncStream, Stream
+    from anthropic.lib.streaming import (
+        AsyncMessageStream,
+        AsyncMessageStreamManager,
+        BetaAsyncMessageStream,
+        BetaAsyncMessageStreamManager,
+        BetaMessageStream,
+        BetaMessageStreamManager,
+        MessageStream,
+        MessageStreamManager,
+    )
+
+    return PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
         closers=(
@@ -82,7 +83,12 @@ instrumentor = StainlessInstrumentor(
             BetaAsyncMessageStreamManager,
         ),
         parsers=((_response.APIResponse, False), (_response.AsyncAPIResponse, True)),
-    ),
+    )
+
+
+instrumentor = StainlessInstrumentor(
+    "anthropic",
+    _load_targets,
     Classifier(by_request=_by_request, by_item=_by_item),
 )
 """Records this SDK's calls; see `tokenwire.instrument`."""

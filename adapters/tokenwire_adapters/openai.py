@@ -30,20 +30,7 @@ from tokenwire_adapters._agents.websockets.managers import patch_managers, relea
 from tokenwire_adapters._agents.websockets.quirks import connection_managers
 
 try:
-    from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
-    from openai._streaming import AsyncStream, Stream
-    from openai.lib.streaming.chat import (
-        AsyncChatCompletionStream,
-        AsyncChatCompletionStreamManager,
-        ChatCompletionStream,
-        ChatCompletionStreamManager,
-    )
-    from openai.lib.streaming.responses import (
-        AsyncResponseStream,
-        AsyncResponseStreamManager,
-        ResponseStream,
-        ResponseStreamManager,
-    )
+    import openai  # noqa: F401  # pyright: ignore[reportUnusedImport]
 except ImportError as error:
     raise MissingExtra(
         'the OpenAI adapter needs the SDK: pip install "tokenwire[openai]"'
@@ -93,9 +80,23 @@ class OpenAIInstrumentor(StainlessInstrumentor):
         release_managers(self)
 
 
-instrumentor = OpenAIInstrumentor(
-    "openai",
-    PatchTargets(
+def _load_targets() -> PatchTargets:
+    from openai import _base_client, _legacy_response, _response  # pyright: ignore[reportPrivateUsage]
+    from openai._streaming import AsyncStream, Stream
+    from openai.lib.streaming.chat import (
+        AsyncChatCompletionStream,
+        AsyncChatCompletionStreamManager,
+        ChatCompletionStream,
+        ChatCompletionStreamManager,
+    )
+    from openai.lib.streaming.responses import (
+        AsyncResponseStream,
+        AsyncResponseStreamManager,
+        ResponseStream,
+        ResponseStreamManager,
+    )
+
+    return PatchTargets(
         clients=(_base_client.SyncAPIClient, _base_client.AsyncAPIClient),
         streams=(Stream, AsyncStream),
         closers=(
@@ -124,7 +125,12 @@ instrumentor = OpenAIInstrumentor(
             (_response.AsyncAPIResponse, True),
         ),
         end_mark="[DONE]",
-    ),
+    )
+
+
+instrumentor = OpenAIInstrumentor(
+    "openai",
+    _load_targets,
     Classifier(by_request=_by_request, by_item=_by_item, by_response=follow),
 )
 """Records this SDK's calls; see `tokenwire.instrument`."""

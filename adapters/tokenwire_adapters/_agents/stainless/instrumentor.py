@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tokenwire import Sink
@@ -32,14 +33,24 @@ T = TypeVar("T")
 
 
 class StainlessInstrumentor(SdkInstrumentor):
-    """Patches one SDK's classes once, and tracks which clients are recorded. Thread-safe."""
+    """Patches one SDK's classes once, and tracks which clients are recorded. Thread-safe.
 
-    def __init__(self, module: str, targets: PatchTargets, classifier: Classifier) -> None:
+    :param load_targets: gives the classes to patch; called when the first client is recorded,
+        since an SDK loads some of them only when a program uses them.
+    """
+
+    def __init__(
+        self, module: str, load_targets: Callable[[], PatchTargets], classifier: Classifier
+    ) -> None:
         super().__init__()
         self.module = module
-        self._targets = targets
-        self._recorders = RequestRecorders(targets.streams, classifier)
+        self._load_targets = load_targets
+        self._recorders = RequestRecorders(lambda: self._targets.streams, classifier)
         self._managers: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
+
+    @functools.cached_property
+    def _targets(self) -> PatchTargets:
+        return self._load_targets()
 
     def wrap(
         self,

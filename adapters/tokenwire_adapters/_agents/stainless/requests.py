@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from tokenwire.instrument import Options, Recorder
@@ -20,9 +20,12 @@ _RAW = "X-Stainless-Raw-Response"
 
 
 class RequestRecorders:
-    """The recorders of one SDK, by the HTTP response that carries the reply."""
+    """The recorders of one SDK, by the HTTP response that carries the reply.
 
-    def __init__(self, streams: tuple[type, type], classifier: Classifier) -> None:
+    :param streams: gives the classes of its streams.
+    """
+
+    def __init__(self, streams: Callable[[], tuple[type, type]], classifier: Classifier) -> None:
         self._streams = streams
         self._classifier = classifier
         self._recorders: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()
@@ -69,7 +72,7 @@ class RequestRecorders:
     def answered(self, recorder: Recorder, result: Any) -> None:
         """Take what a request gave: a stream, a raw response, or a whole reply."""
         try:
-            is_stream = isinstance(result, self._streams)
+            is_stream = isinstance(result, self._streams())
             response = result.response if is_stream else getattr(result, "http_response", None)
             if response is not None:
                 self._bind(response, recorder)
@@ -85,7 +88,7 @@ class RequestRecorders:
         """Take what a raw response held."""
         recorder = self.get(raw.http_response)
         if recorder is not None and not recorder.ended and not recorder.attached:
-            if isinstance(result, self._streams):
+            if isinstance(result, self._streams()):
                 recorder.begin()
             else:
                 recorder.record_reply(result)

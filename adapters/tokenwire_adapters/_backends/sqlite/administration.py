@@ -11,7 +11,8 @@ from tokenwire._clock import Backoff
 from tokenwire.backend import ChannelInfo, ChannelPage, Deleted, Deletion, Retention
 from tokenwire.errors import BackendError, BackendUnavailable, InvalidCursor
 from tokenwire.events import InputEvent
-from tokenwire_adapters._backends.sqlite.change import Change, Channel
+from tokenwire_adapters._backends.sqlite.change import Change
+from tokenwire_adapters._backends.sqlite.channels import Channel
 from tokenwire_adapters._backends.sqlite.database import give_back, transaction
 from tokenwire_adapters._backends.sqlite.options import Settings
 from tokenwire_adapters._backends.sqlite.records import Skip, decode_entry
@@ -107,7 +108,7 @@ class Administrator:
 
 def _delete(change: Change, name: str, deletion: Deletion, skip: Skip) -> Deleted:
     change.reap(name)
-    channel = change.existing(name)
+    channel = change.channels.get(name)
     if deletion.everything:
         return _delete_channel(change, name, channel)
     return Deleted() if channel is None else _delete_some(change, channel, deletion, skip)
@@ -129,7 +130,7 @@ def _delete_channel(change: Change, name: str, channel: Channel | None) -> Delet
         )
         responses = db.execute("DELETE FROM responses WHERE channel = ?", (channel.id,)).rowcount
         db.execute("DELETE FROM log WHERE channel = ?", (channel.id,))
-        change.remove_channel(channel)
+        change.channels.remove(channel)
         deleted = Deleted(responses=responses, events=channel.singles)
     store_retention(db, name, None)
     return deleted

@@ -22,11 +22,12 @@ from tokenwire.events import (
     encode_msgpack_batch,
 )
 from tokenwire.response import Assembler
+from tokenwire_adapters._backends.sqlite.channels import Channel, Channels
 from tokenwire_adapters._backends.sqlite.doorbell import topic_of
 from tokenwire_adapters._backends.sqlite.records import cursor_of, load_responses, store_body
 from tokenwire_adapters._backends.sqlite.worker import File
 
-__all__ = ["Cache", "Change", "Channel", "microseconds"]
+__all__ = ["Cache", "Change", "microseconds"]
 
 _MAX_ENTRY = 128 * 2**20  # bytes; SQLite itself takes a thousand million
 _MAX_CACHED = 1024  # responses
@@ -39,15 +40,6 @@ Cache: TypeAlias = OrderedDict[tuple[int, str], tuple[int, Assembler]]
 def microseconds(seconds: float) -> int:
     """A time or a length of time, as numbers of events count them."""
     return int(min(max(seconds, 0.0), 1e10) * 1_000_000)
-
-
-class Channel:
-    """A channel's row; the schema says what the columns are."""
-
-    def __init__(self, name: str, row: Sequence[int]) -> None:
-        self.name = name
-        self.id, self.head, self.tail, self.events, self.event_bytes = row[:5]
-        self.singles, self.ended, self.ended_bytes = row[5:]
 
 
 class _Response:
@@ -65,7 +57,7 @@ class Change:
     :param cache: the writer's; it must be emptied when the transaction fails.
     :ivar epoch: the name of the log, with which cursors begin.
     :ivar now: microseconds since 1970.
-    :ivar channels: the rows of channels, by name; `save_channels` writes them.
+    :ivar channels: the rows of channels; whoever runs the transaction saves them.
     :ivar topics: where there are news for listeners.
     :ivar ended: channels in which a response has ended.
     """
@@ -73,56 +65,11 @@ class Change:
     def __init__(self, file: File, cache: Cache) -> None:
         self.db = file.db
         self.now = time.time_ns() // 1000
-        self.channels: dict[str, Channel] = {}
+        self.channels = Channels(file.db)
         self.topics: set[bytes] = set()
         self.ended: set[str] = set()
         self.epoch = file.epoch
         self._cache = cache
-
-    # -- channels
-
-    def channel(self, name: str) -> Channel:
-        """The row of a channel; inserts it where there is none."""
-        channel = self.existing(name)
-        if channel is None:
-            self.db.execute(
-                "INSERT INTO channels (name, head, tail, events, event_bytes, singles, ended,"
-                " ended_bytes) SELECT ?, floor, floor, 0, 0, 0, 0, 0 FROM meta",
-                (name,),
-            )
-            channel = self.existing(name)
-            assert channel is not None
-        return channel
-
-    def existing(self, name: str) -> Channel | None:
-        """The row of a channel, if there is one."""
-        channel = self.channels.get(name)
-        if channel is None:
-            row = self.db.execute(
-                "SELECT id, head, tail, events, event_bytes, singles, ended, ended_bytes"
-                " FROM channels WHERE name = ?",
-                (name,),
-            ).fetchone()
-            if row is not None:
-                channel = self.channels[name] = Channel(name, row)
-        return channel
-
-    def remove_channel(self, channel: Channel) -> None:
-        """Remove the row of a channel; its numbers are not used again."""
-        self.db.execute("UPDATE meta SET floor = max(floor, ?)", (channel.head,))
-        self.db.execute("DELETE FROM channels WHERE id = ?", (channel.id,))
-        del self.channels[channel.name]
-
-    def save_channels(self) -> None:
-        """Write the rows of channels back."""
-        self.db.executemany(
-            "UPDATE channels SET head = ?, tail = ?, events = ?, event_bytes = ?, singles = ?,"
-            " ended = ?, ended_bytes = ? WHERE id = ?",
-            [
-                (c.head, c.tail, c.events, c.event_bytes, c.singles, c.ended, c.ended_bytes, c.id)
-                for c in self.channels.values()
-            ],
-        )
 
     # -- entries
 
@@ -130,7 +77,7 @@ class Change:
         """Publish one entry; refuse it, and only it, where it is not what readers could take."""
         try:
             events = _encode(entry)
-            channel = self.channel(entry.channel)
+            channel = self.channels.ensure(entry.channel)
             if entry.response_id is None:
                 return self._publish_single(channel, entry)
             return self._publish_of_response(channel, entry, entry.response_id, events)
@@ -173,7 +120,6 @@ class Change:
             " WHERE channel = ? AND kind = 2 AND response = ? AND state IS NULL RETURNING events",
             (channel.id, response_id),
         ).fetchall()
-        first = max(channel.head + 1, self.now)
         self.db.execute(
             "INSERT INTO responses"
             " (channel, id, first, last, state, fence, seq, ttl, lease, cancel, folded, unfolded,"
@@ -181,7 +127,7 @@ class Change:
             (
                 channel.id,
                 response_id,
-                first,
+                max(channel.head + 1, self.now),
                 entry.fence,
                 microseconds(entry.lease),
                 cancel[-1][0] if cancel else None,
@@ -358,7 +304,7 @@ class Change:
             (name, self.now),
         ).fetchall()
         for (response_id,) in rows:
-            channel = self.channel(name)
+            channel = self.channels.ensure(name)
             response = self._response(channel, response_id)
             if response is not None:
                 self._abandon(channel, response)

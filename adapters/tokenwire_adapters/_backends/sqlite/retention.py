@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tokenwire.backend import Retention
-from tokenwire_adapters._backends.sqlite.change import Change, Channel, microseconds
+from tokenwire_adapters._backends.sqlite.change import Change, microseconds
+from tokenwire_adapters._backends.sqlite.channels import Channel
 from tokenwire_adapters._backends.sqlite.options import Settings
 
 __all__ = ["Trimmer", "load_retention", "remove_folded", "store_retention"]

@@ -59,9 +59,10 @@ class ChannelSubscription:
 class Subscriptions:
     """All subscriptions of a backend, on its I/O loop.
 
-    Where somebody rings, the channels that are named are looked at, and every two seconds all of
-    them, should the file have changed meanwhile. Without a doorbell the file is looked at more
-    often: up to two hundred times a second while there are news, four times when there are none.
+    Where somebody rings, the file is asked about those of the named channels that are subscribed
+    to, and every two seconds about all of them, should it have changed meanwhile. Without a
+    doorbell the file is looked at more often: up to two hundred times a second while there are
+    news, four times when there are none.
     """
 
     def __init__(self, reader: Reader, worker: Worker, doorbell: Doorbell) -> None:
@@ -103,8 +104,11 @@ class Subscriptions:
                 del self._active[subscription.topic]
 
     def _on_bell(self, topics: AbstractSet[bytes]) -> None:
-        self._topics |= topics
-        self._rung.set()
+        if b"" not in topics:
+            topics = self._active.keys() & topics  # the others are for other processes
+        if topics:
+            self._topics |= topics
+            self._rung.set()
 
     async def _run(self) -> None:
         backoff = Backoff(0.05, 2.0)

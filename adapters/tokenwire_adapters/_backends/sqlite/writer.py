@@ -57,14 +57,15 @@ class Writer:
             with transaction(file.db):
                 change = Change(file, self._cache)
                 result = function(change)
-                for channel in change.channels.values():
+                for channel in change.channels:
                     self._trimmer.trim(change, channel, by_age=self._is_due(channel.name))
-                change.save_channels()
+                change.channels.save()
         except BaseException:
             self._cache.clear()  # it may be ahead of the file
             raise
         now = time.monotonic()
-        for name, channel in change.channels.items():
+        for channel in change.channels:
+            name = channel.name
             if self._is_due(name) and not channel.events:
                 del self._look_at[name]
             elif self._is_due(name):
@@ -94,7 +95,7 @@ class Writer:
                 self._next_look = now
         if self._look_at and now >= self._next_look:
             due = [name for name, at in self._look_at.items() if at <= now][:64]
-            self.change(file, lambda change: [change.channel(name) for name in due])
+            self.change(file, lambda change: [change.channels.ensure(name) for name in due])
             self._tidy(file)
             self._next_look = now + (self._look_every if len(due) < 64 else 0.05)
         next_ = min(self._next_sweep, self._next_look) if self._look_at else self._next_sweep
