@@ -114,7 +114,10 @@ async def serve(url: str) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)  # a slow reader is soon seen
     server = uvicorn.Server(
         uvicorn.Config(
-            gateway, log_level="critical", http="tokenwire_adapters.uvicorn:HttpProtocol"
+            gateway,
+            log_level="critical",
+            http="tokenwire_adapters.uvicorn:HttpProtocol",
+            ws="tokenwire_adapters.uvicorn:WebSocketProtocol",
         )
     )
     serving = asyncio.create_task(server.serve([listener]))

@@ -36,6 +36,7 @@ import time
 from typing import Any
 
 MARK = b"^|$"  # ends each token, and is nowhere else: not in the head of a WebSocket frame either
+ENDS = re.compile(rb'"type":"(end|finish|RUN_FINISHED)"')  # natively, or in a UI protocol
 END = b'"type":"end"'
 TIMES = re.compile(rb"(\d{10,})\^\|\$")
 SAMPLED = 100
@@ -94,7 +95,9 @@ def serve_channels(loop: str, http: str) -> None:
     import uvicorn
 
     import tokenwire
+    from tokenwire_adapters.ag_ui import AgentRoutes
     from tokenwire_adapters.asgi import Gateway, Limits
+    from tokenwire_adapters.vercel import ChatRoutes
 
     sink = tokenwire.open_sink(tokenwire.MemoryBackend())
     many = 10**6
@@ -102,7 +105,14 @@ def serve_channels(loop: str, http: str) -> None:
         connections=many, connections_per_client=many, request_rate=many, request_burst=many
     )
     gateway = Gateway(sink, limits=limits)
+    apps = {
+        "api": ChatRoutes(sink, asked_nothing, limits=limits),
+        "agent": AgentRoutes(sink, asked_nothing, path="/agent", limits=limits),
+    }
     response = sink.respond("c", response_id="r1")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await apps.get(scope["path"].split("/")[1], gateway)(scope, receive, send)
 
     def stats() -> dict[str, Any]:
         reading = sink.stats().reading
@@ -111,7 +121,11 @@ def serve_channels(loop: str, http: str) -> None:
             "dropped": gateway._service.traffic.connections.dropped,
         }
 
-    run_app(uvicorn, gateway, loop, response.write, response.finish, stats, http)
+    run_app(uvicorn, app, loop, response.write, response.finish, stats, http)
+
+
+async def asked_nothing(turn: Any) -> None:
+    """The agent of routes that are only watched."""
 
 
 def run_app(
@@ -126,6 +140,8 @@ def run_app(
         }
     # The clients of this benchmark do not answer pings.
     options["ws_ping_interval"] = None
+    if http != "auto":
+        options["ws"] = "tokenwire_adapters.uvicorn:WebSocketProtocol"
     config = uvicorn.Config(
         app,
         log_level="error",
@@ -311,6 +327,13 @@ class Server:
 # -- clients, all in this process
 
 
+STREAMS = {  # where they are, and what says that one has begun
+    "sse": ("/channels/c/events", b"\r\n\r\n"),
+    "chat": ("/api/chat/c/stream", b'"type":"start"'),
+    "ag-ui": ("/agent/c/stream", b"RUN_STARTED"),
+}
+
+
 class Client:
     """One watcher. Counts; those that are sampled also read the times."""
 
@@ -324,8 +347,8 @@ class Client:
         self.tail = b""
         self.socket = socket.create_connection(("127.0.0.1", port), 60)
         head = f"Host: 127.0.0.1:{port}\r\n"
-        if kind == "sse":
-            self.socket.sendall(f"GET /channels/c/events HTTP/1.1\r\n{head}\r\n".encode())
+        if kind in STREAMS:
+            self.socket.sendall(f"GET {STREAMS[kind][0]} HTTP/1.1\r\n{head}\r\n".encode())
         else:
             self.socket.sendall(
                 f"GET /channels/c/ws HTTP/1.1\r\n{head}Upgrade: websocket\r\n"
@@ -336,7 +359,8 @@ class Client:
     def greet(self) -> None:
         """Wait until the server has answered, and be subscribed."""
         data = b""
-        while b"\r\n\r\n" not in data:
+        begin = b"\r\n\r\n" if self.kind == "ws" else STREAMS[self.kind][1]
+        while begin not in data:
             data += self.socket.recv(65536)
         if self.kind == "ws":
             assert b" 101 " in data
@@ -352,7 +376,7 @@ class Client:
             raise ConnectionError("the server closed")
         seen = self.tail + data
         self.count += seen.count(MARK)
-        if END in seen:
+        if ENDS.search(seen):
             self.ended = True
         if self.sampled:
             latencies.extend((now - int(at)) / 1e6 for at in TIMES.findall(seen))
@@ -360,10 +384,9 @@ class Client:
         self.tail = seen[max(seen.rfind(MARK) + len(MARK), len(seen) - 32) :]
 
 
-def connect(port: int, sse: int, ws: int) -> list[Client]:
+def connect(port: int, kinds: list[str]) -> list[Client]:
     clients: list[Client] = []
-    every = max(1, (sse + ws) // SAMPLED)
-    kinds = ["sse"] * sse + ["ws"] * ws
+    every = max(1, len(kinds) // SAMPLED)
     for begin in range(0, len(kinds), 200):
         group = [
             Client(port, kind, (begin + i) % every == 0)
@@ -399,9 +422,10 @@ def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) 
     try:
         time.sleep(0.5)
         empty = server.memory
-        clients = connect(
-            server.port, options.sse, options.ws if kind in ("gateway", "asgi") else 0
-        )
+        ours = kind in ("gateway", "asgi")
+        counts = {"sse": options.sse, "ws": options.ws if ours else 0}
+        counts |= {"chat": options.chat, "ag-ui": options.ag_ui} if ours else {}
+        clients = connect(server.port, [one for one, n in counts.items() for _ in range(n)])
         time.sleep(0.5)
         idle = server.memory
         begin = time.monotonic()
@@ -455,7 +479,7 @@ def full(options: argparse.Namespace) -> None:
     importlib.import_module("sse_starlette")  # rather now than after the long part
     report: dict[str, Any] = {"machine": machine(), "load_before": os.getloadavg()}
     report["soak"] = soak(options)
-    options.sse, options.ws = min(options.sse, 1000), 0
+    options.sse, options.ws, options.chat, options.ag_ui = min(options.sse, 1000), 0, 0, 0
     report["compare"] = compare(options)
     report["load_after"] = os.getloadavg()
     with open(options.out, "w", encoding="utf-8") as file:
@@ -501,6 +525,8 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["soak", "compare", "full"], default="soak")
     parser.add_argument("--sse", type=int, default=2000)
     parser.add_argument("--ws", type=int, default=2000)
+    parser.add_argument("--chat", type=int, default=0, help="watchers of useChat's protocol")
+    parser.add_argument("--ag-ui", type=int, default=0, help="watchers of AG-UI")
     parser.add_argument("--rate", type=float, default=60.0, help="tokens a second")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument(

@@ -39,7 +39,7 @@ IMPORTS = {  # what is imported, and what of it is not ours to answer for
 
 def load(kind: str, watchers: int, seconds: float, loop: str) -> dict[str, Any]:
     """One run of `gateway_load`; exits where a watcher missed a token."""
-    options = argparse.Namespace(sse=watchers, ws=0, loop=loop)
+    options = argparse.Namespace(sse=watchers, ws=0, chat=0, ag_ui=0, loop=loop)
     result = gateway_load.run(kind, options, rate=60.0, seconds=seconds)
     if kind in ("gateway", "asgi"):
         gateway_load.check(result)

@@ -1,10 +1,15 @@
-"""uvicorn's HTTP protocol, with a faster way to many watchers.
+"""uvicorn's protocols, with a faster way to many watchers.
 
-    uvicorn.run(gateway, http="tokenwire_adapters.uvicorn:HttpProtocol")
+    uvicorn.run(
+        app,
+        http="tokenwire_adapters.uvicorn:HttpProtocol",
+        ws="tokenwire_adapters.uvicorn:WebSocketProtocol",
+    )
 
-Event streams of a gateway that is the app itself, or that no middleware lies before which wraps
-`send`, are then written to all level watchers at once (see docs/gateway.md). `tokenwire serve` uses
-it by itself. Everything else is served as without it.
+Event streams and WebSockets of a gateway, and of routes of UI protocols, are then written to all
+level watchers at once (see docs/gateway.md), where no middleware lies before them that wraps
+`send`, Starlette's own aside. `tokenwire serve` uses them by itself. Everything else is served as
+without them.
 """
 
 from __future__ import annotations
@@ -20,8 +25,9 @@ from tokenwire_adapters._web.uvicorn.protocols import (
     H11Protocol,
     HttpProtocol,
     HttpToolsProtocol,
+    WebSocketProtocol,
 )
 
-__all__ = ["H11Protocol", "HttpProtocol", "HttpToolsProtocol"]
+__all__ = ["H11Protocol", "HttpProtocol", "HttpToolsProtocol", "WebSocketProtocol"]
 
 _ = uvicorn

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -78,7 +79,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a person answers to a request.
 
-    :ivar id: of the request.
+    :ivar id: of the request, or of the tool call that it is about.
     :ivar data: anything else that JSON can hold, such as another input for the tool.
     """
 
@@ -228,13 +229,15 @@ class _Waiter:
             given = msgspec.convert(event.data, Answer)
         except msgspec.ValidationError:
             return
-        if given.id == self._request.id:
+        request, response = self._request, self._response
+        if given.id == request.id or (
+            given.id == request.call_id and _is_first_use(response, event)
+        ):
             self._answered = True
-            response = self._response
             decide(
                 self._sink,
                 response.channel,
-                given,
+                msgspec.structs.replace(given, id=request.id),
                 response_id=response.id,
                 response_run=response.run,
                 sender=event.sender,
@@ -245,6 +248,18 @@ class _Waiter:
             raise ResponseCancelled(self._response.id, error)
         if state in ENDED:
             raise ResponseClosed(f"response {self._response.id!r} has ended")
+
+
+_used: WeakKeyDictionary[ResponseWriter, set[str]] = WeakKeyDictionary()
+
+
+def _is_first_use(response: ResponseWriter, event: InputEvent) -> bool:
+    """Whether an answer that names a tool call has decided nothing: the call may be asked twice."""
+    used = _used.setdefault(response, set())
+    if event.id is None or event.id in used:
+        return event.id is None
+    used.add(event.id)
+    return True
 
 
 # -- answering

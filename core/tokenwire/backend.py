@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Granularity: TypeAlias = Literal["response", "token"]
+"""What history keeps an item for: a whole response, or each token."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The answer.
+    """What the backend answered to the renewal of a `Lease`.
 
     :ivar lost: the response has ended, or belongs to somebody else.
     :ivar unknown: the backend does not know it (its data was flushed, say): it may be begun again.

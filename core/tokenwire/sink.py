@@ -14,7 +14,16 @@ from tokenwire._ids import check_name, checked_id
 from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
 from tokenwire._public import PublicDir
 from tokenwire._requests import Inputs
-from tokenwire._results import CancelOutcome, Page, ResponseSummary, SinkStats
+from tokenwire._results import (
+    CancelOutcome,
+    Distribution,
+    EndStats,
+    HubStats,
+    OutboxStats,
+    Page,
+    ResponseSummary,
+    SinkStats,
+)
 from tokenwire._runtime import Runtime
 from tokenwire.backend import Backend, ChannelInfo, Deleted, Retention
 from tokenwire.context import DEFAULT_CHANNEL
@@ -27,9 +36,13 @@ __all__ = [
     "ChannelInfo",
     "Channels",
     "Deleted",
+    "Distribution",
+    "EndStats",
     "Export",
+    "HubStats",
     "ImportReport",
     "Inputs",
+    "OutboxStats",
     "Page",
     "ResponseSummary",
     "Retention",

@@ -13,7 +13,12 @@ from tests.support.needs import needs
 from tests.support.pages import code_blocks
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("examples/**/*.md"),
+    *ROOT.glob("benchmarks/*.md"),
+]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 ADAPTED = ("openai", "anthropic", "redis", "ably", "langchain_core", "starlette", "ag_ui")

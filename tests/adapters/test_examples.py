@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,23 +57,38 @@ ENDS = "That is all there is to it."
                 "\n[complete, stop]\n",
             ],
         ),
+        (
+            "llama_index_workflow.py",
+            ("llama_index.llms.openai",),
+            [
+                "[complete, run Writing.run-",
+                "[screens saw what the workflow got: True]",
+                "[runs: 1]",
+            ],
+        ),
+        (
+            "langgraph_approval.py",
+            ("langchain_openai", "langgraph", "redis"),
+            [
+                "[asked: Send this mail? {'to': 'Ann', 'text': 'I am late.'}]\n",
+                "[decision: {'approved': True, 'sender': 'user-7'}]\n",
+                "[send_mail: sent to Ann: I am late.]\nAnn knows that you are late.\n",
+                "\n[complete, stop]\n",
+            ],
+        ),
+        ("node_agent/run.py", ("uvicorn", "openai"), [ENDS, "[complete, stop, "]),
     ],
 )
 def test_an_example(example: str, needs: tuple[str, ...], told: list[str], tmp_path: Path) -> None:
     for module in needs:
         if not _installed(module):
             pytest.skip(f"{module} is not installed")
-    keyless = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OPENAI_", "ANTHROPIC_", "TOKENWIRE_", "LANGSMITH_", "LANGCHAIN_"))
-    }
     # Tokens a second: a watcher must find the time to stop the one, nobody waits for the others.
     pace = "60" if "[stopped: cancelled]" in told else "2000"
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / example)],
         cwd=tmp_path,
-        env={**keyless, "PACE": pace, "PYTHONIOENCODING": "utf-8"},
+        env={**keyless(), "PACE": pace, "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
         timeout=240,
@@ -81,6 +97,48 @@ def test_an_example(example: str, needs: tuple[str, ...], told: list[str], tmp_p
     assert run.returncode == 0, run.stderr
     for piece in told:  # an agent and a screen print as they come
         assert piece in run.stdout, run.stdout
+
+
+def keyless() -> dict[str, str]:
+    """This environment, without keys and settings."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPENAI_", "ANTHROPIC_", "TOKENWIRE_", "LANGSMITH_", "LANGCHAIN_"))
+    }
+
+
+def test_the_tests_of_an_agent(tmp_path: Path) -> None:
+    if not _installed("openai"):
+        pytest.skip("openai is not installed")
+    folder = EXAMPLES / "testing_an_agent"
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", folder]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=keyless(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert "3 passed" in run.stdout, run.stdout + run.stderr
+
+
+def test_each_example_is_listed_with_its_command() -> None:
+    listed = (EXAMPLES / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\(([^)]+)\)", listed))
+    for file in EXAMPLES.rglob("*.py"):
+        name = file.relative_to(EXAMPLES).as_posix()
+        if file.name in ("__init__.py", "agent.py", "run.py"):
+            continue  # parts of an example
+        assert name in linked, f"{name} is not in examples/README.md"
+    for command in re.findall(r"`((?:python|pytest|docker|tokenwire) .*?)`", listed):
+        (path,) = (word for word in command.split() if word.startswith("examples/"))
+        assert (EXAMPLES.parent / path).exists(), command
+        if command.startswith("python"):
+            source = (EXAMPLES.parent / path).read_text("utf-8")
+            assert f"\n    {command}\n" in source, f"{path} does not say {command}"
 
 
 def _installed(module: str) -> bool:

@@ -42,6 +42,26 @@ async def test_the_first_answer_is_the_decision(sink):
     assert (call.name, call.call_id) == ("send_mail", request.call_id)
 
 
+async def test_an_answer_that_names_the_tool_call(sink):
+    async with sink.respond("c", response_id="r1") as response:
+        for approved in (
+            True,
+            False,
+        ):  # the same call is asked about again: the old answer is no more
+            request = approvals.ask(response, "send_mail", call_id="call-1")
+            waiting = asyncio.create_task(approvals.await_decision(sink, response, request))
+            other = Answer(id="call-2", approved=not approved)
+            await approvals.answer(sink, "c", other, sender="u1")
+            name = f"answer-{approved}"
+            data = {"id": "call-1", "approved": approved}
+            await sink.ainput("c", approvals.INPUT, data, sender="u2", id=name)
+            decision = await waiting
+            assert (decision.id, decision.sender) == (request.id, "u2")
+            assert decision.approved is approved
+    (stored,) = (await sink.ahistory("c")).items
+    assert len(approvals.decisions_in(stored)) == 2
+
+
 async def test_what_is_no_answer_is_passed_over(sink):
     async with sink.respond("c") as response:
         request = approvals.ask(response, "send_mail", call_id="call-1")

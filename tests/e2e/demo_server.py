@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 import tokenwire
 from tokenwire_adapters._tools.cli.server import config
 from tokenwire_adapters._tools.demo.app import Demo
-from tokenwire_adapters.openai import wrap
+from tokenwire_adapters._tools.demo.wiring import publish
 from tokenwire_adapters.testing.provider import MODELS, Provider, RequestRecord, serve_in_thread
 
 PATIENCE = 60.0
@@ -81,7 +81,7 @@ class DemoServer:
 
     async def _connect(self) -> None:
         http = DefaultAsyncHttpxClient(trust_env=False)
-        self._client = wrap(
+        self._client = publish(
             AsyncOpenAI(base_url=self.provider.base_url, api_key="unused", http_client=http),
             self.sink,
         )

@@ -24,8 +24,8 @@ def complaints(page: Page) -> list[str]:
         RULES,
     )
     return [
-        f"{each['id']}: {each['help']}: {[node['target'] for node in each['nodes']]}"
-        for each in found
+        f"{rule['id']}: {rule['help']}: {[node['target'] for node in rule['nodes']]}"
+        for rule in found
     ]
 
 
@@ -59,4 +59,22 @@ def test_nothing_keeps_people_from_using_it(
     assert complaints(page) == []
     page.keyboard.press("Escape")
     screen.see("cancelled")
+    assert complaints(page) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1180])
+@pytest.mark.parametrize("view", ["one", "wall"])
+def test_nor_does_any_view_or_the_code(
+    demo: DemoServer, open_screen: Callable[..., Screen], view: str, theme: str, width: int
+) -> None:
+    demo.provider.pace = 2000
+    page = open_screen(f"{demo.url}?view={view}&theme={theme}").page
+    page.set_viewport_size({"width": width, "height": 820})
+    assert complaints(page) == []
+    page.get_by_role("button", name="Code").click()  # opened on the phone, closed elsewhere
+    assert complaints(page) == []
+    page.get_by_role("button", name="Code").click()
+    page.get_by_role("button", name="Start all six" if view == "wall" else "Think first").click()
+    Screen(page).see("complete")
     assert complaints(page) == []

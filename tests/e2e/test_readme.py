@@ -36,7 +36,7 @@ import tokenwire
 from tests.adapters.gateway.support import serving
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
-from tests.support.pages import code_blocks
+from tests.support.pages import only_block
 from tokenwire.testing import read_until
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
@@ -60,9 +60,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.redis]
 
 def block(language: str, *, containing: str) -> str:
     """The one code block of that language that contains the text."""
-    found = [code for code in code_blocks(README, language) if containing in code]
-    assert len(found) == 1, f"{len(found)} blocks contain {containing!r}"
-    return found[0]
+    return only_block(README, language, containing=containing)
 
 
 def run(code: str, **names: Any) -> dict[str, Any]:

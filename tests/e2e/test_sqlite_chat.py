@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,15 @@ needs("fastapi")
 from playwright.sync_api import Page, expect
 
 from tests.e2e.screens import Shown
+from tests.support.app_servers import UvicornCommand
 from tests.support.producing import Producer
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-PATIENCE = 60.0
-WORKERS = 2
+COMMAND = [
+    *("chat_app:app", "--workers", "2", "--no-access-log"),
+    *("--timeout-graceful-shutdown", "1"),
+]
 APP = """
 import os
 from fastapi import FastAPI
@@ -61,60 +60,16 @@ PAGE = """<!doctype html>
 </script>"""
 
 
-class Chat:
-    """uvicorn with two workers, which is started on the same port again."""
-
-    def __init__(self, folder: Path, url: str, port: int) -> None:
-        (folder / "chat_app.py").write_text(APP)
-        (folder / "chat.html").write_text(PAGE)
-        self._port = port
-        self.url = f"http://127.0.0.1:{self._port}/"
-        self._folder = folder
-        self._environment = {**os.environ, "CHAT_URL": url, "PYTHONUNBUFFERED": "1"}
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until both workers serve."""
-        command = [sys.executable, "-m", "uvicorn", "chat_app:app", "--port", str(self._port)]
-        command += [
-            "--workers",
-            str(WORKERS),
-            "--no-access-log",
-            "--timeout-graceful-shutdown",
-            "1",
-        ]
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=self._environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stderr is not None
-        output, left = "", WORKERS
-        for line in self._process.stderr:
-            output += line
-            left -= "Application startup complete" in line
-            if not left:
-                return
-        raise AssertionError(output)
-
-    def stop(self) -> None:
-        """Stop it, and wait until it has ended."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.communicate(timeout=PATIENCE)
-            self._process = None
-
-
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/chat.db"
 
 
 @pytest.fixture
-def chat(tmp_path: Path, url: str, reserved_port: int) -> Iterator[Chat]:
-    chat = Chat(tmp_path, url, reserved_port)
+def chat(tmp_path: Path, url: str, reserved_port: int) -> Iterator[UvicornCommand]:
+    (tmp_path / "chat_app.py").write_text(APP)
+    (tmp_path / "chat.html").write_text(PAGE)
+    chat = UvicornCommand(COMMAND, tmp_path, {"CHAT_URL": url}, reserved_port)
     chat.start()
     try:
         yield chat
@@ -124,7 +79,7 @@ def chat(tmp_path: Path, url: str, reserved_port: int) -> Iterator[Chat]:
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_workers_restarted_in_the_middle_of_an_answer(
-    chat: Chat, url: str, open_page: Callable[[str], Page], transport: str
+    chat: UvicornCommand, url: str, open_page: Callable[[str], Page], transport: str
 ) -> None:
     address = f"{chat.url}?transport={transport}"
     words: Iterator[str] = (f"{number} 東京 naïve " for number in range(1000))

@@ -47,6 +47,8 @@ def check_metadata() -> None:
         "tokenwire_adapters/_static/ai-sdk.js",
         "tokenwire_adapters/_static/ai-sdk.d.ts",
         "tokenwire_adapters/_static/demo/index.html",
+        "share/doc/tokenwire/README.md",
+        "share/doc/tokenwire/docs/cli.md",
         "licenses/LICENSE",
     ):
         expect(any(file.endswith(name) for file in files), f"{name} is not installed")

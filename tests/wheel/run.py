@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "core", ROOT / "adapters")
+DOCUMENTS = "share/doc/tokenwire/"
 FRESH = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -28,6 +29,12 @@ def build(dist: Path) -> Path:
     return wheel
 
 
+def documents() -> list[Path]:
+    """What is installed to read."""
+    pages = [path for path in (ROOT / "docs").rglob("*") if path.is_file()]
+    return [ROOT / "README.md", *(path for path in pages if "__pycache__" not in path.parts)]
+
+
 def check_files(wheel: Path) -> None:
     """Fail when a source file is not in the wheel, or a file in the wheel has no source."""
     sources = {
@@ -36,7 +43,12 @@ def check_files(wheel: Path) -> None:
         for path in root.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources |= {f"{DOCUMENTS}{path.relative_to(ROOT).as_posix()}" for path in documents()}
+    packed = {
+        name.partition(".data/data/")[2] or name
+        for name in zipfile.ZipFile(wheel).namelist()
+        if ".dist-info/" not in name
+    }
     if sources != packed:
         sys.exit(f"missing from the wheel: {sources - packed}; unexpected: {packed - sources}")
     print(f"{wheel.name} holds all {len(sources)} files of the sources")

@@ -12,7 +12,10 @@ from tokenwire.sink import Sink
 __all__ = ["Channel", "Metadata", "Options"]
 
 Channel: TypeAlias = str | Callable[[], str | None] | None
+"""A channel's name, a function that returns one at each call, or None for the context's."""
+
 Metadata: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any] | None]
+"""What watchers see beside a response: a mapping, or a function that returns one at each call."""
 
 
 @dataclass(frozen=True, slots=True)

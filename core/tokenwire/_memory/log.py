@@ -80,6 +80,7 @@ class MemoryLog:
     # -- writing
 
     def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """See `Backend.publish`."""
         with self._lock:
             self._publishes += len(entries)
             if self._publishes >= _SWEEP_EVERY:
@@ -241,6 +242,7 @@ class MemoryLog:
     # -- leases
 
     def renew(self, leases: Sequence[Lease]) -> list[LeaseState]:
+        """See `Backend.renew`."""
         with self._lock:
             return [self._renew(lease) for lease in leases]
 
@@ -256,6 +258,7 @@ class MemoryLog:
         return LeaseState(cancel=channel.cancels.get(lease.response_id))
 
     def reap(self, name: str) -> int:
+        """See `Backend.reap`."""
         with self._lock:
             channel = self._channels.get(name)
             return self._reap(channel) if channel else 0
@@ -281,12 +284,14 @@ class MemoryLog:
     def listen(
         self, name: str, receiver: Receiver, kind: Literal["listeners", "controls"]
     ) -> MemorySubscription:
+        """Deliver what is appended from now on: all, or (`controls`) cancels and inputs."""
         mailbox = Mailbox(receiver)
         with self._lock:
             getattr(self._channel(name), kind).append(mailbox)
         return MemorySubscription(self, name, mailbox)
 
     def unlisten(self, name: str, mailbox: Mailbox) -> None:
+        """End a subscription; an empty channel that nobody listens to is forgotten."""
         with self._lock:
             mailbox.closed = True
             channel = self._channels.get(name)

@@ -26,6 +26,7 @@ class MemoryStore(MemoryAdministration):
     """
 
     def replay(self, name: str, start: ReplayFrom) -> Replay:
+        """See `Backend.replay`."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
@@ -131,6 +132,7 @@ class MemoryStore(MemoryAdministration):
         return n
 
     def history(self, name: str, limit: int, before: str | None) -> HistoryPage:
+        """See `Backend.history`."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from anthropic.resources.beta import Beta
 
 from tests.adapters.anthropic.clients import aclient, client
 from tests.support.replay import Replay
@@ -12,6 +13,10 @@ from tests.support.sdk import ended, responses
 from tokenwire import Sink
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF
 from tokenwire_adapters.anthropic import wrap
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(Beta, "sessions"), reason="this anthropic is older than managed agents"
+)
 
 
 def body(*events: dict[str, Any]) -> bytes:

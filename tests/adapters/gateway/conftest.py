@@ -21,6 +21,7 @@ BOTH_WAYS = {
     "test_redis",
     "test_resume",
     "test_slow_clients",
+    "test_socket",
 }
 
 

@@ -33,6 +33,13 @@ PROTOCOLS = {
 }
 """How event streams leave a server, and what uvicorn's protocols are then, by their names."""
 
+_WRITES_ITSELF = "tokenwire_adapters.uvicorn:WebSocketProtocol"
+SOCKETS = {
+    "asgi": {"auto": "auto"},
+    "handed over": {"auto": _WRITES_ITSELF, "websockets-sansio": _WRITES_ITSELF},
+}
+"""Likewise for WebSockets."""
+
 way = "asgi"  # set by the fixture of that name
 SECRET = "a secret of the tests that is long enough"
 
@@ -47,6 +54,7 @@ class Server:
         self.ws_url = f"ws://127.0.0.1:{self.port}"
         options = {"log_level": "warning", "lifespan": "off", **options}
         options["http"] = PROTOCOLS[way].get(options.get("http", "auto"), options.get("http"))
+        options["ws"] = SOCKETS[way].get(options.get("ws", "auto"), options.get("ws"))
         self.server = uvicorn.Server(uvicorn.Config(app, **options))
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
         self._thread.start()

@@ -25,7 +25,9 @@ from tests.adapters.gateway.support import PATIENCE, Server, serving, watching
 from tests.adapters.gateway.test_slow_clients import EVENTS, is_reset, unread, until
 from tokenwire.events import decode_json
 from tokenwire.response import Transcript
-from tokenwire_adapters._web.gateway.fanout import Member
+from tokenwire_adapters._web.gateway.member import Member
+from tokenwire_adapters._web.gateway.socket_writer import text_frame
+from tokenwire_adapters._web.gateway.websocket import Socket
 from tokenwire_adapters.asgi import Gateway, Limits
 
 
@@ -39,7 +41,7 @@ def members(gateway: Gateway) -> list[Member]:
 
 
 def groups(gateway: Gateway) -> int:
-    return len(gateway._service.fanout._groups)
+    return len(gateway._service.fanout)
 
 
 async def test_level_watchers_share_a_group_and_need_no_task(
@@ -161,6 +163,18 @@ async def test_a_watcher_that_never_reads_is_reset_and_others_are_not(
                 transcript = Transcript()
                 await quick.fold(transcript, "r")
                 assert transcript["r"].state == "complete"
+
+
+async def test_starlettes_own_middleware_does_not_stand_in_the_way(sink: tokenwire.Sink) -> None:
+    gateway = Gateway(sink)
+    with serving(Starlette(routes=[Mount("/in", gateway)])) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            async with watching(client, "/in/channels/c/events") as stream:
+                await stream.until("ready")
+                await until(lambda: len(members(gateway)) == 1)
+                with sink.respond("c", response_id="r"):
+                    pass
+                await stream.until("end")
 
 
 async def test_a_middleware_that_wraps_send_sees_the_whole_response(sink: tokenwire.Sink) -> None:
@@ -301,3 +315,128 @@ async def test_a_group_that_falls_behind_the_log_is_brought_up_to_date_together(
             pass
         for stream in (one, two):
             await stream.until("end")
+
+
+async def subscribed(chat: support.Chat, **fields: Any) -> None:
+    """Subscribe, and wait until all that had happened has come."""
+    assert "result" in await chat.ask("subscribe", **fields)
+    while "cursor" not in await chat.until("events"):
+        pass
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+async def test_level_sockets_share_a_group(
+    server: Server, gateway: Gateway, sink: tokenwire.Sink, compression: str | None
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        chats = []
+        for _ in range(5):
+            chatting = support.chatting(server.ws_url, compression=compression)
+            chats.append(await stack.enter_async_context(chatting))
+        for chat in chats:
+            await subscribed(chat)
+        await until(lambda: groups(gateway) == 1)
+        text = "one, " * 100
+        with sink.respond("c", response_id="r") as response:
+            response.write(text)
+            response.write("two")
+        for chat in chats:
+            while "r" not in chat.transcript or not chat.transcript["r"].ended:
+                await chat.until("events")
+            assert chat.transcript["r"].text == text + "two"
+            assert "ts" in (await chat.ask("ping"))["result"]  # replies between the events
+        assert groups(gateway) == 1
+        assert await chats[0].ask("unsubscribe")
+        with sink.respond("c", response_id="r2"):
+            pass
+        while "r2" not in chats[1].transcript:
+            await chats[1].until("events")
+        await chats[0].ask("ping")
+        assert "r2" not in chats[0].transcript
+    await until(lambda: gateway.connections == 0)
+    assert groups(gateway) == 0
+    await until(lambda: sink.stats().watchers == 0)
+
+
+async def test_sockets_that_compress_and_such_that_do_not_are_apart(
+    server: Server, gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    async with (
+        support.chatting(server.ws_url) as one,
+        support.chatting(server.ws_url, compression=None) as two,
+        support.chatting(server.ws_url) as named,
+    ):
+        await subscribed(one)
+        await subscribed(two)
+        await subscribed(named, sub="s")
+        await until(lambda: groups(gateway) == 3)
+        with sink.respond("c", response_id="r") as response:
+            response.write("word " * 1000)
+        for chat in (one, two, named):
+            while "r" not in chat.transcript or not chat.transcript["r"].ended:
+                await chat.until("events")
+            assert chat.transcript["r"].text == "word " * 1000
+
+
+async def test_a_subscription_of_one_response_ends_with_it_on_every_socket(
+    server: Server, gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    response = sink.respond("c", response_id="r")
+    async with (
+        support.chatting(server.ws_url) as one,
+        support.chatting(server.ws_url) as two,
+    ):
+        for chat in (one, two):
+            await subscribed(chat, response="r")
+        await until(lambda: groups(gateway) == 1)
+        response.write("text")
+        response.finish()
+        for chat in (one, two):
+            assert (await chat.until("end"))["channel"] == "c"
+            assert chat.transcript["r"].text == "text"
+        await until(lambda: groups(gateway) == 0)
+
+
+async def test_a_socket_that_falls_behind_leaves_the_group_and_comes_back(
+    server: Server, gateway: Gateway, sink: tokenwire.Sink
+) -> None:
+    async with (
+        support.chatting(server.ws_url) as quick,
+        support.chatting(server.ws_url, compression=None, max_queue=1, ping_interval=None) as slow,
+    ):
+        await subscribed(quick)
+        await subscribed(slow)
+        sockets = [c for c in gateway._service.traffic.connections if isinstance(c, Socket)]
+        (behind,) = [s for s in sockets if s._writer is not None and s._writer.window_bits is None]
+        (subscription,) = behind._subscriptions.values()
+        assert subscription is not None
+        await until(lambda: subscription._group is not None)
+        assert behind._writer is not None
+        assert behind._writer._taken is not None
+        connection = behind._writer._taken.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        response = sink.respond("c", response_id="r")
+        size = 0
+        while not subscription.paused:
+            response.write("x" * 50_000)
+            size += 50_000
+            await anyio.sleep(0.001)
+        await until(lambda: subscription._group is None)
+        for _ in range(3):
+            response.write("y")
+        response.finish()
+        for chat in (quick, slow):
+            while "r" not in chat.transcript or not chat.transcript["r"].ended:
+                await chat.until("events")
+            assert chat.transcript["r"].text == "x" * size + "yyy"
+        await until(lambda: subscription._group is not None)
+    assert "slow" not in gateway._service.traffic.connections.dropped
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 2**16 - 1, 2**16])
+def test_a_frame_has_the_size_that_its_message_has(size: int) -> None:
+    frame = text_frame(b"x" * size)
+    assert frame[0] == 0x81
+    head = {126: 4, 127: 10}.get(frame[1], 2)
+    assert len(frame) == head + size
+    assert int.from_bytes(frame[2:head], "big") == (size if head > 2 else 0)

@@ -321,6 +321,12 @@ def test_events_whose_numbers_say_nothing_are_all_read(sink: Sink) -> None:
     assert (one.state, one.text) == ("complete", TEXT)
 
 
+def count_input_tokens(client: OpenAI) -> object:
+    if not hasattr(client.responses, "input_tokens"):  # as in openai 2.0
+        return client.post("/responses/input_tokens", body={"model": "m"}, cast_to=object)
+    return client.responses.input_tokens.count(model="m", input="x")
+
+
 def test_other_calls_about_responses_pass_by(
     client: OpenAI, sink: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,7 +334,7 @@ def test_other_calls_about_responses_pass_by(
         for call in (
             lambda: client.responses.input_items.list("resp_1"),
             lambda: client.responses.delete("resp_1"),
-            lambda: client.responses.input_tokens.count(model="m", input="x"),
+            lambda: count_input_tokens(client),
         ):
             with pytest.raises(openai.APIStatusError):
                 call()

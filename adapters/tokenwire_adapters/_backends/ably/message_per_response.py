@@ -142,12 +142,16 @@ class PerResponseWriter(ResponseWriter):
             if sent.part is not None:
                 covered[sent.part] = sent.base + sent.length
                 last[sent.part] = sent
-        for part in range(self.assembler.parts):
+        for part in range(self._parts_to_send()):
             have = covered.get(part, 0)
             if part in last and have >= self.assembler.part_length(part):
                 continue
             work += self._plan_part(part, have, last.get(part))
         return work
+
+    def _parts_to_send(self) -> int:
+        """How many parts may be sent now."""
+        return self.assembler.parts
 
     def _part(self, index: int) -> Part:
         return self.assembler.response.parts[index]

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import force_setattr
 
 from tokenwire.events import CancelEvent, Event, InputEvent
 from tokenwire_adapters._backends.ably.cursors import format_cursor
-from tokenwire_adapters._backends.ably.third_party import third_party_request, transport_headers
+from tokenwire_adapters._backends.ably.third_party import third_party_request
+from tokenwire_adapters._backends.ably.transport_inputs import (
+    TransportInput,
+    input_of,
+    transport_headers,
+)
 from tokenwire_adapters._backends.ably.wire import ChannelMessage, PayloadJoiner, decode_event
 
-__all__ = ["Ownership", "TransportInput"]
+__all__ = ["Ownership"]
 
 _MAX = 2048
-
-
-class TransportInput(NamedTuple):
-    """An input of AI Transport's clients, as far as the run that answers it repeats it.
-
-    :ivar sender: the client that sent it, if it is known.
-    :ivar parent: the message that it follows.
-    :ivar fork_of: the question that it is another version of.
-    :ivar regenerates: the answer in place of which another is asked for.
-    """
-
-    id: str
-    sender: str | None = None
-    parent: str | None = None
-    fork_of: str | None = None
-    regenerates: str | None = None
 
 
 class Ownership:
@@ -41,8 +30,9 @@ class Ownership:
 
     :param on_change: called with the id of a response that a producer began, or was ended for it.
     :ivar cancels: by response: a cancel of a response that has not ended, as far as known here.
-    :ivar inputs: inputs of AI Transport's clients, by id.
-    :ivar answers: by input: the response that answers it.
+    :ivar inputs: inputs of AI Transport's clients, by key.
+    :ivar answers: by input, and by run that went on: the response that answers it.
+    :ivar suspended: runs of AI Transport that wait, and the `run` of the response of each.
     :ivar owners: by response: the serial of its first message, and its producer's fence.
     :ivar ended: by response: the fence of a producer for which it was ended as abandoned.
     """
@@ -53,6 +43,7 @@ class Ownership:
         self.ended: OrderedDict[str, str] = OrderedDict()
         self.inputs: OrderedDict[str, TransportInput] = OrderedDict()
         self.answers: OrderedDict[str, str] = OrderedDict()
+        self.suspended: OrderedDict[str, str | None] = OrderedDict()
         self._early_cancels: OrderedDict[str, str] = OrderedDict()  # by input: the cancel's serial
         self._handled: OrderedDict[str, None] = OrderedDict()
         self._joiner = PayloadJoiner()
@@ -81,12 +72,15 @@ class Ownership:
         return []
 
     def _handle_response(self, msg: ChannelMessage, response_id: str, fence: str) -> None:
+        if msg.name == "ai-run-suspend":
+            run = msg.headers.get("run")
+            run_id = transport_headers(msg).get("run-id", response_id)
+            self.note_suspended(run_id, run if isinstance(run, str) else None)
+            return
         if msg.name == "end":
             self.ended[response_id] = fence
         elif "start" in msg.headers:
-            answered = msg.headers.get("input")
-            if isinstance(answered, str):
-                self.answers.setdefault(answered, response_id)
+            self._note_begun(msg, response_id)
             owner = self.owners.get(response_id)
             if owner is not None and owner[0] <= msg.serial:
                 return
@@ -95,6 +89,13 @@ class Ownership:
             return
         _trim(self.owners, self.ended)
         self._on_change(response_id)
+
+    def _note_begun(self, msg: ChannelMessage, response_id: str) -> None:
+        answered = msg.headers.get("input")
+        if isinstance(answered, str):
+            self.answers.setdefault(answered, response_id)
+        if msg.name == "ai-run-resume":
+            self.answers[transport_headers(msg).get("run-id", "")] = response_id
 
     def _handle_request(
         self, msg: ChannelMessage, kind: object, response_id: str | None
@@ -122,32 +123,53 @@ class Ownership:
         """Remember AI Transport's inputs, their answers, and cancels that come before the run."""
         headers = transport_headers(msg)
         message_id = headers.get("input-codec-message-id", "")
-        if msg.name == "ai-input" and headers.get("role") == "user":
-            own_id = headers.get("codec-message-id", "")
-            names = ("parent", "fork-of", "msg-regenerate")
-            anchors = (headers.get(name) for name in names)
-            self.inputs.setdefault(own_id, TransportInput(own_id, msg.client_id, *anchors))
+        given = input_of(msg)
+        if given is not None:
+            self.inputs.setdefault(given.key, given)
         elif msg.name == "ai-run-start":
             self.answers.setdefault(message_id, headers.get("run-id", ""))
         elif msg.name == "ai-cancel" and "run-id" not in headers and message_id not in self.answers:
             self._early_cancels[message_id] = msg.serial
         _trim(self.inputs, self.answers, self._early_cancels)
 
-    def answer(self, response_id: str, input_id: object) -> TransportInput | None:
+    def answer(self, response_id: str, input_id: object, run: str | None) -> TransportInput | None:
         """Choose the input that a response answers: the one given, or the newest without answer.
+
+        A response without an input goes on with a run of AI Transport that waits for the results
+        of its tools, if it has the same `run`.
 
         :return: None where there is no input.
         """
-        if not (isinstance(input_id, str) and input_id):
-            open_inputs = [known for known in self.inputs if known not in self.answers]
-            if not open_inputs:
+        if isinstance(input_id, str) and input_id:
+            given = self.inputs.get(input_id) or TransportInput(input_id, input_id)
+        else:
+            waiting = [name for name, of in self.suspended.items() if run is not None and of == run]
+            known = [one for key, one in self.inputs.items() if key not in self.answers]
+            known = [one for one in known if one.is_open]
+            if waiting:
+                given = TransportInput(f"{waiting[-1]}-message", "", run=waiting[-1])
+            elif known:
+                given = known[-1]
+            else:
                 return None
-            input_id = open_inputs[-1]
-        self.answers[input_id] = response_id
-        if input_id in self._early_cancels:
-            serial = self._early_cancels.pop(input_id)
+        for name in (given.key, given.id, given.run):
+            if name:
+                self.answers[name] = response_id
+        if given.run is not None:
+            self.suspended.pop(given.run, None)
+        if given.id in self._early_cancels:
+            serial = self._early_cancels.pop(given.id)
             self.note_cancel(CancelEvent(response_id=response_id, id=serial))
-        return self.inputs.get(input_id) or TransportInput(input_id)
+        _trim(self.answers)
+        return given
+
+    def note_suspended(self, run_id: str, run: str | None) -> None:
+        """Remember a run of AI Transport that waits for the results of its tools.
+
+        :param run: of its response, as tokenwire has it.
+        """
+        self.suspended[run_id] = run
+        _trim(self.suspended)
 
     def note_cancel(self, event: CancelEvent) -> None:
         """Remember a cancel until its response ends."""

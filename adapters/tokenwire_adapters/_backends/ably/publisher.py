@@ -10,7 +10,14 @@ from typing import Any
 
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome, Receiver
 from tokenwire.errors import BackendError, BackendUnavailable, Fenced, ResponseUnknown
-from tokenwire.events import CancelEvent, Event, InputEvent, StartEvent, State
+from tokenwire.events import (
+    CancelEvent,
+    Event,
+    InputEvent,
+    StartEvent,
+    State,
+    ToolResultEvent,
+)
 from tokenwire_adapters._backends.ably.ai_transport import AiTransportWriter
 from tokenwire_adapters._backends.ably.connections import RealtimeConnection
 from tokenwire_adapters._backends.ably.cursors import format_cursor
@@ -20,7 +27,7 @@ from tokenwire_adapters._backends.ably.message_per_response import PerResponseWr
 from tokenwire_adapters._backends.ably.message_per_token import PerTokenWriter
 from tokenwire_adapters._backends.ably.options import Settings
 from tokenwire_adapters._backends.ably.ordering import Ordering
-from tokenwire_adapters._backends.ably.ownership import Ownership, TransportInput
+from tokenwire_adapters._backends.ably.ownership import Ownership
 from tokenwire_adapters._backends.ably.rate_limit import RateLimiter
 from tokenwire_adapters._backends.ably.response_writer import MessageSender, ResponseWriter
 from tokenwire_adapters._backends.ably.subscription import (
@@ -122,12 +129,12 @@ class Publisher:
     def _make_writer(self, entry: Entry) -> ResponseWriter:
         if self._settings.dialect == "ai-transport":
 
-            async def answer(response_id: str, input_id: object) -> TransportInput | None:
+            async def conversation() -> Ownership:
                 subscription = self._subscriptions.open(entry.channel)
                 await _wait_ready(subscription)
-                return subscription.handler.answer(response_id, input_id)
+                return subscription.handler
 
-            return AiTransportWriter(entry, self._sender, answer)
+            return AiTransportWriter(entry, self._sender, conversation)
         if self._settings.granularity == "token":
             return PerTokenWriter(entry, self._sender)
         return PerResponseWriter(entry, self._sender)
@@ -172,7 +179,7 @@ class Publisher:
         tasks: list[asyncio.Task[Any]] = []
         for index, event in enumerate(entry.events):
             key = f"{entry.key or id(entry)}-{index}"
-            for message in event_messages(event, key, self._sender.max_event):
+            for message in self._event_messages(entry.channel, event, key):
                 await self._sender.limiter.wait()
                 tasks.append(self._sender.create(channel, message, f"publishing {event.type}"))
         on_sent()
@@ -184,6 +191,13 @@ class Publisher:
         self._deliver_locally(entry)
         cursor = format_cursor((serials[-1], 0, 0)) if serials else None
         return Outcome(cursor=cursor, state=state)
+
+    def _event_messages(self, channel: str, event: Event, key: str) -> list[Any]:
+        if isinstance(event, ToolResultEvent):
+            writer = self._writers.get((channel, event.response_id or ""))
+            if writer is not None:  # it has ended, or the result would have come with the rest
+                return writer.result_messages(event, key)
+        return event_messages(event, key, self._sender.max_event)
 
     async def _known_state(self, channel: str, response_id: str) -> State | None:
         writer = self._writers.get((channel, response_id))

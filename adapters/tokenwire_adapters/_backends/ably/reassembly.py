@@ -24,9 +24,11 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import Assembler, overlap
-from tokenwire_adapters._backends.ably.third_party import (
-    ThirdPartyResponse,
-    third_party_request,
+from tokenwire_adapters._backends.ably.third_party import ThirdPartyResponse, third_party_request
+from tokenwire_adapters._backends.ably.transport_inputs import (
+    RUN_BEGINS,
+    join_parts,
+    resolved_call,
     transport_headers,
 )
 from tokenwire_adapters._backends.ably.wire import (
@@ -115,7 +117,7 @@ class Reassembler:
         self.channel = channel
         self.records: dict[str, ResponseRecord] = {}
         self.incomplete: set[str] = set()
-        self._answers: dict[str, str] = {}  # by AI Transport input: the response that answers it
+        self._answers: dict[str, str] = {}  # by AI Transport's input or run: the response
         self._single_events: OrderedDict[str, None] = OrderedDict()  # serials and keys
         self._joiner = PayloadJoiner()
         self._hydrating = False
@@ -158,7 +160,7 @@ class Reassembler:
         message of a response may hold text of a part that follows a part in another message.
         """
         events: list[tuple[Event, str]] = []
-        present = _without_deleted(sorted(messages, key=lambda msg: msg.serial))
+        present = join_parts(_without_deleted(sorted(messages, key=lambda msg: msg.serial)))
         for msg in present:
             if msg.is_native and "start" in msg.headers and "type" not in msg.headers:
                 events += [(event, msg.serial) for event in self._guarded(self._begin, msg)]
@@ -180,8 +182,9 @@ class Reassembler:
         record = ResponseRecord(assembler, fence, first=msg.serial, last=msg.serial)
         self.records[response_id] = record
         record.assembler.apply(start, channel=self.channel)
-        if msg.name == "ai-run-start":
+        if msg.name in RUN_BEGINS:
             record.run_headers = transport_headers(msg)
+            self._answers[record.run_headers.get("run-id", response_id)] = response_id
         answered = msg.headers.get("input")
         if isinstance(answered, str):
             self._answers[answered] = response_id
@@ -197,7 +200,10 @@ class Reassembler:
     def _add_third_party(self, msg: ChannelMessage) -> list[Event]:
         request = third_party_request(msg, self._answers)
         if request is not None:
-            return [request] if self._is_new(msg.serial) else []
+            # Several pages may run the same tool: the first result counts.
+            call = resolved_call(msg)
+            new = self._is_new(msg.serial) and (call is None or self._is_new(f"call {call}"))
+            return [request] if new else []
         response_id = ThirdPartyResponse.response_id(msg)
         if response_id is None:
             return []

@@ -282,7 +282,7 @@ class ResponseWriter(ABC):
     ) -> list[asyncio.Task[Any]]:
         tasks: list[asyncio.Task[Any]] = []
         for result in results:
-            for message in self._result_messages(result, f"{self.fence}-result-{result.call_id}"):
+            for message in self.result_messages(result, f"{self.fence}-result-{result.call_id}"):
                 await self._sender.limiter.wait()
                 task = self._sender.create(channel, message, "publishing a tool result")
                 task.add_done_callback(partial(self._on_result_sent, result.call_id))
@@ -290,7 +290,8 @@ class ResponseWriter(ABC):
             self._sent_results.add(result.call_id)
         return tasks
 
-    def _result_messages(self, result: ToolResultEvent, key: str) -> list[Any]:
+    def result_messages(self, result: ToolResultEvent, key: str) -> list[Any]:
+        """The messages of a tool result; `key` identifies it, so that Ably stores it once."""
         return event_messages(result, key, self._sender.max_event)
 
     def _on_result_sent(self, call_id: str, task: asyncio.Task[Any]) -> None:

@@ -19,6 +19,7 @@ from tokenwire_adapters._backends.ably.connections import (
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.history import History
 from tokenwire_adapters._backends.ably.quirks import attach_serial, state_of
+from tokenwire_adapters._backends.ably.transport_inputs import is_transport_message, join_parts
 from tokenwire_adapters._backends.ably.wire import ChannelMessage, from_ably
 
 __all__ = [
@@ -175,6 +176,7 @@ class ChannelSubscription(Generic[H]):
         self._connection = owner.connection
         self._attached: Any = None
         self._buffer: list[ChannelMessage] | None = []  # while history is read
+        self._arrived: list[ChannelMessage] = []
         self._opening: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._reload_again = False
@@ -254,7 +256,19 @@ class ChannelSubscription(Generic[H]):
                 self._buffer.clear()
                 self._reload_again = True
             return
-        self._handle(msg)
+        self._arrived.append(msg)
+        if is_transport_message(msg):  # what belongs to it comes in the same turn of the loop
+            asyncio.get_running_loop().call_soon(self._handle_arrived)
+        else:
+            self._handle_arrived()
+
+    def _handle_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if self._buffer is not None:
+            self._buffer += arrived
+            return
+        for msg in join_parts(arrived):
+            self._handle(msg)
         if self.handler.incomplete:
             self._catch_up(delay=_LATE_APPENDS)
 
@@ -265,7 +279,7 @@ class ChannelSubscription(Generic[H]):
     def _handle_buffer(self) -> None:
         """Handle the buffered messages, and from now on each as it comes."""
         buffer, self._buffer = self._buffer or [], None
-        for msg in buffer:
+        for msg in join_parts(buffer):
             self._handle(msg)
 
     def deliver(self, events: Sequence[Event], before: str | None) -> None:

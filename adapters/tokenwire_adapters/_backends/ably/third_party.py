@@ -20,9 +20,10 @@ from tokenwire.events import (
     State,
 )
 from tokenwire.response import Assembler
+from tokenwire_adapters._backends.ably.transport_inputs import is_transport_message, transport_event
 from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
-__all__ = ["ThirdPartyResponse", "third_party_request", "transport_headers"]
+__all__ = ["ThirdPartyResponse", "third_party_request"]
 
 _TOKENS = ("start", "token", "stop", "response-complete")
 _SILENCE = 60_000  # milliseconds after which a response without an end counts as complete
@@ -37,17 +38,11 @@ def third_party_request(
     These are messages named ``cancel``, with ``responseId`` in headers or data, or ``input``; and
     ``ai-cancel`` and ``ai-input`` of AI Transport's clients.
 
-    :param answers: by ``codec-message-id`` of an input: the response that answers it.
+    :param answers: as for `transport_event`.
     """
     data = msg.data
-    if msg.name == "ai-input":
-        return _transport_input(msg)
-    if msg.name == "ai-cancel":
-        transport = transport_headers(msg)
-        run = transport.get("run-id") or answers.get(transport.get("input-codec-message-id", ""))
-        if not run:
-            return None
-        return CancelEvent(response_id=run[:256], id=msg.serial, ts=msg.updated)
+    if is_transport_message(msg):
+        return transport_event(msg, answers)
     if msg.name == "cancel":
         response_id = msg.headers.get("responseId")
         reason = None
@@ -70,44 +65,6 @@ def third_party_request(
             ts=msg.updated,
         )
     return None
-
-
-def transport_headers(msg: ChannelMessage) -> dict[str, str]:
-    """The headers that AI Transport puts in ``extras.ai.transport``."""
-    return _ai_headers(msg, "transport")
-
-
-def _ai_headers(msg: ChannelMessage, name: str) -> dict[str, str]:
-    extras = msg.extras
-    ai = cast("dict[str, Any]", extras).get("ai") if isinstance(extras, dict) else None
-    headers = cast("dict[str, Any]", ai).get(name) if isinstance(ai, dict) else None
-    if not isinstance(headers, dict):
-        return {}
-    items = cast("dict[Any, Any]", headers).items()
-    return {str(key): value for key, value in items if isinstance(value, str)}
-
-
-def _transport_input(msg: ChannelMessage) -> InputEvent | None:
-    transport, codec = transport_headers(msg), _ai_headers(msg, "codec")
-    message_id = transport.get("codec-message-id")
-    if not message_id or isinstance(msg.data, bytes | bytearray):
-        return None
-    kind = codec.get("kind") or "message"
-    data: dict[str, Any] = {**codec}
-    if kind == "user-message" and isinstance(msg.data, str):
-        data["text"] = msg.data
-    elif msg.data not in (None, ""):
-        data["data"] = msg.data
-    for name in ("parent", "fork-of", "run-id", "event-id", "msg-regenerate"):
-        if name in transport:
-            data[name] = transport[name]
-    return InputEvent(
-        name="message" if kind == "user-message" else kind,
-        data=data,
-        id=message_id[:256],
-        sender=msg.client_id,
-        ts=msg.updated,
-    )
 
 
 class ThirdPartyResponse:

@@ -1,12 +1,14 @@
 // The page: which screens there are, and what is asked.
 
 import { connect } from "../stream/tokenwire.js";
+import { address } from "./address.js";
+import { showCode } from "./code.js";
 import { Pane } from "./pane.js";
 
 const PROMPTS = [
-  ["A lighthouse story", "Tell me a story about a lighthouse keeper."],
-  ["How streaming works", "Explain how token streaming reaches a screen."],
-  ["Tea, in many scripts", "Tell me about tea in Japan and China."],
+  ["A story", "Tell me a story about a lighthouse keeper."],
+  ["How it works", "Explain how token streaming reaches a screen."],
+  ["Tea", "Tell me about tea in Japan and China."],
   ["Think first", "Plan six trains to somewhere far away.", { model: "local-reasoner" }],
   ["Call a tool", "What is the weather in Reykjavík?", { tools: true }],
   ["A long essay", "Write a long and detailed essay about the night sky."],
@@ -19,6 +21,24 @@ const WALL = [
   "What is the strangest bug you ever saw?",
   "Show me the stars of tonight's sky.",
 ];
+// What the visitor sees, in a line.
+const LEADS = {
+  one: "An agent at work, and you watch. Reload while it writes: it goes on without you, and nothing is missing.",
+  two: "One agent, watched by a laptop and a phone. Each token reaches both; cut one off, and it catches up.",
+  wall: "Six agents at work at once, over one connection.",
+};
+const STEPS = {
+  one: [
+    "Pick a question below.",
+    "Reload while it answers, or cut the connection: it goes on where it was.",
+    "Open a second tab. Press Stop in either one.",
+  ],
+  two: [
+    "Pick a question below: both screens show it.",
+    "Cut one of them off, or reload the page: it goes on where it was.",
+    "Open a second tab. Press Stop in either one.",
+  ],
+};
 
 const $ = (id) => document.getElementById(id);
 const [stage, composer, question, model, send, stop, prompts] = ["stage", "composer", "question", "model", "send", "stop", "prompts"].map($);
@@ -27,59 +47,66 @@ const base = new URL("stream", document.baseURI);
 
 let panes = [];
 let connections = [];
+let shown; // the view and the chat that are on the page
 
-function channelName() {
-  const name = location.hash.slice(1);
-  if (/^[A-Za-z0-9_-]{1,48}$/.test(name)) return name;
-  const channel = `chat-${crypto.randomUUID().slice(0, 8)}`;
-  history.replaceState(null, "", `#${channel}`);
-  return channel;
+/** A connection, as one device has it: tabs share theirs with the same device of other tabs. */
+function line(device) {
+  const { transport } = address;
+  const connection = connect(base, { share: device, ...(transport && { transport }) });
+  connections.push(connection);
+  return connection;
 }
 
-function view() {
-  return document.body.dataset.view;
-}
-
-function options() {
-  // ?transport=sse shows the fallback.
-  const transport = new URLSearchParams(location.search).get("transport");
-  return transport === "sse" || transport === "websocket" ? { transport } : {};
-}
-
-function screen(name, channel, connection, compact) {
-  const pane = new Pane({ name, connection, channel, announce, compact });
+function screen(name, options) {
+  const pane = new Pane({ name, announce, lead: "It shows here as it is written.", ...options });
   pane.onchange = drawComposer;
   stage.append(pane.node);
   panes.push(pane);
 }
 
-function build() {
+function build(view, chat) {
   for (const pane of panes) pane.close();
   for (const connection of connections) connection.close();
   panes = [];
   connections = [];
-  const channel = channelName();
-  const line = () => {
-    const connection = connect(base, options());
-    connections.push(connection);
-    return connection;
-  };
-  if (view() === "two") {
-    screen("Laptop", channel, line());
-    screen("Phone", channel, line());
-  } else if (view() === "wall") {
-    const shared = line(); // six channels, one socket
-    WALL.forEach((_, i) => screen(`Agent ${i + 1}`, `${channel}-${i + 1}`, shared, true));
+  const lead = "Every token, on every screen that is watching.";
+  if (view === "two") {
+    screen("Laptop", { channel: chat, connection: line("laptop"), lead, steps: STEPS.two });
+    screen("Phone", { channel: chat, connection: line("phone") });
+  } else if (view === "wall") {
+    const connection = line("laptop"); // six channels, one socket
+    WALL.forEach((text, i) => screen(`Agent ${i + 1}`, { channel: `${chat}-${i + 1}`, connection, lead: text, compact: true }));
   } else {
-    screen("This screen", channel, line());
+    screen("This screen", { channel: chat, connection: line("laptop"), lead, steps: STEPS.one });
+  }
+}
+
+/** Show what the address says. */
+function show() {
+  const { view, chat, theme } = address;
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  if (shown !== `${view} ${chat}`) {
+    shown = `${view} ${chat}`;
+    document.body.dataset.view = view;
+    document.querySelector(`input[name=view][value=${view}]`).checked = true;
+    $("lead").textContent = LEADS[view];
+    build(view, chat);
+    drawComposer();
+    drawPrompts(view);
   }
   $("second").href = location.href;
-  drawComposer();
-  drawPrompts();
+  $("docs").search = theme ? `?theme=${theme}` : "";
+}
+
+/** The screens that say how things are: those whose line is cut know no better. */
+function current() {
+  const live = panes.filter((pane) => pane.live);
+  return live.length ? live : panes;
 }
 
 function drawComposer() {
-  const busy = panes.some((pane) => pane.streaming.length > 0);
+  const busy = current().some((pane) => pane.streaming.length > 0);
   stop.hidden = !busy;
   send.hidden = busy;
 }
@@ -100,7 +127,7 @@ async function submit(text, extra) {
   grow();
   announce("Asked.");
   try {
-    if (view() === "wall") {
+    if (address.view === "wall") {
       await Promise.all(panes.map((pane, i) => ask(pane.channel.name, `${asked} (version ${i + 1})`, extra)));
     } else {
       await ask(panes[0].channel.name, asked, extra);
@@ -125,7 +152,7 @@ function offers(extra) {
   return extra?.model && !models.includes(extra.model) ? { ...extra, model: undefined } : extra;
 }
 
-function drawPrompts() {
+function drawPrompts(view) {
   prompts.replaceChildren();
   const chip = (label, work) => {
     const button = document.createElement("button");
@@ -135,7 +162,7 @@ function drawPrompts() {
     button.addEventListener("click", work);
     prompts.append(button);
   };
-  if (view() === "wall") {
+  if (view === "wall") {
     chip("Start all six", () => {
       panes.forEach((pane, i) => ask(pane.channel.name, WALL[i]).catch((error) => hint(error.message)));
     });
@@ -165,7 +192,8 @@ document.addEventListener("keydown", (event) => {
 });
 stop.addEventListener("click", async () => {
   stop.disabled = true;
-  const turns = (view() === "wall" ? panes : panes.slice(0, 1)).flatMap((pane) => pane.streaming);
+  const asked = address.view === "wall" ? panes : current().slice(0, 1);
+  const turns = asked.flatMap((pane) => pane.streaming);
   await Promise.all(turns.map((turn) => turn.cancel()));
   stop.disabled = false;
   question.focus();
@@ -175,25 +203,28 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   question.focus();
 });
 $("fresh").addEventListener("click", () => {
-  history.pushState(null, "", location.pathname + location.search);
-  build();
+  address.freshChat();
+  show();
   question.focus();
 });
 for (const radio of document.querySelectorAll("input[name=view]")) {
   radio.addEventListener("change", () => {
-    document.body.dataset.view = radio.value;
-    build();
+    address.view = radio.value;
+    show();
   });
 }
-addEventListener("popstate", build);
 $("theme").addEventListener("click", () => {
-  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  document.documentElement.dataset.theme = dark === "dark" ? "light" : "dark";
+  const dark = address.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  address.theme = dark === "dark" ? "light" : "dark";
+  show();
 });
+addEventListener("popstate", show);
 
 const config = await fetch("config").then((answer) => answer.json());
-for (const name of config.models) model.append(new Option(name, name));
+for (const name of config.models) model.append(new Option(name.replace(/^local-/, ""), name));
 model.hidden = config.models.length < 2;
-build();
+$("docs").hidden = !config.documents;
+showCode(config.code);
+show();
 document.body.dataset.started = "true";
 question.focus({ preventScroll: true });

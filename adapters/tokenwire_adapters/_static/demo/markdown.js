@@ -12,6 +12,16 @@ const INLINE = /(`+)([\s\S]{0,1500}?[^`])\1(?!`)|\*\*(?=\S)([\s\S]{0,1500}?\S)\*
 const MAX_DEPTH = 6;
 const MAX_BLOCK = 30_000; // characters; a longer block is shown as it is
 
+/** What differs where the text is our own: the first level of headings, and which links there are. */
+const settings = {
+  topHeading: 3,
+  link: (target) => (/^(https?:\/\/|mailto:)/i.test(target) ? target : null), // no other scheme becomes a link
+};
+
+export function configure(changes) {
+  Object.assign(settings, changes);
+}
+
 function make(tag, className, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -68,7 +78,7 @@ export function render(block, depth = 0) {
   const fence = FENCE.exec(lines[0]);
   if (fence) return code(lines, fence);
   const heading = HEADING.exec(lines[0]);
-  if (heading) return make(`h${Math.min(6, heading[1].length + 2)}`, `level-${heading[1].length}`, ...inline(heading[2]));
+  if (heading) return make(`h${Math.min(6, heading[1].length + settings.topHeading - 1)}`, `level-${heading[1].length}`, ...inline(heading[2]));
   if (RULE.test(lines[0])) return make("hr");
   if (ITEM.test(lines[0])) return depth < MAX_DEPTH ? list(lines, depth) : make("p", "", text);
   if (QUOTE.test(lines[0])) return quote(lines, depth);
@@ -144,8 +154,8 @@ function table(lines) {
   const row = (line, tag) => {
     const tr = make("tr", "");
     cells(line).slice(0, aligns.length).forEach((cell, i) => {
-      const td = make(tag, aligns[i], ...inline(cell));
-      if (tag === "th") td.scope = "col";
+      const td = make(cell ? tag : "td", aligns[i], ...inline(cell)); // no heading is empty
+      if (td.tagName === "TH") td.scope = "col";
       tr.append(td);
     });
     return tr;
@@ -177,12 +187,15 @@ function span(match, depth) {
   if (strong !== undefined) return make("strong", "", ...inline(strong, depth + 1));
   if (em !== undefined || em2 !== undefined) return make("em", "", ...inline(em ?? em2, depth + 1));
   if (escaped !== undefined) return escaped;
-  if (math !== undefined) return make("span", "math", math); // as written: nothing here sets formulas
-  if (!/^(https?:\/\/|mailto:)/i.test(target)) return all; // no other scheme becomes a link
+  if (math !== undefined) return make("code", "math", math); // its source: nothing here sets formulas
+  const address = settings.link(target);
+  if (address === null) return all;
   const link = make("a", "", ...inline(label || target, depth + 1));
-  link.href = target;
-  link.target = "_blank";
-  link.rel = "noopener noreferrer nofollow";
+  link.href = address;
+  if (link.origin !== location.origin) {
+    link.target = "_blank";
+    link.rel = "noopener noreferrer nofollow";
+  }
   return link;
 }
 

@@ -50,10 +50,10 @@ def _provider(options: Options) -> Generator[Provider | None]:
 
 
 def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
-    """An ordinary client of OpenAI's SDK, and the one line that publishes its streams."""
+    """A client of OpenAI's SDK whose streams are published."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    from tokenwire_adapters.openai import wrap
+    from tokenwire_adapters._tools.demo.wiring import publish
 
     if provider is None:
         client = AsyncOpenAI()
@@ -61,7 +61,7 @@ def _client(sink: tokenwire.Sink, provider: Provider | None) -> AsyncOpenAI:
         # This process reaches itself without a proxy.
         http = DefaultAsyncHttpxClient(trust_env=False)
         client = AsyncOpenAI(base_url=provider.base_url, api_key="not-needed", http_client=http)
-    return wrap(client, sink)
+    return publish(client, sink)
 
 
 def serve(options: Options) -> int:

@@ -12,6 +12,7 @@ import uvicorn
 
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.quirks import TimedHeadProtocol
+from tokenwire_adapters._web.uvicorn.protocols import WebSocketProtocol
 
 __all__ = ["bound_socket", "config"]
 
@@ -24,7 +25,7 @@ def config(app: Any, *, connections: int = 10_000, **options: Any) -> uvicorn.Co
     """
     settings: dict[str, Any] = {
         "http": TimedHeadProtocol,
-        "ws": "websockets-sansio",
+        "ws": WebSocketProtocol or "auto",
         "h11_max_incomplete_event_size": 40 * 1024,  # a request's head, as the gateway bounds it
         "ws_max_size": 128 * 1024,
         "ws_max_queue": 16,

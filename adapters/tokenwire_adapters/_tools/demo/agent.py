@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletionChunk
 
-__all__ = ["Answer", "ChatAgent", "ToolReport"]
+__all__ = ["Answer", "ChatAgent", "ToolReport", "Turn", "stream_turn"]
 
 ToolReport = Callable[[str, str, Any], None]
 """Called with the result of a tool: the call's id, the tool's name, the result."""
@@ -40,23 +41,65 @@ _TOOLS: list[dict[str, Any]] = [
 
 
 @dataclass
-class Answer:
-    """The answer to one question.
+class Turn:
+    """One reply of the model.
 
-    :ivar completions: the ids that the provider gave its completions, in order.
-    :ivar finish_reason: of the last one; None when its stream ended early.
+    :ivar completion: the id that the provider gave it; None before it begins.
+    :ivar finish_reason: None while it streams, and where its stream ended early.
     """
 
-    text: str = ""
-    completions: list[str] = field(default_factory=list[str])
-    finish_reason: str | None = None
-
-
-@dataclass
-class _Turn:
+    completion: str | None = None
     text: str = ""
     finish_reason: str | None = None
     calls: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Add a chunk of the stream."""
+        self.completion = chunk.id or self.completion
+        for choice in chunk.choices:
+            self.text += choice.delta.content or ""
+            self.finish_reason = choice.finish_reason or self.finish_reason
+            for part in choice.delta.tool_calls or ():
+                call = self.calls.setdefault(
+                    part.index,
+                    {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+                )
+                call["id"] = part.id or call["id"]
+                if part.function is not None:
+                    call["function"]["name"] += part.function.name or ""
+                    call["function"]["arguments"] += part.function.arguments or ""
+
+
+@dataclass
+class Answer:
+    """The answer to one question: a turn of the model, and one more after each round of tools."""
+
+    turns: list[Turn] = field(default_factory=list[Turn])
+
+    @property
+    def text(self) -> str:
+        """All that the model wrote."""
+        return "".join(turn.text for turn in self.turns)
+
+    @property
+    def completions(self) -> list[str]:
+        """The ids that the provider gave its completions, in order."""
+        return [turn.completion for turn in self.turns if turn.completion is not None]
+
+
+async def stream_turn(
+    client: AsyncOpenAI,
+    turn: Turn,
+    **request: Any,
+) -> None:
+    """Ask the model, read its reply."""
+    completions = client.chat.completions
+    stream = await completions.create(
+        stream=True,
+        **request,
+    )
+    async for chunk in stream:
+        turn.add(chunk)
 
 
 class ChatAgent:
@@ -85,10 +128,18 @@ class ChatAgent:
         answer = answer or Answer()
         self._messages.append({"role": "user", "content": question})
         del self._messages[:-_MAX_MESSAGES]
+        options: dict[str, Any] = {"tools": _TOOLS} if tools else {}
         for _ in range(_MAX_TURNS):
-            turn = await self._turn(model, tools, answer)
-            answer.text += turn.text
-            answer.finish_reason = turn.finish_reason
+            turn = Turn()
+            answer.turns.append(turn)
+            await stream_turn(
+                self._client,
+                turn,
+                model=model,
+                messages=[{"role": "system", "content": _SYSTEM}, *self._messages],
+                stream_options={"include_usage": True},
+                **options,
+            )
             calls = list(turn.calls.values()) if turn.finish_reason == "tool_calls" else []
             message: dict[str, Any] = {"role": "assistant", "content": turn.text}
             self._messages.append({**message, "tool_calls": calls} if calls else message)
@@ -97,34 +148,6 @@ class ChatAgent:
             if not calls:
                 break
         return answer
-
-    async def _turn(self, model: str, tools: bool, answer: Answer) -> _Turn:
-        turn = _Turn()
-        messages: Any = [{"role": "system", "content": _SYSTEM}, *self._messages]
-        tool_options: dict[str, Any] = {"tools": _TOOLS} if tools else {}
-        stream = await self._client.chat.completions.create(
-            model=model,
-            messages=messages,
-            stream=True,
-            stream_options={"include_usage": True},
-            **tool_options,
-        )
-        async for chunk in stream:
-            if chunk.id and chunk.id not in answer.completions:
-                answer.completions.append(chunk.id)
-            for choice in chunk.choices:
-                turn.text += choice.delta.content or ""
-                turn.finish_reason = choice.finish_reason or turn.finish_reason
-                for part in choice.delta.tool_calls or ():
-                    call = turn.calls.setdefault(
-                        part.index,
-                        {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
-                    )
-                    call["id"] = part.id or call["id"]
-                    if part.function is not None:
-                        call["function"]["name"] += part.function.name or ""
-                        call["function"]["arguments"] += part.function.arguments or ""
-        return turn
 
     def _call(self, call: dict[str, Any], on_tool: ToolReport | None) -> None:
         name = call["function"]["name"]

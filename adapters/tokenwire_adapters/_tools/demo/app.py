@@ -22,7 +22,10 @@ from starlette.routing import Mount, Route
 
 import tokenwire
 from tokenwire_adapters._tools.demo.agent import Answer, ChatAgent
+from tokenwire_adapters._tools.demo.documents import documents
 from tokenwire_adapters._tools.demo.pages import PAGES, page_response
+from tokenwire_adapters._tools.demo.shown_code import shown_code
+from tokenwire_adapters._tools.demo.wiring import answer_in
 from tokenwire_adapters.asgi import Gateway
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Demo:
             routes=[
                 Route("/", _index, methods=["GET"]),
                 Route("/assets/{name}", _asset, methods=["GET"]),
+                Route("/documents/{path:path}", _document, methods=["GET"]),
                 Route("/config", self._config, methods=["GET"]),
                 Route("/questions", self._ask, methods=["POST"]),
                 Route("/runs/{run}", self._run, methods=["GET"]),
@@ -94,6 +98,8 @@ class Demo:
                 "version": tokenwire.__version__,
                 "models": self._models,
                 "offline": self._provider is not None,
+                "code": shown_code(),
+                "documents": bool(documents()),
             },
             headers={"cache-control": "no-store"},
         )
@@ -133,10 +139,10 @@ class Demo:
             self.sink.tool_result(channel, call_id, output, run=run, name=name)  # tokenwire
 
         try:
-            with tokenwire.channel(channel, run=run):  # tokenwire: where this agent's tokens go
-                await agent.answer(
-                    question, model=model, tools=tools, answer=answer, on_tool=on_tool
-                )
+            answering = agent.answer(
+                question, model=model, tools=tools, answer=answer, on_tool=on_tool
+            )
+            await answer_in(channel, run, answering)  # tokenwire: where its tokens go
         except Exception as error:
             logger.warning("the agent failed: %s", error)
             self.sink.send_event(channel, "failed", {"error": type(error).__name__}, run=run)
@@ -207,6 +213,18 @@ async def _index(request: Request) -> Response:
 
 async def _asset(request: Request) -> Response:
     name = request.path_params["name"]
-    if name not in PAGES or name == "index.html":
+    if name not in PAGES or name.endswith(".html"):
         raise HTTPException(404)
     return page_response(name, _check_page(request))
+
+
+async def _document(request: Request) -> Response:
+    """A page of the documentation; with ``?source`` its Markdown, and which pages there are."""
+    host = _check_page(request)
+    page = documents().get(request.path_params["path"])
+    if page is None:
+        raise HTTPException(404)
+    if "source" not in request.query_params:
+        return page_response("doc.html", host)
+    source = await asyncio.to_thread(page.read_text, "utf-8")
+    return JSONResponse({"source": source, "installed": sorted(documents())})

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import PurePath
 
 from starlette.responses import Response
 
 __all__ = ["PAGES", "page_response"]
 
-PAGES = {
-    "index.html": "text/html; charset=utf-8",
-    "demo.css": "text/css; charset=utf-8",
-    "demo.js": "text/javascript; charset=utf-8",
-    "pane.js": "text/javascript; charset=utf-8",
-    "markdown.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+_FOLDER = resources.files("tokenwire_adapters") / "_static" / "demo"
+
+PAGES = {
+    file.name: _TYPES[suffix]
+    for file in _FOLDER.iterdir()
+    if (suffix := PurePath(file.name).suffix) in _TYPES
+}
+"""The content type of each file, by its name."""
 
 # Nothing inline, nothing from other sites; trusted types make the browser refuse `innerHTML` and
 # the like. WebSockets are listed, since not every browser counts them as 'self'.
@@ -28,7 +35,7 @@ _POLICY = (
 
 def page_response(name: str, host: str) -> Response:
     """One file of the page, which is served at `host` (with its port)."""
-    body = (resources.files("tokenwire_adapters") / "_static" / "demo" / name).read_bytes()
+    body = (_FOLDER / name).read_bytes()
     return Response(
         body,
         media_type=PAGES[name],

@@ -54,6 +54,8 @@ class AgUiEncoder(RunEncoder):
     """
 
     name = "ag-ui"
+    forks = True
+    passing = RunEncoder.passing | {"_time"}
     pauses = True
 
     def __init__(

@@ -12,7 +12,7 @@ from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import Run
 
-__all__ = ["conversation", "merged", "messages_of", "place_of"]
+__all__ = ["asked_by", "conversation", "merged", "messages_of", "place_of"]
 
 ASKED = "ag_ui_messages"
 """The metadata field with the messages that a run answers."""

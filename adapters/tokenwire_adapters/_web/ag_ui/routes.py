@@ -15,7 +15,7 @@ from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
-from tokenwire_adapters._web.ag_ui.messages import conversation, merged, place_of
+from tokenwire_adapters._web.ag_ui.messages import asked_by, conversation, merged, place_of
 from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
 from tokenwire_adapters._web.gateway.asgi import checked_name
@@ -158,7 +158,7 @@ class AgentRoutes(ProtocolRoutes):
         channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             settled = await self._settle(exchange, request, channel)
             if settled is not None and settled.begin is None:
                 encoder = _encoder(request, client_run=run)
@@ -169,6 +169,8 @@ class AgentRoutes(ProtocolRoutes):
             # A client that asks again, since its connection broke, is sent the same run.
             encoder, reader = await self._run_again(request, channel, run)
             if reader is None:
+                if settled is None and await self._continued(exchange, request, channel):
+                    return
                 encoder = _encoder(request, run=run, enveloped=True, client_run=request.run_id)
 
                 if settled is not None:
@@ -183,6 +185,21 @@ class AgentRoutes(ProtocolRoutes):
                         await self.tasks.cancel(channel, run=active.id, reason="another run came")
                     reader = await self.watch_from(channel, begin)
             await self.stream(exchange, channel, encoder, reader)
+
+    async def _continued(self, exchange: Exchange, request: RunAgentInput, channel: str) -> bool:
+        """Answer with the run by which another tab goes on from the same outputs of tools."""
+        asked = asked_by(_plain(request))
+        outputs = {str(message.get("toolCallId")) for message in asked}
+        if not asked or any(message["role"] != "tool" for message in asked):
+            return False
+        for run in reversed(await self.service.within(recent_runs(self.sink, channel))):
+            calls = outputs & {call.call_id for r in run.responses for call in r.tool_calls}
+            if calls:
+                encoder = _encoder(request, client_run=request.run_id)
+                return await self.continues_elsewhere(
+                    exchange, channel, encoder, run, calls, request.run_id, retry=True
+                )
+        return False
 
     async def _run_again(
         self, request: RunAgentInput, channel: str, run: str
@@ -260,7 +277,7 @@ class AgentRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread_id: str, request: RunAgentInput | None
     ) -> None:
         service = self.service
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             runs = await service.within(recent_runs(self.sink, channel))
             active = next((run.id for run in reversed(runs) if run.streaming), None)
             encoder = self._joining(thread_id, request, runs, active)

@@ -225,6 +225,13 @@ class Admission:
             raise Problem("rate_limited", "too many connections of this principal")
         self._principal = principal
 
+    def hand_over(self) -> Admission:
+        """Another admission that counts the connection in place of this one."""
+        other = Admission(self._clients, self._principals)
+        other._client_keys, self._client_keys = self._client_keys, ()
+        other._principal, self._principal = self._principal, None
+        return other
+
     def close(self) -> None:
         """Count it no more. Idempotent."""
         keys, self._client_keys = self._client_keys, ()

@@ -20,8 +20,8 @@ from tokenwire_adapters._web.gateway.asgi import (
     send_response,
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
-from tokenwire_adapters._web.gateway.connections import flushed
-from tokenwire_adapters._web.gateway.fanout import Member
+from tokenwire_adapters._web.gateway.connections import Admission, flushed
+from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take, take_of
@@ -49,12 +49,14 @@ class Exchange:
     :ivar route: the route's name, for metrics and spans.
     :ivar status: of the response, once it has begun.
     :ivar sent: bytes of its body that the server was given.
+    :ivar admission: of its connection, where that has been counted.
     :ivar member: what the response has become, if it has taken over its transport.
     """
 
     __slots__ = (
         "_caller",
         "_send",
+        "admission",
         "headers",
         "member",
         "receive",
@@ -73,6 +75,7 @@ class Exchange:
         self.route = "none"
         self.status: int | None = None
         self.sent = 0
+        self.admission: Admission | None = None
         self.member: Member | None = None
         self._send = send
         self._caller: Caller | None = None
@@ -81,6 +84,14 @@ class Exchange:
     def take(self) -> Take | None:
         """Takes over the transport, where the server offers that."""
         return take_of(self.request.scope, self._send)
+
+    def admitted(self, service: Service) -> Admission:
+        """Count its connection, from before it is opened until the admission is closed.
+
+        :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
+        """
+        self.admission = service.admitted(self.caller)
+        return self.admission
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message of the response."""

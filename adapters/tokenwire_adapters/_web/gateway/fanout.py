@@ -1,7 +1,6 @@
 """Watchers of one channel that are level: what comes is encoded once, and written to all of them.
 
-A stream whose server hands over its transport becomes a `Member` and needs no task of its own. A
-member whose client does not read what was written leaves its group, and comes back once it has
+A watcher whose client does not read what was written leaves its group, and comes back once it has
 caught up.
 """
 
@@ -9,353 +8,128 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol, Self, TypeAlias
 
 from tokenwire.watch import ChannelReader, Item
-from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Admission, Connections, Owner, Reason
-from tokenwire_adapters._web.gateway.framing import StreamFramer
-from tokenwire_adapters._web.gateway.goodbye import (
-    CLOSE_TIMEOUT,
-    KEEP_ALIVE,
-    failed,
-    last_of_dropped,
-)
-from tokenwire_adapters._web.gateway.quirks import reset
-from tokenwire_adapters._web.gateway.takeover import (
-    LAST_CHUNK,
-    Take,
-    Taken,
-    WritableTransport,
-    chunk,
-)
 
-__all__ = ["Fanout", "GroupKey", "Member"]
+__all__ = ["Fanout", "Group", "GroupFramer", "GroupKey", "Level"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
-_PIECE = 256 * 1024  # bytes written at a time to a client that catches up
+GroupKey: TypeAlias = tuple[Hashable, ...]
+"""What the members of a group have in common; the event loop is among it."""
 
-GroupKey: TypeAlias = tuple[asyncio.AbstractEventLoop, str, str, str | None, float]
-"""The loop, channel, format, response and gathering time that the members of a group share."""
-
-
-class Traffic(Protocol):
-    """The connections of a sink, and the counters of what they were sent."""
-
-    connections: Connections
-
-    def count_sent(self, events: int, size: int) -> None:
-        """Count what was sent on a connection: events, and bytes."""
+_MOST_COMPARED = 8  # groups of one key, whose encoders differ, that a newcomer is compared with
 
 
-class Host(Owner, Protocol):
-    """The service that streams belong to."""
+class GroupFramer(Protocol):
+    """Encodes what one reader reads, for all watchers that are level with it."""
 
     @property
-    def traffic(self) -> Traffic:
-        """Its connections and counters."""
+    def finished(self) -> bool:
+        """Whether nothing more will be encoded."""
         ...
 
-    @property
-    def fanout(self) -> Fanout:
-        """Its groups of streams."""
+    def batch(self, items: Sequence[Item], reader: ChannelReader) -> Iterable[bytes]:
+        """Encode what `reader` has just read."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last event."""
+        ...
+
+    def wire(self, data: bytes) -> bytes:
+        """The bytes on the wire of data that `batch` gave out."""
+        ...
+
+    def fork(self) -> Self:
+        """A framer that encodes what comes as this one does, without having to do with it."""
+        ...
+
+    def same_as(self, other: Self) -> bool:
+        """Whether both encode whatever comes to the same bytes."""
         ...
 
 
-class Member:
-    """An event stream that writes to its transport itself; also the transport's protocol.
+class Level(Protocol):
+    """A watcher that may be a member of a group.
 
-    :ivar sending_since: since when its client has not read what was written; None while it has.
+    :ivar write: writes to its transport.
     """
 
-    __slots__ = (
-        "_admission",
-        "_fanout",
-        "_group",
-        "_key",
-        "_on_end",
-        "_reader",
-        "_resumed",
-        "_sent_at",
-        "_taken",
-        "_task",
-        "_timer",
-        "_traffic",
-        "caller",
-        "framer",
-        "kind",
-        "loop",
-        "owner",
-        "reason",
-        "sending_since",
-        "write",
-    )
+    write: Callable[[bytes], None]
 
-    def __init__(
-        self,
-        host: Host,
-        caller: Caller,
-        framer: StreamFramer,
-        reader: ChannelReader,
-        key: GroupKey,
-    ) -> None:
-        self.owner: Owner = host
-        self._traffic = host.traffic
-        self.caller = caller
-        self.kind = "sse"
-        self.framer = framer
-        self.loop = asyncio.get_running_loop()
-        self.reason: Reason | None = None
-        self.sending_since: float | None = None
-        self.write: Callable[[bytes], None] = _not_yet
-        self._admission: Admission | None = None
-        self._fanout = host.fanout
-        self._group: _Group | None = None
-        self._key = key
-        self._on_end: Callable[[], None] | None = None
-        self._reader = reader
-        self._resumed: asyncio.Future[None] | None = None
-        self._sent_at = self.loop.time()
-        self._taken: Taken | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def take(self, take: Take, admission: Admission) -> bool:
-        """Take over the transport, and with it the reader and the admission; False where not."""
-        taken = take(self)
-        if taken is None:
-            return False
-        self._taken = taken
-        self.write = taken.transport.write
-        self._admission = admission
-        self.caller.forget_request()
-        return True
-
-    def start(self, on_end: Callable[[], None] | None) -> None:
-        """Go on, now that the request's own coroutine does not.
-
-        :param on_end: called when the connection is closed.
-        """
-        self._on_end = on_end
-        self.go_on()
+    @property
+    def framer(self) -> GroupFramer:
+        """Its own, while it is in no group."""
+        ...
 
     @property
     def reader(self) -> ChannelReader:
         """Its own reader, which is at rest while it is in a group."""
-        return self._reader
-
-    @property
-    def transport(self) -> WritableTransport | None:
-        """The transport, for servers that close all of them; None once it is closed."""
-        return None if self._taken is None else self._taken.transport
-
-    # -- called by the server and the transport
-
-    def connection_made(self, transport: Any) -> None:
-        """Nothing: the connection has been there since its request."""
-
-    def data_received(self, data: bytes) -> None:
-        """Ignore what a client sends behind its request: the connection ends with this response."""
-
-    def eof_received(self) -> None:
-        """The client closes; so does the transport."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed: give everything back."""
-        _ = exc
-        taken, self._taken = self._taken, None
-        if taken is None:
-            return
-        taken.forget(self)
-        if self._timer is None:  # the end was not ours
-            self.reason = self.reason or "gone"
-        self._stop()
-        self.sending_since = None
-        self._reader.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._admission is not None:
-            self._admission.close()
-        self._traffic.connections.ended(self)
-        if self._on_end is not None:
-            self._on_end()
-
-    def pause_writing(self) -> None:
-        """The client does not read: leave the group."""
-        self.sending_since = self.loop.time()
-        if self._group is not None:
-            self._group.part_with(self)
-
-    def resume_writing(self) -> None:
-        """The client has read: catch up with the group."""
-        self.sending_since = None
-        if self._resumed is not None:
-            if not self._resumed.done():
-                self._resumed.set_result(None)
-        elif self._timer is None:
-            self.go_on()
-
-    def shutdown(self) -> None:
-        """The server begins to stop."""
-        self.drop("bye")
-
-    # -- called by the monitor
-
-    def monitor(self, now: float) -> None:
-        """Keep the stream alive, expire it, drop it where its client does not read."""
-        limits, since = self.owner.limits, self.sending_since
-        if since is not None and now - since > limits.send_timeout:
-            self.drop("slow")
-        elif self.caller.grant is not None and self.owner.guard.expired(self.caller):
-            self.drop("expired")
-        elif since is None and self._timer is None:
-            group = self._group
-            sent_at = self._sent_at if group is None else max(self._sent_at, group.sent_at)
-            if now - sent_at >= limits.keep_alive:
-                self.send(KEEP_ALIVE)
-
-    def drop(self, reason: Reason) -> None:
-        """End the stream. The first reason counts."""
-        if self.reason is None and self._taken is not None and self._timer is None:
-            self.reason = reason
-            self.end()
-
-    def drop_soon(self, reason: Reason) -> None:
-        """`drop`, from any thread."""
-        with suppress(RuntimeError):  # the loop is closed, and the connection with it
-            self.loop.call_soon_threadsafe(self.drop, reason)
-
-    # -- writing
-
-    @property
-    def traffic(self) -> Traffic:
-        """What counts what is sent."""
-        return self._traffic
+        ...
 
     def send(self, data: bytes, events: int = 0) -> None:
         """Write data to this client alone."""
-        if data and self._taken is not None:
-            self._sent_at = self.loop.time()
-            self._traffic.count_sent(events, len(data))
-            self.write(chunk(data))
 
-    def go_on(self) -> None:
-        """Enter the group, at once where that can be done, else once this stream has caught up."""
-        if self._taken is None or self._group is not None or self._task is not None:
-            return
-        if self.sending_since is None and self._enter():
-            return
-        self._task = self.loop.create_task(self._catch_up())
+    @property
+    def paused(self) -> bool:
+        """Whether its client has not read what was written."""
+        ...
 
-    def _enter(self) -> bool:
-        items = self._fanout.level(self._key, self)
-        if items is None:
-            return False
-        self.send(self.framer.live(items), len(items))
-        if self.sending_since is not None:
-            return False  # that was too much; it follows once it has been read
-        self._group = self._fanout.enter(self._key, self)
-        return True
+    def joined(self, group: Group, framer: GroupFramer) -> None:
+        """Be a member of a group, whose framer this is."""
 
-    def leave(self, leader: ChannelReader) -> None:
-        """Be no member of the group any more, whose reader is here."""
-        self._group = None
-        if self._taken is not None:
-            self._reader.follow(leader)
+    def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
+        """Be no member any more: go on where `leader` is, with a framer of its own."""
 
-    async def _catch_up(self) -> None:
-        error: Exception | None = None
-        try:
-            while True:
-                await self._writable()
-                if self._enter():
-                    return
-                items = await self._reader.abatch()
-                if not items:
-                    break
-                for data in self.framer.whole(items):
-                    for begin in range(0, len(data), _PIECE):
-                        await self._writable()
-                        self.send(data[begin : begin + _PIECE])
-                self._traffic.count_sent(len(items), 0)
-        except Exception as failure:
-            error = failure
-        finally:
-            self._task = None
-        self.reached_end(error)
+    def reached_end(self, error: Exception | None = None, last: bytes | None = None) -> None:
+        """The channel, response or sink has ended, or cannot be read any more.
 
-    async def _writable(self) -> None:
-        while self.sending_since is not None:
-            self._resumed = self.loop.create_future()
-            try:
-                await self._resumed
-            finally:
-                self._resumed = None
-
-    def reached_end(self, error: Exception | None = None) -> None:
-        """The channel, response or sink has ended, or cannot be read any more."""
-        if self.reason is None and error is None and self._key[3] is None:
-            self.reason = "bye"  # the sink was closed
-        self.end(error)
-
-    def end(self, error: Exception | None = None) -> None:
-        """Send what comes last, and close once the client has it."""
-        taken = self._taken
-        if taken is None or self._timer is not None:
-            return
-        self._stop()
-        if self.reason == "slow":
-            self._timer = self.loop.call_later(0, _nothing)
-            reset(taken.transport)
-            return
-        patience = CLOSE_TIMEOUT
-        if self.reason is not None:
-            last = last_of_dropped(self.framer, self.reason)
-        else:  # who was not dropped has the time that it has for anything else that is sent
-            patience = self.owner.limits.send_timeout
-            last = self.framer.end() if error is None else failed(self.framer, error)
-        self.send(last)
-        self.write(LAST_CHUNK)
-        self._timer = self.loop.call_later(patience, reset, taken.transport)
-        taken.transport.close()
-
-    def _stop(self) -> None:
-        """Take no more events."""
-        group, self._group = self._group, None
-        if group is not None:
-            group.part_with(self)
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        :param last: what comes after the last event; None where that is still to be encoded.
+        """
 
 
-def _not_yet(data: bytes) -> None:
-    _ = data
-    raise RuntimeError("the transport has not been taken over")
-
-
-def _nothing() -> None:
-    pass
-
-
-class _Group:
+class Group:
     """Members that are level: all have been given what the leader has read, and nothing more.
 
+    :param elders: finds the groups of the same key that began before this one.
     :ivar sent_at: when all of them were last written to (the loop's time).
     """
 
-    __slots__ = ("_behind", "_leader", "_on_empty", "_task", "_writes", "_writing", "sent_at")
+    __slots__ = (
+        "_batches",
+        "_behind",
+        "_count_sent",
+        "_elders",
+        "_framer",
+        "_leader",
+        "_on_empty",
+        "_task",
+        "_writes",
+        "_writing",
+        "sent_at",
+    )
 
-    def __init__(self, leader: ChannelReader, on_empty: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        leader: ChannelReader,
+        framer: GroupFramer,
+        count_sent: Callable[[int, int], None],
+        elders: Callable[[Group], Iterable[Group]],
+        on_empty: Callable[[Group], None],
+    ) -> None:
         self.sent_at = 0.0
+        self._batches = 0
+        self._elders = elders
         self._leader = leader
+        self._framer = framer
+        self._count_sent = count_sent
         self._on_empty = on_empty
-        self._writes: dict[Member, Callable[[bytes], None]] = {}
+        self._writes: dict[Level, Callable[[bytes], None]] = {}
         self._writing = False
-        self._behind: list[Member] = []
+        self._behind: list[Level] = []
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -363,49 +137,79 @@ class _Group:
         """The reader that reads for all."""
         return self._leader
 
-    def add(self, member: Member) -> None:
+    def matches(self, member: Level) -> bool:
+        """Whether a member that is level with the leader can be given the same bytes."""
+        return self._framer.same_as(member.framer)
+
+    def add(self, member: Level) -> None:
         """Add a member that is level with the leader."""
         self._writes[member] = member.write
+        member.joined(self, self._framer)
 
-    def part_with(self, member: Member) -> None:
+    def part_with(self, member: Level) -> None:
         """Let go of a member, which stays where the leader is."""
         if self._writing:
             self._behind.append(member)
         elif self._writes.pop(member, None) is not None:
-            member.leave(self._leader)
+            member.leave(self._leader, self._framer_for_one())
             if not self._writes:
                 self._close()
 
+    def _framer_for_one(self) -> GroupFramer:
+        alone = not self._writes or self._framer.finished
+        return self._framer if alone else self._framer.fork()
+
     def _close(self) -> None:
-        self._on_empty()
+        self._on_empty(self)
         if self._task is not asyncio.current_task():
             self._task.cancel()
         self._leader.close()
 
     async def _run(self) -> None:
-        leader, error = self._leader, None
+        leader, framer, error, last = self._leader, self._framer, None, None
         try:
-            while self._writes and (items := await leader.abatch()):
+            while self._writes and not framer.finished and (items := await leader.abatch()):
                 self._send(items)
+                self._batches += 1
+                if self._batches & (self._batches - 1) == 0:  # with the 1st, 2nd, 4th, 8th ...
+                    self._merge()
+            if framer.finished:
+                last = framer.end()
         except Exception as failure:
             error = failure
         for member in list(self._writes):
-            member.reached_end(error)
+            member.reached_end(error, last)
 
     def _send(self, items: Sequence[Item]) -> None:
-        first, count = next(iter(self._writes)), len(self._writes)
-        size = 0
+        count, size, framer = len(self._writes), 0, self._framer
         self._writing = True  # nobody leaves between the pieces of a batch
-        for data in first.framer.whole(items):
-            if data:
-                self._write(chunk(data))
-                size += len(data)
-        self._writing = False
-        self.sent_at = first.loop.time()
-        first.traffic.count_sent(len(items) * count, size * count)
+        try:
+            for data in framer.batch(items, self._leader):
+                if data:
+                    self._write(framer.wire(data))
+                    size += len(data)
+        finally:
+            self._writing = False
+        self.sent_at = asyncio.get_running_loop().time()
+        self._count_sent(len(items) * count, size * count)
         behind, self._behind = self._behind, []
         for member in behind:
             self.part_with(member)
+
+    def _merge(self) -> None:
+        """Become a part of a group whose members are given the same bytes by now."""
+        for elder in self._elders(self):
+            items = self._leader.catch_up(elder.leader)
+            if items:
+                self._send(items)
+            if items is not None and elder._framer.same_as(self._framer):
+                members = list(self._writes)
+                self._writes.clear()
+                self._close()
+                for member in members:
+                    elder.add(member)
+            if not self._writes:
+                return
 
     def _write(self, data: bytes) -> None:
         """Write to every member. A transport that fails reports it to its member."""
@@ -420,26 +224,65 @@ class _Group:
 
 
 class Fanout:
-    """The groups of a service."""
+    """The groups of a service.
 
-    def __init__(self) -> None:
-        self._groups: dict[GroupKey, _Group] = {}
+    :param count_sent: counts what is sent to all members: events, and bytes.
+    """
 
-    def level(self, key: GroupKey, member: Member) -> list[Item] | None:
-        """What a member lacks to be level with its group; None where it has to read by itself."""
-        group = self._groups.get(key)
-        if group is None:
-            return []
-        return member.reader.catch_up(group.leader)
+    def __init__(self, count_sent: Callable[[int, int], None]) -> None:
+        self._count_sent = count_sent
+        self._groups: dict[GroupKey, list[Group]] = {}
 
-    def enter(self, key: GroupKey, member: Member) -> _Group:
-        """Add a member that is level with its group, which begins with it where there is none."""
-        group = self._groups.get(key)
-        if group is None:
-            group = _Group(member.reader.twin(), lambda: self._forget(key))
-            self._groups[key] = group
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def enter(self, key: GroupKey, member: Level) -> None:
+        """Add a member to a group, after it has been sent what it lacks to be level with it.
+
+        A group begins with it where there is none that it can join. It joins none where it has to
+        read by itself, until it is level or its client has read.
+        """
+        level = True
+        for group in self._groups.get(key, ())[-_MOST_COMPARED:]:
+            items = member.reader.catch_up(group.leader)
+            if items is None:
+                level = False
+                continue
+            member.send(b"".join(member.framer.batch(items, member.reader)), len(items))
+            if member.paused:
+                return  # that was too much; it follows once it has been read
+            if group.matches(member):
+                group.add(member)
+                return
+        if not level or member.framer.finished:
+            return
+        group = Group(
+            member.reader.twin(),
+            member.framer,
+            self._count_sent,
+            self._elders(key),
+            self._forgets(key),
+        )
+        self._groups.setdefault(key, []).append(group)
         group.add(member)
-        return group
 
-    def _forget(self, key: GroupKey) -> None:
-        self._groups.pop(key, None)
+    def _elders(self, key: GroupKey) -> Callable[[Group], Iterable[Group]]:
+        """A function that finds the groups before another one."""
+
+        def elders(group: Group) -> Iterable[Group]:
+            groups = self._groups.get(key, [])
+            return groups[: groups.index(group)][:_MOST_COMPARED] if group in groups else ()
+
+        return elders
+
+    def _forgets(self, key: GroupKey) -> Callable[[Group], None]:
+        """A function that lists a group no more."""
+
+        def forget(group: Group) -> None:
+            groups = self._groups.get(key)
+            if groups is not None and group in groups:
+                groups.remove(group)
+                if not groups:
+                    del self._groups[key]
+
+        return forget

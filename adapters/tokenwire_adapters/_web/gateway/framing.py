@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import encode_json
-from tokenwire.watch import Item
+from tokenwire.watch import ChannelReader, Item
 
-__all__ = ["SocketFramer", "StreamFramer", "chunks", "named"]
+__all__ = ["LAST_CHUNK", "SocketFramer", "StreamFramer", "chunk", "chunks", "named"]
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 _CHUNK = 256 * 1024
 T = TypeVar("T")
@@ -22,6 +24,28 @@ def named(event: str, value: Any, *, id: str | None = None) -> bytes:
     """A server-sent event of the gateway's own."""
     data = value if isinstance(value, bytes) else msgspec.json.encode(value)
     return Frame(data, id=id, event=event).sse()
+
+
+def chunk(data: bytes) -> bytes:
+    """Data as a chunk of a body (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@runtime_checkable
+class Forkable(Protocol):
+    """An encoder whose frames depend on what came before, and that others may share.
+
+    :cvar forks: whether it may be shared at all.
+    """
+
+    forks: ClassVar[bool]
+
+    def fork(self) -> Any:
+        """Another one that encodes what comes as this one does."""
+
+    def same_as(self, other: Any) -> bool:
+        """Whether both encode whatever comes to the same frames."""
+        ...
 
 
 class StreamFramer:
@@ -41,6 +65,12 @@ class StreamFramer:
     def finished(self) -> bool:
         """Whether the encoder will encode nothing more."""
         return self.encoder.finished
+
+    @property
+    def shareable(self) -> bool:
+        """Whether watchers that are level can be given the same bytes."""
+        encoder = self.encoder
+        return encoder.shared or (isinstance(encoder, Forkable) and encoder.forks)
 
     def begin(self) -> bytes:
         """What comes before the first event."""
@@ -75,6 +105,27 @@ class StreamFramer:
     def whole(self, items: Iterable[Item]) -> Iterator[bytes]:
         """A replay, in pieces. From the ids in it a client can resume in its middle."""
         return map(b"".join, chunks(self.live((item,)) for item in items))
+
+    # -- for watchers that are level
+
+    def batch(self, items: Sequence[Item], reader: ChannelReader) -> Iterator[bytes]:
+        """Encode what a reader has just read."""
+        _ = reader
+        return self.whole(items)
+
+    def wire(self, data: bytes) -> bytes:
+        """Data as a part of a response's body."""
+        return chunk(data)
+
+    def fork(self) -> StreamFramer:
+        """A framer that encodes what comes as this one does."""
+        encoder: Any = self.encoder
+        return self if encoder.shared else StreamFramer(encoder.fork())
+
+    def same_as(self, other: StreamFramer) -> bool:
+        """Whether both encode whatever comes to the same bytes."""
+        ours: Any = self.encoder
+        return bool(ours.shared or ours.same_as(other.encoder))
 
 
 class SocketFramer:

@@ -1,4 +1,4 @@
-"""What event streams send last, and while nothing happens."""
+"""What event streams and sockets send last, and while nothing happens."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from tokenwire_adapters._web.gateway.connections import Reason, retry_hint
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 
-__all__ = ["CLOSE_TIMEOUT", "KEEP_ALIVE", "failed", "last_of_dropped"]
+__all__ = ["CLOSE_CODES", "CLOSE_TIMEOUT", "KEEP_ALIVE", "failed", "last_of_dropped"]
 
 # Comments and `retry` are lines of the message that follows, no blocks of their own: for a block
 # without data, httpx-sse and fetch-event-source give out an empty message.
 KEEP_ALIVE: Final = b": keep-alive\n"
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds that the last frames of a dropped stream may take."""
+"""Seconds that the last frames of a dropped connection may take."""
+
+CLOSE_CODES: Final[dict[Reason, tuple[int, str]]] = {
+    "expired": (4401, "the token has expired"),
+    "unauthorized": (4401, "a valid token is needed"),
+    "idle": (4408, "idle"),
+    "slow": (4409, "too slow"),
+    "flood": (4429, "too many messages"),
+    "bye": (1012, "going away"),
+}
+"""The close code of a socket and its reason, by why it was dropped."""
 
 
 def failed(framer: StreamFramer, error: Exception) -> bytes:

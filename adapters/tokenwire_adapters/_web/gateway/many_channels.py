@@ -38,7 +38,7 @@ async def serve_channels(service: Service, exchange: Exchange, body: Any) -> Non
     requests = _requests(body, service.limits.channels_per_socket)
     if service.guard.wants_token(exchange.caller):
         raise Problem("unauthorized", "a valid token is needed")
-    with service.admitted(exchange.caller):
+    with exchange.admitted(service):
         stream = _Stream(service, exchange, requests)
         with service.traffic.connections.monitored(stream):
             await stream.run()

@@ -30,6 +30,7 @@ from tokenwire_adapters._web.gateway.operations import Operations
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import plan_of, serve_events
+from tokenwire_adapters._web.gateway.takeover import take_socket_of
 from tokenwire_adapters._web.gateway.tracing import span
 from tokenwire_adapters._web.gateway.websocket import PROTOCOL, Socket
 
@@ -171,7 +172,8 @@ async def serve_websocket(service: Service, scope: Scope, receive: Receive, send
             return
         with service.admitted(caller), span("tokenwire.gateway.socket", {}):
             await _accept(scope, send)
-            socket = Socket(service, caller, channel, receive, send)
+            take = take_socket_of(scope, send)
+            socket = Socket(service, caller, channel, receive, send, take)
             with service.traffic.connections.monitored(socket):
                 await socket.run()
     except (Problem, TokenwireError, ValueError) as error:

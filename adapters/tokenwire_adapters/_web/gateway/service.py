@@ -83,8 +83,8 @@ class Service:
         self.origins = origins
         self.owner = owner
         self.closing = False
-        self.fanout = Fanout()
         self.traffic = _traffic.setdefault(sink, Traffic())
+        self.fanout = Fanout(self.traffic.count_sent)
 
     # -- connections
 

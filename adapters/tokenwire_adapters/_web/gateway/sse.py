@@ -14,7 +14,6 @@ from tokenwire.watch import ChannelReader, ResumePoint
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Request, Send, send_response
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.connections import Admission, Connection, Disconnected, Reason
-from tokenwire_adapters._web.gateway.fanout import Member
 from tokenwire_adapters._web.gateway.framing import StreamFramer, named
 from tokenwire_adapters._web.gateway.goodbye import (
     CLOSE_TIMEOUT,
@@ -22,6 +21,7 @@ from tokenwire_adapters._web.gateway.goodbye import (
     failed,
     last_of_dropped,
 )
+from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take
@@ -96,21 +96,14 @@ async def serve_events(
     :raises Problem: before the response has started; afterwards, errors are sent in the stream.
     """
     encoder = encoder_for(plan.format)()
-    admission = service.admitted(caller)
-    member = None
-    try:
+    with service.admitted(caller) as admission:
         reader = await _open(service, plan, encoder)
         if reader is None:
             await send_response(send, 204, headers=[(b"cache-control", b"no-store"), *headers])
             return None
-        stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-        if take is not None and stream.groupable:
-            stream.offer(take, admission)
-        member = await _serve(stream, reader, headers)
-    finally:
-        if member is None:
-            admission.close()
-    return member
+        return await serve_reader(
+            service, caller, plan, encoder, reader, receive, send, headers, take, admission
+        )
 
 
 async def serve_reader(
@@ -122,17 +115,19 @@ async def serve_reader(
     receive: Receive,
     send: Send,
     headers: list[tuple[bytes, bytes]],
-) -> None:
-    """Serve an open reader, and close it. The caller has been admitted."""
-    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-    await _serve(stream, reader, headers)
-
-
-async def _serve(
-    stream: _Stream, reader: ChannelReader, headers: list[tuple[bytes, bytes]]
+    take: Take | None = None,
+    admission: Admission | None = None,
 ) -> Member | None:
+    """Serve an open reader, and close it.
+
+    :param admission: of the caller, which the stream keeps where it takes over its transport.
+    :return: as `serve_events`.
+    """
+    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
+    if take is not None and admission is not None and stream.groupable:
+        stream.offer(take, admission)
     try:
-        with stream.service.traffic.connections.monitored(stream):
+        with service.traffic.connections.monitored(stream):
             await stream.run(headers)
     finally:
         if stream.member is None:
@@ -196,14 +191,9 @@ class _Stream(Connection):
         self._retry = _RETRY
 
     @property
-    def service(self) -> Service:
-        """The service that it belongs to."""
-        return self._service
-
-    @property
     def groupable(self) -> bool:
-        """Whether others get the same bytes."""
-        return self._framer.encoder.shared
+        """Whether others may get the same bytes."""
+        return self._framer.shareable
 
     def offer(self, take: Take, admission: Admission) -> None:
         """Have the stream take over its transport as soon as it is level with the channel."""
@@ -215,7 +205,8 @@ class _Stream(Connection):
             return False
         plan, reader = self._plan, self._reader
         key = (self.loop, plan.channel, plan.format, plan.response_id, reader.gather)
-        member = Member(self._service, self.caller, self._framer, reader, key)
+        ends = plan.response_id is not None
+        member = Member(self._service, self.caller, self._framer, reader, key, ends=ends)
         if not member.take(self._take, self._admission):
             return False
         self.member = member

@@ -5,8 +5,11 @@ A server that knows it puts ``{"offer": offer}`` under `EXTENSION` into ``scope[
 middleware has wrapped it, which must see the whole response. An app that has begun its response may
 call it: the server then makes `protocol` the protocol of the transport, forgets the request, and
 returns a `Taken`; or None where the response cannot be handed over (now): it is not sent in chunks
-(HTTP/1.1), has ended, or waits for its client to read. From then on the app writes chunks itself,
-and closes the transport at the end; its coroutine may return.
+(HTTP/1.1), has ended, waits for its client to read, or its request is not complete. From then on
+the app writes chunks itself, and closes the transport at the end; its coroutine may return.
+
+For a WebSocket, once it is accepted, ``take(listener)`` returns a `TakenSocket`: the app then
+frames its messages itself and writes them to the transport, and the server does everything else.
 """
 
 from __future__ import annotations
@@ -19,17 +22,18 @@ from tokenwire_adapters._web.gateway.quirks import Transport
 
 __all__ = [
     "EXTENSION",
-    "LAST_CHUNK",
+    "SocketListener",
     "Take",
+    "TakeSocket",
     "Taken",
     "TakenProtocol",
+    "TakenSocket",
     "WritableTransport",
-    "chunk",
     "take_of",
+    "take_socket_of",
 ]
 
 EXTENSION: Final = "tokenwire.transport"
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class WritableTransport(Transport, Protocol):
@@ -37,6 +41,10 @@ class WritableTransport(Transport, Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes, soon, after those that were given before."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        ...
 
     def close(self) -> None:
         """Close when what was written has been sent."""
@@ -67,6 +75,31 @@ class TakenProtocol(Protocol):
         """The server begins to stop."""
 
 
+class SocketListener(Protocol):
+    """Told whether the client of a WebSocket reads what is written."""
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than is written."""
+
+    def resume_writing(self) -> None:
+        """The client has read most of what was written, or is gone."""
+
+
+class TakenSocket(NamedTuple):
+    """The transport of a WebSocket, to which an app writes its messages itself.
+
+    :ivar window_bits: of the compression of what the server sends; None where there is none. The
+        server compresses nothing any more, since its context would not be the client's.
+    """
+
+    transport: WritableTransport
+    window_bits: int | None
+
+
+TakeSocket: TypeAlias = Callable[[SocketListener], TakenSocket | None]
+"""Takes the messages of one accepted WebSocket; None where that cannot be done now."""
+
+
 class Taken(NamedTuple):
     """A transport that was handed over.
 
@@ -83,13 +116,15 @@ Take: TypeAlias = Callable[[TakenProtocol], Taken | None]
 
 def take_of(scope: Scope, send: Send) -> Take | None:
     """How to take the transport of a request; None where its server offers no such thing."""
+    return cast("Take | None", _offered(scope, send))
+
+
+def take_socket_of(scope: Scope, send: Send) -> TakeSocket | None:
+    """How to take the messages of a WebSocket; None where its server offers no such thing."""
+    return cast("TakeSocket | None", _offered(scope, send))
+
+
+def _offered(scope: Scope, send: Send) -> object:
     extensions: Any = scope.get("extensions") or {}
     extension: Any = extensions.get(EXTENSION)
-    if extension is None or scope.get("method") != "GET":
-        return None
-    return cast("Take | None", extension["offer"](send))
-
-
-def chunk(data: bytes) -> bytes:
-    """Data as a chunk of a body (RFC 9112, section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return None if extension is None else extension["offer"](send)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import ExitStack, suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -17,25 +17,20 @@ from tokenwire._ids import check_name
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller
-from tokenwire_adapters._web.gateway.connections import Connection, Disconnected, Reason, retry_hint
+from tokenwire_adapters._web.gateway.connections import Connection, Disconnected, retry_hint
+from tokenwire_adapters._web.gateway.goodbye import CLOSE_CODES, CLOSE_TIMEOUT
 from tokenwire_adapters._web.gateway.problems import Problem, problem_of
 from tokenwire_adapters._web.gateway.service import Service
+from tokenwire_adapters._web.gateway.socket_requests import SocketRequest, start_of
+from tokenwire_adapters._web.gateway.socket_writer import SocketWriter
 from tokenwire_adapters._web.gateway.subscription import Subscription
+from tokenwire_adapters._web.gateway.takeover import TakeSocket
 
 __all__ = ["PROTOCOL", "Socket"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
 PROTOCOL: Final = "tokenwire.v1"
-_CLOSE: dict[Reason, tuple[int, str]] = {
-    "expired": (4401, "the token has expired"),
-    "unauthorized": (4401, "a valid token is needed"),
-    "idle": (4408, "idle"),
-    "slow": (4409, "too slow"),
-    "flood": (4429, "too many messages"),
-    "bye": (1012, "going away"),
-}
-_CLOSE_TIMEOUT = 2.0  # seconds
 _PRIVATE = 3000  # close codes from here on are for applications
 _FLOOD = 50  # refused messages in a row that end a socket
 
@@ -44,12 +39,24 @@ class Socket(Connection):
     """One accepted socket.
 
     :param channel: the one in its path, for messages that name none.
+    :param take: takes over its messages, where its server offers that.
     """
 
     def __init__(
-        self, service: Service, caller: Caller, channel: str, receive: Receive, send: Send
+        self,
+        service: Service,
+        caller: Caller,
+        channel: str,
+        receive: Receive,
+        send: Send,
+        take: TakeSocket | None = None,
     ) -> None:
         super().__init__(service, caller, receive, send, "ws")
+        self._writer: SocketWriter | None = None
+        if take is not None:
+            writer = SocketWriter(send, self._part)
+            if writer.take(take):
+                self._writer, self._send = writer, writer.send
         self._service = service
         self._channel = channel
         self._subscriptions: dict[tuple[str, str | None], Subscription | None] = {}
@@ -76,26 +83,27 @@ class Socket(Connection):
         if self.reason == "gone" or (self.reason == "slow" and await self.reset()):
             return
         with suppress(Exception):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._send_close()
-        await self.flushed(_CLOSE_TIMEOUT)
+        await self.flushed(CLOSE_TIMEOUT)
         await self.raise_cancellation()
 
     def _hello(self) -> dict[str, Any]:
         guard, limits = self._service.guard, self._service.limits
         state = "none" if guard.tokens is None else "done"
+        bounds = {
+            "message_bytes": limits.message_bytes,
+            "input_bytes": limits.input_bytes,
+            "channels": limits.channels_per_socket,
+            "pending": limits.pending_per_socket,
+        }
         return {
             "op": "hello",
             "protocol": 1,
             "auth": "required" if guard.wants_token(self.caller) else state,
             "expires": _milliseconds(self.caller.expires),
             "idle": limits.idle_timeout,
-            "limits": {
-                "message_bytes": limits.message_bytes,
-                "input_bytes": limits.input_bytes,
-                "channels": limits.channels_per_socket,
-                "pending": limits.pending_per_socket,
-            },
+            "limits": bounds,
         }
 
     async def _listen(self) -> None:
@@ -113,9 +121,9 @@ class Socket(Connection):
         elif self.reason in ("expired", "unauthorized"):
             code = "token_expired" if self.reason == "expired" else "unauthorized"
             await self._send_message(
-                {"op": "error", "error": Problem(code, _CLOSE[self.reason][1]).error()}
+                {"op": "error", "error": Problem(code, CLOSE_CODES[self.reason][1]).error()}
             )
-        number, text = self._close or (_CLOSE[self.reason] if self.reason else (1000, ""))
+        number, text = self._close or (CLOSE_CODES[self.reason] if self.reason else (1000, ""))
         try:
             await self.send({"type": "websocket.close", "code": number, "reason": text})
         except Disconnected:
@@ -128,15 +136,24 @@ class Socket(Connection):
 
     async def _release(self) -> None:
         tasks = [*self._requests]
-        for subscription in self._subscriptions.values():
-            if subscription is not None:
-                subscription.watch.close()
-                if subscription.task is not None:
-                    tasks.append(subscription.task)
+        for subscription in filter(None, self._subscriptions.values()):
+            subscription.watch.close()
+            if subscription.task is not None:
+                tasks.append(subscription.task)
         for task in tasks:
             task.cancel()
         self._counted.close()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _part(self) -> None:
+        """Have its subscriptions leave their groups: the client does not read."""
+        for subscription in filter(None, list(self._subscriptions.values())):
+            subscription.part()
+
+    def monitor(self, now: float) -> None:
+        for subscription in filter(None, self._subscriptions.values()):
+            self.sent_at = max(self.sent_at, subscription.sent_at)
+        super().monitor(now)
 
     def check(self, now: float) -> None:
         """Called about once a second."""
@@ -168,18 +185,11 @@ class Socket(Connection):
         if len(text) * 4 > limits.message_bytes and len(text.encode()) > limits.message_bytes:
             self._close = (1009, "message too large")
             return
-        try:
-            request: Any = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            request = None
-        fields = cast("dict[str, Any]", request) if isinstance(request, dict) else {}
-        op, request_id = fields.get("op"), fields.get("id")
-        if not isinstance(op, str) or not _is_id(request_id):
+        request = SocketRequest.parse(text)
+        if request is None:
             self._close = (4400, "not a message of this protocol")
-            return
-        if op == "pong" and request_id is None:
-            return
-        await self._dispatch(op, request_id, fields)
+        elif request.op != "pong" or request.id is not None:
+            await self._dispatch(request.op, request.id, request.fields)
 
     async def _dispatch(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
         service = self._service
@@ -301,15 +311,8 @@ class Socket(Connection):
 
     async def _subscribe(self, request_id: Any, fields: dict[str, Any]) -> None:
         service, channel = self._service, self._channel_of(fields)
-        name = None if fields.get("sub") is None else check_name(fields["sub"], "sub")
-        start = {key: _text_of(fields, key) for key in ("after", "response")}
-        rewind = fields.get("rewind")
-        if rewind is not None and not isinstance(rewind, str | int):
-            raise Problem("bad_request", "rewind must be a string or a count")
-        gather = fields.get("gather", True)
-        if not isinstance(gather, bool):
-            raise Problem("bad_request", "gather must be true or false")
-        key = (channel, name)
+        start = start_of(fields)
+        key = (channel, start.name)
         if key in self._subscriptions:
             raise Problem("bad_request", f"channel {channel!a} is subscribed to already")
         if len(self._subscriptions) >= service.limits.channels_per_socket:
@@ -322,21 +325,19 @@ class Socket(Connection):
         try:
             await service.guard.require(self.caller, channel, "subscribe")
             self._count()  # `authorize` has named the principal
-            after = start["after"]
             watch = service.sink.reader(
-                channel,
-                after=after,
-                rewind=None if after else rewind,
-                response_id=start["response"],
+                channel, after=start.after, rewind=start.rewind, response_id=start.response
             )
-            watch.gather = service.limits.gather if gather else 0.0
+            watch.gather = service.limits.gather if start.gather else 0.0
             await service.within(watch.aopen())
         except BaseException:
             del self._subscriptions[key]
             if watch is not None:
                 watch.close()
             raise
-        subscription = Subscription(channel, name, start["response"], watch)
+        subscription = Subscription(channel, start.name, start.response, watch)
+        if self._writer is not None:
+            subscription.share_with(service.fanout, self._writer, service.traffic.count_sent)
         self._subscriptions[key] = subscription
         result = {k: v for k, v in subscription.about("").items() if k != "op"}
         await self._send_message({"op": "reply", "id": request_id, "result": result})
@@ -393,19 +394,6 @@ _HANDLERS = {
     "input": Socket._input,  # pyright: ignore[reportPrivateUsage]
     "ping": Socket._ping,  # pyright: ignore[reportPrivateUsage]
 }
-
-
-def _is_id(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= 64
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _text_of(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Problem("bad_request", f"{name} must be a string")
-    return value
 
 
 def _milliseconds(seconds: float | None) -> int | None:

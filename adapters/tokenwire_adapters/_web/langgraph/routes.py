@@ -191,7 +191,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channel, name, thread = await self._thread(exchange, "input")
         self.service.require_input(exchange.caller.key, "runs")
-        with self.service.admitted(exchange.caller):
+        with exchange.admitted(self.service):
             command = body.get("command")
             settled = None
             if isinstance(command, dict) and "resume" in command:
@@ -282,7 +282,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _join(self, exchange: Exchange) -> None:
         channel, _, thread = await self._thread(exchange, "subscribe")
         run = self.names_of(exchange.request)[3]
-        with self.service.admitted(exchange.caller):
+        with exchange.admitted(self.service):
             await self._follow(exchange, channel, thread, run)
 
     async def _follow(self, exchange: Exchange, channel: str, thread: Thread, run: str) -> None:
@@ -368,7 +368,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channels = list_of(body.get("channels")) or list(_CHANNELS)
         channel, _, thread = await self._thread(exchange, "subscribe")
-        with self.service.admitted(exchange.caller):
+        with exchange.admitted(self.service):
             encoder = ThreadEncoder(thread, [str(one) for one in channels])
             last = thread.last
             joined = None

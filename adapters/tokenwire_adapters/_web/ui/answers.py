@@ -2,13 +2,15 @@
 
 An agent that waits takes the answer itself, wherever it runs. Where its process is gone, the
 server that was given the answer decides, and begins a run in place of the one that asked. Of
-several servers, or tabs, the decision that is first in the channel's log counts.
+several servers, or tabs, the decision that is first in the channel's log counts. So it is with
+the outputs of tools that pages run: the run that goes on from them is begun once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -21,7 +23,7 @@ from tokenwire.response import Transcript
 from tokenwire.sink import Sink
 from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 
-__all__ = ["Settled", "begun", "claim", "folded", "known_part", "settle"]
+__all__ = ["Settled", "begun", "claim", "continued_by", "folded", "known_part", "settle"]
 
 _PATIENCE = 60.0  # seconds that an agent may take to act on an answer: several leases
 _BEGINS = 10.0  # seconds within which another server begins the run that it said it would
@@ -123,15 +125,57 @@ async def claim(sink: Sink, channel: str, call_id: str, tab: str) -> bool:
     if calling is None or any(one.call_id == call_id for one in calling[1].tool_results):
         return False
     run, response = calling
-    name = f"claim:{call_id}"
-    sink.tool_result(channel, name, {"tab": tab}, response_id=response.id, run=response.run)
+    return await _first(sink, channel, run, response, f"claim:{call_id}", {"tab": tab}) == tab
+
+
+async def continued_by(
+    sink: Sink, channel: str, run: Run, calls: Collection[str], new_run: str, *, retry: bool
+) -> str:
+    """Decide which run goes on from what a page answers to another one.
+
+    Several tabs may send the outputs of the same tool calls, to several servers: whichever is
+    first begins a run, and the others follow that.
+
+    :param run: the run that a page goes on from.
+    :param calls: those of its tool calls whose outputs the page sends.
+    :param new_run: the id of a run that may be begun here.
+    :param retry: go on anew where the run that was begun has failed: the page cannot know of it.
+    :return: `new_run` where it is to be begun here; else the id of a run to follow.
+    :raises BackendUnavailable: when the channel cannot be read or written now.
+    """
+    digest = hashlib.sha256("\0".join(sorted(calls)).encode()).hexdigest()[:16]
+    response = run.envelope or run.responses[0]
+    before = run.id
+    while True:
+        name = f"continue:{before}:{digest}"
+        next_run = await _first(sink, channel, run, response, name, {"run": new_run})
+        if not isinstance(next_run, str) or next_run == new_run:
+            return new_run
+        if await begun(sink, channel, next_run):
+            found = await find_run(sink, channel, next_run) if retry else None
+            if found is None or found.state not in ("failed", "abandoned"):
+                return next_run
+        before = next_run
+
+
+async def _first(
+    sink: Sink, channel: str, run: Run, response: Response, name: str, value: dict[str, str]
+) -> object:
+    """Propose a value, and return the one that was proposed first, wherever that was.
+
+    :param name: of what is decided; the value is kept as a tool result of this id.
+    :param value: one key and what it is to be.
+    :return: what the first one has under that key; None where the response is gone.
+    """
+    (key,) = value
+    sink.tool_result(channel, name, value, response_id=response.id, run=response.run)
     await sink.aflush()
     current = await find_run(sink, channel, run.id)
     for other in () if current is None else current.responses:
         for result in other.tool_results if other.id == response.id else ():
             if result.call_id == name:
-                return bool(result.output == {"tab": tab})
-    return False
+                return result.output.get(key) if isinstance(result.output, dict) else None
+    return None
 
 
 async def _calling(sink: Sink, channel: str, call_id: str) -> tuple[Run, Response] | None:
@@ -145,6 +189,8 @@ async def _calling(sink: Sink, channel: str, call_id: str) -> tuple[Run, Respons
 
 async def begun(sink: Sink, channel: str, run: str) -> bool:
     """Wait for a run that a server has said it begins; False when it does not."""
+    if await find_run(sink, channel, run) is not None:
+        return True
     types = {"start", "snapshot"}
     try:
         async with asyncio.timeout(_BEGINS):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
-
-from msgspec.structs import replace
+from typing import Any
 
 from tokenwire import approvals
-from tokenwire.approvals import Approval, ApprovalRequest
-from tokenwire.encoding import Encoder, Frame, StreamPlan
+from tokenwire.approvals import Approval
+from tokenwire.encoding import Frame, StreamPlan
 from tokenwire.events import (
     DataEvent,
     DeltaEvent,
@@ -22,15 +19,14 @@ from tokenwire.events import (
     SnapshotEvent,
     StartEvent,
     State,
-    ToolResult,
     ToolResultEvent,
 )
 from tokenwire.response import overlap
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.answers import folded, known_part
-from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
-from tokenwire_adapters._web.ui.json import is_json
+from tokenwire_adapters._web.ui.errors import shown_error
+from tokenwire_adapters._web.ui.results import ResultEncoder
 from tokenwire_adapters._web.ui.runs import Run, join_run
 from tokenwire_adapters._web.ui.selection import RunSelector
 from tokenwire_adapters._web.ui.state import MAY_WAIT, PartState, ResponseState
@@ -38,7 +34,7 @@ from tokenwire_adapters._web.ui.state import MAY_WAIT, PartState, ResponseState
 __all__ = ["RunEncoder"]
 
 
-class RunEncoder(Encoder):
+class RunEncoder(ResultEncoder):
     """Encodes one run as one message of a protocol, in whatever form its events come.
 
     A protocol subclasses it and says how a message, its parts, its tool results and its end are
@@ -52,6 +48,10 @@ class RunEncoder(Encoder):
     :param run: the run to encode; by default the first one that is seen streaming.
     :param enveloped: whether the run is known to have an envelope.
     :param message_id: the id of the message; by default, that of the run.
+    :cvar forks: whether watchers whose encoders have the same state may share what one of them
+        encodes. It is compared, and copied, attribute by attribute: say True where nothing that a
+        subclass adds depends on the watcher, nor resists `copy.deepcopy`.
+    :cvar passing: the attributes that are no part of that state, since each event sets them anew.
     :ivar run: the run, once it is known; `message_id` likewise.
     :ivar responses: the responses of the message so far, by id.
     :ivar last_ended: the response that ended last, the envelope aside.
@@ -64,81 +64,14 @@ class RunEncoder(Encoder):
     :ivar started: whether the message has begun; `finished`: whether all of it has been encoded.
     """
 
-    pauses: ClassVar[bool] = False
-
     def __init__(
         self, *, run: str | None = None, enveloped: bool = False, message_id: str | None = None
     ) -> None:
-        self.run = run
-        self.message_id = message_id
-        self.responses: dict[str, ResponseState] = {}
-        self.last_ended: ResponseState | None = None
-        self.interrupted: list[ApprovalRequest] = []
-        self.started = False
-        self._skipped: Sequence[Event] = ()
-        self.replaying = False
-        self.on_error: OnError = safe_error
+        super().__init__(run=run, message_id=message_id)
         self._enveloped = enveloped
-        self._runs = {run}
-        # Results that came before what they answer; the call is there when its response has ended.
-        self._early_results: dict[str, ToolResult] = {}
-        self._selector = RunSelector()
+        self._skipped: Sequence[Event] = ()
         self._past: Sequence[Event] = ()
-        self._frames: list[Frame] = []
-
-    # -- what a protocol writes
-
-    @abstractmethod
-    def begin_message(self, run: str) -> None:
-        """Begin the message."""
-
-    @abstractmethod
-    def open_part(self, response: ResponseState, part: PartState) -> None:
-        """Announce a part that has just begun; its text, if any, follows."""
-
-    @abstractmethod
-    def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
-        """Add text to a part (perhaps its first)."""
-
-    @abstractmethod
-    def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
-        """End a part; `cut`: its response ended before the part was complete."""
-
-    @abstractmethod
-    def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
-        """Add what a tool returned to the part that called it."""
-
-    @abstractmethod
-    def add_data(self, event: DataEvent) -> None:
-        """Add a data event."""
-
-    def ask_approval(self, request: ApprovalRequest) -> None:
-        """Show that the run asks for approval of a tool call. By default, nothing is written."""
-
-    def add_decision(self, approval: Approval) -> None:
-        """Show what was decided on a request. By default, nothing is written."""
-
-    def withdraw_approval(self, request: ApprovalRequest) -> None:
-        """Show that nobody can approve this any more: its run has ended."""
-
-    def continue_message(self, run: str) -> None:
-        """Begin a stream for a client that has the message up to here (see `skip`)."""
-        self.begin_message(run)
-
-    def end_response(self, response: ResponseState) -> None:
-        """End a response; its parts are closed. By default, nothing is written."""
-
-    @abstractmethod
-    def end_message(self, response: ResponseState | None) -> None:
-        """End the message. `response`: the one that says how; None: it is not known."""
-
-    def emit(self, data: bytes, *, event: str | None = None) -> None:
-        """Send a frame to the client: its data, and the name of the server-sent event."""
-        self._frames.append(Frame(data, event=event))
-
-    def record_result(self, response: ResponseState, result: ToolResult) -> None:
-        """Take a result that is a part of `response`, as some providers send theirs."""
-        self._take_result(response, result)
+        self._selector = RunSelector()
 
     # -- the encoder
 
@@ -251,10 +184,6 @@ class RunEncoder(Encoder):
             self._finish(None if streaming else self._lead())
         return self._flush()
 
-    def _flush(self) -> list[Frame]:
-        frames, self._frames = self._frames, []
-        return frames
-
     def _take(self, event: Event) -> None:
         if self.run is not None:
             self._apply(event)
@@ -297,13 +226,6 @@ class RunEncoder(Encoder):
                 reason = event.finish_reason
                 self._end_response(response, event.state, reason, event.usage, event.error)
 
-    def start_message(self) -> None:
-        """Begin the message, where that has not been done."""
-        if not self.started:
-            self.started = True
-            assert self.run is not None
-            self.begin_message(self.run)
-
     def _start(
         self, response_id: str, run: str | None, metadata: dict[str, Any], channel: str
     ) -> ResponseState | None:
@@ -332,42 +254,6 @@ class RunEncoder(Encoder):
             return part
         self.open_part(response, part)
         return part
-
-    def _approval(self, response: ResponseState, part: PartState) -> bool:
-        """Take a request for approval; False where the part is none."""
-        request = approvals.request_of(part.name, part.call_id, part.data)
-        if request is None:
-            return False
-        part.done = True
-        response.approvals[request.id] = request
-        called = self.call_of(request)
-        if called is not None and not called[1].done:
-            self.close_part(*called)
-            called[1].done = True
-        self.ask_approval(request)
-        return True
-
-    def call_of(self, request: ApprovalRequest) -> tuple[ResponseState, PartState] | None:
-        """The tool call that a request is about, and its response, where they are known."""
-        caller = self._caller(request.call_id) if request.call_id else None
-        return None if caller is None else (caller, caller.calls[request.call_id or ""])
-
-    def _decide(self, response: ResponseState, result: ToolResult) -> None:
-        request = response.approvals[result.call_id]
-        if request.id not in response.decisions:
-            approval = approvals.decision_of(request, response.id, result.output)
-            response.decisions[request.id] = approval
-            self.add_decision(approval)
-
-    @property
-    def pending(self) -> list[ApprovalRequest]:
-        """What the run asks approval of, and nobody has answered."""
-        return [
-            request
-            for response in self.responses.values()
-            for request in response.approvals.values()
-            if request.id not in response.decisions
-        ]
 
     def _delta(self, response: ResponseState, event: DeltaEvent) -> None:
         if response.ended or event.part > len(response.parts):
@@ -403,60 +289,6 @@ class RunEncoder(Encoder):
             reason = snapshot.finish_reason
             self._end_response(response, snapshot.state, reason, snapshot.usage, snapshot.error)
 
-    # -- tool results
-
-    def _tool_result(self, event: ToolResultEvent) -> None:
-        result = ToolResult(
-            call_id=event.call_id, name=event.name, output=event.output, error=event.error
-        )
-        if event.response_id is not None:
-            response = self.responses.get(event.response_id)
-        elif event.run is not None and event.run not in self._runs:
-            return
-        else:
-            response = self._caller(event.call_id)
-            # Without a run it may be of any: only calls that are known count.
-            if response is None and event.run is not None:
-                self._early_results.setdefault(event.call_id, result)
-        if response is not None:
-            self._take_result(response, result)
-
-    def _caller(self, call_id: str) -> ResponseState | None:
-        """The response that made a call: the last one whose call is not answered yet."""
-        caller = None
-        for response in self.responses.values():
-            if call_id in response.calls and (caller is None or call_id not in response.answered):
-                caller = response
-        return caller
-
-    def _take_result(self, response: ResponseState, result: ToolResult) -> None:
-        if result.call_id in response.approvals:
-            self._decide(response, result)
-            return
-        if result.call_id in response.answered:
-            return
-        part = response.calls.get(result.call_id)
-        if part is None:
-            caller = self._caller(result.call_id)
-            if caller is None:
-                self._early_results.setdefault(result.call_id, result)
-            elif caller is not response:
-                self._take_result(caller, result)
-            return
-        if not (part.done or response.ended or is_json(part.text)):
-            response.early_results.setdefault(result.call_id, result)  # the call is still growing
-            return
-        response.answered.add(result.call_id)
-        if result.error is not None:
-            where = f"call {result.call_id!r} of response {response.id!r}"
-            error = shown_error(result.error or "error", self.on_error, where)
-            result = replace(result, error=error)
-        if not part.done:
-            self.close_part(response, part)
-            part.done = True
-        part.result = result
-        self.add_result(response, part, result)
-
     # -- ends
 
     def _end_response(
@@ -471,10 +303,7 @@ class RunEncoder(Encoder):
             error = shown_error(error, self.on_error, f"response {response.id!r}")
         response.finish_reason, response.usage, response.error = finish_reason, usage, error
         self._close_parts(response, cut=state != "complete")
-        for result in list(response.early_results.values()):
-            self._take_result(response, result)
-        for call_id in response.calls.keys() & self._early_results.keys() - response.answered:
-            self._take_result(response, self._early_results.pop(call_id))
+        self._take_early_results(response)
         response.state = state
         if not response.envelope:
             self.last_ended = response
@@ -505,16 +334,6 @@ class RunEncoder(Encoder):
         passed = isinstance(event, StartEvent) and event.response_id not in self.responses
         if lead.envelope or passed or not lead.awaits_tools:
             self._finish(lead)
-
-    def _waits(self) -> bool:
-        """Whether the run waits for approvals, and for nothing else."""
-        pending = self.pending if self.pauses else []
-        if not pending or pending[-1].more:
-            return False
-        open_responses = [response for response in self.responses.values() if not response.ended]
-        return all(
-            response.approvals.keys() - response.decisions.keys() for response in open_responses
-        )
 
     def _finish(self, lead: ResponseState | None) -> None:
         if self.pauses and lead is not None and lead.state in MAY_WAIT:

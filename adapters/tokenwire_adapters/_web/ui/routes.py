@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -34,10 +34,10 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import serve_reader
 from tokenwire_adapters._web.gateway.tokens import Tokens
-from tokenwire_adapters._web.ui.answers import Settled, begun, claim, settle
+from tokenwire_adapters._web.ui.answers import Settled, begun, claim, continued_by, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
-from tokenwire_adapters._web.ui.runs import run_ended_within
+from tokenwire_adapters._web.ui.runs import Run, run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
@@ -160,7 +160,10 @@ class ProtocolRoutes(ABC):
         return channel
 
     def channel_of(self, name: str) -> str:
-        """The channel of a conversation. :raises InvalidName: when the id cannot be one."""
+        """The channel of a conversation.
+
+        :raises InvalidName: when the id cannot be one.
+        """
         return checked_name(self._channel(checked_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
@@ -190,7 +193,7 @@ class ProtocolRoutes(ABC):
         """Answer with an event stream, until the encoder has finished. Closes `reader`."""
         if isinstance(encoder, RunEncoder):
             encoder.on_error = self.on_error
-        await serve_reader(
+        exchange.member = await serve_reader(
             self.service,
             exchange.caller,
             StreamPlan(channel=channel, format=encoder.name),
@@ -199,6 +202,8 @@ class ProtocolRoutes(ABC):
             exchange.receive,
             exchange.send,
             exchange.headers,
+            exchange.take,
+            exchange.admission,
         )
 
     async def resume(
@@ -219,7 +224,7 @@ class ProtocolRoutes(ABC):
         :param earlier: whether to send the runs, too, whose message this one continues.
         :param ended_within: take the last run where it ended no longer ago than so many seconds.
         """
-        with self.service.admitted(exchange.caller):
+        with exchange.admitted(self.service):
             join = partial(encoder.join, self.sink, channel, earlier=earlier)
             reader = await self.service.within(join(run=run, wait=wait and run is None))
             if reader is None and run is None and ended_within > 0:
@@ -274,6 +279,33 @@ class ProtocolRoutes(ABC):
         if reader is None:
             raise Problem("unavailable", "the agent has not begun to act on this answer")
         await self.stream(exchange, channel, encoder, reader)
+
+    async def continues_elsewhere(
+        self,
+        exchange: Exchange,
+        channel: str,
+        encoder: RunEncoder,
+        run: Run,
+        calls: Collection[str],
+        new_run: str,
+        *,
+        retry: bool,
+    ) -> bool:
+        """Answer a page with the run that another tab has begun for the same outputs of tools.
+
+        :param run, calls, new_run, retry: see `continued_by`.
+        :return: whether there is one; else `new_run` is to be begun here.
+        """
+        deciding = continued_by(self.sink, channel, run, calls, new_run, retry=retry)
+        next_run = await self.service.within(deciding, timeout=_ANSWER_TIMEOUT)
+        if next_run == new_run:
+            return False
+        joining = encoder.join(self.sink, channel, run=next_run, earlier=False)
+        reader = await self.service.within(joining)
+        if reader is None:
+            raise Problem("unavailable", "the run that another tab has begun is gone")
+        await self.stream(exchange, channel, encoder, reader)
+        return True
 
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""

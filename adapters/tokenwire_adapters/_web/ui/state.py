@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import ENDED, State, ToolResult
@@ -54,6 +54,9 @@ class PartState:
         "result",
         "wire_id",
     )
+
+    compared: ClassVar[tuple[str, ...]] = (*(n for n in __slots__ if n != "_pieces"), "text")
+    """The attributes that its state consists of."""
 
     def __init__(
         self,
@@ -120,6 +123,9 @@ class ResponseState:
         "state",
         "usage",
     )
+
+    compared: ClassVar[tuple[str, ...]] = __slots__
+    """The attributes that its state consists of."""
 
     def __init__(
         self, response_id: str, run: str | None, metadata: dict[str, Any], channel: str

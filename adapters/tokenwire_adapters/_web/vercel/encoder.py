@@ -45,6 +45,7 @@ class VercelEncoder(RunEncoder):
     """
 
     name = "vercel"
+    forks = True
     pauses = True
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 

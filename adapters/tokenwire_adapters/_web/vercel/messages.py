@@ -63,6 +63,7 @@ def conversation(
                 if parts and parts[-1]["type"] == "step-start":
                     parts.pop()  # it said that the answer was over
                 parts += message["parts"]
+                last["metadata"] = {**last.get("metadata", {}), **message.get("metadata", {})}
             else:
                 messages.append(message)
     return messages.items

@@ -14,6 +14,7 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.errors import OnError
+from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
@@ -184,7 +185,7 @@ class ChatRoutes(ProtocolRoutes):
             await service.within(self._page_tools(channel, messages[-1]))
             self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
-        with service.admitted(exchange.caller):
+        with exchange.admitted(service):
             answers = answers_in(messages[-1])
             settled = await self.settle(exchange, channel, answers, run) if answers else None
             if settled is not None and settled.begin is None:
@@ -193,6 +194,8 @@ class ChatRoutes(ProtocolRoutes):
             if settled is not None:
                 answered = settled.approvals
                 encoder.go_on_from(settled.run, answered)
+            elif await self._continued(exchange, channel, messages[-1], run):
+                return
             if await self._same_again(exchange, channel, messages, body):
                 return
             reader = await self.watch_from(channel, begin)
@@ -240,6 +243,26 @@ class ChatRoutes(ProtocolRoutes):
             )
 
         self.tasks.begin(channel, run, metadata_of(messages, body), turn)
+
+    async def _continued(
+        self, exchange: Exchange, channel: str, message: dict[str, Any], new_run: str
+    ) -> bool:
+        """Answer with the run by which another tab goes on with this message, if there is one."""
+        if message["role"] != "assistant":
+            return False
+        runs = await self.service.within(recent_runs(self.sink, channel))
+        seen = object_of(message.get("metadata")).get("run")
+        outputs = {part["toolCallId"] for part in message["parts"] if is_answered(part)}
+        for run in reversed(runs):
+            if run.message_id != message.get("id"):
+                continue
+            calls = outputs & {call.call_id for r in run.responses for call in r.tool_calls}
+            if calls or run.id == seen:
+                encoder = self._encoder(None)
+                return await self.continues_elsewhere(
+                    exchange, channel, encoder, run, calls, new_run, retry=seen is None
+                )
+        return False
 
     async def _page_tools(self, channel: str, message: dict[str, Any]) -> None:
         """Publish the results of tools that run in the page."""

@@ -25,6 +25,8 @@ from tokenwire_adapters.testing.ably._settings import Settings
 __all__ = ["Auth", "Capability", "Key", "Principal"]
 
 Capability = dict[str, list[str]]
+"""The operations that a key or a token allows, by channel; ``*`` stands for all."""
+
 _ALL: Capability = {"*": ["*"]}
 _CLOCK_TOLERANCE_MS = 15 * 60 * 1000
 

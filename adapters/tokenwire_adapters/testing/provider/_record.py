@@ -13,6 +13,8 @@ from tokenwire_adapters.testing.provider._replies import Api, Kind, ModelRequest
 __all__ = ["Counters", "Outcome", "RequestRecord"]
 
 Outcome = Literal["running", "complete", "closed_early", "disconnected", "stopped"]
+"""How a request ended: ``closed_early``, the client left; ``disconnected``, the script hung up;
+``stopped``, the provider was stopped."""
 
 
 @dataclass

@@ -56,6 +56,7 @@ const commands = {
   },
   add: ({ tab, message }) => { tabs.get(tab).agent.addMessage(message); return {}; },
   run: ({ tab, ...fields }) => { run(tabs.get(tab), fields); return {}; },
+  race: ({ tabs: names }) => { for (const name of names) run(tabs.get(name), {}); return {}; },
   aim: ({ tab, url }) => { tabs.get(tab).agent.url = url; return {}; },
   abort: ({ tab }) => { tabs.get(tab).agent.abortRun(); return {}; },
   text: async ({ tab, length }) => {

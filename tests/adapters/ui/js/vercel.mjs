@@ -177,6 +177,11 @@ const commands = {
     await it.chat.addToolOutput({ tool, toolCallId: call, output });
     return { automatic: it.seen.automatic };
   },
+  // A tool of the page that is done in several tabs at the same time.
+  race: async ({ tabs: names, tool, call, output }) => {
+    await Promise.all(names.map((name) => tabs.get(name).chat.addToolOutput({ tool, toolCallId: call, output })));
+    return {};
+  },
   // Waits until so much text is there, or the answer is over.
   text: async ({ tab, length }) => ({ text: await text(tabs.get(tab), length) }),
   // Waits until the page has nothing to do.
