@@ -5,7 +5,6 @@ Only the standard library: this runs at the start of programs that may never use
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
@@ -13,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["watch_imports"]
 
@@ -24,18 +23,18 @@ Callbacks = Mapping[str, Callable[[], object]]
 _OURS = ("tokenwire", "tokenwire_adapters", "sitecustomize", "usercustomize")
 
 
-def watch_imports(read: Callable[[], Callbacks]) -> Callable[[], None]:
+def watch_imports(callbacks: Callbacks | Callable[[], Callbacks]) -> Callable[[], None]:
     """Call back once for each module that is imported: at once, where it is already.
 
     What a callback raises is logged. The import itself is never harmed.
 
-    :param read: gives the callbacks, by the names of modules. Called once, when the program
-        imports the first package that is not of the standard library.
+    :param callbacks: by the names of modules; or what gives them, which is called once, when the
+        program imports the first package that is not of the standard library.
     :return: a function that ends the watch.
     """
-    watcher = _ImportWatcher(read)
+    watcher = _ImportWatcher(callbacks)
     sys.meta_path.insert(0, watcher)
-    if not all(map(_says_nothing, list(sys.modules))):
+    if not callable(callbacks) or not all(map(_says_nothing, list(sys.modules))):
         watcher.check_imported()
     return watcher.remove
 
@@ -54,12 +53,15 @@ def _is_imported(name: str) -> bool:
     return not getattr(spec, "_initializing", False)
 
 
-class _ImportWatcher(importlib.abc.MetaPathFinder):
-    """Stands before all other finders, finds nothing itself, and watches for some modules."""
+class _ImportWatcher:
+    """A finder before all others that finds nothing itself, and watches for some modules.
 
-    def __init__(self, read: Callable[[], Callbacks]) -> None:
-        self._read = read
-        self._callbacks: dict[str, Callable[[], object]] | None = None
+    It and the loader have no base class of `importlib.abc`, which takes long to import.
+    """
+
+    def __init__(self, callbacks: Callbacks | Callable[[], Callbacks]) -> None:
+        self._read = callbacks if callable(callbacks) else lambda: callbacks
+        self._callbacks = None if callable(callbacks) else dict(callbacks)
         self._reading = False
         self._lock = threading.RLock()
         self._looking = threading.local()
@@ -88,7 +90,8 @@ class _ImportWatcher(importlib.abc.MetaPathFinder):
         finally:
             self._looking.now = False
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader, lambda: self._imported(fullname))
+            loader = _Loader(spec.loader, lambda: self._imported(fullname))
+            spec.loader = cast("Any", loader)
         return spec
 
     def remove(self) -> None:
@@ -121,7 +124,7 @@ class _ImportWatcher(importlib.abc.MetaPathFinder):
             logger.warning("tokenwire: cannot instrument %s", name, exc_info=True)
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """A module's own loader, which calls back when it is done and then leaves the module's spec."""
 
     def __init__(self, loader: Any, done: Callable[[], None]) -> None:

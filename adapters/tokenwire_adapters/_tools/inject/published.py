@@ -11,6 +11,8 @@ import contextlib
 import os
 from collections.abc import MutableMapping
 
+from tokenwire_adapters._agents.imports import watch_imports
+
 __all__ = [
     "add_mark",
     "remove_mark",
@@ -53,10 +55,17 @@ def remove_mark_on_response() -> None:
 
 
 def remove_on_response(path: str) -> None:
-    """Remove the file once this process, or a fork of it, begins a response."""
-    from tokenwire._lifetime import first_response_callbacks
+    """Remove the file once this process, or a fork of it, begins a response.
 
-    first_response_callbacks.append(lambda: remove_mark(path))
+    The core is not loaded for that: a program that never loads it begins none.
+    """
+
+    def register() -> None:
+        from tokenwire._lifetime import first_response_callbacks
+
+        first_response_callbacks.append(lambda: remove_mark(path))
+
+    watch_imports({"tokenwire._lifetime": register})
 
 
 def report_at_exit() -> None:

@@ -1,0 +1,46 @@
+"""What adapters, and programs under `tokenwire run`, load; not how long that takes."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from tokenwire_adapters._tools.cli.run import environment
+
+SLOW = {
+    "asyncio",
+    "email",
+    "importlib.metadata",
+    "msgspec",
+    "ssl",
+    "tempfile",
+    "tokenwire",
+    "zipfile",
+}
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_an_adapter_loads_no_part_of_its_sdk_that_the_sdk_does_not(sdk: str) -> None:
+    if importlib.util.find_spec(sdk) is None:
+        pytest.skip(f"{sdk} is not installed")
+    code = (
+        f"import sys, {sdk}, tokenwire; before = set(sys.modules);"
+        f" import tokenwire_adapters.{sdk}; print(*set(sys.modules) - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = run.stdout.split()
+    assert f"tokenwire_adapters.{sdk}" in loaded
+    assert {name.partition(".")[0] for name in loaded} == {"tokenwire", "tokenwire_adapters"}
+
+
+def test_a_program_that_uses_no_model_loads_nothing_slow() -> None:
+    # Without site-packages that a `.pth` file would load; the paths are those of this process.
+    code = f"import sys; sys.path += {sys.path!r}; import sitecustomize; print(*sys.modules)"
+    env = environment({"PYTHONPATH": "", "TOKENWIRE_RUN_MARK": "no/such/file"})
+    command = [sys.executable, "-S", "-c", code]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert not run.stderr
+    assert "tokenwire_adapters.auto" in loaded
+    assert not {"tokenwire", *SLOW} & loaded

@@ -1,0 +1,31 @@
+"""How many commands a publish costs the server: each of them, inside scripts as well."""
+
+from tests.adapters.redis.support import make_delta, make_entry, make_start
+from tokenwire_adapters.redis import RedisBackend
+
+TOKENS = 20
+
+
+def commands(server):
+    stats = server.info("commandstats")
+    return {name.removeprefix("cmdstat_"): int(row["calls"]) for name, row in stats.items()}
+
+
+async def publish(backend, entry):
+    (outcome,) = await backend.publish([entry])
+    assert outcome.error is None
+
+
+async def test_a_token_that_is_published_alone(redis_server):
+    backend = RedisBackend(redis_server.url)
+    try:
+        await publish(backend, make_entry(1, make_start()))
+        await publish(backend, make_entry(2, make_delta(0, "x")))
+        before = commands(redis_server)
+        for number in range(1, TOKENS + 1):
+            await publish(backend, make_entry(number + 2, make_delta(number, "x")))
+        after = commands(redis_server)
+    finally:
+        await backend.close()
+    ran = {name: calls - before.get(name, 0) for name, calls in after.items() if name != "info"}
+    assert sum(ran.values()) <= 9 * TOKENS, ran
