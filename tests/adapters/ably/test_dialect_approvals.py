@@ -102,7 +102,7 @@ def test_a_page_decides(
     assert approvals.decisions_in(kept)[request.id].approved is approved
 
 
-@pytest.mark.parametrize(("fault", "amount"), [("nack_every", 4), ("disconnect_every", 0.3)])
+@pytest.mark.parametrize(("fault", "amount"), [("nack_every", 4), ("disconnect_every", 2.0)])
 def test_a_page_decides_while_publishing_fails(
     thread: ServerThread, page: Page, agent: Sink, fault: str, amount: float
 ) -> None:
