@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 SIZES = {"phone": (390, 844), "laptop": (1280, 800)}
 SCHEMES = ("light", "dark")
-FRAMES = 56
+MOST_FRAMES = 90
 FRAME_MS = 180
 STORY = "A story"
 
@@ -126,8 +126,6 @@ def write_screenshots(browser: Browser, directory: Path) -> None:
                     reach(page)
                     pictures.append(Image.open(BytesIO(page.screenshot())).convert("RGB"))
                     pictures[-1].save(directory / f"{size}-{scheme}-{name}.png")
-                    if page.get_by_role("button", name="Stop").is_visible():
-                        press(page, "Stop")
                     page.close()
                 sheet(pictures).save(directory / f"{size}-{scheme}.png")
 
@@ -145,29 +143,36 @@ def sheet(pictures: list[Image.Image], columns: int = 4) -> Image.Image:
 def write_animation(browser: Browser, file: Path) -> None:
     """A question, one device cut off, and how it catches up."""
     frames: list[Image.Image] = []
-    with demo(pace=30) as address:
-        page = browser.new_page(viewport={"width": 1100, "height": 640}, color_scheme="light")
+
+    def record(page: Page, until: Callable[[], bool], rest: int = 0) -> None:
+        while len(frames) < MOST_FRAMES and (rest or not until()):
+            picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+            frames.append(picture.resize((880, 513), Image.Resampling.LANCZOS))
+            page.wait_for_timeout(FRAME_MS)
+            rest -= bool(rest)
+
+    with demo(pace=14) as address:
+        page = browser.new_page(viewport={"width": 1200, "height": 700}, color_scheme="light")
         page.goto(f"{address}#animation")
         page.locator(".pane[data-status=live]").last.wait_for()
-        for number in range(FRAMES):
-            if number == 5:
-                press(page, STORY)
-            if number == 20:
-                press(page, "Cut my connection", 1)
-            picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-            frames.append(picture.resize((880, 512), Image.Resampling.LANCZOS))
-            page.wait_for_timeout(FRAME_MS)
-    durations = [FRAME_MS] * (FRAMES - 1) + [3000]
+        record(page, lambda: True, rest=4)
+        press(page, STORY)
+        shown = page.locator(".log").first
+        record(page, lambda: len(shown.inner_text()) > 420)
+        press(page, "Cut my connection", 1)
+        phone = page.locator(".pane").nth(1)
+        record(page, lambda: phone.locator(".resumed").inner_text() != "")
+        record(page, lambda: True, rest=12)
     frames[0].save(
         file,
         save_all=True,
         append_images=frames[1:],
-        duration=durations,
+        duration=[FRAME_MS] * (len(frames) - 1) + [3000],
         loop=0,
         quality=60,
         method=6,
     )
-    print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+    print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1000:.0f} kB")
 
 
 def main() -> None:

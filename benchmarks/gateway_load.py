@@ -35,6 +35,8 @@ import threading
 import time
 from typing import Any
 
+import nchan
+
 MARK = b"^|$"  # ends each token, and is nowhere else: not in the head of a WebSocket frame either
 ENDS = re.compile(rb'"type":"(end|finish|RUN_FINISHED)"')  # natively, or in a UI protocol
 END = b'"type":"end"'
@@ -295,11 +297,18 @@ class Server:
     """A server in a process of its own."""
 
     def __init__(self, kind: str, loop: str) -> None:
+        self._start([sys.executable, __file__, "--serve", kind, "--loop", loop])
+
+    @classmethod
+    def of(cls, command: list[str]) -> Server:
+        """One that a command starts."""
+        server = cls.__new__(cls)
+        server._start(command)
+        return server
+
+    def _start(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", kind, "--loop", loop],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.port: int = self.hear()["port"]
 
@@ -327,6 +336,7 @@ class Server:
 # -- clients, all in this process
 
 
+ACCEPT = "Accept: text/event-stream\r\n"  # without which nchan serves nobody
 STREAMS = {  # where they are, and what says that one has begun
     "sse": ("/channels/c/events", b"\r\n\r\n"),
     "chat": ("/api/chat/c/stream", b'"type":"start"'),
@@ -348,7 +358,7 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", port), 60)
         head = f"Host: 127.0.0.1:{port}\r\n"
         if kind in STREAMS:
-            self.socket.sendall(f"GET {STREAMS[kind][0]} HTTP/1.1\r\n{head}\r\n".encode())
+            self.socket.sendall(f"GET {STREAMS[kind][0]} HTTP/1.1\r\n{head}{ACCEPT}\r\n".encode())
         else:
             self.socket.sendall(
                 f"GET /channels/c/ws HTTP/1.1\r\n{head}Upgrade: websocket\r\n"
@@ -418,7 +428,7 @@ def read_all(clients: list[Client], deadline: float) -> tuple[list[float], float
 
 
 def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) -> dict[str, Any]:
-    server = Server(kind, options.loop)
+    server: Any = nchan.Nchan() if kind == "nchan" else Server(kind, options.loop)
     try:
         time.sleep(0.5)
         empty = server.memory

@@ -6,9 +6,9 @@
 Peers run in turns with us, round after round, so that what disturbs the machine disturbs all; a row
 is the median of its rounds, a ratio the median of the rounds' ratios. It writes
 `bench/results.json` (every figure, and what it was measured on), `bench/table.md`, and, where
-matplotlib is installed,
-`bench/growth.svg`: what a delivery costs and a watcher holds as watchers become more. Takes about a
-quarter of an hour. sse-starlette is a peer where it is installed.
+matplotlib is installed, `bench/growth.svg`: what a token costs, and what is held, as watchers,
+channels, responses and a response's length grow. Takes about a quarter of an hour. sse-starlette
+and nchan (Debian's `libnginx-mod-nchan`) are peers where they are installed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import gateway_load
+import growth
+import nchan
 
 FIELDS = ("deliveries_per_cpu_second", "p50_ms", "p99_ms", "kib_per_watcher")
 IMPORTS = {  # what is imported, and what of it is not ours to answer for
@@ -36,9 +38,13 @@ IMPORTS = {  # what is imported, and what of it is not ours to answer for
 }
 
 
-def load(kind: str, watchers: int, seconds: float, loop: str) -> dict[str, Any]:
+FORMATS = ("sse", "ws", "chat", "ag_ui")
+
+
+def load(kind: str, watchers: int, seconds: float, loop: str, wire: str = "sse") -> dict[str, Any]:
     """One run of `gateway_load`; exits where a watcher missed a token."""
-    options = argparse.Namespace(sse=watchers, ws=0, chat=0, ag_ui=0, loop=loop)
+    counts = {**dict.fromkeys(FORMATS, 0), wire: watchers}
+    options = argparse.Namespace(**counts, loop=loop)
     result = gateway_load.run(kind, options, rate=60.0, seconds=seconds)
     if kind in ("gateway", "asgi"):
         gateway_load.check(result)
@@ -50,6 +56,8 @@ def fan_out(watchers: int, rounds: int, seconds: float, loop: str) -> dict[str, 
     kinds = ["gateway", "asgi", "joined", "bare"]
     if importlib.util.find_spec("sse_starlette") is not None:
         kinds.append("naive")
+    if nchan.module() is not None:
+        kinds.append("nchan")
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:
@@ -67,10 +75,27 @@ def fan_out(watchers: int, rounds: int, seconds: float, loop: str) -> dict[str, 
     return report
 
 
-def cpu_of_import(module: str) -> float:
-    """CPU time of a new Python that imports a module, in milliseconds: the least of five."""
+def formats(watchers: int, rounds: int, seconds: float, loop: str) -> dict[str, Any]:
+    """The gateway's formats in turn: deliveries of a CPU second, as a ratio of event streams'."""
+    runs: dict[str, list[dict[str, Any]]] = {wire: [] for wire in FORMATS}
+    for _ in range(rounds):
+        for wire in FORMATS:
+            runs[wire].append(load("gateway", watchers, seconds, loop, wire))
+    report: dict[str, Any] = {}
+    for wire in FORMATS:
+        pairs = zip(runs[wire], runs["sse"], strict=True)
+        ratios = [one[FIELDS[0]] / other[FIELDS[0]] for one, other in pairs]
+        medians = {
+            name: statistics.median(run[name] or 0.0 for run in runs[wire]) for name in FIELDS
+        }
+        report[wire] = {**medians, "of_sse": statistics.median(ratios), "ratios": ratios}
+    return report
+
+
+def cpu_of_import(module: str, times_run: int) -> float:
+    """CPU time of a new Python that imports a module, in milliseconds: the least of some."""
     times: list[float] = []
-    for _ in range(5):
+    for _ in range(times_run):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -78,29 +103,29 @@ def cpu_of_import(module: str) -> float:
     return min(times) * 1000
 
 
-def imports() -> dict[str, Any]:
+def imports(times_run: int) -> dict[str, Any]:
     """What our modules cost beyond what they wrap."""
     report: dict[str, Any] = {}
     for module, base in IMPORTS.items():
         if importlib.util.find_spec(base.partition(".")[0]) is None:
             continue
-        whole, wrapped = cpu_of_import(module), cpu_of_import(base)
+        whole, wrapped = cpu_of_import(module, times_run), cpu_of_import(base, times_run)
         report[module] = {"ms": whole, "wraps": base, "wrapped_ms": wrapped}
     return report
 
 
-def growth(counts: list[int], seconds: float, loop: str) -> list[dict[str, Any]]:
-    """What a delivery costs, and what a watcher holds, by how many watchers there are."""
-    points: list[dict[str, Any]] = []
-    for watchers in counts:
-        result = load("gateway", watchers, seconds, loop)
-        points.append(
-            {
-                "watchers": watchers,
-                "us_per_delivery": 1e6 / result["deliveries_per_cpu_second"],
-                "kib_per_watcher": result["kib_per_watcher"],
-            }
-        )
+def grown(
+    watchers: list[int], counts: list[int], seconds: float, loop: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What a token costs, and what is held, by how many watchers and other things there are."""
+    points: dict[str, list[dict[str, Any]]] = {"watchers": []}
+    for count in watchers:
+        result = load("gateway", count, seconds, loop)
+        cost = 1e6 / result["deliveries_per_cpu_second"]
+        held = result["kib_per_watcher"] * 1024
+        points["watchers"].append({"count": count, "us_per_token": cost, "bytes_each": held})
+    for kind in growth.KINDS:
+        points[kind] = [growth.measure(kind, count) for count in counts]
     return points
 
 
@@ -120,36 +145,31 @@ def table(report: dict[str, Any]) -> str:
             for kind, row in kinds.items()
         ]
         lines.append("")
+    lines += [
+        f"The gateway's formats, {report['formats_watchers']} watchers:",
+        "",
+        "| format | deliveries per CPU second | of event streams' | p50, p99 | KiB per watcher |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {wire} | {row['deliveries_per_cpu_second']:,.0f} | {row['of_sse']:.2f}"
+        f" | {row['p50_ms']:.0f}, {row['p99_ms']:.0f} ms | {row['kib_per_watcher']:.1f} |"
+        for wire, row in report["formats"].items()
+    ]
+    lines.append("")
+    for kind, rows in report["growth"].items():
+        lines += [f"| {kind} | CPU of a token | bytes of each |", "| --- | --- | --- |"]
+        lines += [
+            f"| {row['count']:,} | {row['us_per_token']:.1f} µs | {row['bytes_each']:,.0f} |"
+            for row in rows
+        ]
+        lines.append("")
     lines += ["| import | CPU | of it, what is wrapped |", "| --- | --- | --- |"]
     lines += [
         f"| `{module}` | {row['ms']:.0f} ms | {row['wrapped_ms']:.0f} ms (`{row['wraps']}`) |"
         for module, row in report["imports"].items()
     ]
     return "\n".join(lines) + "\n"
-
-
-def draw(points: list[dict[str, Any]], path: Path) -> None:
-    """Draw the growth, both axes logarithmic, where matplotlib is installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        print("matplotlib is not installed: no plot")
-        return
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 4))
-    watchers = [point["watchers"] for point in points]
-    for axis, field, title in (
-        (axes[0], "us_per_delivery", "CPU of a delivery (µs)"),
-        (axes[1], "kib_per_watcher", "memory of an idle watcher (KiB)"),
-    ):
-        axis.loglog(watchers, [max(point[field], 0.01) for point in points], marker="o")
-        axis.set_xlabel("watchers of one channel")
-        axis.set_title(title)
-        axis.grid(visible=True, which="both", alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path)
 
 
 def main() -> None:
@@ -160,16 +180,20 @@ def main() -> None:
     options = parser.parse_args()
     gateway_load.raise_file_limit()
     sizes, rounds, seconds = ([10], 1, 0.5) if options.short else ([100, 1000], 5, 5.0)
-    counts = [1, 10] if options.short else [10, 30, 100, 300, 1000, 3000]
+    watchers = [1, 10] if options.short else [10, 30, 100, 300, 1000, 3000]
+    counts = [1, 10] if options.short else [1, 10, 100, 1000, 10_000]
     report: dict[str, Any] = {"machine": gateway_load.machine(), "load_before": os.getloadavg()}
     report["fan_out"] = {n: fan_out(n, rounds, seconds, options.loop) for n in sizes}
-    report["growth"] = growth(counts, seconds, options.loop)
-    report["imports"] = imports()
+    report["formats_watchers"] = sizes[-1]
+    report["formats"] = formats(sizes[-1], min(rounds, 3), seconds, options.loop)
+    report["growth"] = grown(watchers, counts, seconds, options.loop)
+    report["imports"] = imports(1 if options.short else 5)
     report["load_after"] = os.getloadavg()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     (options.out / "table.md").write_text(table(report), encoding="utf-8")
-    draw(report["growth"], options.out / "growth.svg")
+    if not growth.draw(report["growth"], options.out / "growth.svg"):
+        print("matplotlib is not installed: no plot")
     print(table(report))
 
 

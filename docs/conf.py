@@ -18,7 +18,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
-    "floors",
+    "layers",
     "public_api",
     "repository_pages",
 ]

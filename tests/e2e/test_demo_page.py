@@ -163,7 +163,7 @@ def test_an_address_of_nonsense_opens_the_usual_page(
 
 
 @pytest.mark.parametrize("view", ["one", "two", "wall"])
-@pytest.mark.parametrize("width", [360, 390, 1280])
+@pytest.mark.parametrize("width", [360, 390, 1180, 1280])
 def test_nothing_is_clipped(
     demo: DemoServer, open_screen: Open, context: BrowserContext, view: str, width: int
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.needs import needs
 
 needs("starlette")
 
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -246,6 +246,66 @@ def test_a_leader_whose_connection_closes_hands_over(
         response.write("one")
     for page in tabs.pages:
         tabs.show(page, "c", "one")
+
+
+def told(tabs: Tabs, pages: list[Page], response: tokenwire.ResponseWriter, text: str) -> None:
+    """Write, and wait until pages show it; what came to them has no hole."""
+    response.write(text)
+    whole = tabs.sink.history("c").items[0].text
+    for page in pages:
+        tabs.show(page, "c", whole)
+        come = ""
+        for _, offset, piece in page.evaluate("deltas"):
+            assert offset <= len(come)
+            come = come[:offset] + piece
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_others_take_over_from_a_leader_that_is_frozen(
+    tabs_on: Callable[..., Tabs], transport: str
+) -> None:
+    """Browsers freeze hidden tabs, and leave them the lock; a debugger does the same."""
+    tabs = tabs_on()
+    for _ in range(4):
+        tabs.open("c", transport=transport, silence=3000)
+    tabs.settle()
+    frozen = tabs.leader()
+    others = [page for page in tabs.pages if page is not frozen]
+    session = frozen.context.new_cdp_session(frozen)
+    with tabs.sink.respond("c", response_id="r1") as response:
+        told(tabs, tabs.pages, response, "before ")
+        session.send("Debugger.enable")
+        session.send("Debugger.pause")
+        for number in range(3):
+            told(tabs, others, response, f"frozen {number} ")
+        tabs.pages = others
+        tabs.leader()
+        session.send("Debugger.disable")
+        tabs.pages = [frozen, *others]
+        told(tabs, tabs.pages, response, "thawed")
+    frozen.wait_for_function("() => connection.transport === 'shared'", timeout=TIMEOUT)
+    assert tabs.leader() is not frozen
+    tabs.settle()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_others_take_over_from_a_leader_that_crashes(
+    tabs_on: Callable[..., Tabs], transport: str
+) -> None:
+    tabs = tabs_on()
+    for _ in range(3):
+        tabs.open("c", transport=transport)
+    tabs.settle()
+    crashed = tabs.leader()
+    tabs.pages.remove(crashed)
+    with tabs.sink.respond("c", response_id="r1") as response:
+        told(tabs, [crashed, *tabs.pages], response, "before ")
+        with contextlib.suppress(Error):
+            crashed.goto("chrome://crash")
+        for number in range(3):
+            told(tabs, tabs.pages, response, f"after {number} ")
+    tabs.settle()
+    tabs.leader()
 
 
 def test_a_leader_that_pauses_hands_over(tabs_on: Callable[..., Tabs]) -> None:

@@ -3,7 +3,8 @@
 // One tab leads: it holds a lock (navigator.locks), has the line, and subscribes for the others, which talk to it over
 // BroadcastChannels. A subscription of another tab is one of its own on the line, from that tab's own cursor. So when
 // the leader goes, the browser gives the lock to the next tab, and every tab goes on from where it is itself: nothing
-// is lost and nothing comes twice. No SharedWorker: not every browser has it, and it would be a second way.
+// is lost and nothing comes twice. From a leader that does not answer (the browser has frozen it) another tab takes the
+// lock. No SharedWorker: not every browser has it, and it would be a second way.
 //
 // Who may read a channel is asked by each tab for itself; cancels, inputs and history are each tab's own requests.
 
@@ -25,6 +26,7 @@ class Tabs {
     this._lines = lines;
     this._member = null; // aborts what makes us a member of the group
     this._followers = null; // while we lead: by their ids
+    this.nextKey = 1; // of a subscription with any leader: what an earlier one still sends is for nobody
     connection.on("status", (status) => this._became(status));
     if (globalThis.addEventListener) {
       // A page that is put aside may hold no lock, and one that comes back has to ask for it again.
@@ -70,15 +72,27 @@ class Tabs {
       };
       navigator.locks.request(this.id, { signal }, hold).catch(() => {});
     });
-    navigator.locks
-      .request(this.group, { signal }, () => {
-        if (signal.aborted) return undefined;
-        this._lead(signal);
-        return held;
-      })
-      .catch(() => {
-        if (!signal.aborted) this._setAlone(); // no locks for this page: a sandboxed frame, say
-      });
+    const lead = (options) =>
+      navigator.locks
+        .request(this.group, options, () => {
+          if (signal.aborted) return undefined;
+          this._lead(signal);
+          return held;
+        })
+        .catch(() => {
+          if (signal.aborted) return;
+          if (this.leads) this._stepDown();
+          else this._setAlone(); // no locks for this page: a sandboxed frame, say
+        });
+    /** Lead in place of a leader that is frozen: the browser would leave the lock with it. */
+    this.takeOver = () => lead({ steal: true });
+    lead({ signal });
+  }
+
+  /** Another tab leads: the browser had frozen this one. */
+  _stepDown() {
+    this._leave();
+    this.connection.switchLine();
   }
 
   _leave() {
@@ -253,8 +267,9 @@ function linesOf({ Line, SocketLine, SseParser }) {
   class TabLine extends Line {
     kind = "shared";
     _keys = new Map(); // channel -> the key of its subscription
-    _next = 1;
     _answered = false;
+    _askedAt = null;
+    _missed = 0; // requests in a row that the leader has not answered
 
     constructor(connection, tabs) {
       super(connection);
@@ -262,12 +277,27 @@ function linesOf({ Line, SocketLine, SseParser }) {
     }
 
     open() {
-      super.open();
       this._tabs.here.then(() => {
         if (!this.closed) this._tabs.post({ op: "hello" });
       });
-      const { silence } = this.connection.options;
-      this._pings = setInterval(() => this._tabs.post({ op: "ping" }), silence / 3);
+      const { silence, connectTimeout } = this.connection.options;
+      const opening = Date.now();
+      this._watchdog = setInterval(() => {
+        if (this.opened) this._askLeader();
+        else if (Date.now() - opening > connectTimeout) this.lost();
+      }, Math.min(silence, connectTimeout) / 3);
+    }
+
+    /** Look for a leader that is gone. Browsers let timers of hidden tabs wait, so what counts is what it did not answer. */
+    _askLeader() {
+      this._missed = this._askedAt !== null && this._receivedAt < this._askedAt ? this._missed + 1 : 0;
+      if (this._missed > 1) {
+        clearInterval(this._watchdog);
+        this._tabs.takeOver();
+      } else {
+        this._askedAt = Date.now();
+        this._tabs.post({ op: "ping" });
+      }
     }
 
     lost(how) {
@@ -318,7 +348,7 @@ function linesOf({ Line, SocketLine, SseParser }) {
 
     join(channel) {
       if (this._keys.has(channel)) return;
-      const key = this._next++;
+      const key = this._tabs.nextKey++;
       this._keys.set(channel, key);
       this._allowed(channel).then(
         () => {
@@ -351,7 +381,6 @@ function linesOf({ Line, SocketLine, SseParser }) {
 
     close() {
       super.close();
-      clearInterval(this._pings);
       this._tabs.post({ op: "bye" });
     }
   }

@@ -254,9 +254,13 @@ def test_two_tabs_run_a_tool(page: Page, agent: Sink) -> None:
     page.do("ask", "tab", "And now?")
     assert asked(agent, text="And now?")
     watch = agent.watch("ai:chat", rewind="all", types={"input"})
-    events = read_until(watch, lambda event: event.data.get("text") == "And now?")
+    events = read_until(
+        watch,
+        lambda event: isinstance(event, InputEvent) and event.data.get("text") == "And now?",
+    )
     watch.close()
-    (event,) = [event for event in events if event.name == "tool-result"]
+    inputs = [event for event in events if isinstance(event, InputEvent)]
+    (event,) = [event for event in inputs if event.name == "tool-result"]
     assert event.data["output"] == 1
 
 

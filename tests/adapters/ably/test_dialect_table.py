@@ -195,11 +195,14 @@ def metadata(scene: Scene) -> None:
     with scene.ask() as response:
         response.part("metadata", data={"model": "m-1"})
         response.write("Hello")
+        response.part("metadata", data={"too": "x" * 20_000})
         response.part("metadata", data={"cost": 2})
         response.finish("stop", usage={"input_tokens": 7, "output_tokens": 3})
     usage = {"inputTokens": 7, "outputTokens": 3, "totalTokens": 10}
     wanted = {"model": "m-1", "cost": 2, "run": "r", "state": "complete", "usage": usage}
     assert scene.parts("text")["text"] == "Hello"
+    shown = [part["type"] for part in scene.page.do("messages", "late")[-1]["parts"]]
+    assert shown == ["step-start", "text"]
     for who in ("user", "late"):
         assert scene.page.do("metadata", who, "state") == wanted
     scene.page.do("seen", "user", "ai-output message-metadata")

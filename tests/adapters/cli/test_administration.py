@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 import pytest
+from rich.cells import cell_len
 
 from tests.support.needs import needs
 
@@ -312,6 +313,18 @@ def test_tables_in_a_terminal(sink, url):
     shown = in_a_terminal("channels", url, until="chat-42", NO_COLOR="1")
     assert "last active" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown)
+
+
+def test_a_response_is_one_line_of_a_terminal(sink, url):
+    write(sink, "A long text of many words, 茶 and more. " * 10)
+    (identifier,) = [one.id for one in sink.history("chat-42").items]
+    shown = in_a_terminal("history", url, "chat-42", until="…", NO_COLOR="1")
+    (line,) = [line for line in shown.splitlines() if "complete" in line]
+    assert line.startswith(f"{identifier} ")
+    assert "A long text" in line
+    assert line.rstrip().endswith("…")
+    assert cell_len(line.rstrip()) <= 80
+    assert shown.count("A long text") == 1
 
 
 def test_without_rich_all_is_plain(sink, url, tmp_path):

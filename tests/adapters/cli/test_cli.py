@@ -129,6 +129,21 @@ def test_demo_serves_its_page_and_its_agent() -> None:
 
 
 @pytest.mark.slow
+def test_demo_says_what_there_is_to_see() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Running("demo", "--no-browser", "--port", str(port)) as demo:
+            demo.line("Ctrl-C ends the demo")
+            url = demo.output[0].split()[-1]
+    shown = "".join(demo.output)
+    assert url != f"http://127.0.0.1:{port}/"
+    assert f"port {port} is in use" in shown
+    assert "Pick a question" in shown
+    assert f"tokenwire watch {url}stream CHAT" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.slow
 def test_demo_keeps_its_history_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "a demo.db"
     for start in range(2):

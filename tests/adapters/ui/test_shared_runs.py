@@ -19,7 +19,8 @@ from tests.adapters.gateway.support import PATIENCE, serving
 from tests.adapters.gateway.test_slow_clients import unread, until
 from tests.adapters.ui.logs import logs
 from tests.adapters.ui.test_chat_routes import read
-from tokenwire.events import Event
+from tokenwire.events import DeltaEvent, Event, SnapshotEvent, StartEvent
+from tokenwire.response import Transcript
 from tokenwire_adapters._web.gateway.member import Member
 from tokenwire_adapters.ag_ui import AgentRoutes, AgUiEncoder
 from tokenwire_adapters.ui import ENVELOPE, ProtocolRoutes, RunEncoder
@@ -197,16 +198,15 @@ def test_a_fork_goes_on_alone(make: type[RunEncoder], log: Any, data: Any) -> No
 
 @pytest.mark.parametrize("make", ENCODERS)
 def test_encoders_agree_once_they_have_the_same(make: type[RunEncoder]) -> None:
-    sink_events = tokenwire.events
-    start = sink_events.StartEvent(response_id="r", run="r", channel="c", metadata={ENVELOPE: {}})
-    delta = sink_events.DeltaEvent(response_id="r", part=0, kind="text", offset=0, text="ab")
+    start = StartEvent(response_id="r", run="r", channel="c", metadata={ENVELOPE: {}})
+    delta = DeltaEvent(response_id="r", part=0, kind="text", offset=0, text="ab")
     one, two = make(run="r", enveloped=True), make(run="r", enveloped=True)
     one.on_error = two.on_error = str
     for event in (start, delta):
         list(one.encode(event))
     assert not one.same_as(two)
-    response = tokenwire.response.Transcript([start, delta])["r"]
-    two.prime([sink_events.SnapshotEvent(response=response)])
+    response = Transcript([start, delta])["r"]
+    two.prime([SnapshotEvent(response=response)])
     list(two.begin())
     assert one.same_as(two)
     two.on_error = repr

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from tokenwire import approvals
 from tokenwire.backend import Entry
@@ -23,11 +23,13 @@ from tokenwire_adapters._backends.ably.ai_transport_chunks import (
     content_chunk,
     end_chunks,
     error_text,
+    fields_of,
     json_headers,
     result_chunk,
     stream_codec,
     taken_in,
     waits_for_pages,
+    with_fields,
 )
 from tokenwire_adapters._backends.ably.ai_transport_headers import RunHeaders
 from tokenwire_adapters._backends.ably.message_per_response import PerResponseWriter, SentMessage
@@ -153,10 +155,11 @@ class AiTransportWriter(PerResponseWriter):
 
     def _chunks_of(self, index: int, part: Part) -> list[Chunk]:
         """The chunks by which pages get a part; none where they get its text or data."""
-        if part.kind == METADATA and isinstance(part.data, dict):
-            self._fields |= cast("dict[str, Any]", part.data)
+        if part.kind == METADATA:
+            added = fields_of(part.data)
+            self._fields = with_fields(self._fields, added)
             metadata = json_headers(messageMetadata=self._metadata())
-            return [Chunk("message-metadata", metadata, transport=taken_in(part.data))]
+            return [Chunk("message-metadata", metadata, transport=taken_in(added))]
         request = self._requests.get(index)
         if request is not None:
             calls = {part.call_id for part in self.assembler.response.parts[:index]}

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tokenwire import approvals
 from tokenwire.events import EndEvent, Part, ToolResultEvent
 from tokenwire_adapters._ai_sdk_values import media_of, reason_of, source_of
+from tokenwire_adapters._backends.ably.wire import byte_size
 
 __all__ = [
     "METADATA",
@@ -19,11 +20,13 @@ __all__ = [
     "decision_chunk",
     "end_chunks",
     "error_text",
+    "fields_of",
     "json_headers",
     "result_chunk",
     "stream_codec",
     "taken_in",
     "waits_for_pages",
+    "with_fields",
 ]
 
 METADATA = "metadata"
@@ -31,6 +34,8 @@ METADATA = "metadata"
 
 
 _MAX_ERROR = 500  # characters
+_MAX_METADATA = 16_384  # bytes
+_MAX_NAMED = 64  # inputs
 
 
 class Chunk(Struct, frozen=True):
@@ -85,7 +90,7 @@ def approval_chunks(request: approvals.ApprovalRequest, *, shows_call: bool) -> 
     asked = Chunk("tool-approval-request", {"toolCallId": call, "approvalId": request.id})
     if shows_call:
         return [asked]
-    given = {} if request.input is None else request.input
+    given: Any = {} if request.input is None else request.input
     return [Chunk("tool-input", {"toolCallId": call, "toolName": request.tool}, given), asked]
 
 
@@ -144,13 +149,24 @@ def error_text(end: EndEvent) -> str:
     return (end.error or end.state)[:_MAX_ERROR]
 
 
-def taken_in(data: Any) -> dict[str, str]:
+def fields_of(data: Any) -> dict[str, Any]:
+    """The fields that a part of kind `METADATA` adds."""
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+
+
+def with_fields(fields: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with more fields; the same where it would be too large for headers."""
+    larger = fields | added
+    return larger if byte_size(larger) <= _MAX_METADATA else fields
+
+
+def taken_in(metadata: dict[str, Any]) -> dict[str, str]:
     """The header that names inputs which an agent took in while it answered; else none."""
-    ids = cast("dict[str, Any]", data).get("inputs") if isinstance(data, dict) else None
+    ids = metadata.get("inputs")
     if not isinstance(ids, list):
         return {}
     names = [name for name in cast("list[Any]", ids) if isinstance(name, str)]
-    return json_headers(**{"steer-codec-message-ids": names}) if names else {}
+    return json_headers(**{"steer-codec-message-ids": names[:_MAX_NAMED]}) if names else {}
 
 
 def waits_for_pages(end: EndEvent, parts: tuple[Part, ...], answered: set[str]) -> bool:

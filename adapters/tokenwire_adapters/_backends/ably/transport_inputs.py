@@ -163,12 +163,13 @@ def _input_data(
     msg: ChannelMessage, transport: Mapping[str, str], codec: Mapping[str, str]
 ) -> dict[str, Any]:
     data: dict[str, Any] = dict(codec)
+    given = msg.data
     if codec.get("kind") == "user-message":
         data.pop("partType", None)
         data["parts"] = parts = _parts(msg, codec)
         data["text"] = "".join(part["text"] for part in parts if part["type"] == "text")
-    elif isinstance(msg.data, dict):  # what a tool of the page gave
-        fields = cast("dict[str, Any]", msg.data)
+    elif isinstance(given, dict):  # by a tool of the page
+        fields = cast("dict[str, Any]", given)
         data |= {name: fields[name] for name in ("output", "message") if name in fields}
     for name in ("parent", "fork-of", "run-id", "event-id", "msg-regenerate", "supersedes"):
         if name in transport:

@@ -24,7 +24,7 @@ function piece({ title, file, code }) {
 /** Show the pieces, and have the button open and close their panel. */
 export function showCode(pieces) {
   const [panel, button] = [$("code"), $("show-code")];
-  const wide = matchMedia("(min-width: 1100px)");
+  const wide = matchMedia("(min-width: 1160px)");
   let chosen = null; // by the visitor; else the room decides
   const open = () => chosen ?? wide.matches;
   const draw = () => {

@@ -8,7 +8,7 @@ const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}> ?(.*)$/;
 const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 // Bounded, so that no text makes it slow.
-const INLINE = /(`+)([\s\S]{0,1500}?[^`])\1(?!`)|\*\*(?=\S)([\s\S]{0,1500}?\S)\*\*(?!\*)|\*(?=[^\s*])([\s\S]{0,1500}?[^\s*])\*(?!\*)|(?<!\w)_(?=\S)([\s\S]{0,1500}?\S)_(?!\w)|\[([^\]\n]*)\]\(([^()\s]*)\)|\\([!-/:-@[-`{-~])|\$(?=\S)([^$\n]{0,500}?\S)\$(?!\d)/;
+const INLINE = /(`+)([\s\S]{0,1500}?[^`])\1(?!`)|\*\*(?=\S)([\s\S]{0,1500}?\S)\*\*(?!\*)|\*(?=[^\s*])([\s\S]{0,1500}?[^\s*])\*(?!\*)|(?<!\w)_(?=\S)([\s\S]{0,1500}?\S)_(?!\w)|!?\[([^\]\n]*)\]\(([^()\s]*)\)|\\([!-/:-@[-`{-~])|\$(?=\S)([^$\n]{0,500}?\S)\$(?!\d)/;
 const MAX_DEPTH = 6;
 const MAX_BLOCK = 30_000; // characters; a longer block is shown as it is
 
@@ -188,6 +188,7 @@ function span(match, depth) {
   if (em !== undefined || em2 !== undefined) return make("em", "", ...inline(em ?? em2, depth + 1));
   if (escaped !== undefined) return escaped;
   if (math !== undefined) return make("code", "math", math); // its source: nothing here sets formulas
+  if (all.startsWith("!")) return make("em", "image", label); // none is loaded: what it shows is said
   const address = settings.link(target);
   if (address === null) return all;
   const link = make("a", "", ...inline(label || target, depth + 1));

@@ -11,7 +11,7 @@ from tokenwire import ChannelInfo, Page, Response
 from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.printer import Printer
 from tokenwire_adapters._tools.cli.stores import add_where, open_store, print_json, split_where
-from tokenwire_adapters._tools.cli.terminal import colours, progress, show_table
+from tokenwire_adapters._tools.cli.terminal import colours, is_rich, progress, show_table
 
 __all__ = ["channels", "channels_parser", "history", "history_parser"]
 
@@ -88,7 +88,8 @@ def history(argv: Sequence[str]) -> int:
         printer.close()
     else:
         rows = [(one.id, one.state, _time(one.started_at), _beginning(one)) for one in responses]
-        show_table(("response", "state", "started", "text"), rows, sys.stdout)
+        headings = ("response", "state", "started", "text")
+        show_table(headings, rows, sys.stdout, clip_last=True)
     return 0
 
 
@@ -108,4 +109,7 @@ def _number(number: int | None) -> str:
 def _time(ms: int | None) -> str:
     if ms is None:
         return ""
-    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
+    moment = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
+    if is_rich(sys.stdout):
+        moment = moment.replace(tzinfo=None)  # a reader is here; programs are told the offset
+    return moment.isoformat(" ", "seconds")

@@ -93,12 +93,19 @@ async def _run(server: Any, demo: Any, listener: Any) -> None:
 
 
 def _announce(address: str, options: Options, provider: Provider | None) -> None:
-    model = f"the local provider at {provider.base_url}" if provider else options.model
-    print(f"tokenwire demo: {address}", flush=True)
-    print(f"  agent: openai SDK, talking to {model}")
-    print(f"  backend: {options.url.partition('://')[0]}://")
-    print("  Open the page in a second tab, reload in the middle, press stop. Ctrl-C ends it.")
-    sys.stdout.flush()
+    """Say what there is to see, in lines that fit into 80 columns."""
+    model = f"{provider.base_url} on this machine" if provider else options.model
+    lines = [
+        f"tokenwire demo: {address}",
+        "  One agent, two devices. Pick a question, cut a device off, reload, press Stop.",
+        f"  agent: OpenAI's SDK, talking to {model}",
+        f"  backend: {options.url.partition('://')[0]}://",
+        f"  In a terminal: tokenwire watch {address}stream CHAT",
+        "  CHAT is in the page's address, after #. Ctrl-C ends the demo.",
+    ]
+    if options.port and f":{options.port}/" not in address:
+        lines.insert(1, f"  (port {options.port} is in use)")
+    print("\n".join(lines), flush=True)
 
 
 def _open_browser(address: str) -> None:

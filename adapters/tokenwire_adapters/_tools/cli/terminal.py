@@ -16,6 +16,8 @@ from tokenwire_adapters._tools.cli.printer import harmless
 
 __all__ = ["colours", "is_rich", "progress", "show_table"]
 
+_LEAST_CLIPPED = 16  # columns of a terminal
+
 
 def is_rich(out: IO[str]) -> bool:
     """Whether tables and live views can be drawn: `rich` is installed and `out` is a terminal."""
@@ -29,8 +31,17 @@ def colours(out: IO[str]) -> bool:
     return out.isatty() and not os.environ.get("NO_COLOR")
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """Print rows: as a table in a terminal, else separated by tabs, without headings."""
+def show_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    out: TextIO,
+    *,
+    clip_last: bool = False,
+) -> None:
+    """Print rows: as a table in a terminal, else separated by tabs, without headings.
+
+    :param clip_last: in a terminal, the last column has the room that the others leave.
+    """
     harmless_rows = [[_one_line(cell) for cell in row] for row in rows]
     if not is_rich(out):
         out.writelines("\t".join(row) + "\n" for row in harmless_rows)
@@ -39,10 +50,16 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], out: Text
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=out)
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in harmless_rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(file=out).print(table)
+    texts = [[Text(cell) for cell in row] for row in harmless_rows]
+    columns = list(zip(*([Text(heading) for heading in headings], *texts), strict=True))
+    taken = sum(max(text.cell_len for text in column) + 2 for column in columns[:-1])
+    for row in texts:
+        if clip_last:
+            row[-1].truncate(max(_LEAST_CLIPPED, console.width - taken), overflow="ellipsis")
+        table.add_row(*row)
+    console.print(table)
 
 
 def _one_line(text: str) -> str:

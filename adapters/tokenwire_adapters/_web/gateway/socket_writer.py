@@ -39,7 +39,7 @@ class SocketWriter:
     """Sends messages in the place of a server, which sends everything else.
 
     :param send: the server's, for everything else.
-    :param on_pause: called when the client does not read what was written.
+    :param on_pause: called when the client does not read what was written, or is gone.
     :ivar write: writes frames to the transport.
     :ivar window_bits: see `text_frame`.
     """
@@ -63,8 +63,8 @@ class SocketWriter:
 
     @property
     def paused(self) -> bool:
-        """Whether the client has not read what was written."""
-        return not self._writable.is_set()
+        """Whether the client has not read what was written, or is gone."""
+        return self._taken is None or not self._writable.is_set()
 
     def frame(self, text: str) -> bytes:
         """A message as a frame."""
@@ -88,7 +88,13 @@ class SocketWriter:
         self._on_pause()
 
     def resume_writing(self) -> None:
-        """The client has read most of what was written, or is gone."""
+        """The client has read most of what was written."""
+        self._writable.set()
+
+    def connection_lost(self) -> None:
+        """The connection is closed: whoever sends learns of it."""
+        self._taken = None
+        self._on_pause()
         self._writable.set()
 
 

@@ -82,7 +82,10 @@ class SocketListener(Protocol):
         """The client reads more slowly than is written."""
 
     def resume_writing(self) -> None:
-        """The client has read most of what was written, or is gone."""
+        """The client has read most of what was written."""
+
+    def connection_lost(self) -> None:
+        """The connection is closed."""
 
 
 class TakenSocket(NamedTuple):

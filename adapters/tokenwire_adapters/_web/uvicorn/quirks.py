@@ -109,7 +109,7 @@ class SocketOffer(_Offer):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # type: ignore[misc]
         if self._listener is not None:
-            self._listener.resume_writing()
+            self._listener.connection_lost()
         self._listener = self.app = None
 
 

@@ -18,7 +18,7 @@ FRAME = re.compile(r"subgraph .*?\n(.*?)\n\s+end", re.DOTALL)
 ARROW = re.compile(r"^\s+(\w+) --> (\w+)$", re.MULTILINE)
 
 
-def floors_of(drawing: str) -> str:
+def layers_of(drawing: str) -> str:
     """The frames of a drawing as rows of boxes; below them, which box has arrows to which."""
     names = dict(BOX.findall(drawing))
     arrows: dict[str, list[str]] = {}
@@ -37,19 +37,19 @@ def floors_of(drawing: str) -> str:
     arrows_below = (
         f"<details><summary>Arrows: what imports what</summary><ul>{listed}</ul></details>"
     )
-    return f'<ol class="floors">{rows}</ol>{arrows_below}'
+    return f'<ol class="layers">{rows}</ol>{arrows_below}'
 
 
-class Floors(SphinxPostTransform):
+class LayerDrawings(SphinxPostTransform):
     default_priority = 100
     formats = ("html",)
 
     def run(self, **kwargs: Any) -> None:
         for block in list(self.document.findall(nodes.literal_block)):
             if block.get("language") == "mermaid":
-                block.replace_self(nodes.raw("", floors_of(block.astext()), format="html"))
+                block.replace_self(nodes.raw("", layers_of(block.astext()), format="html"))
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    app.add_post_transform(Floors)
+    app.add_post_transform(LayerDrawings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,147 @@
+"""What so many watchers need: the model behind docs/scale.md, and what it was checked against.
+
+    python benchmarks/scale.py            # the tables of docs/scale.md
+    python benchmarks/scale.py --check    # prediction and measurement
+
+The constants come from the other benchmarks, on two cores that other programs used as well.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import NamedTuple
+
+__all__ = ["MEASURED", "SCENARIOS", "Needs", "Scenario", "needs", "predicted", "tables"]
+
+WRITE_US = 11.4  # CPU of a gateway for one write to one watcher
+TOKEN_US = 80.0  # CPU of a gateway for one token of one channel, whoever watches it
+WRITES = 25.0  # a second and watcher, at most, once a loop is busy: `Limits(gather=0.04)`
+WATCHER_KIB = 4.0  # of an event stream that is level; a WebSocket has 27
+CHANNEL_KIB = 6.0  # of a channel with an open response, in a gateway
+TOKEN_BYTES = 170.0  # of a token as a server-sent event
+REDIS_TOKEN_US = 10.0  # CPU of Redis for a token, where a producer writes 50 responses at a time
+REDIS_OUT_BYTES = 81.0  # of a token from Redis to one gateway
+REDIS_CHANNEL_KIB = 12.0  # a response of 1,000 tokens and the log of a short chat
+BUSY = 0.6  # of a core, that a process is to use
+
+
+class Scenario(NamedTuple):
+    """How watchers watch.
+
+    :ivar per_channel: watchers of a channel.
+    :ivar active: the share of channels in which a response streams at a time.
+    :ivar rate: tokens of it a second.
+    """
+
+    name: str
+    per_channel: int
+    active: float
+    rate: float = 60.0
+
+
+class Needs(NamedTuple):
+    """What that needs. Memory in GiB, bandwidth in Gbit/s."""
+
+    gateways: int
+    gateway_gib: float
+    out_gbit: float
+    redis_masters: int
+    redis_gib: float
+    redis_out_gbit: float
+
+
+class Point(NamedTuple):
+    """A measurement: watchers of one channel at 60 tokens a second, and CPU in microseconds."""
+
+    name: str
+    watchers: int
+    gathering: bool
+    cpu_us_per_watcher: float
+
+
+SCENARIOS = [Scenario("chats", 2, 0.05), Scenario("broadcasts", 1000, 1.0)]
+WATCHERS = [1_000, 100_000, 10_000_000]
+# CPU microseconds a second and watcher: 60 tokens / deliveries per CPU second.
+MEASURED = [
+    Point("100 event streams", 100, False, 60e6 / 81_500),
+    Point("1,000 event streams", 1000, True, 60e6 / 207_000),
+    Point("500 event streams", 500, True, 60e6 / 222_000),
+    Point("500 WebSockets", 500, True, 60e6 / 187_500),
+    Point("500 watchers of useChat's protocol", 500, True, 60e6 / 153_846),
+    Point("500 watchers of AG-UI", 500, True, 60e6 / 184_615),
+]
+FITTED = 2  # of these, which gave the constants
+
+
+def predicted(point: Point, rate: float = 60.0) -> float:
+    """The CPU of a watcher, in microseconds a second, as the model has it."""
+    writes = min(rate, WRITES) if point.gathering else rate
+    return writes * WRITE_US + rate * TOKEN_US / point.watchers
+
+
+def needs(scenario: Scenario, watchers: int) -> Needs:
+    """What so many watchers need."""
+    channels = max(1, watchers // scenario.per_channel)
+    streaming = channels * scenario.active
+    tokens = streaming * scenario.rate
+    writing = streaming * scenario.per_channel * min(scenario.rate, WRITES) * WRITE_US / 1e6
+    gateways = 1
+    for _ in range(50):  # the more gateways, the more of them have a channel
+        copies = min(gateways, scenario.per_channel)
+        needed = math.ceil((writing + copies * tokens * TOKEN_US / 1e6) / BUSY)
+        if needed <= gateways:
+            break
+        gateways = needed
+    copies = min(gateways, scenario.per_channel)
+    delivered = tokens * scenario.per_channel
+    kib = watchers * WATCHER_KIB + channels * copies * CHANNEL_KIB
+    return Needs(
+        gateways=gateways,
+        gateway_gib=kib / 2**20,
+        out_gbit=delivered * TOKEN_BYTES * 8 / 1e9,
+        redis_masters=math.ceil(tokens * REDIS_TOKEN_US / 1e6 / BUSY),
+        redis_gib=channels * REDIS_CHANNEL_KIB / 2**20,
+        redis_out_gbit=tokens * copies * REDIS_OUT_BYTES * 8 / 1e9,
+    )
+
+
+def tables() -> str:
+    """What docs/scale.md has."""
+    head = "watchers|gateway processes (a core each)|their memory|to watchers"
+    head += "|Redis masters|their memory|to gateways"
+    lines: list[str] = []
+    for scenario in SCENARIOS:
+        name, share = scenario.name.capitalize(), f"{scenario.active:.0%}"
+        title = f"**{name}**: {scenario.per_channel:,} watchers of a channel, {share} of the"
+        title += f" channels streaming at {scenario.rate:.0f} tokens a second."
+        lines += [title, "", f"| {head.replace('|', ' | ')} |", "| --- " * 7 + "|"]
+        for watchers in WATCHERS:
+            one = needs(scenario, watchers)
+            lines.append(
+                f"| {watchers:,} | {one.gateways:,} | {one.gateway_gib:,.2f} GiB"
+                f" | {one.out_gbit:,.3f} Gbit/s | {one.redis_masters:,} | {one.redis_gib:,.2f} GiB"
+                f" | {one.redis_out_gbit:,.4f} Gbit/s |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def check() -> str:
+    """The model beside what was measured."""
+    lines = [
+        "| one channel, 60 tokens a second | measured | model | |",
+        "| --- | --- | --- | --- |",
+    ]
+    for number, point in enumerate(MEASURED):
+        ratio = predicted(point) / point.cpu_us_per_watcher
+        used = "gave the constants" if number < FITTED else "checks them"
+        lines.append(
+            f"| {point.name} | {point.cpu_us_per_watcher:.0f} µs | {predicted(point):.0f} µs,"
+            f" {ratio:.2f} times | {used} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(check() if "--check" in sys.argv else tables())
