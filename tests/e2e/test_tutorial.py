@@ -143,13 +143,19 @@ class Agent:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "chat.py"], cwd=self._folder, env=self._environment
+            [sys.executable, "-X", "faulthandler", "chat.py"],
+            cwd=self._folder,
+            env=self._environment,
         )
 
     def interrupt(self) -> None:
-        """Press Ctrl-C in its terminal."""
+        """Press Ctrl-C in its terminal; where it does not end, it shows where it hangs."""
         self._process.send_signal(signal.SIGINT)
-        assert self._process.wait(60) == 0
+        try:
+            assert self._process.wait(120) == 0
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)
+            raise
 
     def kill(self) -> None:
         self._process.kill()
