@@ -21,6 +21,7 @@ from tokenwire.errors import GapError
 from tokenwire.events import EndEvent, Event, Response, SnapshotEvent, ToolResultEvent
 from tokenwire.response import Transcript
 from tokenwire.sink import Sink
+from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 
 __all__ = ["Settled", "begun", "claim", "continued_by", "folded", "known_part", "settle"]
@@ -174,7 +175,7 @@ async def _first(
     for other in () if current is None else current.responses:
         for result in other.tool_results if other.id == response.id else ():
             if result.call_id == name:
-                return result.output.get(key) if isinstance(result.output, dict) else None
+                return object_of(result.output).get(key)
     return None
 
 
