@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tokenwire.watch import ChannelReader, Item
 
@@ -43,22 +43,21 @@ class GroupFramer(Protocol):
         """The bytes on the wire of data that `batch` gave out."""
         ...
 
-    def fork(self) -> Self:
+    def fork(self) -> GroupFramer:
         """A framer that encodes what comes as this one does, without having to do with it."""
         ...
 
-    def same_as(self, other: Self) -> bool:
+    def same_as(self, other: Any) -> bool:
         """Whether both encode whatever comes to the same bytes."""
         ...
 
 
 class Level(Protocol):
-    """A watcher that may be a member of a group.
+    """A watcher that may be a member of a group."""
 
-    :ivar write: writes to its transport.
-    """
-
-    write: Callable[[bytes], None]
+    def writer(self) -> Callable[[bytes], None]:
+        """What writes to its transport."""
+        ...
 
     @property
     def framer(self) -> GroupFramer:
@@ -143,7 +142,7 @@ class Group:
 
     def add(self, member: Level) -> None:
         """Add a member that is level with the leader."""
-        self._writes[member] = member.write
+        self._writes[member] = member.writer()
         member.joined(self, self._framer)
 
     def part_with(self, member: Level) -> None:

@@ -132,6 +132,10 @@ class Member:
         self._on_end = on_end
         self.go_on()
 
+    def writer(self) -> Callable[[bytes], None]:
+        """What writes to its transport."""
+        return self.write
+
     @property
     def reader(self) -> ChannelReader:
         """Its own reader, which is at rest while it is in a group."""

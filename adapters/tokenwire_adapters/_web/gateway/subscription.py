@@ -193,6 +193,10 @@ class Subscription:
         """Its own, while it is in no group."""
         return self._framer
 
+    def writer(self) -> Callable[[bytes], None]:
+        """What writes to its transport."""
+        return self.write
+
     @property
     def reader(self) -> ChannelReader:
         """Its own reader, which is at rest while it is in a group."""

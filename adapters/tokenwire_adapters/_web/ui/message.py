@@ -28,15 +28,15 @@ class MessageEncoder(Encoder):
     passing: ClassVar[frozenset[str]] = frozenset({"_frames"})
 
     def __init__(self, *, run: str | None, message_id: str | None) -> None:
-        self.run = run
-        self.message_id = message_id
+        self.run: str | None = run
+        self.message_id: str | None = message_id
         self.responses: dict[str, ResponseState] = {}
         self.last_ended: ResponseState | None = None
         self.interrupted: list[ApprovalRequest] = []
         self.started = False
         self.replaying = False
         self.on_error: OnError = safe_error
-        self._runs = {run}
+        self._runs: set[str | None] = {run}
         self._frames: list[Frame] = []
 
     # -- what a protocol writes
