@@ -136,6 +136,7 @@ class Watcher:
 
     :ivar lengths: of each response that it has seen, as far as it has come.
     :ivar wrong: how often something was not as it must be.
+    :ivar resets: how often it was told that the log no longer had what it resumed after.
     """
 
     def __init__(self, port: int, kind: str, channel: int) -> None:
@@ -143,7 +144,7 @@ class Watcher:
         self.channel = channel
         self.lengths: dict[str, int] = {}
         self.ended: set[str] = set()
-        self.wrong = self.resumed = self.deliveries = 0
+        self.wrong = self.resets = self.resumed = self.deliveries = 0
         self.cursor: str | None = None
         self.rests_until = 0.0
         self._port = port
@@ -202,7 +203,7 @@ class Watcher:
                 continue  # comments
             _, named, cursor = fields.rpartition(b"id: ")
             if b"event: ready" in fields:
-                self.wrong += bool(decoded(data).get("reset"))
+                self.resets += bool(decoded(data).get("reset"))
             elif b"event: " not in fields:
                 self.take(decoded(data))
             if named:
@@ -221,7 +222,7 @@ class Watcher:
             message = decoded(buffer[at + head : at + head + size]) if text else {"op": None}
             at += head + size
             if message["op"] == "events":
-                self.wrong += bool(message.get("reset"))
+                self.resets += bool(message.get("reset"))
                 for event in message["events"]:
                     self.take(event)
                 self.cursor = message.get("cursor", self.cursor)
@@ -353,6 +354,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
             "responses": sum(heard[0]["ended"]),
             "deliveries": sum(one.deliveries for one in crowd.watchers),
             "wrong": sum(one.wrong for one in crowd.watchers),
+            "resets": sum(one.resets for one in crowd.watchers),
             "lost": lost,
             "resumed": sum(one.resumed for one in crowd.watchers),
             "conflations": heard[0]["conflations"],
@@ -373,7 +375,7 @@ def main() -> None:
     parser.add_argument("--watchers", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=200, help="tokens a second, of all")
     parser.add_argument("--bound", type=float, default=32, help="MiB of growth after a tenth")
-    parser.add_argument("--keep", type=int, default=96, help="events of a channel that are kept")
+    parser.add_argument("--keep", type=int, default=200, help="events of a channel that are kept")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     gateway_load.raise_file_limit()
