@@ -89,6 +89,7 @@ async def test_the_stop_button_stops_the_agent_from_any_tab(page, server, sink, 
         assert seen["status"] == "ready"
         assert not seen["errors"]
         assert seen["messages"][-1]["metadata"]["state"] == "cancelled"
+        assert not seen["finish"]["isAbort"]  # so that pages have to ask the metadata
     assert await the_state(sink) == "cancelled"
 
 
