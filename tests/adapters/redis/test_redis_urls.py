@@ -133,3 +133,19 @@ async def test_a_database_that_does_not_exist_is_named(shared_redis: Any) -> Non
     with pytest.raises(BackendMisconfigured, match="no database of the number"):
         await backend.history("c", limit=1)
     await backend.close()
+
+
+def test_a_url_is_read_without_a_parser_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CPython 3.11 that fails where several threads parse at a time (python/cpython#106905)."""
+
+    def parse(*_: Any, **__: Any) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr("ast.parse", parse)
+    for url in (
+        "redis://localhost?protocol=3&client_name=x",
+        "rediss://localhost?ssl_cert_reqs=none",
+        "unix:///run/redis.sock",
+        "redis+sentinel://localhost:26379/mymaster?socket_timeout=3",
+    ):
+        RedisBackend(url)

@@ -96,9 +96,15 @@ def accepted_arguments(classes: Iterable[type[Any]]) -> set[str]:
 
 
 def _parameters(some_class: Any) -> set[str]:
-    """The parameters of a class's constructor, in all its bases."""
+    """The parameters of a class's constructor, in all its bases.
+
+    Those that have none of their own are passed over: `inspect` would parse the signature of
+    `object`'s, and CPython 3.11 cannot parse in several threads at a time
+    (https://github.com/python/cpython/issues/106905).
+    """
     return {
         name
-        for base in some_class.__mro__[:-1]
+        for base in some_class.__mro__
+        if inspect.isfunction(base.__init__)
         for name in inspect.signature(base.__init__).parameters
     }
