@@ -72,7 +72,7 @@ def test_redis_takes_its_options() -> None:
     settings = dict(zip(options[::2], options[1::2], strict=True))
     with RedisServer(config=settings) as server:
         for name, value in settings.items():
-            assert server.cli("CONFIG", "GET", name)[name] == value.replace("1gb", f"{2**30}")
+            assert server.admin.config_get(name)[name] == value.replace("1gb", f"{2**30}")
 
 
 @contextlib.contextmanager

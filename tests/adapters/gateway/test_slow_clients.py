@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -81,6 +82,7 @@ def mounted(gateway: Gateway) -> Starlette:
     return Starlette(routes=[Mount("/in", gateway)], middleware=middleware)
 
 
+STARLETTE = tuple(map(int, importlib.metadata.version("starlette").split(".")[:2]))
 SERVERS = {
     "h11": uvicorn(http="h11"),
     "httptools": uvicorn(http="httptools"),
@@ -131,6 +133,8 @@ async def is_reset(client: socket.socket) -> bool:
 async def test_a_client_that_does_not_read_is_reset(
     sink: tokenwire.Sink, server: str, kind: str, inside: str
 ) -> None:
+    if (server, kind, inside) == ("hypercorn", "sse", "mounted") and STARLETTE < (1, 8):
+        pytest.skip("this Starlette hides hypercorn's connection behind BaseHTTPMiddleware")
     gateway = Gateway(sink, limits=Limits(send_timeout=0.3, keep_alive=0.2))
     app = gateway if inside == "alone" else mounted(gateway)
     path = b"" if inside == "alone" else b"/in"
