@@ -52,7 +52,7 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def tell(**message: Any) -> None:
+def send_reply(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
@@ -75,11 +75,11 @@ def command_loop(write: Any, end: Any, stats: Any) -> None:
         command = json.loads(line)
         if command["do"] == "produce":
             used = os.times()
-            tell(produced=produce(write, end, command["rate"], command["seconds"]))
+            send_reply(produced=produce(write, end, command["rate"], command["seconds"]))
             done = sys.stdin.readline()
             assert json.loads(done)["do"] == "measure"
             now = os.times()
-            tell(cpu=now.user + now.system - used.user - used.system, **stats())
+            send_reply(cpu=now.user + now.system - used.user - used.system, **stats())
     os._exit(0)
 
 
@@ -152,7 +152,7 @@ def run_app(
         access_log=False,
         **options,
     )
-    tell(port=listener.getsockname()[1])
+    send_reply(port=listener.getsockname()[1])
     threading.Thread(target=command_loop, args=(write, end, stats), daemon=True).start()
     uvicorn.Server(config).run([listener])
 
@@ -230,7 +230,7 @@ def serve_bare(loop: str, *, join: bool = False) -> None:
         def end() -> None:
             running.call_soon_threadsafe(publish, b"data: {" + END + b"}\n\n")
 
-        tell(port=listener.getsockname()[1])
+        send_reply(port=listener.getsockname()[1])
         threading.Thread(target=command_loop, args=(write, end, dict), daemon=True).start()
         await asyncio.Event().wait()
 
@@ -310,17 +310,17 @@ class Server:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.port: int = self.hear()["port"]
+        self.port: int = self.read_reply()["port"]
 
-    def say(self, **command: Any) -> None:
+    def send_command(self, **command: Any) -> None:
         assert self._process.stdin
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
-    def hear(self) -> dict[str, Any]:
+    def read_reply(self) -> dict[str, Any]:
         assert self._process.stdout
-        heard: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return heard
+        reply: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return reply
 
     @property
     def memory(self) -> int:
@@ -439,13 +439,13 @@ def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) 
         time.sleep(0.5)
         idle = server.memory
         begin = time.monotonic()
-        server.say(do="produce", rate=rate, seconds=seconds)
+        server.send_command(do="produce", rate=rate, seconds=seconds)
         used = os.times()
         latencies, end = read_all(clients, begin + seconds * 6 + 120)
         now = os.times()
-        produced = server.hear()["produced"]
-        server.say(do="measure")
-        measured = server.hear()
+        produced = server.read_reply()["produced"]
+        server.send_command(do="measure")
+        measured = server.read_reply()
         peak = server.memory
         complete = sum(client.ended and client.count == produced for client in clients)
         latencies.sort()

@@ -49,7 +49,7 @@ def whole(response_id: str) -> str:
 
 
 def serve(channels: int, responses: int, rate: float, keep: int) -> None:
-    """Serve, and write until told to stop; then tell how many responses each channel had."""
+    """Serve, and write until a command stops it; then reply how many responses each channel had."""
     import uvicorn
 
     import tokenwire
@@ -65,7 +65,7 @@ def serve(channels: int, responses: int, rate: float, keep: int) -> None:
     gateway = Gateway(sink, limits=limits)
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
-    gateway_load.tell(port=listener.getsockname()[1])
+    gateway_load.send_reply(port=listener.getsockname()[1])
 
     def produce(stop: threading.Event) -> list[int]:
         ended, number, begun = [0] * channels, 0, time.monotonic()
@@ -103,7 +103,7 @@ def serve(channels: int, responses: int, rate: float, keep: int) -> None:
         stop.set()
         producer.join()
         reading, traffic = sink.stats().reading, gateway._service.traffic
-        gateway_load.tell(
+        gateway_load.send_reply(
             ended=result[0],
             conflations=reading.conflations,
             dropped=traffic.connections.dropped,
@@ -136,7 +136,7 @@ class Watcher:
 
     :ivar lengths: of each response that it has seen, as far as it has come.
     :ivar wrong: how often something was not as it must be.
-    :ivar resets: how often it was told that the log no longer had what it resumed after.
+    :ivar resets: how often the gateway said that the log no longer had what it resumed after.
     """
 
     def __init__(self, port: int, kind: str, channel: int) -> None:
@@ -324,7 +324,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     seconds = options.minutes * 60
     try:
         crowd = Crowd(server.port, channels, options.watchers)
-        server.say(do="begin")
+        server.send_command(do="begin")
         begun = disturbed = time.monotonic()
         memory: list[tuple[float, int]] = []
         while (now := time.monotonic()) < begun + seconds:
@@ -334,31 +334,31 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
                 disturbed = now
                 memory.append((now - begun, server.memory))
         crowd.wake(float("inf"))
-        server.say(do="end")
-        heard: list[dict[str, Any]] = []
-        hearing = threading.Thread(target=lambda: heard.append(server.hear()))
-        hearing.start()
+        server.send_command(do="end")
+        replies: list[dict[str, Any]] = []
+        reader = threading.Thread(target=lambda: replies.append(server.read_reply()))
+        reader.start()
         deadline = time.monotonic() + LATE + seconds
 
         def missing() -> int:
-            return sum(heard[0]["ended"][one.channel] - len(one.ended) for one in crowd.watchers)
+            return sum(replies[0]["ended"][one.channel] - len(one.ended) for one in crowd.watchers)
 
-        while (not heard or missing()) and time.monotonic() < deadline:
+        while (not replies or missing()) and time.monotonic() < deadline:
             crowd.read(0.2)
-        hearing.join()
+        reader.join()
         warm = next(size for at, size in memory if at >= seconds / 10)
         growth = (max(size for _, size in memory[-3:]) - warm) / 2**20
         lost = missing()
         figures = {
             "watchers": len(crowd.watchers),
-            "responses": sum(heard[0]["ended"]),
+            "responses": sum(replies[0]["ended"]),
             "deliveries": sum(one.deliveries for one in crowd.watchers),
             "wrong": sum(one.wrong for one in crowd.watchers),
             "resets": sum(one.resets for one in crowd.watchers),
             "lost": lost,
             "resumed": sum(one.resumed for one in crowd.watchers),
-            "conflations": heard[0]["conflations"],
-            "dropped": heard[0]["dropped"],
+            "conflations": replies[0]["conflations"],
+            "dropped": replies[0]["dropped"],
             "mib": round(server.memory / 2**20, 1),
             "growth_mib": round(growth, 1),
             "seconds": seconds,

@@ -71,7 +71,7 @@ class Nchan:
         self._replies: list[dict[str, Any]] = []
         self._used = 0.0
 
-    def say(self, *, do: str, rate: float = 0.0, seconds: float = 0.0) -> None:
+    def send_command(self, *, do: str, rate: float = 0.0, seconds: float = 0.0) -> None:
         """Publish, or measure what that has cost."""
         if do == "measure":
             self._replies.append({"cpu": self._cpu() - self._used})
@@ -80,7 +80,7 @@ class Nchan:
         self._publishing = threading.Thread(target=self._publish, args=(rate, seconds))
         self._publishing.start()
 
-    def hear(self) -> dict[str, Any]:
+    def read_reply(self) -> dict[str, Any]:
         """What came of it."""
         self._publishing.join()
         return self._replies.pop(0)

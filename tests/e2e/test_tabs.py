@@ -248,7 +248,9 @@ def test_a_leader_whose_connection_closes_hands_over(
         tabs.show(page, "c", "one")
 
 
-def told(tabs: Tabs, pages: list[Page], response: tokenwire.ResponseWriter, text: str) -> None:
+def write_and_await(
+    tabs: Tabs, pages: list[Page], response: tokenwire.ResponseWriter, text: str
+) -> None:
     """Write, and wait until pages show it; what came to them has no hole."""
     response.write(text)
     whole = tabs.sink.history("c").items[0].text
@@ -273,16 +275,16 @@ def test_others_take_over_from_a_leader_that_is_frozen(
     others = [page for page in tabs.pages if page is not frozen]
     session = frozen.context.new_cdp_session(frozen)
     with tabs.sink.respond("c", response_id="r1") as response:
-        told(tabs, tabs.pages, response, "before ")
+        write_and_await(tabs, tabs.pages, response, "before ")
         session.send("Debugger.enable")
         session.send("Debugger.pause")
         for number in range(3):
-            told(tabs, others, response, f"frozen {number} ")
+            write_and_await(tabs, others, response, f"frozen {number} ")
         tabs.pages = others
         tabs.leader()
         session.send("Debugger.disable")
         tabs.pages = [frozen, *others]
-        told(tabs, tabs.pages, response, "thawed")
+        write_and_await(tabs, tabs.pages, response, "thawed")
     frozen.wait_for_function("() => connection.transport === 'shared'", timeout=TIMEOUT)
     assert tabs.leader() is not frozen
     tabs.settle()
@@ -299,11 +301,11 @@ def test_others_take_over_from_a_leader_that_crashes(
     crashed = tabs.leader()
     tabs.pages.remove(crashed)
     with tabs.sink.respond("c", response_id="r1") as response:
-        told(tabs, [crashed, *tabs.pages], response, "before ")
+        write_and_await(tabs, [crashed, *tabs.pages], response, "before ")
         with contextlib.suppress(Error):
             crashed.goto("chrome://crash")
         for number in range(3):
-            told(tabs, tabs.pages, response, f"after {number} ")
+            write_and_await(tabs, tabs.pages, response, f"after {number} ")
     tabs.settle()
     tabs.leader()
 

@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 import tokenwire
-from tests.adapters.gateway import support
 from tests.adapters.gateway.support import Server, serving
+from tests.adapters.gateway.ways import parametrize_ways, way
 from tokenwire_adapters.asgi import Gateway
+
+__all__ = ["way"]
 
 BOTH_WAYS = {
     "test_access",
@@ -27,16 +29,7 @@ BOTH_WAYS = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of event streams over both ways that these leave a server."""
-    if metafunc.module.__name__.rpartition(".")[2] in BOTH_WAYS:
-        metafunc.fixturenames.insert(0, "way")
-        metafunc.parametrize("way", support.PROTOCOLS, indirect=True)
-
-
-@pytest.fixture
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How event streams leave a server: by ASGI's `send`, or over transports handed over."""
-    monkeypatch.setattr(support, "way", request.param)
-    return str(request.param)
+    parametrize_ways(metafunc, BOTH_WAYS)
 
 
 @pytest.fixture

@@ -8,26 +8,19 @@ from typing import Any
 import pytest
 
 import tokenwire
-from tests.adapters.gateway import support
+from tests.adapters.gateway.ways import parametrize_ways, way
 from tests.adapters.ui.agents import Agent
 from tests.adapters.ui.pages import SharedPages
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
+
+__all__ = ["way"]
 
 BOTH_WAYS = {"test_approvals", "test_chat_routes", "test_errors", "test_truncation"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of routes over both ways that event streams leave a server."""
-    if metafunc.module.__name__.rpartition(".")[2] in BOTH_WAYS:
-        metafunc.fixturenames.insert(0, "way")
-        metafunc.parametrize("way", support.PROTOCOLS, indirect=True)
-
-
-@pytest.fixture
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How event streams leave a server: by ASGI's `send`, or over transports handed over."""
-    monkeypatch.setattr(support, "way", request.param)
-    return str(request.param)
+    parametrize_ways(metafunc, BOTH_WAYS)
 
 
 @pytest.fixture
