@@ -28,6 +28,7 @@ import gateway_load
 
 TOKENS = 40  # of one response
 KEPT = 10**6
+KEPT_RESPONSES = 4  # of a channel: as many as end within a tenth of ten minutes at 200 tokens/s
 TEXT_FRAME = 0x81
 LATE = 60.0  # seconds that what was written may take to arrive at the end
 AWAY = 0.002  # of the watchers, those that hang up, and those that begin to rest, a second
@@ -56,7 +57,7 @@ def serve(channels: int, responses: int, rate: float, keep: int) -> None:
     from tokenwire.memory import Retention
     from tokenwire_adapters.asgi import Gateway, Limits
 
-    retention = Retention(responses=40, events=keep)
+    retention = Retention(responses=KEPT_RESPONSES, events=keep)
     backend = tokenwire.MemoryBackend(retention=retention)
     sink = tokenwire.open_sink(backend, ring_events=keep // 2)
     limits = Limits(
@@ -361,6 +362,10 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
             "dropped": replies[0]["dropped"],
             "mib": round(server.memory / 2**20, 1),
             "growth_mib": round(growth, 1),
+            "mib_by_tenth": [
+                round(next(size for at, size in memory if at >= seconds * tenth / 10) / 2**20, 1)
+                for tenth in range(10)
+            ],
             "seconds": seconds,
         }
     finally:
