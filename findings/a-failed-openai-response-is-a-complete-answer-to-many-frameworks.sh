@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # OpenAI's Responses API reports a failure inside a stream by an event, `response.failed` or `error`.
 # The SDK raises for neither: it yields them, as any event. These frameworks pass over them, so the
-# half answer ends as a whole one does, without an exception and without a word in the result.
+# half answer ends as a whole one does, without an exception and without a word in the result. Three of
+# them treat an answer cut by `max_output_tokens` alike.
 #
 # llama-index-llms-openai 0.8.3 (with core 0.14.25), agno 3.1.10, semantic-kernel 1.45.0 and
 # agent-framework-openai 1.17.0 (with core 1.23.0), openai 2.54.0, 2026-11-28. Output seen:
@@ -13,6 +14,10 @@
 #   error: agno 'Half an ans', last event RunCompleted, status COMPLETED
 #   error: semantic_kernel 'Half an ans', finish reason None
 #   error: agent_framework raised ChatClientException
+#   response.incomplete: llama_index 'Half an ans', finish reason None
+#   response.incomplete: agno 'Half an ans', last event RunCompleted, status COMPLETED
+#   response.incomplete: semantic_kernel 'Half an ans', finish reason None
+#   response.incomplete: agent_framework 'Half an ans', finish reason length
 set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
@@ -43,23 +48,32 @@ REPLY = {
     "parallel_tool_calls": True, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto",
     "tools": [], "usage": None,
 }
+ITEM = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+PART = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+HALF_PART = {**PART, "text": "Half an ans"}
+HALF_ITEM = {**ITEM, "status": "incomplete", "content": [HALF_PART]}
 BEGIN = [
     {"type": "response.created", "response": REPLY},
-    {
-        "type": "response.output_item.added", "output_index": 0,
-        "item": {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []},
-    },
-    {
-        "type": "response.content_part.added", **PLACE,
-        "part": {"type": "output_text", "text": "", "annotations": [], "logprobs": []},
-    },
+    {"type": "response.output_item.added", "output_index": 0, "item": ITEM},
+    {"type": "response.content_part.added", "part": PART, **PLACE},
     {"type": "response.output_text.delta", "delta": "Half an", "logprobs": [], **PLACE},
     {"type": "response.output_text.delta", "delta": " ans", "logprobs": [], **PLACE},
 ]
 FAULT = {"code": "server_error", "message": "The server had an error."}
 ENDS = {
-    "response.failed": {"response": {**REPLY, "status": "failed", "error": FAULT}},
-    "error": {**FAULT, "param": None},
+    "response.failed": [{"response": {**REPLY, "status": "failed", "error": FAULT}}],
+    "error": [{**FAULT, "param": None}],
+    "response.incomplete": [
+        {"type": "response.output_text.done", "text": "Half an ans", "logprobs": [], **PLACE},
+        {"type": "response.content_part.done", "part": HALF_PART, **PLACE},
+        {"type": "response.output_item.done", "output_index": 0, "item": HALF_ITEM},
+        {
+            "response": {
+                **REPLY, "status": "incomplete", "output": [HALF_ITEM],
+                "incomplete_details": {"reason": "max_output_tokens"},
+            }
+        },
+    ],
 }
 
 
@@ -71,8 +85,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        for number, event in enumerate([*BEGIN, {"type": Handler.end, **ENDS[Handler.end]}]):
-            data = json.dumps({**event, "sequence_number": number})
+        for number, event in enumerate([*BEGIN, *ENDS[Handler.end]]):
+            event = {"type": Handler.end, **event, "sequence_number": number}
+            data = json.dumps(event)
             self.wfile.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
 
     def log_message(self, *args):
@@ -138,6 +153,8 @@ half = {
 expected = [f"response.failed: {name} {result}" for name, result in half.items()]
 half["agent_framework"] = "raised ChatClientException"
 expected += [f"error: {name} {result}" for name, result in half.items()]
+half["agent_framework"] = "'Half an ans', finish reason length"
+expected += [f"response.incomplete: {name} {result}" for name, result in half.items()]
 sys.exit(lines != expected)
 PY
 "$folder/venv/bin/python" "$folder/probe.py" 2>/dev/null
