@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tokenwire import open_sink
+import tokenwire
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.programs import is_python, resolve
@@ -87,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("name the program to run, after --", 2)
     url: str | None = args.to or os.environ.get("TOKENWIRE_URL")
     try:
-        open_sink(url).close()  # reports a wrong URL now
+        if url and url != "memory://":  # else the core need not be loaded here
+            tokenwire.open_sink(url).close()  # reports a wrong URL now
     except (ValueError, ImportError) as error:
         return _complain(str(error), 2)
     if not url:
@@ -128,6 +128,8 @@ def _start(program: list[str], env: dict[str, str]) -> int:
     try:
         if in_place:
             os.execve(program[0], program, env)  # noqa: S606  (what the user asked for)
+        import subprocess  # loaded where there is no exec
+
         status = subprocess.run(program, env=env, check=False).returncode  # noqa: S603
         published.report_if_nothing(mark)
         return status
@@ -153,7 +155,7 @@ def _start_beside_proxy(program: list[str], env: dict[str, str], args: argparse.
     return run_beside_proxy(
         program,
         env,
-        open_sink(env.get("TOKENWIRE_URL")),
+        tokenwire.open_sink(env.get("TOKENWIRE_URL")),
         channel=args.channel,
         on_cancel=args.on_cancel,
         upstreams=dict(text.partition("=")[::2] for text in args.upstream),
