@@ -2,8 +2,8 @@
 # A page of the AI SDK answers a tool call and `useChat` sends the chat again; the server's next stream
 # continues the same answer. If its `start` chunk has an id of its own, as one that makes an id for each
 # stream sends, the page neither renames the message nor begins an empty one: it adds a second message
-# that holds a copy of all parts of the first, and the user reads text and tool call twice. What the
-# page sends from then on has them twice, too. No id, or the first one, continues in place.
+# that holds a copy of all parts of the first, and the user reads text and tool call twice.
+# No id, or the first one, continues in place.
 #
 # ai 7.0.173 (5.0.216 and 6.0.326 alike), 2026-11-28. Output seen:
 #   assistant m1: text "I will look. ", tool-place

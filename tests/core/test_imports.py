@@ -113,7 +113,7 @@ def test_modules_are_attributes_without_an_import_of_their_own() -> None:
 
 def test_what_is_no_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tokens'"):
-        _ = tokenwire.tokens  # type: ignore[attr-defined]  # pyright: ignore
+        _ = tokenwire.tokens  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_names_that_were_loaded_late_can_be_pickled() -> None:
