@@ -12,13 +12,12 @@ lowest layer that sees a token writes it: an SDK before a framework.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tokenwire_adapters._agents.imports import watch_imports
+from tokenwire_adapters._agents.imports import log_problem, watch_imports
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from tokenwire_adapters._agents.known_sdks import KnownSdk
 
 __all__ = ["install", "uninstall"]
-
-logger = logging.getLogger("tokenwire")
 
 _lock = threading.RLock()
 _undo: Callable[[], None] | None = None
@@ -89,7 +86,7 @@ def _warn_once(sdk: KnownSdk) -> None:
     """Say, once in a process, that an SDK that was imported is not seen."""
     if sdk.module not in _warned:
         _warned.add(sdk.module)
-        logger.warning("tokenwire: %s", sdk.warning())
+        log_problem("tokenwire: %s", sdk.warning())
 
 
 class _Installed:
@@ -132,4 +129,4 @@ class _Installed:
             try:
                 instrumentor.stop()
             except Exception:
-                logger.warning("tokenwire: cannot stop %s", instrumentor.module, exc_info=True)
+                log_problem("tokenwire: cannot stop %s", instrumentor.module, exc_info=True)

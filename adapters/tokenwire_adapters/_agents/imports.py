@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, cast
 
-__all__ = ["watch_imports"]
-
-logger = logging.getLogger("tokenwire")
+__all__ = ["log_problem", "watch_imports"]
 
 Callbacks = Mapping[str, Callable[[], object]]
 
@@ -37,6 +34,13 @@ def watch_imports(callbacks: Callbacks | Callable[[], Callbacks]) -> Callable[[]
     if not callable(callbacks) or not all(map(_says_nothing, list(sys.modules))):
         watcher.check_imported()
     return watcher.remove
+
+
+def log_problem(message: str, *args: object, exc_info: bool = False) -> None:
+    """Log a warning. Programs where all is well need not load `logging`, a third of our start."""
+    import logging
+
+    logging.getLogger("tokenwire").warning(message, *args, exc_info=exc_info)
 
 
 def _says_nothing(name: str) -> bool:
@@ -111,7 +115,7 @@ class _ImportWatcher:
                     self._callbacks = dict(self._read())
                 except Exception:
                     self._callbacks = {}
-                    logger.warning("tokenwire: cannot read the entry points", exc_info=True)
+                    log_problem("tokenwire: cannot read the entry points", exc_info=True)
         return self._callbacks
 
     def _imported(self, name: str) -> None:
@@ -121,7 +125,7 @@ class _ImportWatcher:
         try:
             callback()
         except Exception:
-            logger.warning("tokenwire: cannot instrument %s", name, exc_info=True)
+            log_problem("tokenwire: cannot instrument %s", name, exc_info=True)
 
 
 class _Loader:

@@ -12,6 +12,7 @@ SLOW = {
     "asyncio",
     "email",
     "importlib.metadata",
+    "logging",
     "msgspec",
     "ssl",
     "tempfile",
@@ -25,13 +26,38 @@ def test_an_adapter_loads_no_part_of_its_sdk_that_the_sdk_does_not(sdk: str) -> 
     if importlib.util.find_spec(sdk) is None:
         pytest.skip(f"{sdk} is not installed")
     code = (
-        f"import sys, {sdk}, tokenwire; before = set(sys.modules);"
+        f"import sys, {sdk}; from tokenwire import *; before = set(sys.modules);"
         f" import tokenwire_adapters.{sdk}; print(*set(sys.modules) - before)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = run.stdout.split()
     assert f"tokenwire_adapters.{sdk}" in loaded
     assert {name.partition(".")[0] for name in loaded} == {"tokenwire", "tokenwire_adapters"}
+
+
+def test_the_langchain_adapter_does_not_load_the_client_of_langsmith() -> None:
+    if importlib.util.find_spec("langchain_core") is None:
+        pytest.skip("langchain_core is not installed")
+    code = "import sys, tokenwire_adapters.langchain; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "tokenwire_adapters._agents.langchain.quirks" in loaded
+    assert not {"langsmith.client", "langchain_core.tracers.langchain"} & loaded
+
+
+def test_the_command_run_starts_a_program_without_loading_the_core() -> None:
+    code = (
+        "import os, sys; os.execve = lambda *_: print(*sys.modules);"
+        " from tokenwire_adapters.cli import main;"
+        " main(['run', '--to', 'memory://', '--', sys.executable, '-c', ''])"
+    )
+    path = f"import sys; sys.path += {sys.path!r}"
+    command = [sys.executable, "-S", "-c", f"{path}; {code}"]
+    env = {"TOKENWIRE_DISABLED": "1"}  # else a file that the program would remove
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "tokenwire_adapters._tools.cli.run" in loaded
+    assert not {"tokenwire.sink", "subprocess", *SLOW - {"tokenwire"}} & loaded
 
 
 def test_a_program_that_uses_no_model_loads_nothing_slow() -> None:

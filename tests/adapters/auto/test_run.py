@@ -41,7 +41,7 @@ import atexit, json, os, sys
 
 def tell():  # after tokenwire's own exit, which was registered later
     found = []
-    if "tokenwire" in sys.modules:
+    if "tokenwire.memory" in sys.modules:
         # The same store of this process, without a sink: a sink could start no thread any more.
         import asyncio, tokenwire
         store = tokenwire.MemoryBackend.from_url(os.environ.get("TOKENWIRE_URL", "memory://"))

@@ -9,8 +9,6 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-from langchain_core.tracers import context
-
 __all__ = ["add_default_handler", "is_interrupt", "is_llm_start", "remove_default_handler"]
 
 
@@ -28,11 +26,15 @@ def is_llm_start() -> bool:
 
 def add_default_handler(variable: ContextVar[Any]) -> None:
     """Have LangChain call the handler that `variable` holds for every run."""
+    from langchain_core.tracers import context  # with it comes the client of LangSmith
+
     context.register_configure_hook(variable, inheritable=True)
 
 
 def remove_default_handler(variable: ContextVar[Any] | None) -> None:
     """Undo `add_default_handler`. LangChain itself cannot: langchain_core/tracers/context.py."""
+    from langchain_core.tracers import context
+
     hooks: list[Any] = context._configure_hooks  # pyright: ignore[reportPrivateUsage]
     hooks[:] = [hook for hook in hooks if hook[0] is not variable]
 

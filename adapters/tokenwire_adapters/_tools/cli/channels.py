@@ -32,8 +32,8 @@ def channels_parser() -> argparse.ArgumentParser:
 
 def channels(argv: Sequence[str]) -> int:
     """List channels, the one that was last written to first; return 0."""
-    args = channels_parser().parse_args(argv)
-    url, _ = split_where(args.where, _CHANNELS_USAGE, ())
+    args = channels_parser().parse_intermixed_args(argv)
+    url, _ = split_where(args, _CHANNELS_USAGE, ())
     with open_store(url, "channels") as sink:
         if args.json:
             for channel in sink.list_channels(args.prefix):
@@ -68,8 +68,8 @@ def history_parser() -> argparse.ArgumentParser:
 
 def history(argv: Sequence[str]) -> int:
     """Show the newest responses of a channel; return 0."""
-    args = history_parser().parse_args(argv)
-    url, (channel,) = split_where(args.where, _HISTORY_USAGE, ("channel",))
+    args = history_parser().parse_intermixed_args(argv)
+    url, (channel,) = split_where(args, _HISTORY_USAGE, ("channel",))
     responses: list[Response] = []
     with open_store(url, "history") as sink, progress("reading responses", args.limit) as advance:
         page: Page | None = sink.history(channel or "", limit=min(args.limit, 1000))

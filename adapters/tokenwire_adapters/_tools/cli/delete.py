@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Delete; return 0, or 1 when a response to be deleted was not there."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     url, (channel,) = split_where(
-        args.where, _USAGE, ("channel",), optional=1 if args.user is not None else 0
+        args, _USAGE, ("channel",), optional=1 if args.user is not None else 0
     )
     if args.user is not None and args.response:
         raise Failure("give --response or --user, not both", status=2)

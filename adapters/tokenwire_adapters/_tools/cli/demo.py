@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import check_port, command_parser
+from tokenwire_adapters._tools.cli.stores import add_url, url_of
 
 __all__ = ["main"]
 
@@ -33,9 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", help="talk to OpenAI's API with this model (needs $OPENAI_API_KEY)"
     )
-    parser.add_argument(
-        "--to", default="memory://", metavar="URL", help="the backend (default: memory://)"
-    )
+    add_url(parser, "the backend (default: memory://)")
     parser.add_argument(
         "--keep",
         nargs="?",
@@ -54,15 +53,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo; return an exit status."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     check_port(args.port)
     if not args.pace >= 0:
         raise Failure("--pace must be 0 (as fast as possible) or more", status=2)
     if args.model is not None and not os.environ.get("OPENAI_API_KEY"):
         raise Failure("--model talks to OpenAI's API: set $OPENAI_API_KEY, too", status=2)
-    if args.keep is not None and args.to != "memory://":
-        raise Failure("--keep is a backend, too: give it or --to, one of them", status=2)
-    url = args.to if args.keep is None else f"sqlite:///{quote(args.keep)}"
+    url = url_of(args) or "memory://"
+    if args.keep is not None:
+        if url != "memory://":
+            raise Failure("--keep is a backend, too: give it or a URL, one of them", status=2)
+        url = f"sqlite:///{quote(args.keep)}"
     try:
         import openai
 

@@ -19,6 +19,7 @@ from tokenwire_adapters._agents.known_sdks import KNOWN_SDKS
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, probably_meant, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
+from tokenwire_adapters._tools.cli.stores import add_url, url_of
 
 __all__ = ["main"]
 
@@ -29,11 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "doctor", description="Check this installation and a backend, and say what to do."
     )
-    parser.add_argument(
-        "url",
-        nargs="?",
-        metavar="URL",
-        help="a backend, or a gateway (http://…/stream); default: $TOKENWIRE_URL, else memory://",
+    add_url(
+        parser,
+        "a backend, or a gateway (http://…/stream); default: $TOKENWIRE_URL, else memory://",
     )
     parser.add_argument(
         "--timeout",
@@ -47,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Check the installation and a backend; return 0 when the backend answers, else 1."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     print(f"tokenwire {__version__}, Python {platform.python_version()}, {platform.system()}")
     print(f"msgspec {version('msgspec')}")
     print("\nextras")
@@ -59,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     print("\nmodel SDKs and frameworks")
     for line in _sdks():
         print(f"  {line}")
-    url = named_url(args.url)
+    url = named_url(url_of(args))
     print(f"\nbackend {shown(url)}" if not is_gateway(url) else f"\ngateway {shown(url)}")
     began = time.monotonic()
     try:

@@ -8,20 +8,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tokenwire_adapters._tools.cli.backends import named_url, shown
+from tokenwire_adapters._tools.cli.backends import shown
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import check_port, command_parser, load_function
+from tokenwire_adapters._tools.cli.stores import add_where, split_where
 from tokenwire_adapters._tools.proxy.hosts import is_loopback
 
 __all__ = ["main"]
+
+_USAGE = "tokenwire proxy [URL] [CHANNEL] --upstream NAME[=URL] [OPTION ...]"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "proxy",
         description="Pass requests on to model providers as they are, and publish what models say.",
-        epilog="Example: tokenwire proxy --upstream openai=https://api.openai.com/v1"
-        " --to redis://localhost --channel chat-42",
+        usage=_USAGE,
+        epilog="Example: tokenwire proxy redis://localhost chat-42"
+        " --upstream openai=https://api.openai.com/v1",
     )
     parser.add_argument(
         "--upstream",
@@ -36,11 +40,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the upstream of other paths (default: the only one that there is)",
     )
-    parser.add_argument("--to", metavar="URL", help="the backend (default: $TOKENWIRE_URL)")
-    parser.add_argument(
-        "--channel",
-        metavar="NAME",
-        help="of requests without an X-Tokenwire-Channel header (default: $TOKENWIRE_CHANNEL)",
+    add_where(
+        parser,
+        "[CHANNEL]",
+        url_help="the backend (default: $TOKENWIRE_URL), and the channel of requests without an"
+        " X-Tokenwire-Channel header (default: $TOKENWIRE_CHANNEL)",
     )
     parser.add_argument(
         "--on-cancel",
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Serve until interrupted; return an exit status."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     check_port(args.port)
     try:
         import uvicorn
@@ -85,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
             " give --authorize, or stay at 127.0.0.1",
             status=2,
         )
-    url = named_url(args.to)
+    url, (channel,) = split_where(args, _USAGE, ("channel",), optional=1)
     if url.startswith("memory:"):
         _warn("memory:// lives in this process alone: nobody else can watch it; name one with --to")
     logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s")
@@ -94,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
             app = Proxy(
                 _upstreams(args.upstream),
                 url,
-                channel=args.channel,
+                channel=channel,
                 default=args.default,
                 on_cancel=args.on_cancel,
                 authorize=authorize,

@@ -41,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Publish stdin; return 0 when all of it is in the channel, 1 when it was cancelled or lost."""
-    args = _parser().parse_args(argv)
-    url, (channel,) = split_where(args.where, _USAGE, ("channel",))
+    args = _parser().parse_intermixed_args(argv)
+    url, (channel,) = split_where(args, _USAGE, ("channel",))
     metadata = dict(_pair(item) for item in args.metadata)
     if sys.stdin.isatty():
         print("tokenwire publish: reading the terminal; Ctrl-D ends the response", file=sys.stderr)

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         " terminal or into another channel.",
         usage=_USAGE,
     )
-    add_where(parser, "CHANNEL")
+    add_where(parser, "CHANNEL", to=False)  # here --to is where it is written
     parser.add_argument(
         "--speed", default="1", metavar="FACTOR", help="2 is twice as fast; max: without waiting"
     )
@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Play a channel; return 0, or 1 where there was nothing to play."""
-    args = _parser().parse_args(argv)
-    url, (channel,) = split_where(args.where, _USAGE, ("channel",))
+    args = _parser().parse_intermixed_args(argv)
+    url, (channel,) = split_where(args, _USAGE, ("channel",))
     if args.into and not args.to:
         raise Failure("--into goes with --to", status=2)
     speed = _speed(args.speed)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tokenwire import open_sink
+import tokenwire
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.programs import is_python, resolve
@@ -26,13 +25,15 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         description="Run a program as it is, and publish every token its models stream. A Python"
         " program publishes by itself; any other one is pointed at a proxy on this machine.",
-        usage="tokenwire run [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        usage="tokenwire run [URL [CHANNEL]] [OPTION ...] -- PROGRAM [ARGUMENT ...]",
+        epilog="URL is the backend (default: $TOKENWIRE_URL), CHANNEL that of all that the program"
+        " itself gives none (default: $TOKENWIRE_CHANNEL).",
     )
-    parser.add_argument("--to", metavar="URL", help="the backend (default: $TOKENWIRE_URL)")
+    parser.add_argument("--to", metavar="URL", help="the URL of the backend, as an option")
     parser.add_argument(
         "--channel",
         metavar="NAME",
-        help="of all that the program itself gives none (default: $TOKENWIRE_CHANNEL)",
+        help="the channel, as an option",
     )
     parser.add_argument(
         "--session-first",
@@ -77,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: an exit status: 2 for a wrong command line, 126 and 127 as a shell gives them.
     """
     try:
-        args = _parser().parse_args(argv)
+        args = _read(argv)
+    except Failure as failure:
+        return _complain(str(failure), 2)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 2
     command: list[str] = args.command
@@ -87,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("name the program to run, after --", 2)
     url: str | None = args.to or os.environ.get("TOKENWIRE_URL")
     try:
-        open_sink(url).close()  # reports a wrong URL now
+        if url and url != "memory://":  # else the core need not be loaded here
+            tokenwire.open_sink(url).close()  # reports a wrong URL now
     except (ValueError, ImportError) as error:
         return _complain(str(error), 2)
     if not url:
@@ -118,6 +122,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), 2)
 
 
+def _read(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line: the options, a URL and a channel before them or not, the program.
+
+    :raises Failure: when it says something twice, or no ``--`` comes before the program.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    command: list[str] = args.command
+    if not command or "://" not in command[0]:  # no program has such a name
+        return args
+    if "--" not in command:
+        raise Failure("put -- before the program")
+    at = command.index("--")
+    (url, *rest), program = command[:at], command[at + 1 :]
+    channel = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    # At the first positional argument argparse has left off reading options.
+    args = parser.parse_args(rest, args)
+    if args.command:
+        raise Failure(f"put -- before the program, and nothing else: {args.command[0]}")
+    args.command = program
+    for option, value in (("to", url), ("channel", channel)):
+        if value is not None:
+            if getattr(args, option) is not None:
+                raise Failure(f"--{option} is given twice")
+            setattr(args, option, value)
+    return args
+
+
 def _start(program: list[str], env: dict[str, str]) -> int:
     """Start a Python program, on POSIX in place of this process.
 
@@ -128,6 +160,8 @@ def _start(program: list[str], env: dict[str, str]) -> int:
     try:
         if in_place:
             os.execve(program[0], program, env)  # noqa: S606  (what the user asked for)
+        import subprocess  # loaded where there is no exec
+
         status = subprocess.run(program, env=env, check=False).returncode  # noqa: S603
         published.report_if_nothing(mark)
         return status
@@ -153,7 +187,7 @@ def _start_beside_proxy(program: list[str], env: dict[str, str], args: argparse.
     return run_beside_proxy(
         program,
         env,
-        open_sink(env.get("TOKENWIRE_URL")),
+        tokenwire.open_sink(env.get("TOKENWIRE_URL")),
         channel=args.channel,
         on_cancel=args.on_cancel,
         upstreams=dict(text.partition("=")[::2] for text in args.upstream),

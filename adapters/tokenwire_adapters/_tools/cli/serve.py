@@ -16,6 +16,7 @@ from tokenwire_adapters._tools.cli.backends import named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure, missing
 from tokenwire_adapters._tools.cli.keys import KEY_HELP, VARIABLE, read_key
 from tokenwire_adapters._tools.cli.parsing import check_port, command_parser, load_function
+from tokenwire_adapters._tools.cli.stores import add_url, url_of
 from tokenwire_adapters._tools.proxy.hosts import is_loopback
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         description="Run the gateway alone: the channels of a backend over HTTP and WebSocket.",
     )
-    parser.add_argument(
-        "url", nargs="?", metavar="URL", help="the backend (default: $TOKENWIRE_URL)"
-    )
+    add_url(parser, "the backend (default: $TOKENWIRE_URL)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     who = parser.add_argument_group("who may do what (needed to listen beyond this machine)")
@@ -86,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Serve until interrupted; return an exit status."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     check_port(args.port)
     _check_workers(args)
     if bool(args.tls_cert) != bool(args.tls_key):
@@ -106,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
             f" give --key-file (or ${VARIABLE}) or --authorize, or stay at 127.0.0.1",
             status=2,
         )
-    url = named_url(args.url)
+    url = named_url(url_of(args))
     if url.startswith("memory:"):
         if args.workers > 1:
             raise Failure(

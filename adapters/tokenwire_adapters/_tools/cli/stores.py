@@ -14,7 +14,7 @@ from tokenwire import Sink
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 
-__all__ = ["add_where", "open_store", "print_json", "split_where"]
+__all__ = ["add_url", "add_where", "open_store", "print_json", "split_where", "url_of"]
 
 _URL_HELP = (
     "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"
@@ -22,23 +22,38 @@ _URL_HELP = (
 
 
 def split_where(
-    where: Sequence[str], usage: str, names: Sequence[str], *, optional: int = 0
+    args: argparse.Namespace, usage: str, names: Sequence[str], *, optional: int = 0
 ) -> tuple[str, list[str | None]]:
     """Split positional arguments into the URL, which may be left out, and what follows.
 
+    :param args: what a parser with `add_where` has read.
     :param names: what follows, for messages.
     :param optional: how many of `names`, from the last one, may be left out.
     :return: the URL, and a value, or None, for each of `names`.
     :raises Failure: when there are too few, or too many.
     """
-    values: list[str | None] = list(where)
-    url = values.pop(0) if where and "://" in where[0] else None
+    values: list[str | None] = list(args.where)
+    if values and "://" in (values[0] or ""):
+        args.url = values.pop(0)
+    if "channel" in names and args.channel is not None:
+        values.insert(names.index("channel"), args.channel)
     missing = len(names) - len(values)
     if missing < 0:
         raise Failure(f"too many arguments; usage: {usage}", status=2)
     if missing > optional:
         raise Failure(f"name the {names[len(values)]}, too; usage: {usage}", status=2)
-    return named_url(url), values + [None] * missing
+    return named_url(url_of(args)), values + [None] * missing
+
+
+def url_of(args: argparse.Namespace) -> str | None:
+    """The URL given, as a positional argument or by ``--to``.
+
+    :raises Failure: when there are both.
+    """
+    url: str | None = args.url
+    if url is not None and args.named_url is not None:
+        raise Failure("give the URL once: by itself, or with --to", status=2)
+    return args.named_url if url is None else url
 
 
 def open_store(url: str, command: str) -> Sink:
@@ -65,6 +80,26 @@ def print_json(value: Any, out: TextIO | None = None) -> None:
     (out or sys.stdout).write(msgspec.json.encode(value).decode() + "\n")
 
 
-def add_where(parser: argparse.ArgumentParser, rest: str) -> None:
-    """Add the positional arguments: a URL that may be left out, and `rest`."""
-    parser.add_argument("where", nargs="*", metavar=f"[URL] {rest}".strip(), help=_URL_HELP)
+def add_where(
+    parser: argparse.ArgumentParser, rest: str, *, url_help: str = _URL_HELP, to: bool = True
+) -> None:
+    """Add the positional arguments: a URL that may be left out, and `rest`; and their options.
+
+    :param to: whether ``--to`` is another way to give the URL.
+    """
+    parser.add_argument("where", nargs="*", metavar=f"[URL] {rest}".strip(), help=url_help)
+    parser.set_defaults(url=None, named_url=None, channel=None)
+    if to:
+        _add_to(parser)
+    if "CHANNEL" in rest:
+        parser.add_argument("--channel", metavar="NAME", help="the channel, as an option")
+
+
+def add_url(parser: argparse.ArgumentParser, url_help: str) -> None:
+    """Add a URL that may be left out, and the option for it; `url_of` reads them."""
+    parser.add_argument("url", nargs="?", metavar="URL", help=url_help)
+    _add_to(parser)
+
+
+def _add_to(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", dest="named_url", metavar="URL", help="the URL, as an option")

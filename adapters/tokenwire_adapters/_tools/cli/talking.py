@@ -39,10 +39,8 @@ def cancel_parser() -> argparse.ArgumentParser:
 
 def cancel(argv: Sequence[str]) -> int:
     """Cancel responses; return 0 when all of them have ended, else 1."""
-    args = cancel_parser().parse_args(argv)
-    url, (channel, response) = split_where(
-        args.where, _CANCEL_USAGE, ("channel", "response"), optional=1
-    )
+    args = cancel_parser().parse_intermixed_args(argv)
+    url, (channel, response) = split_where(args, _CANCEL_USAGE, ("channel", "response"), optional=1)
     channel = channel or ""
     with open_store(url, "cancel") as sink:
         ids = [response] if response else _streaming(sink, channel)
@@ -87,8 +85,8 @@ def send_parser() -> argparse.ArgumentParser:
 
 def send(argv: Sequence[str]) -> int:
     """Send an input, from the command line or stdin; return 0."""
-    args = send_parser().parse_args(argv)
-    url, (channel, text) = split_where(args.where, _SEND_USAGE, ("channel", "text"), optional=1)
+    args = send_parser().parse_intermixed_args(argv)
+    url, (channel, text) = split_where(args, _SEND_USAGE, ("channel", "text"), optional=1)
     if text is None or text == "-":
         text = sys.stdin.read().removesuffix("\n")
     data: Any = text

@@ -13,7 +13,13 @@ from tokenwire.errors import DecodeError
 from tokenwire_adapters._tools.cli.backends import named_url
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
-from tokenwire_adapters._tools.cli.stores import add_where, open_store, print_json, split_where
+from tokenwire_adapters._tools.cli.stores import (
+    add_where,
+    open_store,
+    print_json,
+    split_where,
+    url_of,
+)
 from tokenwire_adapters._tools.cli.terminal import progress
 
 __all__ = ["export", "export_parser", "import_", "import_parser"]
@@ -36,15 +42,19 @@ def export_parser() -> argparse.ArgumentParser:
 
 def export(argv: Sequence[str]) -> int:
     """Export channels; return 0."""
-    args = export_parser().parse_args(argv)
-    where: list[str] = args.where
-    url = named_url(where.pop(0) if where and "://" in where[0] else None)
+    args = export_parser().parse_intermixed_args(argv)
+    channels: list[str] = list(args.where)
+    if channels and "://" in channels[0]:
+        args.url = channels.pop(0)
+    if args.channel is not None:
+        channels.append(args.channel)
+    url = named_url(url_of(args))
     with (
         open_store(url, "export") as sink,
         _output(args.output) as file,
         progress("exporting") as advance,
     ):
-        for line in sink.export_channels(where or None):
+        for line in sink.export_channels(channels or None):
             file.write(line)
             advance(1)
         file.flush()
@@ -79,8 +89,8 @@ def import_parser() -> argparse.ArgumentParser:
 
 def import_(argv: Sequence[str]) -> int:
     """Import a file, or stdin (``-``); return 0, or 1 when the backend refused some of it."""
-    args = import_parser().parse_args(argv)
-    url, (name,) = split_where(args.where, _IMPORT_USAGE, ("file",))
+    args = import_parser().parse_intermixed_args(argv)
+    url, (name,) = split_where(args, _IMPORT_USAGE, ("file",))
     path = None if name == "-" else Path(name or "")
     with open_store(url, "import") as sink:
         source = nullcontext(sys.stdin.buffer) if path is None else path.open("rb")

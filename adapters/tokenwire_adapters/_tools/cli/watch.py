@@ -11,25 +11,27 @@ from contextlib import contextmanager
 import tokenwire
 from tokenwire.events import EndEvent, Event, SnapshotEvent, encode_json
 from tokenwire.watch import parse_rewind
-from tokenwire_adapters._tools.cli.backends import is_gateway, named_url
+from tokenwire_adapters._tools.cli.backends import is_gateway
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
+from tokenwire_adapters._tools.cli.stores import add_where, split_where
 from tokenwire_adapters._tools.cli.views import open_view
 
 __all__ = ["main"]
+
+_USAGE = "tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "watch",
         description="Print the tokens of a channel as they come.",
-        usage="tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]",
+        usage=_USAGE,
     )
-    parser.add_argument(
-        "where",
-        nargs="+",
-        metavar="[URL] CHANNEL",
-        help="a backend (redis://…, ably://…) or a gateway (http://…/stream); default:"
+    add_where(
+        parser,
+        "CHANNEL",
+        url_help="a backend (redis://…, ably://…) or a gateway (http://…/stream); default:"
         " $TOKENWIRE_URL; and the channel",
     )
     parser.add_argument(
@@ -51,13 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Print a channel; return 0, or 1 when the response asked for did not complete."""
-    args = _parser().parse_args(argv)
-    where: list[str] = args.where
-    if len(where) > 2:
-        raise Failure("give at most a URL and a channel", status=2)
-    url, channel = named_url(where[0] if len(where) == 2 else None), where[-1]
-    if len(where) == 1 and "://" in channel:
-        raise Failure(f"name the channel, too: tokenwire watch {channel} CHANNEL", status=2)
+    args = _parser().parse_intermixed_args(argv)
+    url, (name,) = split_where(args, _USAGE, ("channel",))
+    channel = name or ""
     if args.rewind is not None:
         parse_rewind(args.rewind)
     if url.startswith("memory:"):
