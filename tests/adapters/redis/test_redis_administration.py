@@ -239,7 +239,7 @@ def test_data_of_a_later_release_in_this_format_is_read(sink, client, prefix):
 def test_a_later_format_is_refused_by_name(shared_redis, client, prefix):
     with open_sink(shared_redis.url, prefix=prefix, timeout=0.5, close_timeout=0.5) as sink:
         write(sink)
-        client.hset(f"{prefix}:{{chat-42}}", "format", 3)
+        client.hset(f"{prefix}:{{chat-42}}", "format", 2)
         with pytest.raises(BackendMisconfigured, match="later version .* upgrade tokenwire"):
             sink.history("chat-42")
         with pytest.raises(BackendMisconfigured, match="upgrade tokenwire"):
@@ -247,10 +247,10 @@ def test_a_later_format_is_refused_by_name(shared_redis, client, prefix):
                 pass
         write(sink, "other")
         assert sink.history("other").items
-        client.hset(f"{prefix}:{{other}}", "format", 3)
+        client.hset(f"{prefix}:{{other}}", "format", 2)
         response = sink.respond("other", response_id="r2")
         response.write("waits")
         assert not sink.flush(0.3)
-        client.hset(f"{prefix}:{{other}}", "format", 2)
+        client.hset(f"{prefix}:{{other}}", "format", 1)
         assert sink.flush(30)
         assert sink.history("other").items[0].text == "waits"

@@ -19,10 +19,7 @@ local function try(...)
   return redis.call(...)
 end
 
-local function unlink_response(id)
-  redis.call('UNLINK', base .. ':r:' .. id, base .. ':t:' .. id)
-  redis.call('HDEL', base, 'open:' .. id)
-end
+local function unlink_response(id) redis.call('UNLINK', base .. ':r:' .. id, base .. ':t:' .. id) end
 
 local function all_responses()
   local ids, seen = {}, {}
@@ -100,7 +97,6 @@ else
   redis.call('PERSIST', base)
 end
 for _, part in ipairs(PARTS) do expire(base .. part, keep_open) end
-if ARGV[2] ~= '' then redis.call('PERSIST', base .. ':open') end -- as the key with their state
 for _, id in ipairs(all_responses()) do
   local after = try('ZSCORE', base .. ':open', id) and keep_open or keep
   expire(base .. ':r:' .. id, after)

@@ -58,7 +58,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_WRITE = Script("write_channel.lua", "write_text.lua", "write_state.lua", "write_jobs.lua")
+_WRITE = Script("write_channel.lua", "write_text.lua", "write_jobs.lua")
 
 
 async def run_script(

@@ -25,7 +25,7 @@ local time = redis.call('TIME')
 local now = whole(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local meta = redis.call('HMGET', base, 'head', 'born', 'retention', 'format')
 local head, born = meta[1], meta[2] or '0-0'
-if (tonumber(meta[4] or 1) or 1) > 2 then return redis.error_reply('NEWERFORMAT ' .. meta[4]) end
+if (tonumber(meta[4] or 1) or 1) > 1 then return redis.error_reply('NEWERFORMAT ' .. meta[4]) end
 local fine, kept = pcall(cmsgpack.unpack, meta[3] or '')
 local age = fine and type(kept) == 'table' and tonumber(kept[5]) or tonumber(ARGV[9] or 0)
 local oldest = age > 0 and whole(now - age) or '0'
@@ -41,44 +41,10 @@ end
 local expired = redis.call('ZRANGEBYSCORE', base .. ':open', '-inf', '(' .. now, 'LIMIT', 0, 64)
 if #expired > 0 then return {'reap', unpack(expired)} end
 
--- The field `open:ID` of the channel, with what is newer than a streaming response's hash and text
--- (see write_state.lua): fields by name, and the end of the text.
-local HOT = {'fence', 'seq', 'last', 'parts', 'records', 'size', 'run', 'run_at', 'lease', 'ttl', 'kept', 'first'}
-local function hot_of(id)
-  local packed = redis.call('HGET', base, 'open:' .. id)
-  local fine, values = pcall(cmsgpack.unpack, packed or '')
-  if not fine or type(values) ~= 'table' or #values ~= #HOT + 3 then return nil end
-  local hot, tail = {}, values[#HOT + 2]
-  for i, name in ipairs(HOT) do
-    local value = values[i]
-    if type(value) ~= 'string' and type(value) ~= 'number' then return nil end
-    hot[name] = type(value) == 'number' and whole(value) or value
-  end
-  return hot, type(tail) == 'string' and tail or ''
-end
-
 local function response(id)
   local fields = try('HGETALL', base .. ':r:' .. id)
   if not fields or #fields == 0 then return nil end
-  local text, at = try('GET', base .. ':t:' .. id) or '', {}
-  for i = 1, #fields, 2 do at[fields[i]] = i + 1 end
-  if at.hot and at.state and fields[at.state] == 'streaming' then
-    local hot, tail = hot_of(id)
-    if not hot then return nil end -- what was newer is lost: its producer publishes it again
-    for name, value in pairs(hot) do
-      if at[name] then fields[at[name]] = value end
-    end
-    text = text .. tail
-  end
-  return {id, fields, text}
-end
-
--- The fields `last` and `size` of a response, of which either may be missing.
-local function extent(id)
-  local h = try('HMGET', base .. ':r:' .. id, 'last', 'size', 'hot') or {}
-  local hot = h[3] and hot_of(id)
-  if hot then return {hot.last, hot.size} end
-  return h
+  return {id, fields, try('GET', base .. ':t:' .. id) or ''}
 end
 
 if mode == 'history' then
@@ -118,7 +84,7 @@ end
 
 -- The position of the last event of a response; nil where that cannot be read.
 local function last_of(id)
-  return position(extent(id)[1])
+  return position((try('HMGET', base .. ':r:' .. id, 'last') or {})[1])
 end
 
 local log = base .. ':log'
@@ -260,7 +226,7 @@ end
 
 local function add_open(items)
   for _, id in ipairs(redis.call('ZRANGE', base .. ':open', 0, -1)) do
-    local h = extent(id)
+    local h = try('HMGET', base .. ':r:' .. id, 'last', 'size') or {}
     local at = position(h[1])
     if at and (mode ~= 'page' or before(from, at)) then
       items[#items + 1] = {at = at, size = (tonumber(h[2] or 0) or 0) + OVERHEAD, id = id}

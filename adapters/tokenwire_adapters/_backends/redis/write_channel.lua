@@ -12,20 +12,12 @@
 
 local OK, FENCED, ENDED, UNKNOWN, GAP, DAMAGED, FAILED = 0, 1, 2, 3, 4, 5, 9
 local START, PART, DELTA, SNAPSHOT, END, RESULT, CANCEL, OTHER = 0, 1, 2, 3, 4, 5, 6, 7
-local FORMAT = 2 -- of what is stored; absent where it is the first
+local FORMAT = 1 -- of what is stored; absent where it is the first
 local ENTRY, SINGLE, REAP, RENEW = 1, 2, 3, 4
 
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 wants it before TIME
-local now = nil
--- The server's clock in milliseconds. A log entry's id says it too, unless the clock was set back:
--- then the id is ahead of it. So TIME is called only where an id says that something is due.
-local function clock()
-  if not now then
-    local time = redis.call('TIME')
-    now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  end
-  return now
-end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local settings = cmsgpack.unpack(ARGV[1])
 local publish, by_token, max_pending, max_message = settings[6], settings[7], settings[8], settings[9]
@@ -58,39 +50,34 @@ local function expire(keep, key, after)
   if keep.keep > 0 then redis.call('PEXPIRE', key, after) end
 end
 
--- The TTL of a channel's own key, which stays where it has a retention, and so does the list of its
--- streaming responses, whose state is in that key.
+-- The TTL of a channel's own key, which stays where it has a retention.
 local function expire_base(keep, base)
-  if keep.own then return end
-  expire(keep, base, keep.keep_open)
-  expire(keep, base .. ':open', keep.keep_open)
+  if not keep.own then expire(keep, base, keep.keep_open) end
 end
 
 local function expire_channel(keep, base)
   if keep.keep == 0 then return end
   expire_base(keep, base)
-  for _, part in ipairs({':log', ':starts', ':ends', ':sizes', ':singles'}) do
+  for _, part in ipairs({':log', ':open', ':starts', ':ends', ':sizes', ':singles'}) do
     redis.call('PEXPIRE', base .. part, keep.keep_open)
   end
 end
 
 local function number(text) return tonumber(text or 0) or 0 end
 
--- The fields of a channel, and the hot state of one of its responses with them (see
--- write_state.lua); written back at the end of the call. `born`, the id of its first entry, names
--- its log: with data that was lost, another one begins.
-local function channel_of(base, id)
+-- The fields of a channel; written back at the end of the call. `born`, the id of its first entry,
+-- names its log: with data that was lost, another one begins.
+local function channel_of(base)
   local c = channels[base]
   if c then return c end
   local h = redis.call('HMGET', base, 'head', 'started', 'events', 'event_bytes', 'bytes', 'kept', 'born',
-    'retention', 'format', 'open:' .. id)
+    'retention', 'format')
   if number(h[9]) > FORMAT then error('NEWERFORMAT ' .. h[9], 0) end
   local ms, seq = string.match(h[1] or '', '^(%d+)-(%d+)-%d+$')
   c = {base = base, head = ms and h[1] or '0-0-0', fresh = not ms, started = number(h[2]),
        events = number(h[3]), event_bytes = number(h[4]), bytes = number(h[5]), kept = number(h[6]),
-       born = ms and h[7] or nil, keep = limits_of(h[8]), hot = {[id] = h[10]}, changed = {}}
-  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept, born = c.born, head = c.head,
-              format = number(h[9])}
+       born = ms and h[7] or nil, keep = limits_of(h[8])}
+  c.stored = {started = c.started, bytes = c.bytes, kept = c.kept, born = c.born}
   c.ms, c.seq = number(ms), number(seq)
   channels[base] = c
   return c
@@ -103,9 +90,7 @@ local function begin(c)
   end
 end
 
--- It is done when a sixteenth more than what is kept is there, so that not every entry does it.
 local function trim_log(c)
-  if c.events <= c.keep.events * 17 / 16 and c.event_bytes <= c.keep.event_bytes * 17 / 16 then return end
   local log = c.base .. ':log'
   while c.events > c.keep.events or c.event_bytes > c.keep.event_bytes do
     local batch = redis.call('XRANGE', log, '-', '+', 'COUNT', 64)
@@ -136,7 +121,7 @@ local function trim_responses(c)
   local ends = c.base .. ':ends'
   local count = redis.call('ZCARD', ends)
   local keep = c.keep
-  local limit = keep.age > 0 and (clock() - keep.age) * 1000 or -1
+  local limit = keep.age > 0 and (now - keep.age) * 1000 or -1
   if count == 0 then c.bytes = 0 end
   while count > 0 do
     local oldest = redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')
@@ -157,10 +142,10 @@ end
 
 local function refresh(c)
   local keep = c.keep
-  if keep.keep == 0 or c.ms - c.kept < keep.age / 16 or clock() - c.kept < keep.age / 16 then return end
-  c.kept = clock()
+  if keep.keep == 0 or now - c.kept < keep.age / 16 then return end
+  c.kept = now
   expire_channel(keep, c.base)
-  local oldest = math.max(0, clock() - keep.age)
+  local oldest = math.max(0, now - keep.age)
   local before = redis.call('XLEN', c.base .. ':log')
   redis.call('XTRIM', c.base .. ':log', 'MINID', oldest)
   redis.call('XTRIM', c.base .. ':singles', 'MINID', oldest)
@@ -189,59 +174,42 @@ local function add(key, id, event, ...)
   redis.call('XADD', key, id, 'e', event)
 end
 
--- Add the first entry of a batch to the log. Redis chooses its id, which must be the next one: it is
--- not where the log was lost, or others wrote to it. The log is then what was ours, and the id is
--- chosen here.
-local function add_first(c, log, event)
-  local reply = redis.pcall('XADD', log, '*', 'e', event)
-  local ms, seq = string.match(type(reply) == 'string' and reply or '', '^(%d+)-(%d+)$')
-  if ms then
-    ms, seq = tonumber(ms), tonumber(seq)
-    if (ms > c.ms and seq == 0) or (ms == c.ms and seq == c.seq + 1) then
-      c.ms, c.seq = ms, seq
-      return reply
-    end
-    local entries = redis.call('XRANGE', log, '-', c.ms .. '-' .. c.seq)
-    redis.call('DEL', log)
-    for _, entry in ipairs(entries) do
-      if entry[1] ~= reply then redis.call('XADD', log, entry[1], unpack(entry[2])) end
-    end
-  end
-  if clock() > c.ms then c.ms, c.seq = clock(), 0 else c.seq = c.seq + 1 end
-  local id = c.ms .. '-' .. c.seq
-  add(log, id, event, id, 'e', event)
-  return id
-end
-
 -- Append events to the log and publish them. Returns the cursors of the first and the last.
 local function append(c, payload, ops, single, control)
   if c.fresh then
     begin(c)
     c.fresh = false
   end
-  local before, log, singles = c.head, c.base .. ':log', c.base .. ':singles'
-  local count, event = 1, payload
-  if by_token then count, event = #ops, '\145' .. string.sub(payload, ops[1][2], ops[1][3]) end
-  local id = add_first(c, log, event)
-  local first, kind = id .. '-0', by_token and 't' or 'r'
+  if now > c.ms then c.ms, c.seq = now, 0 else c.seq = c.seq + 1 end
+  local before = c.head
+  local id = c.ms .. '-' .. c.seq
   if before == '0-0-0' or not c.born then c.born = id end
-  for i = 1, count do
-    if i > 1 then
-      c.seq = c.seq + 1
-      id, event = c.ms .. '-' .. c.seq, '\145' .. string.sub(payload, ops[i][2], ops[i][3])
+  local first, kind = id .. '-0', 'r'
+  local log, singles = c.base .. ':log', c.base .. ':singles'
+  if by_token then
+    kind = 't'
+    for i, op in ipairs(ops) do
+      if i > 1 then c.seq = c.seq + 1 end
+      id = c.ms .. '-' .. c.seq
+      local event = '\145' .. string.sub(payload, op[2], op[3])
       add(log, id, event, id, 'e', event)
+      if single then add(singles, id, event, 'MAXLEN', '~', c.keep.responses, id, 'e', event) end
     end
-    if single then add(singles, id, event, 'MAXLEN', '~', c.keep.responses, id, 'e', event) end
+    c.events = c.events + #ops
+    c.head = id .. '-0'
+  else
+    add(log, id, payload, id, 'e', payload)
+    if single then add(singles, id, payload, 'MAXLEN', '~', c.keep.responses, id, 'e', payload) end
+    c.events = c.events + 1
+    c.head = id .. '-' .. #ops - 1
   end
-  c.events = c.events + count
-  c.head = id .. '-' .. (by_token and 0 or #ops - 1)
   if single then expire(c.keep, singles, c.keep.keep_open) end
   c.event_bytes = c.event_bytes + #payload
   local text = first .. '-' .. c.born .. ' ' .. before .. ' ' .. kind .. ' '
   if #payload <= max_message then text = text .. payload end -- else: read it from the log
   redis.call(publish, c.base .. ':live', text)
   if control then redis.call(publish, c.base .. ':control', text) end
-  trim_log(c)
+  if c.events > c.keep.events or c.event_bytes > c.keep.event_bytes then trim_log(c) end
   return first, c.head
 end
 
