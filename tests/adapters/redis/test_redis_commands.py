@@ -29,3 +29,18 @@ async def test_a_token_that_is_published_alone(redis_server):
         await backend.close()
     ran = {name: calls - before.get(name, 0) for name, calls in after.items() if name != "info"}
     assert sum(ran.values()) <= 9 * TOKENS, ran
+
+
+async def test_a_full_log_is_not_trimmed_by_every_token(redis_server):
+    backend = RedisBackend(redis_server.url, events=64)
+    try:
+        await publish(backend, make_entry(1, make_start()))
+        for number in range(1000):
+            if number == 200:  # the log is full
+                before = commands(redis_server)
+            await publish(backend, make_entry(number + 2, make_delta(number, "x")))
+        after = commands(redis_server)
+    finally:
+        await backend.close()
+    trims = after["xtrim"] - before["xtrim"]
+    assert 0 < trims <= 800 / 4

@@ -149,3 +149,9 @@ def test_a_url_is_read_without_a_parser_of_python(monkeypatch: pytest.MonkeyPatc
         "redis+sentinel://localhost:26379/mymaster?socket_timeout=3",
     ):
         RedisBackend(url)
+
+
+def test_an_option_that_redis_py_refuses_is_reported_without_its_value() -> None:
+    with pytest.raises(ValueError, match="wrong option for the connection to Redis") as refused:
+        RedisBackend("rediss://localhost?ssl_cert_reqs=s3cret")
+    assert "s3cret" not in str(refused.value)

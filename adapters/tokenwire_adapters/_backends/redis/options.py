@@ -14,6 +14,7 @@ from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from tokenwire._urls import split_url
 from tokenwire.backend import Granularity, Retention
@@ -240,7 +241,7 @@ def _target(
     try:
         connection_class(**arguments, **fixed)
         problem = ""
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RedisError) as error:
         problem = _without_values(str(error), arguments)
     if problem:
         raise ValueError(f"wrong option for the connection to Redis: {problem}")

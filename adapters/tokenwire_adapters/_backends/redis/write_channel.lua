@@ -209,7 +209,8 @@ local function append(c, payload, ops, single, control)
   if #payload <= max_message then text = text .. payload end -- else: read it from the log
   redis.call(publish, c.base .. ':live', text)
   if control then redis.call(publish, c.base .. ':control', text) end
-  if c.events > c.keep.events or c.event_bytes > c.keep.event_bytes then trim_log(c) end
+  -- In steps of a sixteenth, so that with a full log not every entry trims it.
+  if c.events > c.keep.events * 17 / 16 or c.event_bytes > c.keep.event_bytes * 17 / 16 then trim_log(c) end
   return first, c.head
 end
 
