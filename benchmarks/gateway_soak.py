@@ -363,8 +363,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
             "mib": round(server.memory / 2**20, 1),
             "growth_mib": round(growth, 1),
             "mib_by_tenth": [
-                round(next(size for at, size in memory if at >= seconds * tenth / 10) / 2**20, 1)
-                for tenth in range(10)
+                round(memory[len(memory) * tenth // 10][1] / 2**20, 1) for tenth in range(10)
             ],
             "seconds": seconds,
         }

@@ -76,6 +76,10 @@ class ResponseObservers:
 def _summary(writer: ResponseWriter, pending: PendingResponse) -> ResponseSummary:
     draft, now = pending.draft, now_ms()
     end = draft.end
+    ended_at = (end.ts if end is not None else None) or now
+    first_token_at = draft.first_token_at
+    if first_token_at is not None:  # its text may be taken for publishing after it has ended
+        first_token_at = min(first_token_at, ended_at)
     return ResponseSummary(
         id=writer.id,
         channel=writer.channel,
@@ -85,8 +89,8 @@ def _summary(writer: ResponseWriter, pending: PendingResponse) -> ResponseSummar
         status=pending.receipt.status,
         tokens=draft.tokens,
         started_at=draft.start.ts or now,
-        first_token_at=draft.first_token_at,
-        ended_at=(end.ts if end is not None else None) or now,
+        first_token_at=first_token_at,
+        ended_at=ended_at,
         finish_reason=end.finish_reason if end is not None else None,
         usage=end.usage if end is not None else None,
         error=end.error if end is not None else None,

@@ -191,6 +191,7 @@ def test_a_message(
 ) -> None:
     monkeypatch.delenv("TOKENWIRE_CHANNEL", raising=False)
     monkeypatch.delenv("TOKENWIRE_KEY", raising=False)
+    monkeypatch.setattr("tokenwire.context._warned", False)  # it is logged once in a process
     if message.startswith("nothing is published"):
         shown = another_python(tmp_path)
     else:

@@ -712,3 +712,20 @@ def test_a_pause_of_the_process_abandons_none_of_its_responses() -> None:
         response.finish()
         (kept,) = sink.history("c").items
         assert (kept.state, kept.text) == ("complete", "before after")
+
+
+def test_the_first_token_of_a_summary_is_never_after_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Text may be taken for publishing after its response has ended."""
+    monkeypatch.setattr("tokenwire._writing.draft.now_ms", lambda: 10**15)
+    summaries: list[tokenwire.ResponseSummary] = []
+    with Sink(MemoryBackend()) as sink:
+        remove = sink.add_response_observer(summaries.append)
+        with sink.respond("c") as response:
+            response.write("Hello")
+        response.wait(30)
+        remove()
+    (summary,) = summaries
+    assert summary.first_token_at == summary.ended_at
+    assert summary.tokens_per_second is None
