@@ -31,7 +31,7 @@ import nchan
 
 FIELDS = ("deliveries_per_cpu_second", "p50_ms", "p99_ms", "kib_per_watcher")
 IMPORTS = {  # what is imported, and what of it is not ours to answer for
-    "tokenwire": "msgspec",
+    "tokenwire.opening": "msgspec",  # which loads the whole core, as a sink does
     "tokenwire_adapters.asgi": "starlette.requests",
     "tokenwire_adapters.redis": "redis.asyncio",
     "tokenwire_adapters.openai": "openai",

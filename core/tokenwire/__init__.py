@@ -150,6 +150,7 @@ _MODULES = (
     "memory",
     "registry",
     "opening",
+    "claims",
 )
 
 if not TYPE_CHECKING:  # a type checker would take it to have any name

@@ -65,6 +65,16 @@ def test_commands_on_a_channel_take_both_spellings(
         assert {response.text for response in sink.history("again").items} == {"Hello"}
 
 
+def test_a_text_that_is_an_address_is_sent(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with tw.open_sink(url) as sink, sink.respond("chat-42"):
+        pass
+    text = "https://example.com/a"
+    assert main(["send", "--to", url, "--channel", "chat-42", text]) == 0
+    assert main(["send", "--to", url, "chat-42", text]) == 0
+    assert main(["send", "--to", url, text, "--channel", "chat-42", text]) == 2
+    assert "give the URL once" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("way", range(4))
 def test_run_takes_both_spellings(url: str, way: int) -> None:
     where = spellings(url, "chat-42")[way]

@@ -14,7 +14,15 @@ from tokenwire import Sink
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 
-__all__ = ["add_url", "add_where", "open_store", "print_json", "split_where", "url_of"]
+__all__ = [
+    "add_url",
+    "add_where",
+    "open_store",
+    "print_json",
+    "split_where",
+    "take_url",
+    "url_of",
+]
 
 _URL_HELP = (
     "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"
@@ -32,17 +40,31 @@ def split_where(
     :return: the URL, and a value, or None, for each of `names`.
     :raises Failure: when there are too few, or too many.
     """
-    values: list[str | None] = list(args.where)
-    if values and "://" in (values[0] or ""):
-        args.url = values.pop(0)
-    if "channel" in names and args.channel is not None:
-        values.insert(names.index("channel"), args.channel)
+    channel: str | None = args.channel if "channel" in names else None
+    values = take_url(args, most=len(names) - (channel is not None))
+    if channel is not None:
+        values.insert(names.index("channel"), channel)
     missing = len(names) - len(values)
     if missing < 0:
         raise Failure(f"too many arguments; usage: {usage}", status=2)
     if missing > optional:
         raise Failure(f"name the {names[len(values)]}, too; usage: {usage}", status=2)
-    return named_url(url_of(args)), values + [None] * missing
+    return named_url(url_of(args)), [*values, *[None] * missing]
+
+
+def take_url(args: argparse.Namespace, *, most: int | None = None) -> list[str]:
+    """Move the URL, where the positional arguments begin with one, to where `url_of` reads it.
+
+    :param most: how many may follow it, if there is a bound: where ``--to`` gives the URL, a first
+        one that looks like another may be what follows, such as a text.
+    :return: the other positional arguments.
+    """
+    values: list[str] = list(args.where)
+    if values and "://" in values[0]:
+        follows = args.named_url is not None and most is not None and len(values) <= most
+        if not follows:
+            args.url = values.pop(0)
+    return values
 
 
 def url_of(args: argparse.Namespace) -> str | None:

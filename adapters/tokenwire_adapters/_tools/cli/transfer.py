@@ -18,6 +18,7 @@ from tokenwire_adapters._tools.cli.stores import (
     open_store,
     print_json,
     split_where,
+    take_url,
     url_of,
 )
 from tokenwire_adapters._tools.cli.terminal import progress
@@ -43,9 +44,7 @@ def export_parser() -> argparse.ArgumentParser:
 def export(argv: Sequence[str]) -> int:
     """Export channels; return 0."""
     args = export_parser().parse_intermixed_args(argv)
-    channels: list[str] = list(args.where)
-    if channels and "://" in channels[0]:
-        args.url = channels.pop(0)
+    channels = take_url(args)
     if args.channel is not None:
         channels.append(args.channel)
     url = named_url(url_of(args))
