@@ -11,7 +11,7 @@ from tokenwire.context import DEFAULT_CHANNEL
 from tokenwire.registry import open_backend
 from tokenwire.sink import Sink
 
-__all__ = ["default_sink", "open_sink"]
+__all__ = ["default_sink", "is_default_sink", "open_sink"]
 
 
 def open_sink(
@@ -94,6 +94,11 @@ def default_sink() -> Sink:
         if _default is None or _default.closed:
             _default = open_sink()
         return _default
+
+
+def is_default_sink(sink: Sink | None) -> bool:
+    """Whether `sink` is the process's own, or None, which stands for it. Opens nothing."""
+    return sink is None or sink is _default
 
 
 def _after_fork_in_child() -> None:

@@ -225,6 +225,135 @@ def test_python_that_another_program_starts_publishes_once(
     assert ("upstream" in response.metadata) is through_proxy
 
 
+OWN_CODE = {
+    "install": """
+from tokenwire_adapters import auto
+auto.install()
+""",
+    "wrap": """
+import openai
+from tokenwire_adapters.openai import wrap
+make = openai.OpenAI
+openai.OpenAI = lambda **options: wrap(make(**options))
+""",
+    "wrap into a sink of its own": """
+import openai, tokenwire
+from tokenwire_adapters.openai import wrap
+make, sink = openai.OpenAI, tokenwire.open_sink("memory://")
+openai.OpenAI = lambda **options: wrap(make(**options), sink, channel="own")
+import atexit
+atexit.register(lambda: print(len(sink.history("own").items)))
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "through_proxy"),
+    [("install", False), ("wrap", False), ("wrap into a sink of its own", True)],
+    ids=list(OWN_CODE),
+)
+def test_python_that_publishes_by_its_own_code_behind_the_proxy_publishes_once(
+    own: str,
+    through_proxy: bool,
+    shared_redis: RedisServer,
+    sink: Sink,
+    provider: Provider,
+    tmp_path: Path,
+) -> None:
+    """The proxy passes on unread what is published to its backend already, and only that."""
+    (tmp_path / "agent.py").write_text(OWN_CODE[own] + PYTHON)
+    provider.script(TEXT)
+    env = variables(sink, provider, OPENAI_BASE_URL=provider.base_url)
+    program = [sys.executable, str(tmp_path / "agent.py")]
+    done = run(shared_redis, env, "--proxy", "always", "--", *program)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines()[0] == TEXT
+    response = the_response(sink)
+    assert response.text == TEXT
+    assert ("upstream" in response.metadata) is through_proxy
+    if through_proxy:
+        assert done.stdout.splitlines()[-1] == "1"
+
+
+OTHERS = {
+    "LangChain": """
+from langchain_openai import ChatOpenAI
+from tokenwire_adapters.langchain import TokenwireCallbackHandler
+
+model = ChatOpenAI(model="m", max_retries=0)
+chunks = model.stream("hi", config={"callbacks": [TokenwireCallbackHandler()]})
+print("".join(chunk.text for chunk in chunks))
+""",
+    "Anthropic, asynchronous": """
+import asyncio
+from anthropic import AsyncAnthropic
+from tokenwire_adapters.anthropic import wrap
+
+async def main():
+    async with wrap(AsyncAnthropic(max_retries=0)) as client:
+        messages = [{"role": "user", "content": "hi"}]
+        async with client.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
+            print("".join([text async for text in stream.text_stream]))
+
+asyncio.run(main())
+""",
+    "Anthropic, whole": """
+from anthropic import Anthropic
+from tokenwire_adapters.anthropic import wrap
+
+with wrap(Anthropic(max_retries=0)) as client:
+    messages = [{"role": "user", "content": "hi"}]
+    reply = client.messages.create(model="m", max_tokens=9, messages=messages)
+    print(reply.content[0].text)
+""",
+}
+
+
+@pytest.mark.parametrize("program", OTHERS.values(), ids=OTHERS)
+def test_other_layers_behind_the_proxy_publish_once(
+    program: str, shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.py").write_text(program)
+    provider.script(TEXT)
+    urls = {"OPENAI_BASE_URL": provider.base_url}
+    urls["ANTHROPIC_BASE_URL"] = provider.base_url.removesuffix("/v1")
+    env = variables(sink, provider, **urls)
+    done = run(
+        shared_redis, env, "--proxy", "always", "--", sys.executable, str(tmp_path / "agent.py")
+    )
+    assert (done.stdout.splitlines(), done.stderr) == ([TEXT], "")
+    response = the_response(sink)
+    assert response.text == TEXT
+    assert "upstream" not in response.metadata
+
+
+LISTENED = """
+import json, os
+import httpx
+from tokenwire.claims import Claim, claiming
+from tokenwire_adapters import auto
+
+auto.install()
+with claiming(Claim(channel="c")) as claim:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    httpx.post(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json=body)
+print(claim.taken, claim.writer)
+"""
+
+
+def test_a_framework_behind_the_proxy_whose_http_client_alone_is_seen(
+    shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
+) -> None:
+    """Its handler finds the call taken, and writes nothing beside the proxy."""
+    (tmp_path / "agent.py").write_text(LISTENED)
+    provider.script(TEXT)
+    env = variables(sink, provider, OPENAI_BASE_URL=provider.base_url)
+    program = [sys.executable, str(tmp_path / "agent.py")]
+    done = run(shared_redis, env, "--proxy", "always", "--", *program)
+    assert (done.stdout, done.stderr) == ("True None\n", "")
+    assert the_response(sink).metadata["upstream"] == "openai"
+
+
 def test_python_itself_has_no_proxy(
     shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
 ) -> None:

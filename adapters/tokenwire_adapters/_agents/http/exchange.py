@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from tokenwire.claims import begin_recording, covering_claim, end_recording
 from tokenwire.context import current_channel, current_run
 from tokenwire.instrument import Options, Recorder
 from tokenwire_adapters._agents.http.reply import Reply
 from tokenwire_adapters._agents.http.retries import RETRIES, Attempt, is_retried, this_caller
+from tokenwire_adapters._agents.own_proxy import leads_to_own_proxy, leave_to_proxy
 from tokenwire_adapters._agents.wires.errors import ProviderError
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, Wire, recognise
 
@@ -28,10 +27,11 @@ def open_exchange(request: HttpRequest, options: Options) -> Exchange | None:
 
     Its response has not begun yet.
     """
-    if _leads_to_our_proxy(request.url):
-        return None
     recognised = recognise(request)
     if recognised is None:
+        return None
+    if leads_to_own_proxy(request.url):
+        leave_to_proxy()
         return None
     wire, body = recognised
     attempt = _attempt_of(request) if request.body is not None else None
@@ -112,16 +112,3 @@ def _attempt_of(request: HttpRequest) -> Attempt:
     digest = hashlib.blake2b(request.body or b"", digest_size=16).digest()
     context = (current_channel(), current_run(), id(covering_claim()))
     return Attempt(this_caller(), (digest, context))
-
-
-def _leads_to_our_proxy(url: str) -> bool:
-    """Whether a request goes to the proxy of ``tokenwire run``, which publishes it itself."""
-    proxy = os.environ.get("TOKENWIRE_PROXY")
-    if not proxy:
-        return False
-    return _origin(url) == _origin(proxy if "//" in proxy else f"http://{proxy}")
-
-
-def _origin(url: str) -> tuple[str, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from tokenwire.instrument import Options, Recorder
+from tokenwire_adapters._agents.own_proxy import PUBLISHED, is_published_before_proxy
 from tokenwire_adapters._agents.stainless.quirks import json_body_of, request_of, server_of
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 from tokenwire_adapters._agents.stainless.targets import Classifier
@@ -61,7 +62,10 @@ class RequestRecorders:
             if isinstance(recorder, StainlessRecorder):
                 recorder.url = client.base_url
             headers: Any = final.headers
-            raw = isinstance(headers, Mapping) and _RAW in cast("Mapping[str, Any]", headers)
+            headers = cast("Mapping[str, Any]", headers) if isinstance(headers, Mapping) else {}
+            raw = _RAW in headers
+            if is_published_before_proxy(client.base_url, options):
+                final.headers = {**headers, PUBLISHED: "1"}
         except Exception:
             logger.warning("tokenwire: cannot read a request", exc_info=True)
             return None

@@ -13,9 +13,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from tokenwire import Sink, open_sink
+from tokenwire._lifetime import run_first_response_callbacks
 from tokenwire._options import choose_on_cancel
 from tokenwire.backend import Backend
 from tokenwire.instrument import OnCancel, Options
+from tokenwire_adapters._agents.own_proxy import PUBLISHED
 from tokenwire_adapters._agents.wires.recognition import HttpRequest, may_be_model_call
 from tokenwire_adapters._tools.proxy.access import Authorize, check_access
 from tokenwire_adapters._tools.proxy.body import ClientGone, RequestBody
@@ -161,7 +163,9 @@ class Proxy:
         body: bytes | RequestBody = stream if has_body else b""
         target = _target(scope, path)
         recording: Recording | None = None
-        if may_be_model_call(scope["method"], path):
+        if PUBLISHED in headers:  # by the client, which is below `tokenwire run` as this proxy is
+            run_first_response_callbacks()
+        elif may_be_model_call(scope["method"], path):
             body = await stream.read()
             url = upstream.origin + target.decode("latin-1")
             request = HttpRequest(scope["method"], url, headers, body)
