@@ -28,13 +28,6 @@ class Tabs {
     this._followers = null; // while we lead: by their ids
     this.nextKey = 1; // of a subscription with any leader: what an earlier one still sends is for nobody
     connection.on("status", (status) => this._became(status));
-    if (globalThis.addEventListener) {
-      // A page that is put aside may hold no lock, and one that comes back has to ask for it again.
-      addEventListener("pagehide", () => this._leave());
-      addEventListener("pageshow", ({ persisted }) => {
-        if (persisted && ["connecting", "live", "waiting"].includes(connection.status)) connection.switchLine();
-      });
-    }
   }
 
   get leads() {
@@ -91,11 +84,12 @@ class Tabs {
 
   /** Another tab leads: the browser had frozen this one. */
   _stepDown() {
-    this._leave();
+    this.leave();
     this.connection.switchLine();
   }
 
-  _leave() {
+  /** Be no member of the group any more: another tab leads, if this one did. */
+  leave() {
     this._member?.abort();
     this._member = null;
     for (const follower of this._followers?.values() ?? []) follower.close();
@@ -106,7 +100,7 @@ class Tabs {
   }
 
   _became(status) {
-    if (["idle", "paused", "closed"].includes(status)) this._leave();
+    if (["idle", "paused", "closed"].includes(status)) this.leave();
     for (const follower of this._followers?.values() ?? []) follower.post({ op: "status", status });
   }
 
