@@ -46,17 +46,17 @@ class Tabs:
     def __init__(self, sink: tokenwire.Sink, gateway: Gateway, url: str, open_page: Any) -> None:
         self.sink = sink
         self.gateway = gateway
-        self._url = url
+        self.url = url
         self._open_page = open_page
         self.pages: list[Page] = []
 
     def leave(self, page: Page) -> None:
         """Follow a link out of a tab's page."""
-        page.goto(f"{self._url}/elsewhere")
+        page.goto(f"{self.url}/elsewhere")
 
     def open(self, *names: str, **options: Any) -> Page:
         fields = json.dumps({"names": names, **options})
-        page: Page = self._open_page(f"{self._url}/?{len(self.pages)}#{fields}")
+        page: Page = self._open_page(f"{self.url}/?{len(self.pages)}#{fields}")
         self.pages.append(page)
         page.wait_for_function("() => window.ready?.() || window.errors?.length", timeout=TIMEOUT)
         return page

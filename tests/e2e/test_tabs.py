@@ -132,7 +132,7 @@ def test_a_tab_that_may_not_read_a_channel_does_not_get_it_from_another(
     with tabs.sink.respond("secret", response_id="r1") as response:
         response.write("for some")
     everything = mint_token(SECRET, subject="u1", capability={"*": ["*"]})
-    little = mint_token(SECRET, subject="u2", capability={"open": ["*"]})
+    little = mint_token(SECRET, subject="u1", capability={"open": ["*"]})
     first = tabs.open("secret", token=everything)
     tabs.show(first, "secret", "for some")
     second = tabs.open("secret", token=little)

@@ -42,6 +42,7 @@ def check_metadata() -> None:
         "tokenwire/py.typed",
         "tokenwire_adapters/py.typed",
         "tokenwire_adapters/_static/tokenwire.js",
+        "tokenwire_adapters/_static/tokenwire-tab-lines.js",
         "tokenwire_adapters/_static/tokenwire-tabs.js",
         "tokenwire_adapters/_static/tokenwire.d.ts",
         "tokenwire_adapters/_static/ai-sdk.js",

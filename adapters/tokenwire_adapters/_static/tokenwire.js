@@ -1177,9 +1177,10 @@ class SocketLine extends Line {
       this._subscriptions.set(key, channel);
       const message = { op: "subscribe", channel: channel.name, sub: channel.sub ?? undefined, ...channel.start() };
       try {
-        await this.request(message);
+        const { user } = await this.request(message);
         this._joined.add(key);
         this._throttled.delete(channel);
+        channel.joinedAs?.(user);
       } catch (error) {
         if (this.closed || this._subscriptions.get(key) !== channel) return;
         this._subscriptions.delete(key);
@@ -1269,6 +1270,8 @@ class StreamLine extends Line {
     if (answer.status === 204) return channel.close();
     this.isOpen();
     this._throttled.delete(channel);
+    channel.joinedAs?.(answer.headers.get("tokenwire-user"));
+    if (control.signal.aborted) return;
     const parser = new SseParser((message) => this._take(channel, control, message));
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
