@@ -30,7 +30,7 @@ async def test_events_come_after_the_reply_and_end_exact(
 ) -> None:
     async with chatting(server.ws_url) as chat:
         reply = await chat.ask("subscribe")
-        assert reply["result"] == {"channel": "c"}
+        assert reply["result"] == {"channel": "c", "user": "anyone"}
         first = await chat.receive()
         assert first["events"] == []
         assert first["cursor"]
