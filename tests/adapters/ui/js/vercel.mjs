@@ -26,6 +26,29 @@ class Chat extends AbstractChat {
   }
 }
 
+// Which requests were made and how far each came, for a test that waits in vain.
+const requests = [];
+const plainFetch = globalThis.fetch;
+globalThis.fetch = async (url, init) => {
+  const request = { method: init?.method ?? "GET", url: String(url), came: "sent", bytes: 0 };
+  requests.push(request);
+  try {
+    const response = await plainFetch(url, init);
+    request.came = `status ${response.status}`;
+    if (!response.body) return response;
+    const body = response.body.pipeThrough(new TransformStream({
+      transform(piece, controller) { request.bytes += piece.length; controller.enqueue(piece); },
+      flush() { request.came = "ended"; },
+    }));
+    const { status, headers } = response;
+    return new Response(body, { status, headers });
+  } catch (error) {
+    request.came = String(error.cause ?? error);
+    throw error;
+  }
+};
+const VAIN = 45_000; // ms: less than what the tests wait for an answer
+
 const tabs = new Map();
 let joined; // what a stream makes, in time
 
@@ -151,8 +174,10 @@ const commands = {
   idle: async ({ tab }) => {
     const it = tabs.get(tab);
     const unsent = () => it.chat.messages.at(-1)?.parts.some((part) => part.state === "approval-responded");
-    await it.work;
+    const deadline = Date.now() + VAIN;
+    await Promise.race([it.work, new Promise((resolve) => setTimeout(resolve, VAIN).unref())]);
     while (!["ready", "error"].includes(it.chat.status) || (unsent() && it.chat.status !== "error")) {
+      if (Date.now() > deadline) throw new Error(`still at work: ${JSON.stringify({ ...report(it), requests })}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     return report(it);
