@@ -45,6 +45,7 @@ def check_metadata() -> None:
         "tokenwire_adapters/_static/tokenwire-tab-lines.js",
         "tokenwire_adapters/_static/tokenwire-tabs.js",
         "tokenwire_adapters/_static/tokenwire.d.ts",
+        "tokenwire_adapters/_static/ai-sdk-message.js",
         "tokenwire_adapters/_static/ai-sdk.js",
         "tokenwire_adapters/_static/ai-sdk.d.ts",
         "tokenwire_adapters/_static/demo/index.html",

@@ -31,6 +31,7 @@ _STATIC = {
     "tokenwire-tab-lines.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
     "ai-sdk.js": b"text/javascript; charset=utf-8",
+    "ai-sdk-message.js": b"text/javascript; charset=utf-8",
     "ai-sdk.d.ts": b"application/typescript; charset=utf-8",
 }
 _CORS = b"access-control-allow-"
