@@ -16,7 +16,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from tests.e2e.demo_server import DemoServer
 from tests.e2e.screens import Screen
+from tests.e2e.tabs import tabs_on
 from tests.support.browser import launched
+
+__all__ = ["browser", "context", "demo", "open_page", "open_screen", "tabs_on"]
 
 # What Chromium itself says when a test takes the network away.
 _EXPECTED = ("net::ERR_", "WebSocket connection to", "Failed to load resource")

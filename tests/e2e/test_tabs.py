@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,92 +14,19 @@ from tests.support.needs import needs
 
 needs("starlette")
 
-from playwright.sync_api import Error, Page
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+from playwright.sync_api import Error
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
-import tokenwire
-from tests.adapters.gateway.support import SECRET, serving
+from tests.adapters.gateway.support import SECRET
 from tests.e2e.screens import TIMEOUT
+from tests.e2e.tabs import Tabs
 from tokenwire.events import InputEvent
-from tokenwire_adapters.asgi import Gateway, Tokens, mint_token
+from tokenwire_adapters.asgi import Tokens, mint_token
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 TABS = 7
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tab</title>
-<link rel="icon" href="data:,">
-<script type="module">
-import { connect } from "/stream/tokenwire.js";
-const { names, ...options } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
-window.connection = connect("/stream", options);
-window.channels = names.map((name) => connection.channel(name, { rewind: "all" }));
-window.deltas = []; // each that came, with the text of its response after it
-window.errors = [];
-for (const channel of channels) {
-  channel.on("delta", ({ offset, text }) => deltas.push([channel.name, offset, text]));
-  channel.on("error", ({ code }) => errors.push([channel.name, code]));
-}
-window.textOf = (wanted) => channels.find(({ name }) => name === wanted).responses[0]?.text ?? "";
-window.ready = () => channels.every(({ ready }) => ready);
-</script>"""
-
-
-class Tabs:
-    """A browser's tabs on a gateway."""
-
-    def __init__(self, sink: tokenwire.Sink, gateway: Gateway, url: str, open_page: Any) -> None:
-        self.sink = sink
-        self.gateway = gateway
-        self._url = url
-        self._open_page = open_page
-        self.pages: list[Page] = []
-
-    def open(self, *names: str, **options: Any) -> Page:
-        fields = json.dumps({"names": names, **options})
-        page: Page = self._open_page(f"{self._url}/?{len(self.pages)}#{fields}")
-        self.pages.append(page)
-        page.wait_for_function("() => window.ready?.() || window.errors?.length", timeout=TIMEOUT)
-        return page
-
-    def show(self, page: Page, name: str, text: str) -> None:
-        page.wait_for_function(
-            "([name, text]) => textOf(name) === text", arg=[name, text], timeout=TIMEOUT
-        )
-
-    def settle(self) -> None:
-        """Wait until all tabs share one connection: one that asked for itself may still be open."""
-        while self.gateway.connections != 1:  # pytest-timeout ends it
-            self.pages[-1].evaluate("0")
-
-    def leader(self) -> Page:
-        while True:
-            leaders = [page for page in self.pages if page.evaluate("connection._tabs.leads")]
-            if leaders:
-                (leader,) = leaders
-                return leader
-
-
-@pytest.fixture
-def tabs_on(open_page: Callable[[str], Page]) -> Iterator[Callable[..., Tabs]]:
-    """Serve a gateway, with options of its own, and pages that use it."""
-    with contextlib.ExitStack() as stack:
-
-        def tabs_on(around: Callable[[ASGIApp], ASGIApp] = lambda app: app, **options: Any) -> Tabs:
-            sink = stack.enter_context(tokenwire.open_sink(tokenwire.MemoryBackend(), strict=True))
-            gateway = Gateway(sink, **options)
-
-            def html(request: Request) -> Response:
-                return HTMLResponse(_PAGE)
-
-            routes = [Route("/", html), Mount("/stream", around(gateway))]
-            server = stack.enter_context(serving(Starlette(routes=routes)))
-            return Tabs(sink, gateway, server.url, open_page)
-
-        yield tabs_on
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
@@ -206,7 +132,7 @@ def test_a_tab_that_may_not_read_a_channel_does_not_get_it_from_another(
     with tabs.sink.respond("secret", response_id="r1") as response:
         response.write("for some")
     everything = mint_token(SECRET, subject="u1", capability={"*": ["*"]})
-    little = mint_token(SECRET, subject="u2", capability={"open": ["*"]})
+    little = mint_token(SECRET, subject="u1", capability={"open": ["*"]})
     first = tabs.open("secret", token=everything)
     tabs.show(first, "secret", "for some")
     second = tabs.open("secret", token=little)
@@ -248,20 +174,6 @@ def test_a_leader_whose_connection_closes_hands_over(
         tabs.show(page, "c", "one")
 
 
-def write_and_await(
-    tabs: Tabs, pages: list[Page], response: tokenwire.ResponseWriter, text: str
-) -> None:
-    """Write, and wait until pages show it; what came to them has no hole."""
-    response.write(text)
-    whole = tabs.sink.history("c").items[0].text
-    for page in pages:
-        tabs.show(page, "c", whole)
-        come = ""
-        for _, offset, piece in page.evaluate("deltas"):
-            assert offset <= len(come)
-            come = come[:offset] + piece
-
-
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_others_take_over_from_a_leader_that_is_frozen(
     tabs_on: Callable[..., Tabs], transport: str
@@ -275,16 +187,16 @@ def test_others_take_over_from_a_leader_that_is_frozen(
     others = [page for page in tabs.pages if page is not frozen]
     session = frozen.context.new_cdp_session(frozen)
     with tabs.sink.respond("c", response_id="r1") as response:
-        write_and_await(tabs, tabs.pages, response, "before ")
+        tabs.write(response, "before ", *tabs.pages)
         session.send("Debugger.enable")
         session.send("Debugger.pause")
         for number in range(3):
-            write_and_await(tabs, others, response, f"frozen {number} ")
+            tabs.write(response, f"frozen {number} ", *others)
         tabs.pages = others
         tabs.leader()
         session.send("Debugger.disable")
         tabs.pages = [frozen, *others]
-        write_and_await(tabs, tabs.pages, response, "thawed")
+        tabs.write(response, "thawed", *tabs.pages)
     frozen.wait_for_function("() => connection.transport === 'shared'", timeout=TIMEOUT)
     assert tabs.leader() is not frozen
     tabs.settle()
@@ -301,11 +213,11 @@ def test_others_take_over_from_a_leader_that_crashes(
     crashed = tabs.leader()
     tabs.pages.remove(crashed)
     with tabs.sink.respond("c", response_id="r1") as response:
-        write_and_await(tabs, [crashed, *tabs.pages], response, "before ")
+        tabs.write(response, "before ", crashed, *tabs.pages)
         with contextlib.suppress(Error):
             crashed.goto("chrome://crash")
         for number in range(3):
-            write_and_await(tabs, tabs.pages, response, f"after {number} ")
+            tabs.write(response, f"after {number} ", *tabs.pages)
     tabs.settle()
     tabs.leader()
 

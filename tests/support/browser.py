@@ -27,13 +27,22 @@ ARGUMENTS = [
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
-    """Start a browser with an empty profile; skip the test where there is none, but on CI fail."""
+def launched(*, keeps_pages: bool = False) -> Iterator[Browser]:
+    """Start a browser with an empty profile; skip the test where there is none, but on CI fail.
+
+    :param keeps_pages: whether it has its back/forward cache, which Playwright switches off: it
+        waits in vain for the `load` of a page that comes from there.
+    """
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if path is None:
         missing("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, headless=True)
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=ARGUMENTS,
+            headless=True,
+            ignore_default_args=["--disable-back-forward-cache"] if keeps_pages else [],
+        )
         try:
             yield browser
         finally:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tests.support.needs import missing
 
-__all__ = ["Node", "node_with"]
+__all__ = ["RUNTIMES", "Node", "node_with", "runtime"]
 
 
-_NEWER = "22.23.3"  # for packages that ask for Node 22, where the machine has an older one
+RUNTIMES = {"node-20": "node@20.20.2", "node-22": "node@22.23.3", "deno": "deno@2.9.6"}
+"""What runs JavaScript outside browsers, and the npm package that has its executable."""
 
 
 class Node:
@@ -59,9 +60,26 @@ def node_with(manifest: Path, *, major: int = 0) -> Node:
         raise AssertionError
     folder = _install(npm, manifest.read_bytes())
     if major and _major(executable) < major:
-        newer = _install(npm, b'{"private": true}', f"node@{_NEWER}")
-        executable = str(newer / "node_modules" / "node" / "bin" / "node")
+        executable = runtime("node-22")  # the newest here: no package asks for more
     return Node(executable, folder)
+
+
+@cache
+def runtime(name: str) -> str:
+    """Return the executable of one of `RUNTIMES`, of just that version.
+
+    Without npm the test is skipped, and fails where CI is set.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        missing("needs npm")
+        raise AssertionError
+    package = RUNTIMES[name].partition("@")[0]
+    modules = _install(npm, b'{"private": true}', RUNTIMES[name]) / "node_modules"
+    if package == "node":
+        return str(modules / "node" / "bin" / "node")
+    (executable,) = modules.glob("@deno/*/deno")  # of this machine's kind
+    return str(executable)
 
 
 def _major(executable: str) -> int:

@@ -6,9 +6,10 @@
 // is lost and nothing comes twice. From a leader that does not answer (the browser has frozen it) another tab takes the
 // lock. No SharedWorker: not every browser has it, and it would be a second way.
 //
-// Who may read a channel is asked by each tab for itself; cancels, inputs and history are each tab's own requests.
+// Who may read a channel, and as whom, is asked by each tab for itself, and the leader passes on only what its line reads
+// as the same user. Cancels, inputs and history are each tab's own requests.
 
-const RESTART = 20; // milliseconds in which joins gather, where each needs a new stream
+import { linesOf } from "./tokenwire-tab-lines.js";
 
 /** Share the line of a connection. `parts`: the classes of the tokenwire.js that asks. */
 export function share(connection, parts) {
@@ -20,21 +21,15 @@ class Tabs {
   constructor(connection, lines) {
     const { transport, credentials, token, share } = connection.options;
     this.connection = connection;
-    this.group = `tokenwire ${JSON.stringify([connection.url("").href, transport, credentials ?? null, Boolean(token), String(share)])}`;
+    this.group = `tokenwire 2 ${JSON.stringify([connection.url("").href, transport, credentials ?? null, Boolean(token), String(share)])}`;
     this.id = `${this.group} ${[...crypto.getRandomValues(new Uint32Array(4))].join("-")}`;
+    this.named = typeof share === "string"; // the page says whose it is, also where the gateway cannot
     this.alone = false; // the leader does not do for us: until another leads, we have a line of our own
     this._lines = lines;
     this._member = null; // aborts what makes us a member of the group
     this._followers = null; // while we lead: by their ids
     this.nextKey = 1; // of a subscription with any leader: what an earlier one still sends is for nobody
     connection.on("status", (status) => this._became(status));
-    if (globalThis.addEventListener) {
-      // A page that is put aside may hold no lock, and one that comes back has to ask for it again.
-      addEventListener("pagehide", () => this._leave());
-      addEventListener("pageshow", ({ persisted }) => {
-        if (persisted && ["connecting", "live", "waiting"].includes(connection.status)) connection.switchLine();
-      });
-    }
   }
 
   get leads() {
@@ -91,11 +86,12 @@ class Tabs {
 
   /** Another tab leads: the browser had frozen this one. */
   _stepDown() {
-    this._leave();
+    this.leave();
     this.connection.switchLine();
   }
 
-  _leave() {
+  /** Be no member of the group any more: another tab leads, if this one did. */
+  leave() {
     this._member?.abort();
     this._member = null;
     for (const follower of this._followers?.values() ?? []) follower.close();
@@ -106,7 +102,7 @@ class Tabs {
   }
 
   _became(status) {
-    if (["idle", "paused", "closed"].includes(status)) this._leave();
+    if (["idle", "paused", "closed"].includes(status)) this.leave();
     for (const follower of this._followers?.values() ?? []) follower.post({ op: "status", status });
   }
 
@@ -209,8 +205,10 @@ class Follower {
 class Relay {
   closed = false;
   _arrived = false;
+  _sameUser = false;
 
-  constructor(follower, key, { name, only, rewind, cursor }) {
+  constructor(follower, key, { user, name, only, rewind, cursor }) {
+    this._user = user;
     this._follower = follower;
     this._key = key;
     this.name = name;
@@ -229,14 +227,21 @@ class Relay {
     return { ...(this.cursor === null ? { rewind: this.rewind ?? undefined } : { after: this.cursor }), response: this.only ?? undefined };
   }
 
+  /** The gateway says as whom this line reads the channel; before that, nothing is passed on. */
+  joinedAs(user = null) {
+    this._sameUser = user === this._user;
+    if (!this._sameUser) this.fail();
+  }
+
   take(events, cursor) {
+    if (!this._sameUser) return true;
     if (cursor !== null) this.cursor = cursor;
     if (events.length > 0 || cursor !== null) this._post({ op: "events", events, cursor });
     return true; // the other tab looks for gaps
   }
 
   arrived(reset) {
-    if (this._arrived && !reset) return;
+    if (!this._sameUser || (this._arrived && !reset)) return;
     this._arrived = true;
     this._post({ op: "arrived", reset });
   }
@@ -260,228 +265,4 @@ class Relay {
     if (this._follower.hasLine) this._post({ op: "end" });
     this._follower.drop(this._key);
   }
-}
-
-function linesOf({ Line, SocketLine, SseParser }) {
-  /** The line of a tab that follows: the leader's. */
-  class TabLine extends Line {
-    kind = "shared";
-    _keys = new Map(); // channel -> the key of its subscription
-    _answered = false;
-    _askedAt = null;
-    _missed = 0; // requests in a row that the leader has not answered
-
-    constructor(connection, tabs) {
-      super(connection);
-      this._tabs = tabs;
-    }
-
-    open() {
-      this._tabs.here.then(() => {
-        if (!this.closed) this._tabs.post({ op: "hello" });
-      });
-      const { silence, connectTimeout } = this.connection.options;
-      const opening = Date.now();
-      this._watchdog = setInterval(() => {
-        if (this.opened) this._askLeader();
-        else if (Date.now() - opening > connectTimeout) this.lost();
-      }, Math.min(silence, connectTimeout) / 3);
-    }
-
-    /** Look for a leader that is gone. Browsers let timers of hidden tabs wait, so what counts is what it did not answer. */
-    _askLeader() {
-      this._missed = this._askedAt !== null && this._receivedAt < this._askedAt ? this._missed + 1 : 0;
-      if (this._missed > 1) {
-        clearInterval(this._watchdog);
-        this._tabs.takeOver();
-      } else {
-        this._askedAt = Date.now();
-        this._tabs.post({ op: "ping" });
-      }
-    }
-
-    lost(how) {
-      if (this._answered) super.lost(how);
-      else if (!this.closed) this._tabs.dissent(this);
-    }
-
-    probe() {
-      const since = Date.now();
-      this._tabs.post({ op: "ping" });
-      setTimeout(() => this.lostSince(since), 5000);
-    }
-
-    fromLeader({ op, key, ...message }) {
-      if (this.closed) return;
-      this.received();
-      this._answered = true;
-      if (op === "status") return this._follow(message.status);
-      const channel = [...this._keys].find(([, its]) => its === key)?.[0];
-      if (channel === undefined) return;
-      if (op === "events") {
-        if (!channel.take(message.events, message.cursor)) {
-          channel.gap();
-          this.connection.rejoin(channel);
-        }
-      } else if (op === "arrived") {
-        channel.arrived(message.reset);
-        this.connection.healthy();
-      } else if (op === "startOver") {
-        channel.startOver(message.reason);
-      } else if (op === "end") {
-        this._keys.delete(channel);
-        channel.close();
-      } else if (op === "refused") {
-        this._tabs.dissent(this); // we were allowed to, a moment ago
-      }
-    }
-
-    /** The leader's line became `status`. */
-    _follow(status) {
-      if (status === "live") {
-        this.isOpen();
-        this.connection._set("live");
-      } else if (this.opened && (status === "waiting" || status === "connecting")) {
-        this.connection._set(status);
-      }
-    }
-
-    join(channel) {
-      if (this._keys.has(channel)) return;
-      const key = this._tabs.nextKey++;
-      this._keys.set(channel, key);
-      this._allowed(channel).then(
-        () => {
-          if (this.closed || this._keys.get(channel) !== key) return;
-          this._throttled.delete(channel);
-          const { name, only, rewind, cursor } = channel;
-          channel.start();
-          this._tabs.post({ op: "join", key, name, only, rewind, cursor });
-        },
-        (error) => {
-          if (this.closed || this._keys.get(channel) !== key) return;
-          this._keys.delete(channel);
-          this.refused(channel, error);
-        },
-      );
-    }
-
-    /** Ask the gateway whether this tab may read a channel: who is signed in here need not be who is there. */
-    async _allowed({ name }) {
-      const control = new AbortController();
-      await this.connection.fetch(`channels/${encodeURIComponent(name)}/events?wait=0`, { stream: true, signal: control.signal });
-      control.abort();
-    }
-
-    leave(channel) {
-      const key = this._keys.get(channel);
-      this._keys.delete(channel);
-      if (key !== undefined) this._tabs.post({ op: "leave", key });
-    }
-
-    close() {
-      super.close();
-      this._tabs.post({ op: "bye" });
-    }
-  }
-
-  /** One stream of server-sent events for many channels. A channel more is another stream, from where all are. */
-  class ManyLine extends SocketLine {
-    kind = "sse";
-    many = true;
-    _control = null;
-    _later = null;
-    _most = 64; // subscriptions of a stream; more wait until others have left
-
-    constructor(connection, tabs) {
-      super(connection);
-      this._tabs = tabs;
-    }
-
-    open() {
-      Line.prototype.open.call(this);
-      this._stream();
-    }
-
-    async _stream() {
-      this._control?.abort();
-      const { signal } = (this._control = new AbortController());
-      const channels = this.connection.members.slice(0, this._most);
-      this._asked = channels;
-      this._subscriptions = new Map(channels.map((channel) => [this.keyOf(channel), channel]));
-      const subscriptions = channels.map((channel) => ({ channel: channel.name, sub: channel.sub ?? undefined, ...channel.start() }));
-      try {
-        const headers = { accept: "text/event-stream" };
-        const answer = await this.connection.fetch("events", { method: "POST", body: JSON.stringify({ subscriptions }), stream: true, signal, headers });
-        const parser = new SseParser(({ data }) => {
-          if (!signal.aborted && !this.closed) this._take(JSON.parse(data));
-        });
-        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-        for (;;) {
-          const { done, value } = await reader.read();
-          if (signal.aborted) return;
-          if (done) break;
-          this.received();
-          parser.push(value);
-        }
-        this.lost();
-      } catch (error) {
-        if (!signal.aborted) this._failed(error);
-      }
-    }
-
-    _failed(error) {
-      const { status, retryAfter } = error;
-      if (status === 422 && this._most > 1) {
-        this._most >>= 1;
-        this._stream();
-      } else if (status === 404 || status === 405) {
-        this._tabs.manyAtOnce = false; // a gateway that does not know this
-        this.connection.switchLine();
-      } else if (status === 401) {
-        this._closedWith(4401);
-      } else {
-        this.lost(status === 403 ? { fatal: error } : { retry: retryAfter ? retryAfter * 1000 : null });
-      }
-    }
-
-    _take(message) {
-      if (message.op === "close") this._closedWith(message.code);
-      else if (message.op === "reply") this._throttled.delete(this._asked[message.id]);
-      else if (message.op === "error" && message.id != null) {
-        // As if the subscription had ended.
-        const { name, sub } = this._asked[message.id];
-        super._take({ ...message, id: undefined, channel: name, sub });
-      } else super._take(message);
-    }
-
-    join(channel) {
-      if (this._subscriptions.get(this.keyOf(channel)) !== channel) this._streamLater();
-    }
-
-    _streamLater() {
-      this._later ??= setTimeout(() => {
-        this._later = null;
-        if (!this.closed) this._stream();
-      }, RESTART);
-    }
-
-    leave(channel) {
-      const key = this.keyOf(channel);
-      if (this._subscriptions.get(key) === channel) this._subscriptions.delete(key);
-      if (this.connection.members.length >= this._most) this._streamLater();
-    }
-
-    probe() {
-      Line.prototype.probe.call(this);
-    }
-
-    close() {
-      super.close();
-      clearTimeout(this._later);
-      this._control?.abort();
-    }
-  }
-
-  return { TabLine, ManyLine };
 }

@@ -134,8 +134,9 @@ export interface ConnectOptions {
   /** "auto" (the default) tries a WebSocket first. */
   transport?: "auto" | "websocket" | "sse";
   /**
-   * Whether the tabs of an origin share one connection (true). A string: only with tabs that give the same, the name of who is
-   * signed in, say. Needs navigator.locks and BroadcastChannel; without them, each tab has its own.
+   * Whether the tabs of an origin share one connection (true), if the gateway knows that they are of one user. A string: only with
+   * tabs that give the same, also where the gateway does not know: the name of who is signed in, say. Needs navigator.locks and
+   * BroadcastChannel; without them, each tab has its own.
    */
   share?: boolean | string;
   /** Milliseconds before the first reconnect (250), doubled each time up to `maxDelay` (15,000). */

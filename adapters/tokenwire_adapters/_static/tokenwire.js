@@ -609,6 +609,7 @@ export class Connection extends Emitter {
   _failures = 0; // attempts in a row that did not open a line
   _socketWorked = false;
   _unlisten = null;
+  _away = false; // the user has left the page, and may come back to it
   _tabs; // what shares the line with other tabs: undefined before it is looked for, false while it is loaded
 
   constructor(baseUrl, options = {}) {
@@ -837,7 +838,7 @@ export class Connection extends Emitter {
 
   _wake() {
     if (this._line !== null || this._timer !== null || this._channels.size === 0) return;
-    if (this.status === "paused" || this.status === "closed") return;
+    if (this._away || this.status === "paused" || this.status === "closed") return;
     if (this._tabs === undefined) this._findTabs();
     if (this._tabs === false) return;
     this._set("connecting");
@@ -895,12 +896,32 @@ export class Connection extends Emitter {
         this._line?.probe();
       }
     };
-    const places = [[globalThis, "online"], [globalThis, "offline"], [globalThis, "pageshow"]];
-    if (globalThis.document) places.push([globalThis.document, "visibilitychange"]);
-    for (const [target, type] of places) target.addEventListener(type, hint);
+    const places = [
+      [globalThis, "online", hint],
+      [globalThis, "offline", hint],
+      [globalThis, "pagehide", () => this._leavePage()],
+      [globalThis, "pageshow", ({ persisted }) => (persisted ? this._returnToPage() : hint())],
+    ];
+    if (globalThis.document) places.push([globalThis.document, "visibilitychange", hint]);
+    for (const [target, type, listener] of places) target.addEventListener(type, listener);
     this._unlisten = () => {
-      for (const [target, type] of places) target.removeEventListener(type, hint);
+      for (const [target, type, listener] of places) target.removeEventListener(type, listener);
+      this._away = false;
     };
+  }
+
+  /** The user leaves the page. The browser may keep it, frozen, to show it again: only if it holds no line and no lock. */
+  _leavePage() {
+    this._away = true;
+    this._drop();
+    if (this.status === "connecting" || this.status === "live") this._set("waiting");
+    if (this._tabs) this._tabs.leave();
+  }
+
+  _returnToPage() {
+    this._away = false;
+    this._attempt = 0;
+    this._wake();
   }
 }
 
@@ -1156,9 +1177,10 @@ class SocketLine extends Line {
       this._subscriptions.set(key, channel);
       const message = { op: "subscribe", channel: channel.name, sub: channel.sub ?? undefined, ...channel.start() };
       try {
-        await this.request(message);
+        const { user } = await this.request(message);
         this._joined.add(key);
         this._throttled.delete(channel);
+        channel.joinedAs?.(user);
       } catch (error) {
         if (this.closed || this._subscriptions.get(key) !== channel) return;
         this._subscriptions.delete(key);
@@ -1248,6 +1270,8 @@ class StreamLine extends Line {
     if (answer.status === 204) return channel.close();
     this.isOpen();
     this._throttled.delete(channel);
+    channel.joinedAs?.(answer.headers.get("tokenwire-user"));
+    if (control.signal.aborted) return;
     const parser = new SseParser((message) => this._take(channel, control, message));
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {

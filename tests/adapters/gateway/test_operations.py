@@ -147,7 +147,10 @@ async def test_the_browser_client_is_served_where_it_is_shipped(
     for name, kind in (
         ("tokenwire.js", script),
         ("tokenwire.d.ts", types),
+        ("tokenwire-tabs.js", script),
+        ("tokenwire-tab-lines.js", script),
         ("ai-sdk.js", script),
+        ("ai-sdk-message.js", script),
         ("ai-sdk.d.ts", types),
     ):
         file = resources.files("tokenwire_adapters") / "_static" / name

@@ -30,7 +30,7 @@ async def test_events_come_after_the_reply_and_end_exact(
 ) -> None:
     async with chatting(server.ws_url) as chat:
         reply = await chat.ask("subscribe")
-        assert reply["result"] == {"channel": "c"}
+        assert reply["result"] == {"channel": "c", "user": "anyone"}
         first = await chat.receive()
         assert first["events"] == []
         assert first["cursor"]
@@ -91,7 +91,11 @@ async def test_a_large_replay_comes_in_messages_of_which_only_the_last_has_a_cur
 
 async def test_one_channel_twice_under_two_names(server: Server, sink: tokenwire.Sink) -> None:
     async with chatting(server.ws_url) as chat:
-        assert (await chat.ask("subscribe", sub="a"))["result"] == {"channel": "c", "sub": "a"}
+        assert (await chat.ask("subscribe", sub="a"))["result"] == {
+            "channel": "c",
+            "sub": "a",
+            "user": "anyone",
+        }
         assert "result" in await chat.ask("subscribe", sub="b", response="r1")
         assert (await chat.ask("subscribe", sub="a"))["error"]["code"] == "bad_request"
         with sink.respond("c", response_id="r1") as response:

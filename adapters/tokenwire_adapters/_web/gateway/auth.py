@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
+import hashlib
+import hmac
 import inspect
 import ipaddress
 import logging
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -20,7 +24,7 @@ from tokenwire_adapters._web.gateway.cors import authority_of, host_name
 from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
 from tokenwire_adapters._web.gateway.tokens import Grant, Tokens
 
-__all__ = ["Authorize", "Caller", "Guard", "is_local"]
+__all__ = ["RIGHTS_HEADER", "USER_HEADER", "Authorize", "Caller", "Guard", "is_local"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -43,6 +47,9 @@ _FORWARDED = (
     b"cf-connecting-ip",
     b"cf-ray",
 )
+USER_HEADER: Final = b"tokenwire-user"
+RIGHTS_HEADER: Final = b"tokenwire-rights"
+"""For how many seconds from now the caller has its rights."""
 _BEARER = "tokenwire.bearer."
 _LOCAL_ONLY = (
     "this gateway has no authorize= and no tokens=, so it answers only clients of its own machine"
@@ -111,11 +118,43 @@ class Caller:
 
 
 class Guard:
-    """Decides who may do what."""
+    """Decides who may do what.
 
-    def __init__(self, authorize: Authorize | None, tokens: Tokens | None) -> None:
+    :param tab_key: the key of `user_digest`; by default derived from the secret of `tokens`, else
+        random.
+    """
+
+    def __init__(
+        self, authorize: Authorize | None, tokens: Tokens | None, tab_key: bytes | None = None
+    ) -> None:
         self.authorize = authorize
         self.tokens = tokens
+        derived = tokens.derived_key(b"tokenwire tabs") if tab_key is None and tokens else None
+        self._tab_key = tab_key or derived or secrets.token_bytes(32)
+
+    def user_digest(self, caller: Caller) -> str | None:
+        """What two tabs compare to find out whether they are of one user, without a name in it.
+
+        :return: None where it is not known who the caller is; one value for all where everybody
+            may do everything.
+        """
+        if self.authorize is None and self.tokens is None:
+            return "anyone"
+        if caller.principal is None:
+            return None
+        digest = hmac.new(self._tab_key, caller.principal.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest[:18]).decode()
+
+    def user_headers(self, caller: Caller) -> list[tuple[bytes, bytes]]:
+        """Say, in headers, whose rights a request has shown, and for how long they last."""
+        headers: list[tuple[bytes, bytes]] = []
+        digest = self.user_digest(caller)
+        if digest is not None:
+            headers.append((USER_HEADER, digest.encode()))
+        if caller.expires is not None and self.tokens is not None:
+            left = max(0, caller.expires - self.tokens.clock())
+            headers.append((RIGHTS_HEADER, f"{left:.0f}".encode()))
+        return headers
 
     def identify(self, request: Request, *, websocket: bool, browser_only: bool) -> Caller:
         """Identify the client of a request.

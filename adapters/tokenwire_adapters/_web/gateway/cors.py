@@ -41,7 +41,7 @@ class Origins:
             *vary,
             (b"access-control-allow-origin", origin.encode()),
             (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", b"Retry-After"),
+            (b"access-control-expose-headers", b"Retry-After, Tokenwire-User, Tokenwire-Rights"),
         ]
 
     def preflight(self, origin: str | None) -> list[tuple[bytes, bytes]]:

@@ -27,6 +27,8 @@ __all__ = ["Gateway"]
 
 logger = logging.getLogger("tokenwire.gateway")
 
+_MIN_TAB_KEY = 32  # bytes
+
 
 class Gateway:
     """Channels over HTTP and WebSocket: an ASGI 3 app, to mount anywhere or to run alone.
@@ -46,6 +48,10 @@ class Gateway:
     :param owner: a metadata field: a response may be cancelled only by the principal that this
         field of it names.
     :param metrics_for: who may read ``/metrics``.
+    :param tab_key: a secret of at least 32 bytes, the same in all processes that serve the same
+        pages: with it, tabs of one user know each other and share a connection, and nothing else
+        is done with it. By default derived from the secret of `tokens`; without one, random, so
+        that tabs share only where they have met the same process.
     :raises ValueError: for arguments that are not valid.
     """
 
@@ -59,11 +65,15 @@ class Gateway:
         limits: Limits | None = None,
         owner: str | None = None,
         metrics_for: MetricsFor = "local",
+        tab_key: str | bytes | None = None,
     ) -> None:
         if authorize is not None and not callable(authorize):
             raise ValueError("authorize must be a function")
         if tokens is not None and not isinstance(tokens, Tokens):
             raise ValueError("tokens must be a Tokens object, with your keys")
+        secret = tab_key.encode() if isinstance(tab_key, str) else tab_key
+        if secret is not None and not (isinstance(secret, bytes) and len(secret) >= _MIN_TAB_KEY):
+            raise ValueError(f"tab_key must be a secret of at least {_MIN_TAB_KEY} bytes")
         if metrics_for not in ("local", "everyone", "nobody"):
             raise ValueError("metrics_for must be 'local', 'everyone' or 'nobody'")
         self._metrics_for: MetricsFor = metrics_for
@@ -75,7 +85,7 @@ class Gateway:
             self.sink = self._open()
         self._make_service = partial(
             Service,
-            guard=Guard(authorize, tokens),
+            guard=Guard(authorize, tokens, secret),
             limits=limits or Limits(),
             origins=Origins(allow_origins),
             owner=owner,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +17,7 @@ __all__ = [
     "UNREADABLE",
     "JoseError",
     "algorithms_of",
+    "derived_key",
     "load_keys",
     "signed",
     "verified_claims",
@@ -75,6 +77,14 @@ def load_keys(source: _KeySource) -> KeySet:
         if isinstance(key, OctKey) and len(key.raw_value) < _MIN_SECRET:
             raise ValueError(f"a secret must have at least {_MIN_SECRET} bytes")
     return keys
+
+
+def derived_key(keys: KeySet, purpose: bytes) -> bytes | None:
+    """A key made of the first secret of `keys`, which does not give that away; None without one."""
+    for key in keys.keys:
+        if isinstance(key, OctKey):
+            return hmac.digest(key.raw_value, purpose, "sha256")
+    return None
 
 
 class _TooShort(Exception):

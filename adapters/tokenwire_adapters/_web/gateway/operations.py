@@ -28,8 +28,10 @@ MetricsFor: TypeAlias = Literal["local", "everyone", "nobody"]
 _STATIC = {
     "tokenwire.js": b"text/javascript; charset=utf-8",
     "tokenwire-tabs.js": b"text/javascript; charset=utf-8",
+    "tokenwire-tab-lines.js": b"text/javascript; charset=utf-8",
     "tokenwire.d.ts": b"application/typescript; charset=utf-8",
     "ai-sdk.js": b"text/javascript; charset=utf-8",
+    "ai-sdk-message.js": b"text/javascript; charset=utf-8",
     "ai-sdk.d.ts": b"application/typescript; charset=utf-8",
 }
 _CORS = b"access-control-allow-"

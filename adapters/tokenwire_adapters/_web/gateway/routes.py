@@ -79,7 +79,7 @@ class ChannelRoutes:
             plan,
             exchange.receive,
             exchange.send,
-            exchange.headers,
+            [*self._service.guard.user_headers(exchange.caller), *exchange.headers],
             exchange.take,
         )
 

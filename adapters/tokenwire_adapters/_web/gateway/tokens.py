@@ -124,6 +124,10 @@ class Tokens:
     def __repr__(self) -> str:
         return f"Tokens({len(self._keys.keys)} keys)"
 
+    def derived_key(self, purpose: bytes) -> bytes | None:
+        """A key for another purpose, the same in all processes; None where no key is a secret."""
+        return self._jose.derived_key(self._keys, purpose)
+
     def check(self, token: str, *, in_query: bool = False) -> Grant:
         """Check a token.
 

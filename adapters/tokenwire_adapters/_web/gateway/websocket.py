@@ -324,6 +324,7 @@ class Socket(Connection):
         watch: ChannelReader | None = None
         try:
             await service.guard.require(self.caller, channel, "subscribe")
+            user = service.guard.user_digest(self.caller)
             self._count()  # `authorize` has named the principal
             watch = service.sink.reader(
                 channel, after=start.after, rewind=start.rewind, response_id=start.response
@@ -340,6 +341,8 @@ class Socket(Connection):
             subscription.share_with(service.fanout, self._writer, service.traffic.count_sent)
         self._subscriptions[key] = subscription
         result = {k: v for k, v in subscription.about("").items() if k != "op"}
+        if user is not None:
+            result["user"] = user
         await self._send_message({"op": "reply", "id": request_id, "result": result})
         subscription.task = asyncio.create_task(self._pump(key, subscription))
 
