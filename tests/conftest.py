@@ -7,13 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.ports import ReservedPort
-from tests.support.profile import load_hypothesis
+from tests.support.profile import load_hypothesis, take_in_turn
 
 # Servers in tests listen on loopback: no proxy that the machine may have is asked for them.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
 
 load_hypothesis()
+
+
+@pytest.hookimpl(trylast=True)  # of what `-k` and `-m` leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out combinations, as marks ``in_turn`` say."""
+    take_in_turn(config, items)
 
 
 def pytest_collection_finish() -> None:

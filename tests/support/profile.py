@@ -10,14 +10,16 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Literal, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-__all__ = ["EVERYTHING", "PROFILE", "chosen", "fuzzed", "load_hypothesis", "scaled"]
+__all__ = ["EVERYTHING", "PROFILE", "chosen", "fuzzed", "load_hypothesis", "scaled", "take_in_turn"]
 
 T = TypeVar("T")
 
@@ -90,3 +92,30 @@ def chosen(
         taken.add(best)
         open_ -= covered[best]
     return [rows[at] for at in sorted(taken)]
+
+
+def take_in_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out combinations with the parameter that a mark ``in_turn`` names.
+
+    Cases are what the other parameters of a test make. Each case is run once, with the values of
+    the named one in turn, or each value once where there are fewer cases than values: six cases
+    and two ways are six tests instead of twelve. With ``everything``, nothing is left out.
+    """
+    tests: dict[str, list[tuple[pytest.Item, str, str]]] = collections.defaultdict(list)
+    for item in items:
+        mark = None if EVERYTHING else item.get_closest_marker("in_turn")
+        given = dict(getattr(getattr(item, "callspec", None), "params", {}))
+        if mark is not None and mark.args[0] in given:
+            value = repr(given.pop(mark.args[0]))
+            tests[item.nodeid.partition("[")[0]].append((item, value, repr(given)))
+    left_out: set[pytest.Item] = set()
+    for rows in tests.values():
+        values = list(dict.fromkeys(value for _, value, _ in rows))
+        cases = list(dict.fromkeys(case for _, _, case in rows))
+        fewer = min(len(values), len(cases))
+        for item, value, case in rows:
+            if values.index(value) % fewer != cases.index(case) % fewer:
+                left_out.add(item)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.support import profile
-from tests.support.profile import chosen
+from tests.support.profile import chosen, take_in_turn
 
 ROWS = list(itertools.product("abcdefgh", range(5), (True, False), "xyz"))
 
@@ -31,3 +32,46 @@ def test_every_value_and_every_pair_is_met_in_few_rows() -> None:
 def test_everything_is_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "EVERYTHING", True)
     assert _chosen() == ROWS
+
+
+class Item:
+    """What pytest collects, as far as the choice looks at it."""
+
+    def __init__(self, test: str, **params: Any) -> None:
+        self.nodeid = f"{test}[{params}]"
+        self.callspec = SimpleNamespace(params=params)
+        self.row = (test, *params.values())
+
+    def get_closest_marker(self, name: str) -> pytest.Mark:
+        assert name == "in_turn"
+        return pytest.mark.in_turn("way").mark
+
+
+def _left(*items: Item) -> list[tuple[Any, ...]]:
+    left: Any = list(items)
+    config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: None))
+    take_in_turn(config, left)
+    return [item.row for item in left]
+
+
+@pytest.mark.skipif(profile.EVERYTHING, reason="everything is taken")
+def test_ways_are_taken_in_turn() -> None:
+    many = [Item("many", way=way, case={case}) for way in "ab" for case in range(5)]
+    few = [Item("few", way=way, case=case) for way in "abc" for case in (1, 2)]
+    alone = [Item("alone", way=way) for way in "ab"]
+    other = [Item("other", case=case) for case in range(2)]
+    assert sorted(_left(*many), key=str) == [
+        ("many", "a", {0}),
+        ("many", "a", {2}),
+        ("many", "a", {4}),
+        ("many", "b", {1}),
+        ("many", "b", {3}),
+    ]
+    assert _left(*few) == [("few", "a", 1), ("few", "b", 2), ("few", "c", 1)]
+    assert _left(*alone, *other) == [item.row for item in (*alone, *other)]
+
+
+def test_everything_takes_nothing_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "EVERYTHING", True)
+    rows = [Item("many", way=way, case=case) for way in "ab" for case in range(5)]
+    assert _left(*rows) == [item.row for item in rows]

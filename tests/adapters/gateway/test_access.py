@@ -236,6 +236,7 @@ async def test_a_socket_keeps_its_principal(secured: Server) -> None:
 # -- authorize
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -378,6 +379,7 @@ class From:
         await self._app({**scope, "client": self._client}, receive, send)
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("client", "headers", "allowed"),
     [
@@ -449,6 +451,7 @@ async def test_a_proxy_that_says_nothing_is_known_by_its_old_http(server: Server
 # -- origins
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [
@@ -513,6 +516,7 @@ async def test_a_form_of_another_site_cannot_post(
 # -- names, text, headers
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     "path",
     [
@@ -535,6 +539,7 @@ async def test_tricks_with_names_are_refused(client: httpx.AsyncClient, path: st
     assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     "path",
     [
@@ -612,6 +617,7 @@ async def test_oversized_requests_are_refused(client: httpx.AsyncClient) -> None
     assert (headers.status_code, headers.json()["code"]) == (431, "too_large")
 
 
+@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -54,7 +54,7 @@ class Reader:
             [node.executable, str(node.script(_FOLDER / script))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **_MODULES, **environment},
+            env={**os.environ, **_MODULES, "SUPPRESS_TRANSFORMATION_WARNINGS": "1", **environment},
         )
 
     def do(self, command: str, **fields: Any) -> dict[str, Any]:

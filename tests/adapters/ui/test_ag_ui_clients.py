@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import REPORT, Agent, Gate
-from tests.adapters.ui.pages import PATIENCE, Pages, pages
+from tests.adapters.ui.pages import PATIENCE, SharedPages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
 
@@ -27,17 +27,24 @@ SLOW = 30.0
 CLIENTS = {"1.0.0": "@ag-ui/client", "0.0.59": "ag-ui-client-0"}
 
 
-@pytest.fixture(params=list(CLIENTS))
+@pytest.fixture(scope="module", params=list(CLIENTS))
 def client_version(request: pytest.FixtureRequest) -> str:
     version: str = request.param
     return version
 
 
-@pytest.fixture
-async def page(client_version: str) -> AsyncIterator[Pages]:
+@pytest.fixture(scope="module")
+def _node(client_version: str) -> Iterator[SharedPages]:
     environment = {"AG_UI_CLIENT": CLIENTS[client_version], "SUPPRESS_TRANSFORMATION_WARNINGS": ""}
-    async with pages("ag_ui.mjs", **environment) as node:
-        yield node
+    shared = SharedPages("ag_ui.mjs", **environment)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+async def page(_node: SharedPages) -> AsyncIterator[SharedPages]:
+    async with _node.used():
+        yield _node
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
     return "".join(each.get("content") or "" for each in messages if each["role"] == "assistant")
 
 
-async def ask(page: Pages, server: Server, text: str, *, tab: int = 1) -> None:
+async def ask(page: SharedPages, server: Server, text: str, *, tab: int = 1) -> None:
     await page.do("open", tab=tab, url=f"{server.url}/agent", thread="t1")
     await page.do("say", tab=tab, id=f"u{tab}", text=text)
     await page.do("run", tab=tab)

@@ -13,10 +13,10 @@ import pytest
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.approving import MAIL, PATIENCE, Approving, Process, app_of
-from tests.adapters.ui.pages import Pages, pages
+from tests.adapters.ui.pages import SharedPages
 from tests.redis_support.fixtures import *  # noqa: F403
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.in_turn("way")]
 
 
 class AiSdk:
@@ -25,7 +25,7 @@ class AiSdk:
     script = "vercel.mjs"
     environments = ({"AI_PACKAGE": "ai"}, {"AI_PACKAGE": "ai-6"})
 
-    def __init__(self, pages: Pages, url: str, tab: int) -> None:
+    def __init__(self, pages: SharedPages, url: str, tab: int) -> None:
         self._pages, self._url, self._tab = pages, url, tab
         self._report: dict[str, Any] = {}
 
@@ -92,7 +92,7 @@ class AgUi:
     environments = ({"AG_UI_CLIENT": "@ag-ui/client"}, {"AG_UI_CLIENT": "ag-ui-client-0"})
     done, denied = "done", "denied"
 
-    def __init__(self, pages: Pages, url: str, tab: int) -> None:
+    def __init__(self, pages: SharedPages, url: str, tab: int) -> None:
         self._pages, self._url, self._tab = pages, url, tab
         self._report: dict[str, Any] = {}
 
@@ -178,13 +178,16 @@ KINDS = [(kind, environment) for kind in (AiSdk, AgUi) for environment in kind.e
 Tab = AiSdk | AgUi
 
 
-@pytest.fixture(params=KINDS, ids=[next(iter(environment.values())) for _, environment in KINDS])
-async def tab_kind(request: pytest.FixtureRequest) -> AsyncIterator[tuple[type[Tab], Pages]]:
+@pytest.fixture(
+    scope="module",
+    params=KINDS,
+    ids=[next(iter(environment.values())) for _, environment in KINDS],
+)
+def _node(request: pytest.FixtureRequest) -> Iterator[tuple[type[Tab], SharedPages]]:
     kind, environment = request.param
-    async with pages(
-        kind.script, **{"SUPPRESS_TRANSFORMATION_WARNINGS": "", **environment}
-    ) as node:
-        yield kind, node
+    shared = SharedPages(kind.script, **{"SUPPRESS_TRANSFORMATION_WARNINGS": "", **environment})
+    yield kind, shared
+    shared.close()
 
 
 @pytest.fixture
@@ -199,16 +202,17 @@ def server(sink: tokenwire.Sink, agent: Approving) -> Iterator[Server]:
 
 
 @pytest.fixture
-def open_tab(tab_kind: tuple[type[Tab], Pages], request: pytest.FixtureRequest) -> Any:
-    kind, node = tab_kind
+async def open_tab(_node: tuple[type[Tab], SharedPages]) -> AsyncIterator[Any]:
+    kind, shared = _node
     numbers = iter(range(1, 100))
 
     async def open_tab(url: str) -> Tab:
-        tab = kind(node, url, next(numbers))
+        tab = kind(shared, url, next(numbers))
         await tab.open()
         return tab
 
-    return open_tab
+    async with shared.used():
+        yield open_tab
 
 
 async def test_approved(open_tab, server, agent):

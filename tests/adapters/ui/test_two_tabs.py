@@ -18,7 +18,7 @@ from tokenwire_adapters.ag_ui import AgentRoutes
 from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.in_turn("url")]
 
 WEATHER = "What is the weather in São Paulo?"
 

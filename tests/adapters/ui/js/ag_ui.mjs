@@ -74,6 +74,13 @@ const commands = {
     await it.work;
     return report(it);
   },
+  // Between tests: as if all pages had been closed.
+  reset: () => {
+    for (const { agent } of tabs.values()) agent.abortRun();
+    tabs.clear();
+    warnings = [];
+    return {};
+  },
   // The client's reading of streams that were recorded.
   read: async ({ streams, messages }) => {
     const results = [];
