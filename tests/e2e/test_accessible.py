@@ -12,7 +12,7 @@ from tests.e2e.bundles import axe
 from tests.e2e.demo_server import DemoServer
 from tests.e2e.screens import Screen
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.in_turn("width")]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

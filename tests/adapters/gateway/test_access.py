@@ -236,7 +236,6 @@ async def test_a_socket_keeps_its_principal(secured: Server) -> None:
 # -- authorize
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -379,7 +378,6 @@ class From:
         await self._app({**scope, "client": self._client}, receive, send)
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("client", "headers", "allowed"),
     [
@@ -451,7 +449,6 @@ async def test_a_proxy_that_says_nothing_is_known_by_its_old_http(server: Server
 # -- origins
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [
@@ -516,7 +513,6 @@ async def test_a_form_of_another_site_cannot_post(
 # -- names, text, headers
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     "path",
     [
@@ -539,7 +535,6 @@ async def test_tricks_with_names_are_refused(client: httpx.AsyncClient, path: st
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     "path",
     [
@@ -617,7 +612,6 @@ async def test_oversized_requests_are_refused(client: httpx.AsyncClient) -> None
     assert (headers.status_code, headers.json()["code"]) == (431, "too_large")
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -210,7 +210,6 @@ async def test_names_are_decoded_exactly_once(
         assert [item["id"] for item in page["items"]] == [f"of {name}"], name
 
 
-@pytest.mark.in_turn("way")
 @pytest.mark.parametrize(
     ("query", "headers", "code"),
     [
