@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -132,6 +133,20 @@ def test_reload_second_tab_and_stop(
         server.interrupt()
 
 
+# `python FILE`, which also shows what each of its tasks waits for, once it gets SIGUSR1.
+SHOWING_TASKS = """
+import asyncio, runpy, signal, sys
+
+def show(*_):
+    for task in asyncio.all_tasks():
+        print(task, file=sys.stderr)
+        task.print_stack()
+
+signal.signal(signal.SIGUSR1, show)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
 class Agent:
     """`python chat.py`, the agent's process."""
 
@@ -143,7 +158,7 @@ class Agent:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "chat.py"],
+            [sys.executable, "-X", "faulthandler", "-c", SHOWING_TASKS, "chat.py"],
             cwd=self._folder,
             env=self._environment,
         )
@@ -154,6 +169,9 @@ class Agent:
         try:
             assert self._process.wait(120) == 0
         except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2)  # while it writes
             self._process.send_signal(signal.SIGABRT)
             raise
 
