@@ -14,6 +14,7 @@ import anyio
 import httpx
 import pytest
 import websockets
+from starlette.exceptions import HTTPException
 
 import tokenwire
 from tests.adapters.gateway.support import (
@@ -276,6 +277,28 @@ async def test_authorize_decides(
     assert response.status_code == status
     assert asked == [("me", "a/b", "history")]
     assert "secret detail" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code"),
+    [
+        (401, 401, "unauthorized"),
+        (404, 404, "not_found"),
+        (403, 403, "forbidden"),
+        (418, 403, "forbidden"),
+    ],
+)
+async def test_authorize_raises_what_apps_of_starlette_raise(
+    sink: tokenwire.Sink, raised: int, status: int, code: str
+) -> None:
+    def authorize(connection: Any, channel: str, action: str) -> Any:
+        raise HTTPException(raised, "sign in first")
+
+    with serving(Gateway(sink, authorize=authorize)) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            response = await ask(client, "GET", "/channels/c/responses")
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.json()["detail"] == "sign in first"
 
 
 async def test_with_both_both_must_allow(sink: tokenwire.Sink) -> None:
