@@ -27,10 +27,14 @@ class Echo:
     def __init__(self) -> None:
         self.turns: list[LangGraphTurn] = []
         self.gate: Gate | None = None
+        self.asks = False  # before it says anything, once
 
     async def __call__(self, turn: LangGraphTurn) -> None:
         self.turns.append(turn)
         turn.values(asked=turn.text)
+        if self.asks:
+            self.asks = False
+            await turn.approve("send_mail", {"to": "Ann"})
         turn.response.write(f"You said {turn.text}.")
         if self.gate is not None:
             await self.gate.wait()
@@ -86,6 +90,20 @@ async def test_a_run(client, agent):
     assert state["values"] == last
     assert (state["next"], state["tasks"]) == ([], [])
     assert agent.turns[0].chat_messages() == [{"role": "user", "content": "hello"}]
+
+
+async def test_a_run_that_asks_before_it_acts(client, agent):
+    """A page that is loaded anew finds the question in the thread's state."""
+    agent.asks = True
+    assert "__interrupt__" in (await run(client))[-1][1]
+    state = (await client.get("/threads/t1/state")).json()
+    (interrupt,) = state["tasks"][0]["interrupts"]
+    assert interrupt["value"]["action_requests"] == [{"name": "send_mail", "args": {"to": "Ann"}}]
+    path = f"/threads/t1/runs/{agent.turns[0].run}"
+    assert (await client.get(path)).json()["status"] == "interrupted"
+    async with client.stream("POST", "/threads/t1/runs/stream", json=HELLO) as other:
+        await other.aread()  # the user goes on instead
+    assert (await client.get("/threads/t1/state")).json()["tasks"] == []
 
 
 async def test_a_message_is_edited_from_the_checkpoint_before_it(client, agent):
