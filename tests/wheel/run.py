@@ -30,9 +30,14 @@ def build(dist: Path) -> Path:
 
 
 def documents() -> list[Path]:
-    """What is installed to read."""
-    pages = [path for path in (ROOT / "docs").rglob("*") if path.is_file()]
-    return [ROOT / "README.md", *(path for path in pages if "__pycache__" not in path.parts)]
+    """What is installed to read: pages and pictures, not what makes a site of them."""
+    pages = [
+        page for folder in ("", "how-to", "pictures") for page in (ROOT / "docs" / folder).iterdir()
+    ]
+    return [
+        ROOT / "README.md",
+        *(page for page in pages if page.suffix in (".md", ".svg", ".webp")),
+    ]
 
 
 def check_files(wheel: Path) -> None:

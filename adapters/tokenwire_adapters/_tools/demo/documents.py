@@ -36,4 +36,5 @@ def _pages_of_checkout(root: Path) -> dict[str, Path]:
     readme = root / "README.md"
     if not readme.is_file() or not (root / "pyproject.toml").is_file():
         return {}
-    return {path.relative_to(root).as_posix(): path for path in (readme, *root.glob("docs/*.md"))}
+    pages = (readme, *root.glob("docs/*.md"), *root.glob("docs/how-to/*.md"))
+    return {path.relative_to(root).as_posix(): path for path in pages}
