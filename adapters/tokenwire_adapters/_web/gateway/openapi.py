@@ -96,7 +96,19 @@ def _events() -> dict[str, Any]:
         "watch",
         "What happened, then what happens, as server-sent events.",
         {
-            "200": _answer("A stream.", {"type": "string"}, "text/event-stream"),
+            "200": {
+                **_answer("A stream.", {"type": "string"}, "text/event-stream"),
+                "headers": {
+                    "Tokenwire-User": {
+                        "description": "A digest of who reads: tabs of one user have the same.",
+                        "schema": {"type": "string"},
+                    },
+                    "Tokenwire-Rights": {
+                        "description": "For how many seconds the token is good.",
+                        "schema": {"type": "integer", "minimum": 0},
+                    },
+                },
+            },
             "204": {"description": "The response has ended, and the client has seen that."},
         },
         [
