@@ -44,6 +44,9 @@ def _take(pieces: Any, limit: int | None) -> bytes:
     return b"".join(taken)
 
 
+JSON_HEADERS = {"content-type": "application/json"}  # urllib3 1.26 knows no `json=`
+
+
 class Urllib3(Way):
     """`HTTPResponse.stream`, which reads chunks as they come."""
 
@@ -54,9 +57,10 @@ class Urllib3(Way):
 
     def read(self, url: str, body: Any, limit: int | None = None) -> bytes:
         with urllib3.PoolManager(retries=False) as pool:
-            headers = {"content-type": "application/json"}
             data = json.dumps(body).encode()
-            response = pool.request("POST", url, body=data, headers=headers, preload_content=False)
+            response = pool.request(
+                "POST", url, body=data, headers=JSON_HEADERS, preload_content=False
+            )
             try:
                 return _take(self.pieces(response), limit)
             finally:
@@ -79,7 +83,8 @@ class Urllib3Preload(Way):
 
     def read(self, url: str, body: Any, limit: int | None = None) -> bytes:
         with urllib3.PoolManager(retries=False) as pool:
-            return bytes(pool.request("POST", url, json=body).data)
+            data = json.dumps(body).encode()
+            return bytes(pool.request("POST", url, body=data, headers=JSON_HEADERS).data)
 
 
 class Requests(Way):
@@ -152,7 +157,7 @@ class AiohttpWhole(Aiohttp):
 
 STREAMS: list[Way] = [
     Urllib3(),
-    Urllib3Read1(),
+    *([Urllib3Read1()] if hasattr(urllib3.HTTPResponse, "read1") else []),  # of urllib3 2.0 on
     Requests(),
     Aiohttp(),
     AiohttpLines(),
@@ -263,7 +268,10 @@ def test_a_response_stays_what_it_is(sink: Sink) -> None:
     with Replay(TEXT.body) as replay, listening(sink, "urllib3"):
         url = f"{replay.base_url}/chat/completions"
         with urllib3.PoolManager() as pool:
-            response = pool.request("POST", url, json=CHAT, preload_content=False)
+            data = json.dumps(CHAT).encode()
+            response = pool.request(
+                "POST", url, body=data, headers=JSON_HEADERS, preload_content=False
+            )
             assert isinstance(response, urllib3.HTTPResponse)
             assert type(response).__name__ == "HTTPResponse"
             assert json.dumps(dict(response.headers))
