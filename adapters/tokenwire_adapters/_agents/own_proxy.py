@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from tokenwire.claims import covering_claim
 from tokenwire.instrument import Options
 from tokenwire.opening import is_default_sink
+from tokenwire.sink import Sink
 
 __all__ = ["PUBLISHED", "is_published_before_proxy", "leads_to_own_proxy", "leave_to_proxy"]
 
@@ -38,17 +39,20 @@ def is_published_before_proxy(url: object, options: Options) -> bool:
     if not leads_to_own_proxy(url):
         return False
     claim = covering_claim()
-    sink = options.sink or (claim.sink if claim is not None else None)
-    if not is_default_sink(sink):
-        return False
-    return not os.environ.get("TOKENWIRE_URL", "memory:").startswith("memory:")
+    return _is_of_proxy(options.sink or (claim.sink if claim is not None else None))
 
 
 def leave_to_proxy() -> None:
     """Have the proxy publish the call that is about to be made, and the layers above not."""
     claim = covering_claim()
-    if claim is not None and is_default_sink(claim.sink):
+    if claim is not None and _is_of_proxy(claim.sink):
         claim.take(_PROXY)
+
+
+def _is_of_proxy(sink: Sink | None) -> bool:
+    """Whether a sink's backend is the proxy's; None is the process's own."""
+    url = os.environ.get("TOKENWIRE_URL", "memory:")
+    return is_default_sink(sink) and not url.startswith("memory:")
 
 
 def _origin(url: str) -> tuple[str, int | None]:

@@ -225,6 +225,19 @@ def test_python_that_another_program_starts_publishes_once(
     assert ("upstream" in response.metadata) is through_proxy
 
 
+def run_behind_proxy(
+    code: str, shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of Python that is sent through the proxy."""
+    (tmp_path / "agent.py").write_text(code)
+    provider.script(TEXT)
+    urls = {"OPENAI_BASE_URL": provider.base_url}
+    urls["ANTHROPIC_BASE_URL"] = provider.base_url.removesuffix("/v1")
+    program = [sys.executable, str(tmp_path / "agent.py")]
+    env = variables(sink, provider, **urls)
+    return run(shared_redis, env, "--proxy", "always", "--", *program)
+
+
 OWN_CODE = {
     "install": """
 from tokenwire_adapters import auto
@@ -261,11 +274,7 @@ def test_python_that_publishes_by_its_own_code_behind_the_proxy_publishes_once(
     tmp_path: Path,
 ) -> None:
     """The proxy passes on unread what is published to its backend already, and only that."""
-    (tmp_path / "agent.py").write_text(OWN_CODE[own] + PYTHON)
-    provider.script(TEXT)
-    env = variables(sink, provider, OPENAI_BASE_URL=provider.base_url)
-    program = [sys.executable, str(tmp_path / "agent.py")]
-    done = run(shared_redis, env, "--proxy", "always", "--", *program)
+    done = run_behind_proxy(OWN_CODE[own] + PYTHON, shared_redis, sink, provider, tmp_path)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.splitlines()[0] == TEXT
     response = the_response(sink)
@@ -313,14 +322,7 @@ with wrap(Anthropic(max_retries=0)) as client:
 def test_other_layers_behind_the_proxy_publish_once(
     program: str, shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
 ) -> None:
-    (tmp_path / "agent.py").write_text(program)
-    provider.script(TEXT)
-    urls = {"OPENAI_BASE_URL": provider.base_url}
-    urls["ANTHROPIC_BASE_URL"] = provider.base_url.removesuffix("/v1")
-    env = variables(sink, provider, **urls)
-    done = run(
-        shared_redis, env, "--proxy", "always", "--", sys.executable, str(tmp_path / "agent.py")
-    )
+    done = run_behind_proxy(program, shared_redis, sink, provider, tmp_path)
     assert (done.stdout.splitlines(), done.stderr) == ([TEXT], "")
     response = the_response(sink)
     assert response.text == TEXT
@@ -345,11 +347,7 @@ def test_a_framework_behind_the_proxy_whose_http_client_alone_is_seen(
     shared_redis: RedisServer, sink: Sink, provider: Provider, tmp_path: Path
 ) -> None:
     """Its handler finds the call taken, and writes nothing beside the proxy."""
-    (tmp_path / "agent.py").write_text(LISTENED)
-    provider.script(TEXT)
-    env = variables(sink, provider, OPENAI_BASE_URL=provider.base_url)
-    program = [sys.executable, str(tmp_path / "agent.py")]
-    done = run(shared_redis, env, "--proxy", "always", "--", *program)
+    done = run_behind_proxy(LISTENED, shared_redis, sink, provider, tmp_path)
     assert (done.stdout, done.stderr) == ("True None\n", "")
     assert the_response(sink).metadata["upstream"] == "openai"
 
