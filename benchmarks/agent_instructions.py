@@ -19,7 +19,6 @@ import ctypes
 import functools
 import gc
 import importlib
-import itertools
 import json
 import os
 import subprocess
