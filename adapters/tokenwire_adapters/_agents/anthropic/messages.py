@@ -38,27 +38,25 @@ class MessagesRecorder(StainlessRecorder):
         self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
         self._open: int | None = None  # the block that `_write` writes
         self._write: Any = None
+        self._usual: tuple[str, str, Any] | None = None  # what an event says that it writes
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
         self._reason: str | None = None
         self._is_whole = False
 
     def feed(self, item: Any) -> None:
-        # The usual event takes the shortest way; `read` takes every other one.
+        # The usual event takes the shortest way, past the slow attributes of Pydantic's models;
+        # `read` takes every other one.
         write = self._write
         if write is not None:
             try:
-                delta = item.delta
-                text = delta.text
-                usual = (
-                    item.type == "content_block_delta"
-                    and delta.type == "text_delta"
-                    and item.index == self._open
-                    and type(text) is str
-                )
+                fields = item.__dict__
+                delta = fields["delta"].__dict__
+                text = delta["text"]
+                usual = (fields["type"], delta["type"], fields["index"]) == self._usual
             except Exception:
                 usual, text = False, ""
-            if usual and not self.ended:
+            if usual and type(text) is str and not self.ended:
                 write(text)
                 return
         super().feed(item)
@@ -121,6 +119,7 @@ class MessagesRecorder(StainlessRecorder):
             part.write(text)
         if kind == "text":
             self._open, self._write = index, part.write
+            self._usual = ("content_block_delta", "text_delta", index)
 
     def _delta(self, index: Any, delta: Any) -> None:
         fields = fields_of(delta)
