@@ -48,7 +48,8 @@ class PartWriter(PartSpec, PublicDir):
         writer = self._writer
         if writer._state != "streaming" or not isinstance(text, str):  # pyright: ignore[reportPrivateUsage]
             return writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
-        self._append((self, text))
+        append = self._append  # a call of the attribute itself would be taken for a method's
+        append((self, text))
         mark_at = self._pending.mark_at
         if mark_at is not None and monotonic() >= mark_at:
             writer._mark()  # pyright: ignore[reportPrivateUsage]
