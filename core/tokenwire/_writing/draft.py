@@ -6,9 +6,8 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -123,12 +122,13 @@ class Draft:
         self._silent = True
         self._waiting.clear()
 
-    def absorb(self, writes: deque[tuple[object, str | None]]) -> int:
+    def absorb(self, writes: list[tuple[object, str | None]]) -> int:
         """Take what the producer wrote: targets and their texts; return how many tokens."""
         before = self.tokens
         while writes:
-            # In C but for each change of target: a token costs hardly more than its turn here.
-            taken = list(islice(iter(writes.popleft, None), len(writes)))
+            # Both steps are whole for other threads, which may append meanwhile.
+            taken = writes.copy()
+            del writes[: len(taken)]
             for target, group in groupby(taken, _TARGET):
                 self._put(target, list(filter(None, map(_TOKEN, group))))
         if self.first_token_at is None and self.tokens:
