@@ -30,7 +30,7 @@ Cost = tuple[float, float]  # CPU nanoseconds a token: of the thread that writes
 def per_token(work: Callable[[int], None], tokens: int, rounds: int) -> Cost:
     """The medians over rounds, garbage collection off.
 
-    Not the clock's time: where the I/O thread publishes, that has the waits for Python's lock in it.
+    Not the time by the clock, which has the waits for Python's lock in it.
     """
     threads: list[float] = []
     processes: list[float] = []
