@@ -4,8 +4,8 @@
 
 All on loopback: three masters, gateways in a process each, one producer that writes a response in
 every channel at 60 tokens a second, and, in this process, so many watchers of each channel at each
-gateway. Reports the CPU of gateways and masters, and what masters send, each beside the model. Every
-watcher has to get every token.
+gateway. Reports the CPU of gateways and masters, and what masters send, each beside the model.
+Every watcher has to get every token.
 """
 
 from __future__ import annotations
