@@ -1,6 +1,9 @@
 """Build the sdist, the wheel from it, and check that wheel in an environment that has nothing else.
 
-Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build`` and ``twine`` installed.
+Then check the types of a project that uses it.
+
+Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build``, ``twine``, mypy, pyright and
+ty installed.
 """
 
 import os
@@ -12,9 +15,13 @@ import venv
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from check_types import check_types
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "core", ROOT / "adapters")
 DOCUMENTS = "share/doc/tokenwire/"
+# The extras of what tests/wheel/consumer imports.
+CONSUMED = "anthropic,gateway,openai,pytest"
 FRESH = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -90,6 +97,14 @@ def check_sdist(sdist: Path) -> None:
     print(f"{sdist.name} holds {len(paths)} files, and nothing that is built")
 
 
+def install(requirement: str | Path, environment: Path) -> Path:
+    """Install into an environment that has nothing else; return its Python."""
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement)
+    return python
+
+
 def main(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     wheel = build(scratch / "dist")
@@ -97,12 +112,10 @@ def main(scratch: Path) -> None:
     (sdist,) = wheel.parent.glob("*.tar.gz")
     check_sdist(sdist)
     run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
-    clean = scratch / "clean"
-    venv.create(clean, with_pip=True)
-    python = clean / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    python = install(wheel, scratch / "clean")
     # In the scratch directory, so that nothing but the installed wheel can be imported.
     run(python, "-W", "error", ROOT / "tests" / "wheel" / "check.py", cwd=scratch)
+    check_types(scratch, install(f"{wheel}[{CONSUMED}]", scratch / "typed"))
 
 
 if __name__ == "__main__":
