@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,11 @@ from tests.support.profile import load_hypothesis, take_in_turn
 # Servers in tests listen on loopback: no proxy that the machine may have is asked for them.
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
+
+# A shell without job control starts what runs in its background with SIGINT ignored, and so would
+# be the programs that tests start, and stop as Ctrl-C does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 load_hypothesis()
 
