@@ -10,7 +10,7 @@ from typing import Any
 import openai
 
 from tokenwire_adapters.openai import wrap
-from tokenwire_adapters.testing.provider import Provider
+from tokenwire_adapters.testing.provider import Provider, ScriptedReply
 from tokenwire_adapters.vercel import ChatTurn
 
 TOOLS: list[Any] = [
@@ -27,6 +27,18 @@ TOOLS: list[Any] = [
     }
 ]
 REPORT = {"sky": "clear", "celsius": 21}
+SLOW = 30.0
+# Little reasoning, so that the text begins soon, and enough text for a minute of `SLOW` tokens.
+STORY = ScriptedReply(
+    reasoning="Now, let me think.",
+    text=[f"{number} *naïve* 東京\n\n" for number in range(2000)],
+)
+
+
+def tell_slowly(provider: Provider) -> None:
+    """Have the next reply begin soon, and take longer than any test."""
+    provider.pace = SLOW
+    provider.script(STORY)
 
 
 class Gate:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent
+from tests.adapters.ui.agents import REPORT, Agent, tell_slowly
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 
@@ -76,7 +76,7 @@ async def test_data_and_a_failure(page, sink):
 
 
 async def test_stop(page, server, sink, provider):
-    provider.pace = 30.0
+    tell_slowly(provider)
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
     await page.do("send", tab=1, text="tell me a long story")
     await page.do("text", tab=1, length=20)
