@@ -37,7 +37,7 @@ __all__ = ["LangGraphRoutes"]
 _STATUS = {"streaming": "running", "complete": "success", "cancelled": "interrupted"}
 _STOPPING = 0.25  # seconds that a stop may take to reach the run
 _MAX_HISTORY = 100
-_CHANNELS = ("values", "messages", "tools", "lifecycle", "input", "custom")
+_CHANNELS = ("values", "checkpoints", "messages", "tools", "lifecycle", "input", "custom")
 
 
 class LangGraphRoutes(ProtocolRoutes):
