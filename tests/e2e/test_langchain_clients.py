@@ -149,7 +149,7 @@ def test_a_tool_is_called(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url()))
     tab.send("What is the weather in Lisbon?")
     expect(tab.page.locator("article.tool")).to_contain_text("clear", timeout=TIMEOUT)
-    expect(tab.page.locator("pre")).to_contain_text("get_weather")
+    expect(tab.page.locator("article pre")).to_contain_text("get_weather")
     tab.be_ready()
     tab.see(site.provider.records[-1].text)
     assert tab.kinds == ["human", "ai", "tool", "ai"]
@@ -323,12 +323,15 @@ def test_several_tabs(site: Site, open_page: Open) -> None:
     first.send(LONG)
     first.begin()
     second = Tab(open_page(site.url(f"thread={first.thread}")))
+    if "react" not in site.query:
+        second.page.get_by_role("button", name="Join").click()
     second.begin()
     second.text.see_more()
     assert site.provider.records[-1].outcome == "running"
-    second.press("Stop")
+    second.press("Stop everywhere")
     assert site.provider.records[-1].wait(PATIENCE) == "closed_early"
     for tab in (first, second):
         tab.be_ready()
         tab.see(site.answer(first.thread).text)
         assert tab.kinds == ["human", "ai"]
+    assert site.answer(first.thread).state == "cancelled"

@@ -233,8 +233,8 @@ class _RunEvents(RunReader):
     def values_changed(self) -> None:
         self._values()
 
-    def custom(self, name: str, value: Any) -> None:
-        self._thread.send("custom", {"name": name, "payload": value})
+    def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        self._thread.send("custom", {"name": name, "payload": value}, event_id=event_id)
 
     def add_decision(self, approval: Approval) -> None:
         super().add_decision(approval)

@@ -75,11 +75,22 @@ function Chat() {
     stream.submit({ messages: [{ type: "human", content }] });
     setInput("");
   };
-  const edit = (at) => {
+  const edit = async (message, at) => {
+    if (newer) {
+      // The SDK that this client brings remembers the newest checkpoint of a message, not the first one.
+      const states = await stream.client.threads.getHistory(threadId);
+      const first = states.findLast(({ values }) => values.messages.some(({ id }) => id === message.id));
+      at = { forkFrom: first.parent_checkpoint.checkpoint_id };
+    }
     stream.submit({ messages: [{ type: "human", content: input }] }, at);
     setInput("");
   };
-  const question = stream.interrupt;
+  // What another tab began: a page of the older client joins it when asked to, and either stops it.
+  const running = async () => (await stream.client.runs.list(threadId, { status: "running" }))[0]?.run_id;
+  const join = async () => stream.joinStream(await running());
+  const stopAll = async () => stream.client.runs.cancel(threadId, await running());
+  // While a run is under way elsewhere, the older client has an interrupt without a value.
+  const question = stream.interrupt?.value && stream.interrupt;
   const answer = (type) => {
     const value = { decisions: [{ type }] };
     if (newer) stream.respond(value, { interruptId: question.id });
@@ -96,7 +107,7 @@ function Chat() {
           <Metadata stream={stream} message={message}>
             {(at) => at && (kindOf(message) === "ai"
               ? <button onClick={() => stream.submit(undefined, at)}>Again</button>
-              : <button onClick={() => edit(at)}>Edit</button>)}
+              : <button onClick={() => edit(message, at)}>Edit</button>)}
           </Metadata>
         </article>
       ))}
@@ -113,6 +124,8 @@ function Chat() {
         <input aria-label="Message" value={input} onChange={(event) => setInput(event.target.value)} />
         <button>Send</button>
         <button type="button" onClick={() => stream.stop()}>Stop</button>
+        <button type="button" onClick={stopAll}>Stop everywhere</button>
+        {!newer && <button type="button" onClick={join}>Join</button>}
       </form>
     </main>
   );
