@@ -1,4 +1,4 @@
-"""Pages whose agent's process is killed and started again, on Redis: each of the clients asks on."""
+"""Pages whose agent's process is killed and started again, on Redis: each client asks on."""
 
 from __future__ import annotations
 

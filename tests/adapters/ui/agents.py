@@ -32,7 +32,7 @@ SLOW = 30.0
 # Little reasoning, so that the text begins soon, and enough text for a minute of `SLOW` tokens.
 STORY = ScriptedReply(
     reasoning="Now, let me think.",
-    text=[f"{number} *naïve* 東京\n\n" for number in range(2000)],
+    text=[f"{number} more *naïve* 東京\n\n" for number in range(2000)],
 )
 
 

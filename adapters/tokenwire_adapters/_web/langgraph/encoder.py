@@ -122,6 +122,7 @@ class RunReader(RunEncoder):
         """Send the state of the thread."""
 
     def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        _ = event_id
         """Send anything else.
 
         :param event_id: the same whenever this is sent.
@@ -233,6 +234,7 @@ class LangGraphEncoder(RunReader):
             self._values(self.said.all())
 
     def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        _ = event_id
         if not self._joining:
             self._event("custom", {"name": name, "data": value})
 
