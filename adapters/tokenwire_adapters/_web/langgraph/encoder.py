@@ -122,7 +122,6 @@ class RunReader(RunEncoder):
         """Send the state of the thread."""
 
     def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
-        _ = event_id
         """Send anything else.
 
         :param event_id: the same whenever this is sent.
