@@ -22,6 +22,7 @@ const shortOf = ({ name, data }) => `${name} ${data.url ?? data.media_type ?? da
 const Data = (part) => <pre className="custom">{shortOf(part)}</pre>;
 const parts = { Text, Reasoning, tools: { Fallback: Tool }, data: { Fallback: Data } };
 const PickFile = makeAssistantTool({
+  type: "frontend",
   toolName: "pick_file",
   description: "Pick a file",
   parameters: { type: "object", properties: {} },

@@ -8,7 +8,7 @@ const threadId = location.pathname.split("/").at(-1);
 const shortOf = ({ name, value }) => `${name} ${value.url ?? value.media_type ?? value.celsius}`;
 
 function Chat() {
-  const { agent } = useAgent({ threadId });
+  const { agent } = useAgent();
   const { copilotkit } = useCopilotKit();
   const [customs, setCustoms] = useState([]);
   const [error, setError] = useState();
