@@ -18,6 +18,9 @@ for _name in ("NO_PROXY", "no_proxy"):
 # be the programs that tests start, and stop as Ctrl-C does.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup` has SIGHUP ignored: still here, but not in what tests start.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 load_hypothesis()
 

@@ -101,7 +101,7 @@ class MemoryLog:
             return Outcome(error=PublishRejected(text))
 
     def _publish(self, channel: Channel, entry: Entry) -> Outcome:
-        channel.touched = self.clock()
+        channel.touched = now = self.clock()
         if entry.response_id is None:
             return self._publish_single(channel, entry)
         stored = channel.responses.get(entry.response_id)
@@ -129,12 +129,12 @@ class MemoryLog:
         channel.responses[entry.response_id] = stored
         channel.streaming[entry.response_id] = stored
         stored.seq = entry.seq
-        stored.lease_until = self.clock() + stored.ttl
-        self._append(channel, entry.events)
-        stored.last, stored.last_at = channel.head, channel.touched
+        stored.lease_until = now + stored.ttl
+        cursor = self._append(channel, entry.events)
+        stored.last, stored.last_at = channel.head, now
         if stored.assembler.ended:
             self._ended(channel, stored)
-        return Outcome(cursor=channel.cursor(channel.head), cancel=waiting)
+        return Outcome(cursor=cursor, cancel=waiting)
 
     def _publish_single(self, channel: Channel, entry: Entry) -> Outcome:
         if entry.key is not None and entry.key in channel.keys:
@@ -152,31 +152,35 @@ class MemoryLog:
                 stored = channel.responses[event.response_id]
                 if stored.assembler.apply(event):
                     stored.last, stored.last_at = channel.head + 1, channel.touched
-        self._append(channel, entry.events, single=True)
-        outcome = Outcome(cursor=channel.cursor(channel.head), state=state)
+        cursor = self._append(channel, entry.events, single=True)
+        outcome = Outcome(cursor=cursor, state=state)
         if entry.key is not None:
             channel.keys[entry.key] = outcome
             if len(channel.keys) > _MAX_KEYS:
                 channel.keys.popitem(last=False)
         return outcome
 
-    def _append(self, channel: Channel, events: Sequence[Event], *, single: bool = False) -> None:
-        after = channel.cursor(channel.head)
+    def _append(self, channel: Channel, events: Sequence[Event], *, single: bool = False) -> str:
+        """Append events to the log, and hand them out; return the cursor of the last one."""
+        after = cursor = channel.cursor(channel.head)
         now = self.clock()
         for event in events:
             channel.head += 1
-            force_setattr(event, "cursor", channel.cursor(channel.head))
+            cursor = channel.cursor(channel.head)
+            force_setattr(event, "cursor", cursor)
             item = LogEntry(channel.head, now, event)
             channel.tail.append(item)
             channel.tail_size += item.size
             if single:
                 channel.singles.append(item)
         self._trim_tail(channel)
-        self._hand_out(channel.listeners, events, after)
-        if channel.controls:
+        if channel.listeners:
+            self._hand_out(channel.listeners, events, after)
+        if channel.controls and single:  # what is asked of producers is no response's
             requests = [e for e in events if isinstance(e, CancelEvent | InputEvent)]
             if requests:
                 self._hand_out(channel.controls, requests, None)
+        return cursor
 
     def _hand_out(
         self, mailboxes: list[Mailbox], events: Sequence[Event], after: str | None
