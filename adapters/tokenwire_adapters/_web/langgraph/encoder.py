@@ -233,6 +233,7 @@ class LangGraphEncoder(RunReader):
             self._values(self.said.all())
 
     def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        _ = event_id
         if not self._joining:
             self._event("custom", {"name": name, "data": value})
 
