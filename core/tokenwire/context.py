@@ -19,6 +19,7 @@ from tokenwire.errors import InvalidName
 __all__ = [
     "DEFAULT_CHANNEL",
     "Claim",
+    "ContextBlock",
     "channel",
     "claiming",
     "current_channel",

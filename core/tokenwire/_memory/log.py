@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec.structs import force_setattr
@@ -25,6 +26,7 @@ from tokenwire.backend import (
     Outcome,
     Receiver,
     Retention,
+    Subscription,
 )
 from tokenwire.errors import Fenced, GapError, PublishRejected, ResponseUnknown
 from tokenwire.events import (
@@ -287,14 +289,14 @@ class MemoryLog:
 
     def listen(
         self, name: str, receiver: Receiver, kind: Literal["listeners", "controls"]
-    ) -> MemorySubscription:
+    ) -> Subscription:
         """Deliver what is appended from now on: all, or (`controls`) cancels and inputs."""
         mailbox = Mailbox(receiver)
         with self._lock:
             getattr(self._channel(name), kind).append(mailbox)
-        return MemorySubscription(self, name, mailbox)
+        return MemorySubscription(partial(self._unlisten, name, mailbox))
 
-    def unlisten(self, name: str, mailbox: Mailbox) -> None:
+    def _unlisten(self, name: str, mailbox: Mailbox) -> None:
         """End a subscription; an empty channel that nobody listens to is forgotten."""
         with self._lock:
             mailbox.closed = True
@@ -310,10 +312,8 @@ class MemoryLog:
 class MemorySubscription:
     """A receiver's place among the listeners of a channel."""
 
-    def __init__(self, log: MemoryLog, channel: str, mailbox: Mailbox) -> None:
-        self._log = log
-        self._channel = channel
-        self._mailbox = mailbox
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
 
     async def close(self) -> None:
-        self._log.unlisten(self._channel, self._mailbox)
+        self._end()
