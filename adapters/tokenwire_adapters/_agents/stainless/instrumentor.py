@@ -186,7 +186,7 @@ class StainlessInstrumentor(SdkInstrumentor):
             # A stream that holds a generator that holds the stream is a cycle: dropped by its
             # consumer, it would go on costing until the garbage collector runs. So the generator
             # holds a copy, where that is safe.
-            holds, kind = stream, cast("Any", type(stream))
+            holds, kind = stream, type(stream)
             if kind in self._targets.streams:
                 holds = cast("Any", object.__new__(kind))
                 holds.__dict__.update(stream.__dict__)
