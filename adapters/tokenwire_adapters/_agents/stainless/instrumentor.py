@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from tokenwire import Sink
 from tokenwire._instrument.deferred import when_dropped
@@ -186,9 +186,10 @@ class StainlessInstrumentor(SdkInstrumentor):
             # A stream that holds a generator that holds the stream is a cycle: dropped by its
             # consumer, it would go on costing until the garbage collector runs. So the generator
             # holds a copy, where that is safe.
-            holds, kind = stream, type(stream)
+            kind: Any = type(stream)
+            holds: Any = stream
             if kind in self._targets.streams:
-                holds = cast("Any", object.__new__(kind))
+                holds = object.__new__(kind)
                 holds.__dict__.update(stream.__dict__)
             find = functools.partial(self._recorders.of_stream, response, options)
             return record_found(original(holds), find)
