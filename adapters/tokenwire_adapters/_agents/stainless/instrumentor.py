@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tokenwire import Sink
 from tokenwire._instrument.deferred import when_dropped
@@ -186,7 +186,7 @@ class StainlessInstrumentor(SdkInstrumentor):
             # A stream that holds a generator that holds the stream is a cycle: dropped by its
             # consumer, it would go on costing until the garbage collector runs. So the generator
             # holds a copy, where that is safe.
-            kind: Any = type(stream)
+            kind = cast("Any", type(stream))
             holds: Any = stream
             if kind in self._targets.streams:
                 holds = object.__new__(kind)
