@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -16,7 +17,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
-from tests.adapters.ui.agents import SLOW, STORY, Agent
+from tests.adapters.ui.agents import IMAGE, REPORT, SLOW, SOURCE, STORY, Agent, of_all_kinds
 from tests.adapters.ui.approving import Approving
 from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
@@ -36,7 +37,7 @@ class Site:
 
     def __init__(self, sink: tokenwire.Sink, provider: Provider, query: str) -> None:
         self.sink, self.provider, self.query = sink, provider, query
-        self.newer = query == "react"
+        self.turns: list[LangGraphTurn] = []
         self.approving = Approving()
         self.plain = Agent(provider)
         script = bundle("langchain/chat.jsx")
@@ -46,8 +47,11 @@ class Site:
         self.server: Server
 
     async def agent(self, turn: LangGraphTurn) -> None:
+        self.turns.append(turn)
         if "Ann" in turn.text:
             await self.approving(turn)
+        elif turn.text == "all kinds":
+            await of_all_kinds(turn)
         elif turn.text == "fail":
             turn.response.write("I will ")
             raise RuntimeError("no more money")
@@ -116,9 +120,6 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             yield site
 
 
-of_sdk = pytest.mark.parametrize("site", ["langgraph-sdk"], indirect=True)
-
-
 def test_send_stream_and_go_on(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url()))
     tab.send("hello there")
@@ -148,7 +149,7 @@ def test_a_tool_is_called(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url()))
     tab.send("What is the weather in Lisbon?")
     expect(tab.page.locator("article.tool")).to_contain_text("clear", timeout=TIMEOUT)
-    expect(tab.page.locator("pre")).to_contain_text("get_weather")
+    expect(tab.page.locator("article pre")).to_contain_text("get_weather")
     tab.be_ready()
     tab.see(site.provider.records[-1].text)
     assert tab.kinds == ["human", "ai", "tool", "ai"]
@@ -240,7 +241,6 @@ def test_a_lost_connection(site: Site, context: BrowserContext) -> None:
     assert len(site.provider.records) == 1
 
 
-@of_sdk
 def test_regenerate(site: Site, open_page: Open) -> None:
     site.provider.pace = 0
     tab = Tab(open_page(site.url("history")))
@@ -255,3 +255,87 @@ def test_regenerate(site: Site, open_page: Open) -> None:
     assert len(site.provider.records) == 2
     asked = site.plain.turns[-1].chat_messages()
     assert [message["role"] for message in asked] == ["user"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_edit(site: Site, open_page: Open, number: int) -> None:
+    """The message, and all after it, give way to another; a page that is loaded sees that one."""
+    site.provider.pace = 0
+    tab = Tab(open_page(site.url("history")))
+    for count, text in enumerate(("hello there", "and now?"), 1):
+        tab.send(text)
+        expect(tab.answers).to_have_count(count, timeout=TIMEOUT)
+        tab.be_ready()
+    tab.page.get_by_label("Message").fill("something else")
+    tab.page.locator("article.human").nth(number).get_by_role("button", name="Edit").click()
+    questions = tab.page.locator("article.human .text")
+    expected = ["hello there", "something else"][1 - number :]
+    expect(questions).to_have_text(expected, timeout=TIMEOUT)
+    expect(tab.answers).to_have_count(number + 1, timeout=TIMEOUT)
+    tab.be_ready()
+    tab.see(site.provider.records[-1].text)
+    asked = [m["content"] for m in site.plain.turns[-1].chat_messages() if m["role"] == "user"]
+    assert asked == expected
+    tab.page.reload()
+    tab = Tab(tab.page)
+    expect(tab.page.locator("article.human .text")).to_have_text(expected, timeout=TIMEOUT)
+    tab.see(site.provider.records[-1].text)
+
+
+def test_a_picture_of_the_user(site: Site, open_page: Open) -> None:
+    site.provider.pace = 0
+    tab = Tab(open_page(site.url("picture")))
+    tab.send("hello there")
+    tab.begin()
+    tab.be_ready()
+    (message,) = site.plain.turns[-1].messages  # type: ignore[attr-defined]
+    assert [block["type"] for block in message["content"]] == ["text", "image_url"]
+    tab.page.reload()
+    tab = Tab(tab.page)
+    picture = tab.page.locator("article.human img")
+    expect(picture).to_have_attribute("src", re.compile("^data:image/png"), timeout=TIMEOUT)
+
+
+def test_what_is_neither_text_nor_a_tool_of_the_agent(site: Site, open_page: Open) -> None:
+    tab = Tab(open_page(site.url()))
+    tab.send("all kinds")
+    expect(tab.answers.locator(".text").last).to_have_text("Found.", timeout=TIMEOUT)
+    tab.be_ready()
+    customs = [
+        {"name": "source", "data": SOURCE},
+        {"name": "file", "data": IMAGE},
+        {"name": "weather", "data": REPORT},
+    ]
+    shown = tab.page.locator("pre.custom")
+    tab.page.wait_for_function(
+        "(wanted) => document.querySelector('pre.custom').textContent.includes(wanted)",
+        arg="celsius",
+        timeout=TIMEOUT,
+    )
+    assert json.loads(shown.text_content() or "") == customs
+    if "react" in site.query:
+        expect(tab.page.locator("pre.weather")).to_have_text(
+            re.compile("celsius.*21"), timeout=TIMEOUT
+        )
+    expect(tab.page.locator("article.tool")).to_have_text(re.compile("found"))
+    expect(tab.answers.first.locator("pre")).to_contain_text("web_search")
+    assert len(site.turns) == 1  # nothing asks again for a tool that the provider ran
+
+
+def test_several_tabs(site: Site, open_page: Open) -> None:
+    first = Tab(open_page(site.url()))
+    first.send(LONG)
+    first.begin()
+    second = Tab(open_page(site.url(f"thread={first.thread}")))
+    if "react" not in site.query:
+        second.page.get_by_role("button", name="Join").click()
+    second.begin()
+    second.text.see_more()
+    assert site.provider.records[-1].outcome == "running"
+    second.press("Stop everywhere")
+    assert site.provider.records[-1].wait(PATIENCE) == "closed_early"
+    for tab in (first, second):
+        tab.be_ready()
+        tab.see(site.answer(first.thread).text)
+        assert tab.kinds == ["human", "ai"]
+    assert site.answer(first.thread).state == "cancelled"

@@ -11,6 +11,7 @@ import openai
 
 from tokenwire_adapters.openai import wrap
 from tokenwire_adapters.testing.provider import Provider, ScriptedReply
+from tokenwire_adapters.ui import Turn
 from tokenwire_adapters.vercel import ChatTurn
 
 TOOLS: list[Any] = [
@@ -39,6 +40,21 @@ def tell_slowly(provider: Provider) -> None:
     """Have the next reply begin soon, and take longer than any test."""
     provider.pace = SLOW
     provider.script(STORY)
+
+
+IMAGE = {"media_type": "image/png", "base64": "iVBORw0KGgo="}
+SOURCE = {"url": "https://example.com/tides", "title": "Tides"}
+
+
+async def of_all_kinds(turn: Turn) -> None:
+    """Answer with what is neither text nor a tool of the agent's own."""
+    response = turn.response
+    response.tool_call("web_search", "search-1", '{"query": "tides"}', provider_executed=True)
+    response.tool_result("search-1", ["found"])
+    response.part("source", data=SOURCE)
+    response.part("file", name="image_generation_call", data=IMAGE)
+    response.data_part("weather", REPORT)
+    response.write("Found.")
 
 
 class Gate:

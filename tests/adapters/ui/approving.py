@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 import tokenwire
 from tokenwire_adapters.ag_ui import AgentRoutes
+from tokenwire_adapters.langgraph import LangGraphRoutes
 from tokenwire_adapters.ui import Turn
 from tokenwire_adapters.vercel import ChatRoutes
 
@@ -46,8 +48,13 @@ class Approving:
             turn.response.write("Not sent.")
 
 
-def app_of(sink: tokenwire.Sink, agent: Any) -> Starlette:
-    routes = [*ChatRoutes(sink, agent).routes, *AgentRoutes(sink, agent).routes]
+def app_of(sink: tokenwire.Sink, agent: Any, pages: Sequence[Route] = ()) -> Starlette:
+    routes = [
+        *pages,
+        *ChatRoutes(sink, agent).routes,
+        *AgentRoutes(sink, agent).routes,
+        *LangGraphRoutes(sink, agent).routes,
+    ]
 
     async def sent(request: Any) -> JSONResponse:
         return JSONResponse(agent.sent)
@@ -56,11 +63,14 @@ def app_of(sink: tokenwire.Sink, agent: Any) -> Starlette:
 
 
 class Process:
-    """The server in a process of its own, which can be killed."""
+    """The server in a process of its own, which can be killed.
 
-    def __init__(self, url: str, port: int) -> None:
+    :param page: the script of the page that ``/chats/ID`` is.
+    """
+
+    def __init__(self, url: str, port: int, page: Path | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._arguments = [sys.executable, str(Path(__file__)), url, str(port)]
+        self._arguments = [sys.executable, str(Path(__file__)), url, str(port), str(page or "")]
         self.start()
 
     def start(self) -> None:
@@ -81,13 +91,18 @@ class Process:
         self._process.wait(PATIENCE)
 
 
-def main(url: str, port: int) -> None:
+def main(url: str, port: int, page: str) -> None:
     import uvicorn
 
+    pages: list[Route] = []
+    if page:
+        from tests.e2e.bundles import page_routes
+
+        pages = page_routes(Path(page).read_text(encoding="utf-8"), "/chats/{id}")
     # A short lease: a killed agent is known to be gone soon.
-    app = app_of(tokenwire.open_sink(url, lease=1.0), Approving())
+    app = app_of(tokenwire.open_sink(url, lease=1.0), Approving(), pages)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

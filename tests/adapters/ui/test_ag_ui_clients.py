@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent, Gate, tell_slowly
+from tests.adapters.ui.agents import IMAGE as PICTURE
+from tests.adapters.ui.agents import REPORT, SOURCE, Agent, Gate, of_all_kinds, tell_slowly
 from tests.adapters.ui.pages import PATIENCE, SharedPages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
@@ -323,6 +325,18 @@ async def test_state_and_failure(page, sink):
     assert "no more money" in shown["last"]["message"]
     assert text_of(shown["messages"]) == "I will "
     assert shown["warnings"] == []
+
+
+async def test_what_is_neither_text_nor_a_tool_of_the_agent(page, sink):
+    with serving(Starlette(routes=AgentRoutes(sink, of_all_kinds).routes)) as server:
+        await ask(page, server, "tides?")
+        shown = fine(await page.do("done", tab=1))
+    assert shown["customs"] == [["source", SOURCE], ["file", PICTURE], ["weather", REPORT]]
+    assert not shown.get("pending")  # the provider has run its tool
+    assert json.loads(next(m for m in shown["messages"] if m["role"] == "tool")["content"]) == [
+        "found"
+    ]
+    assert text_of(shown["messages"]) == "Found."
 
 
 IMAGE = "iVBORw0KGgo="

@@ -42,7 +42,7 @@ class RunReader(RunEncoder):
             self.said.block(response, part)
             self.call_begun(response, part)
         elif part.kind not in _UTTERED and part.data is not None:
-            self._data_part(part)
+            self._data_part(response, part)
 
     def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
         if part.kind in ("tool_call", "reasoning") or is_text(part):
@@ -58,7 +58,7 @@ class RunReader(RunEncoder):
         elif part.kind in ("tool_call", "reasoning") or is_text(part):
             self.part_ended(response, part)
         elif part.data is None or part.length:
-            self._data_part(part)
+            self._data_part(response, part)
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         message = self.said.add_result(response, part, result)
@@ -67,14 +67,14 @@ class RunReader(RunEncoder):
     def add_data(self, event: DataEvent) -> None:
         self.custom(event.name, event.data)
 
-    def _data_part(self, part: PartState) -> None:
+    def _data_part(self, response: ResponseState, part: PartState) -> None:
         name = part.name if part.kind == "data" and part.name else part.kind
         value: Any = part.data if part.data is not None else part.text
         if name == "state" and isinstance(value, dict):
             self.values |= {key: one for key, one in object_of(value).items() if key != "messages"}
             self.values_changed()
         else:
-            self.custom(name, value)
+            self.custom(name, value, event_id=f"{response.id}.{part.index}.data")
 
     def end_response(self, response: ResponseState) -> None:
         self.said.end(response)
@@ -121,8 +121,11 @@ class RunReader(RunEncoder):
     def values_changed(self) -> None:
         """Send the state of the thread."""
 
-    def custom(self, name: str, value: Any) -> None:
-        """Send anything else."""
+    def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        """Send anything else.
+
+        :param event_id: the same whenever this is sent.
+        """
 
 
 class LangGraphEncoder(RunReader):
@@ -229,7 +232,8 @@ class LangGraphEncoder(RunReader):
         if not self._joining:
             self._values(self.said.all())
 
-    def custom(self, name: str, value: Any) -> None:
+    def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        _ = event_id
         if not self._joining:
             self._event("custom", {"name": name, "data": value})
 

@@ -16,12 +16,13 @@ from tokenwire_adapters._web.langgraph.messages import (
     tool_call,
     usage_metadata,
 )
-from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread
+from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
 from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
 
 __all__ = ["ThreadEncoder"]
 
+_MAX_REMEMBERED = 200
 _CHANNELS = {"input.requested": "input", "input.answered": "input"}
 
 
@@ -39,6 +40,7 @@ class ThreadEncoder(Encoder):
         self._thread = thread
         self.on_error = thread.on_error
         self._channels = frozenset(channels)
+        self._at: dict[str, list[dict[str, Any]]] = {}  # messages by checkpoint, the newest ones
         self._connection = new_id()
         self._seq = 0
         self._frames: list[Frame] = []
@@ -47,7 +49,10 @@ class ThreadEncoder(Encoder):
 
     def follow(self, run: str, events: Sequence[Event]) -> None:
         """Give what has happened of the newest run; `begin` encodes it."""
-        self._run = _RunEvents(self, run, self._thread.before(run))
+        checkpoint = input_of(run)
+        before, parent = self._thread.messages(checkpoint), self._thread.parent_of(checkpoint)
+        self._remember(checkpoint, before)
+        self._run = _RunEvents(self, run, before, parent)
         self._run.prime(events)
 
     def begin(self) -> Iterable[Frame]:
@@ -67,14 +72,26 @@ class ThreadEncoder(Encoder):
         return self._flush()
 
     def _begin_run(self, event: StartEvent) -> None:
-        before = self._run.messages if self._run is not None else []
+        before: list[dict[str, Any]] = []
+        if self._run is not None and self._run.run is not None:
+            before = self._run.messages
+            self._remember(self._run.run, before)
         parent: Any = event.metadata.get(PARENT)
-        latest = None if self._run is None else self._run.run
-        if isinstance(parent, str) and parent != latest and self._thread.has(parent):
+        if isinstance(parent, str) and parent in self._at:
+            before = self._at[parent]
+        elif isinstance(parent, str) and self._thread.has(parent):
             before = self._thread.messages(parent)
         asked: Any = event.metadata.get(ASKED)
-        self._run = _RunEvents(self, event.response_id, [*before, *(asked or ())])
+        before = [*before, *(asked or ())]
+        self._remember(input_of(event.response_id), before)
+        self._run = _RunEvents(self, event.response_id, before, parent)
         list(self._run.begin())
+
+    def _remember(self, checkpoint: str, messages: list[dict[str, Any]]) -> None:
+        """Keep what a run may be begun at, which the thread as it was read may not have."""
+        self._at[checkpoint] = messages
+        if len(self._at) > _MAX_REMEMBERED:
+            del self._at[next(iter(self._at))]
 
     def _flush(self) -> list[Frame]:
         frames, self._frames = self._frames, []
@@ -87,7 +104,8 @@ class ThreadEncoder(Encoder):
             one of this connection.
         """
         self._seq += 1
-        if _CHANNELS.get(method, method) not in self._channels:
+        channel = _CHANNELS.get(method, method)
+        if channel not in self._channels and f"{method}:{data.get('name')}" not in self._channels:
             return
         event: dict[str, Any] = {
             "type": "event",
@@ -102,8 +120,11 @@ class ThreadEncoder(Encoder):
 class _RunEvents(RunReader):
     """One run of the thread."""
 
-    def __init__(self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]], parent: str | None
+    ) -> None:
         super().__init__(run=run, enveloped=True)
+        self._parent = parent
         self._thread = thread
         self.on_error = thread.on_error
         self._before = list(before)
@@ -126,12 +147,17 @@ class _RunEvents(RunReader):
         return [name for one in self.responses.values() for name in one.decisions]
 
     def _values(self) -> None:
+        self._checkpoint(f"{self.run}", input_of(f"{self.run}"))
         self._thread.send("values", {**self.values, "messages": self.messages})
 
+    def _checkpoint(self, checkpoint: str, parent: str | None) -> None:
+        """Tell of which checkpoint the values are that follow: messages are edited from it."""
+        self._thread.send("checkpoints", {"id": checkpoint, "parent_id": parent})
+
     def begin_message(self, run: str) -> None:
-        _ = run
         self._lifecycle("running")
-        self._values()
+        self._checkpoint(input_of(run), self._parent)
+        self._thread.send("values", {**self.values, "messages": self._before})
 
     def continue_message(self, run: str) -> None:
         _ = run
@@ -207,8 +233,8 @@ class _RunEvents(RunReader):
     def values_changed(self) -> None:
         self._values()
 
-    def custom(self, name: str, value: Any) -> None:
-        self._thread.send("custom", {"name": name, "payload": value})
+    def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
+        self._thread.send("custom", {"name": name, "payload": value}, event_id=event_id)
 
     def add_decision(self, approval: Approval) -> None:
         super().add_decision(approval)

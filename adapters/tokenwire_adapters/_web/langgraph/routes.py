@@ -15,6 +15,7 @@ from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -29,14 +30,15 @@ from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import list_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import join_run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run, join_run, recent_runs
 
 __all__ = ["LangGraphRoutes"]
 
 _STATUS = {"streaming": "running", "complete": "success", "cancelled": "interrupted"}
 _STOPPING = 0.25  # seconds that a stop may take to reach the run
 _MAX_HISTORY = 100
-_CHANNELS = ("values", "messages", "tools", "lifecycle", "input", "custom")
+_MAX_RUNS = 10
+_CHANNELS = ("values", "checkpoints", "messages", "tools", "lifecycle", "input", "custom")
 
 
 class LangGraphRoutes(ProtocolRoutes):
@@ -106,6 +108,8 @@ class LangGraphRoutes(ProtocolRoutes):
 
     def _find_run(self, names: Sequence[str]) -> Route | None:
         match names:
+            case []:
+                return Route("langgraph.runs", {"GET": self._runs})
             case ["stream"]:
                 return Route("langgraph.run", {"POST": self._run})
             case [_]:
@@ -191,7 +195,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channel, name, thread = await self._thread(exchange, "input")
         self.service.require_input(exchange.caller.key, "runs")
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             command = body.get("command")
             settled = None
             if isinstance(command, dict) and "resume" in command:
@@ -282,7 +286,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _join(self, exchange: Exchange) -> None:
         channel, _, thread = await self._thread(exchange, "subscribe")
         run = self.names_of(exchange.request)[3]
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             await self._follow(exchange, channel, thread, run)
 
     async def _follow(self, exchange: Exchange, channel: str, thread: Thread, run: str) -> None:
@@ -300,11 +304,14 @@ class LangGraphRoutes(ProtocolRoutes):
         run = thread.runs.get(self.names_of(exchange.request)[3])
         if run is None:
             raise Problem("not_found", "the thread has no such run")
-        status = "interrupted" if run.questions else _STATUS.get(run.state, "error")
-        await self.send_json(
-            exchange,
-            {"run_id": run.id, "thread_id": name, "assistant_id": "agent", "status": status},
-        )
+        await self.send_json(exchange, _described_run(run, name))
+
+    async def _runs(self, exchange: Exchange) -> None:
+        _, name, thread = await self._thread(exchange, "history")
+        given = exchange.request.query.get("status")
+        runs = [_described_run(run, name) for run in reversed(thread.runs.values())]
+        runs = [run for run in runs if given is None or run["status"] == given]
+        await self.send_json(exchange, runs[:_MAX_RUNS])
 
     async def _cancel(self, exchange: Exchange) -> None:
         names = self.names_of(exchange.request)
@@ -368,7 +375,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channels = list_of(body.get("channels")) or list(_CHANNELS)
         channel, _, thread = await self._thread(exchange, "subscribe")
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             encoder = ThreadEncoder(thread, [str(one) for one in channels])
             last = thread.last
             joined = None
@@ -381,3 +388,8 @@ class LangGraphRoutes(ProtocolRoutes):
                 reader = joined.reader
                 encoder.follow(last.id, joined.events)
             await self.stream(exchange, channel, encoder, reader)
+
+
+def _described_run(run: Run, thread_id: str) -> dict[str, Any]:
+    status = "interrupted" if run.questions else _STATUS.get(run.state, "error")
+    return {"run_id": run.id, "thread_id": thread_id, "assistant_id": "agent", "status": status}

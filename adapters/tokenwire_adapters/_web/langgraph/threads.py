@@ -15,7 +15,7 @@ from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.runs import Run
 
-__all__ = ["ASKED", "PARENT", "Thread", "bounded_messages"]
+__all__ = ["ASKED", "PARENT", "Thread", "bounded_messages", "input_of"]
 
 ASKED = "langgraph_messages"
 """The metadata field with the messages that a run answers."""
@@ -25,6 +25,12 @@ PARENT = "langgraph_checkpoint"
 
 _MAX_ASKED = 32 * 1024  # bytes that every watcher is sent
 _INPUT = ".input"
+_START = ".start"  # the checkpoint before the first run: without it, nobody could edit that
+
+
+def input_of(run: str) -> str:
+    """The checkpoint with the messages that a run answers."""
+    return f"{run}{_INPUT}"
 
 
 def bounded_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -61,25 +67,27 @@ class Thread:
 
     def has(self, checkpoint: str) -> bool:
         """Whether there is such a checkpoint."""
-        return checkpoint.removesuffix(_INPUT) in self.runs
+        return checkpoint == _START or checkpoint.removesuffix(_INPUT) in self.runs
 
     def parent_of(self, checkpoint: str) -> str | None:
         """The checkpoint before this one."""
+        if checkpoint == _START:
+            return None
         if not checkpoint.endswith(_INPUT):
-            return f"{checkpoint}{_INPUT}"
+            return input_of(checkpoint)
         run = self.runs[checkpoint.removesuffix(_INPUT)]
         envelope = run.envelope
         if envelope is not None and PARENT in envelope.metadata:
             parent = envelope.metadata[PARENT]
-            return parent if isinstance(parent, str) and self.has(parent) else None
+            return parent if isinstance(parent, str) and self.has(parent) else _START
         earlier = list(self.runs)
         place = earlier.index(run.id)
-        return earlier[place - 1] if place else None
+        return earlier[place - 1] if place else _START
 
     def messages(self, checkpoint: str | None) -> list[dict[str, Any]]:
         """The messages at a checkpoint."""
         chain: list[str] = []
-        while checkpoint is not None and checkpoint not in chain:
+        while checkpoint is not None and checkpoint not in (_START, *chain):
             chain.append(checkpoint)
             checkpoint = self.parent_of(checkpoint)
         by_id: dict[str, dict[str, Any]] = {}
@@ -99,7 +107,7 @@ class Thread:
 
     def before(self, run: str) -> list[dict[str, Any]]:
         """The messages that a run begins with, those that it answers among them."""
-        return self.messages(f"{run}{_INPUT}")
+        return self.messages(input_of(run))
 
     def state(self, checkpoint: str | None) -> dict[str, Any]:
         """The state at a checkpoint, as a client reads it."""
@@ -149,7 +157,7 @@ class Thread:
 
     def history(self, limit: int) -> list[dict[str, Any]]:
         """The states of all branches, newest first."""
-        names = [name for run in self.runs for name in (f"{run}{_INPUT}", run)]
+        names = [name for run in self.runs for name in (input_of(run), run)]
         return [self.state(name) for name in list(reversed(names))[:limit]]
 
 

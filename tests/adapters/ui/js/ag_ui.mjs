@@ -34,6 +34,7 @@ function report(it) {
     messages: it.agent.messages,
     state: it.agent.state,
     events: it.events.map((event) => event.type),
+    customs: it.events.filter(({ type }) => type === "CUSTOM").map(({ name, value }) => [name, value]),
     last: it.events.at(-1),
     error: it.error,
     pending: it.agent.pendingToolCallIds,

@@ -1,25 +1,49 @@
 // Chats of TanStack AI, without a page. Takes commands, one JSON object a line, and answers each with one.
 import { createInterface } from "node:readline";
-import { ChatClient, fetchServerSentEvents } from "@tanstack/ai-client";
+import { ChatClient, clientTools, fetchServerSentEvents } from "@tanstack/ai-client";
+import { toolDefinition } from "@tanstack/ai";
+
+const weather = toolDefinition({ name: "get_weather", description: "Tell the weather" })
+  .client(async () => ({ sky: "clear", celsius: 21 }));
 
 const tabs = new Map();
 
 const commands = {
-  open: ({ tab, url, thread }) => {
-    const seen = { errors: [], customs: [] };
+  open: ({ tab, url, thread, tools }) => {
+    const seen = { asked: [], errors: [], customs: [] };
     const client = new ChatClient({
       id: thread,
       threadId: thread,
-      connection: fetchServerSentEvents(url),
+      connection: fetchServerSentEvents(() => tabs.get(tab).url),
+      tools: tools ? clientTools(weather) : undefined,
       onError: (error) => { seen.errors.push(String(error.message)); },
+      onResumeStateChange: (_, interrupts) => { seen.asked = interrupts.map(({ id, interruptId }) => id ?? interruptId); },
       onCustomEvent: (name, value) => { seen.customs.push([name, value]); },
     });
-    tabs.set(tab, { client, seen, work: Promise.resolve() });
+    tabs.set(tab, { client, seen, url, work: Promise.resolve() });
     return {};
   },
   send: ({ tab, text }) => {
     const it = tabs.get(tab);
     it.work = it.client.sendMessage(text);
+    return {};
+  },
+  aim: ({ tab, url }) => { tabs.get(tab).url = url; return {}; },
+  reload: ({ tab }) => {
+    const it = tabs.get(tab);
+    it.work = it.client.reload();
+    return {};
+  },
+  approve: ({ tab }) => {
+    const it = tabs.get(tab);
+    const [interruptId] = it.seen.asked;
+    const answer = { interruptId, status: "resolved", payload: { approved: true } };
+    it.work = it.client.resumeInterruptsUnsafe([answer]);
+    return {};
+  },
+  keep: ({ tab, number }) => {
+    const { client } = tabs.get(tab);
+    client.setMessagesManually(client.getMessages().slice(0, number));
     return {};
   },
   stop: ({ tab }) => { tabs.get(tab).client.stop(); return {}; },

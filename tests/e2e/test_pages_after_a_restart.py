@@ -1,0 +1,78 @@
+"""Pages of each client whose agent's process is killed and started again, on Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.needs import needs
+
+needs("ag_ui")
+needs("redis")
+needs("starlette")
+
+from playwright.sync_api import Page, expect
+
+from tests.adapters.ui.approving import Process
+from tests.e2e.bundles import bundle
+from tests.e2e.screens import TIMEOUT
+from tests.redis_support.fixtures import *  # noqa: F403
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.redis]
+
+Open = Callable[[str], Page]
+
+# The page, and what its address asks for.
+PAGES = {
+    "copilotkit": ("components/copilotkit.jsx", ""),
+    "assistant-ui": ("components/assistant.jsx", "?history"),
+    "langgraph-sdk": ("langchain/chat.jsx", "?thread=c1"),
+    "langchain-react": ("langchain/chat.jsx", "?thread=c1&react"),
+}
+
+
+@pytest.fixture(params=list(PAGES))
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def process(
+    kind: str, redis_server: object, reserved_port: int, tmp_path: Path
+) -> Iterator[Process]:
+    script = tmp_path / "page.js"
+    script.write_text(bundle(PAGES[kind][0]), encoding="utf-8")
+    url = f"{redis_server.url}?prefix=restart"  # type: ignore[attr-defined]
+    process = Process(url, reserved_port, page=script)
+    yield process
+    process.kill()
+
+
+def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) -> None:
+    page = open_page(f"{process.url}/chats/c1{PAGES[kind][1]}")
+    for number in (1, 2):
+        box = page.locator("textarea:visible, input:visible").first
+        box.fill("write to Ann")
+        box.press("Enter")
+        approve = page.get_by_role("button", name="Approve")
+        approve.wait_for(timeout=TIMEOUT)
+        if kind == "assistant-ui":  # where a question is not shown to a page that was loaded later
+            approve.click()
+            expect(page.get_by_text("Sent.")).to_have_count(number, timeout=TIMEOUT)
+        process.kill()
+        process.start()
+        page.reload()
+        if kind != "assistant-ui":
+            approve.click(timeout=TIMEOUT)
+        sent = page.get_by_text("Sent.")
+        expect(sent.last).to_be_visible(timeout=TIMEOUT)
+        expect(sent).to_have_count(number, timeout=TIMEOUT)
+        expect(approve).to_have_count(0)
+        expect(page.get_by_text("write to Ann", exact=True)).to_have_count(number)
+    process.kill()
+    process.start()
+    page.reload()
+    expect(page.get_by_text("Sent.")).to_have_count(2, timeout=TIMEOUT)
