@@ -39,8 +39,13 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(trylast=True)  # of what `-k` and `-m` leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out combinations, as marks ``in_turn`` say."""
+    """Leave out combinations, as marks ``in_turn`` say, and have several workers begin with pages.
+
+    Those take longest: at the end, one worker would be at them while the others have nothing to do.
+    """
     take_in_turn(config, items)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 def pytest_collection_finish() -> None:

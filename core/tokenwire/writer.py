@@ -48,7 +48,7 @@ class PartWriter(PartSpec, PublicDir):
         writer = self._writer
         if writer._state != "streaming" or not isinstance(text, str):  # pyright: ignore[reportPrivateUsage]
             return writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
-        append = self._append  # a call of the attribute itself would be taken for a method's
+        append = self._append  # to call the attribute would be to look for a method first
         append((self, text))
         mark_at = self._pending.mark_at
         if mark_at is not None and monotonic() >= mark_at:

@@ -12,7 +12,7 @@ from tests.support.needs import needs
 needs("ag_ui")
 needs("starlette")
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 from starlette.applications import Starlette
 
 import tokenwire
@@ -95,7 +95,11 @@ class Site:
             await (self.approving if "Ann" in turn.text else self.agent)(turn)  # type: ignore[arg-type]
 
     def open(self, open_page: Open, query: str = "") -> Chat:
-        return Chat(open_page(f"{self.server.url}/chats/c1{query}"), self.make)
+        return Chat(open_page(f"{self.url}{query}"), self.make)
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.url}/chats/c1"
 
     @property
     def answer(self) -> tokenwire.Response:
@@ -198,8 +202,10 @@ def test_what_is_neither_text_nor_a_tool_of_the_agent(site: Site, open_page: Ope
     expect(chat.page.locator("[data-tool=web_search]")).to_contain_text("found", timeout=TIMEOUT)
 
 
-def test_a_failure(site: Site, open_page: Open) -> None:
-    chat = site.open(open_page)
+def test_a_failure(site: Site, context: BrowserContext) -> None:
+    page = context.new_page()  # the client itself says in the console what went wrong
+    page.goto(site.url)
+    chat = Chat(page, site.make)
     chat.send("fail")
     expect(chat.page.get_by_role("alert")).to_contain_text("no more money", timeout=TIMEOUT)
     expect(chat.answers.last).to_contain_text("I will", timeout=TIMEOUT)

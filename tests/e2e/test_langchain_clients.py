@@ -313,6 +313,10 @@ def test_what_is_neither_text_nor_a_tool_of_the_agent(site: Site, open_page: Ope
         timeout=TIMEOUT,
     )
     assert json.loads(shown.text_content() or "") == customs
+    if "react" in site.query:
+        expect(tab.page.locator("pre.weather")).to_have_text(
+            re.compile("celsius.*21"), timeout=TIMEOUT
+        )
     expect(tab.page.locator("article.tool")).to_have_text(re.compile("found"))
     expect(tab.answers.first.locator("pre")).to_contain_text("web_search")
     assert len(site.turns) == 1  # nothing asks again for a tool that the provider ran

@@ -1,4 +1,4 @@
-"""Pages whose agent's process is killed and started again, on Redis: each client asks on."""
+"""Pages of each client whose agent's process is killed and started again, on Redis."""
 
 from __future__ import annotations
 

@@ -98,6 +98,7 @@ def test_each_entry(name: str, base: str) -> None:
         # Node 20 has no WebSocket of its own.
         "transport": "sse" if name == "node-20" else "websocket",
         "paused": TEXT * 2,
+        "again": ["input ", "delta paused", "end paused"],
         "outcome": {"response_id": "stopped", "state": "cancelled", "acknowledged": True},
         "stopped": "cancelled",
         "history": [

@@ -27,9 +27,10 @@ ARGUMENTS = [
 
 
 @contextmanager
-def launched(*, keeps_pages: bool = False) -> Iterator[Browser]:
+def launched(*arguments: str, keeps_pages: bool = False) -> Iterator[Browser]:
     """Start a browser with an empty profile; skip the test where there is none, but on CI fail.
 
+    :param arguments: more of the browser's own.
     :param keeps_pages: whether it has its back/forward cache, which Playwright switches off: it
         waits in vain for the `load` of a page that comes from there.
     """
@@ -39,7 +40,7 @@ def launched(*, keeps_pages: bool = False) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
-            args=ARGUMENTS,
+            args=[*ARGUMENTS, *arguments],
             headless=True,
             ignore_default_args=["--disable-back-forward-cache"] if keeps_pages else [],
         )

@@ -588,7 +588,8 @@ function readResponse(item) {
 }
 
 function newId() {
-  return `i-${globalThis.crypto.randomUUID()}`;
+  // Not randomUUID, which pages on plain HTTP do not have.
+  return `i-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}`;
 }
 
 // -- a connection

@@ -29,10 +29,10 @@ TOOLS: list[Any] = [
 ]
 REPORT = {"sky": "clear", "celsius": 21}
 SLOW = 30.0
-# Little reasoning, so that the text begins soon, and enough text for a minute of `SLOW` tokens.
+# Little reasoning, so that its text begins soon. Long, but no page shall need seconds to show it.
 STORY = ScriptedReply(
     reasoning="Now, let me think.",
-    text=[f"{number} more *naïve* 東京\n\n" for number in range(2000)],
+    text=[f"{number} " if number % 10 else "naïve 東京 " for number in range(1500)],
 )
 
 

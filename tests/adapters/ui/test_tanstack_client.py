@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import IMAGE, REPORT, SOURCE, Agent, of_all_kinds, tell_slowly
+from tests.adapters.ui.approving import Approving
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
@@ -119,14 +121,44 @@ async def test_an_answer_is_made_anew_and_a_message_edited(page, server, provide
     assert [message["role"] for message in result["messages"]] == ["user", "assistant"] * 2
 
 
-async def test_a_tool_of_the_page(page, server, agent):
-    agent.here = False
-    await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1", tools=True)
-    result = await ask(page, server, "What is the weather in Lisbon?")
+async def test_a_tool_of_the_page(page, sink):
+    """The client runs it where the agent sends the event that TanStack's own server sends."""
+    turns: list[AgentTurn] = []
+
+    async def agent(turn: AgentTurn) -> None:
+        turns.append(turn)
+        last = turn.chat_messages()[-1]
+        if last["role"] == "tool":
+            turn.response.write(f"It is {last['content']}.")
+            return
+        call = {"toolCallId": "call-1", "toolName": "get_weather", "input": {}}
+        turn.response.tool_call("get_weather", "call-1", "{}")
+        turn.response.data_part("tool-input-available", call)
+        turn.response.finish("tool_calls")
+
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1", tools=True)
+        await ask(page, server, "What is the weather?")
+        await page.do("text", tab=1, length=5)
+        result = await page.do("done", tab=1)
     assert result["errors"] == []
-    assert len(agent.turns) == 2
-    assert agent.turns[-1].chat_messages()[-1]["role"] == "tool"
-    assert parts(result["messages"][-1], "text")
+    assert len(turns) == 2
+    assert json.loads(turns[1].chat_messages()[-1]["content"]) == REPORT
+
+
+async def test_an_approval(page, sink):
+    agent = Approving()
+    with serving(Starlette(routes=AgentRoutes(sink, agent).routes)) as server:
+        await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
+        await ask(page, server, "write to Ann")
+        assert agent.sent == []
+        await page.do("approve", tab=1)
+        result = await page.do("done", tab=1)
+    assert result["errors"] == []
+    assert agent.sent == [None]
+    assert len(agent.turns) == 1
+    texts = [part["content"] for m in result["messages"] for part in parts(m, "text")]
+    assert texts[-1].endswith("Sent.")
 
 
 async def test_a_picture_of_the_user(page, server, agent):

@@ -39,8 +39,13 @@ await shows(channel, "paused", ({ text }) => text !== "");
 connection.pause();
 await channel.send("go on");
 while ((await channel.history({ limit: 1 })).items[0].state !== "complete");
+// It goes on from its cursor: what it had is not sent again.
+const again = new Set();
+const off = channel.on("event", ({ type, response_id }) => again.add(`${type} ${response_id ?? ""}`));
 connection.resume();
 result.paused = (await shows(channel, "paused", ({ ended }) => ended)).text;
+off();
+result.again = [...again];
 
 await channel.send("message", "stopped");
 await shows(channel, "stopped", ({ text }) => text !== "");

@@ -55,7 +55,8 @@ class MessagesRecorder(StainlessRecorder):
         except Exception:
             usual, text = False, ""
         if usual and not self.ended:
-            self._write(text)
+            write = self._write  # to call the attribute would be to look for a method first
+            write(text)
         else:
             super().feed(item)
 

@@ -89,7 +89,8 @@ class ChatRecorder(StainlessRecorder):
         except Exception:
             usual = False
         if usual and text and not self.ended:
-            state.write(text)
+            write = state.write  # to call the attribute would be to look for a method first
+            write(text)
         else:
             super().feed(item)
 

@@ -36,7 +36,7 @@ export const address = {
   },
 
   freshChat(replace = false) {
-    go({}, `chat-${crypto.randomUUID().slice(0, 8)}`, replace);
+    go({}, `chat-${Math.random().toString(36).slice(2, 10)}`, replace);
   },
 
   /** "light", "dark", or null: what the system prefers. */

@@ -19,7 +19,8 @@ def outcome_before_1(outcome: dict[str, Any]) -> dict[str, Any]:
     """The fields of ``RUN_FINISHED`` that say what `outcome` does, for a client before 1.0."""
     kind = outcome["type"]
     if kind == "success":
-        return {"outcome": {"type": "success"}}  # such a client looks for pending calls itself
+        # assistant-ui takes a success for the end also where a tool of the page is to be run.
+        return {} if "pendingToolCallIds" in outcome else {"outcome": {"type": "success"}}
     if kind == "interrupt":
         return {"outcome": outcome}
     return {"result": {"outcome": kind}}  # no outcome that it knows says this

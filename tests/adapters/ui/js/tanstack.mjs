@@ -10,13 +10,14 @@ const tabs = new Map();
 
 const commands = {
   open: ({ tab, url, thread, tools }) => {
-    const seen = { errors: [], customs: [] };
+    const seen = { asked: [], errors: [], customs: [] };
     const client = new ChatClient({
       id: thread,
       threadId: thread,
       connection: fetchServerSentEvents(() => tabs.get(tab).url),
       tools: tools ? clientTools(weather) : undefined,
       onError: (error) => { seen.errors.push(String(error.message)); },
+      onResumeStateChange: (_, interrupts) => { seen.asked = interrupts.map(({ id, interruptId }) => id ?? interruptId); },
       onCustomEvent: (name, value) => { seen.customs.push([name, value]); },
     });
     tabs.set(tab, { client, seen, url, work: Promise.resolve() });
@@ -31,6 +32,13 @@ const commands = {
   reload: ({ tab }) => {
     const it = tabs.get(tab);
     it.work = it.client.reload();
+    return {};
+  },
+  approve: ({ tab }) => {
+    const it = tabs.get(tab);
+    const [interruptId] = it.seen.asked;
+    const answer = { interruptId, status: "resolved", payload: { approved: true } };
+    it.work = it.client.resumeInterruptsUnsafe([answer]);
     return {};
   },
   keep: ({ tab, number }) => {

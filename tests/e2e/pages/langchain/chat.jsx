@@ -1,6 +1,6 @@
 // A chat as people write it with useStream of LangGraph's SDK, or, with ?react, of @langchain/react.
 import { useStream as ofSdk } from "@langchain/langgraph-sdk/react";
-import { useChannel, useMessageMetadata, useStream as ofReact } from "@langchain/react";
+import { useChannel, useExtension, useMessageMetadata, useStream as ofReact } from "@langchain/react";
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
 
@@ -39,6 +39,7 @@ const kindOf = (message) => message.type ?? message.getType();
 
 // What the page of each client does with data that is no message, and where a message was first seen.
 const CUSTOM = ["custom"];
+const Weather = ({ stream }) => <pre className="weather">{JSON.stringify(useExtension(stream, "weather"))}</pre>;
 const Custom = ({ stream }) => <pre className="custom">{JSON.stringify(useChannel(stream, CUSTOM).map(({ params }) => {
   const { name, payload } = params.data;
   return { name, data: payload };
@@ -111,6 +112,7 @@ function Chat() {
           </Metadata>
         </article>
       ))}
+      {newer && <Weather stream={stream} />}
       {newer ? <Custom stream={stream} /> : <pre className="custom">{JSON.stringify(customs)}</pre>}
       {question && (
         <section>
