@@ -23,7 +23,7 @@ def check_types(scratch: Path, python: Path) -> None:
     shutil.copytree(CONSUMER, project, dirs_exist_ok=True)
     # The checkers are in another environment: pyright also looks where the first `python` does.
     env = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
-    # Named one by one: where the scratch directory is one that git ignores, ty finds none by itself.
+    # Named one by one: ty passes over a directory that git ignores, as those of tox are.
     files = sorted(file.name for file in project.glob("*.py"))
     failed = [
         command[0]
