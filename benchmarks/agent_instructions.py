@@ -95,7 +95,7 @@ def anthropic_cases(sink: tokenwire.Sink) -> Iterator[Case]:
         def read() -> None:
             client.base_url = url.removesuffix("/v1")
             create = client.messages.create
-            for _ in create(model="m", max_tokens=9, messages=ASKED, stream=True):
+            for _ in create(model="m", max_tokens=99_999, messages=ASKED, stream=True):
                 pass
 
         return read
