@@ -23,7 +23,6 @@ from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
 
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-MESSAGE = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m"}
 
 
 def _chunk(delta: Any, index: Any = 0, finish: Any = None, **more: Any) -> Any:

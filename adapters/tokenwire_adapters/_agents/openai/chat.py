@@ -87,8 +87,8 @@ class ChatRecorder(StainlessRecorder):
                 and state.calls.naming is None
             )
         except Exception:
-            usual = False
-        if usual and text and not self.ended:
+            usual, text, state = False, "", None
+        if usual and state is not None and text and not self.ended:
             write = state.write  # to call the attribute would be to look for a method first
             write(text)
         else:

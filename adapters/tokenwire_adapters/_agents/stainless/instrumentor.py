@@ -186,10 +186,11 @@ class StainlessInstrumentor(SdkInstrumentor):
             # A stream that holds a generator that holds the stream is a cycle: dropped by its
             # consumer, it would go on costing until the garbage collector runs. So the generator
             # holds a copy, where that is safe.
-            holds = stream
-            if type(stream) in self._targets.streams:
-                holds = object.__new__(type(stream))
-                vars(holds).update(vars(stream))
+            kind: Any = type(stream)
+            holds: Any = stream
+            if kind in self._targets.streams:
+                holds = object.__new__(kind)
+                holds.__dict__.update(stream.__dict__)
             find = functools.partial(self._recorders.of_stream, response, options)
             return record_found(original(holds), find)
 
