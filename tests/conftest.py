@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,13 +14,38 @@ from tests.support.profile import load_hypothesis, take_in_turn
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
 
+# A shell without job control starts what runs in its background with SIGINT ignored, and so would
+# be the programs that tests start, and stop as Ctrl-C does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup` has SIGHUP ignored: still here, but not in what tests start.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
 load_hypothesis()
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, nobody asks
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return how many workers ``-n auto`` and ``-n logical`` start: two more than there are cores.
+
+    Most tests wait for other programs half of the time.
+    """
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # as many as the variable says
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return 2 + (len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(trylast=True)  # of what `-k` and `-m` leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out combinations, as marks ``in_turn`` say."""
+    """Leave out combinations, as marks ``in_turn`` say, and have several workers begin with pages.
+
+    Those take longest: at the end, one worker would be at them while the others have nothing to do.
+    """
     take_in_turn(config, items)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 def pytest_collection_finish() -> None:

@@ -25,16 +25,18 @@ from tokenwire_adapters._web.gateway.gateway import Gateway
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.log_masking import MaskTokens
 from tokenwire_adapters._web.gateway.middleware import TokenwireMiddleware
-from tokenwire_adapters._web.gateway.problems import AccessDenied
-from tokenwire_adapters._web.gateway.tokens import Tokens, mint_token
+from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
+from tokenwire_adapters._web.gateway.tokens import Grant, Tokens, mint_token
 
 __all__ = [
     "AccessDenied",
     "Authorize",
     "EventsResponse",
     "Gateway",
+    "Grant",
     "Limits",
     "MaskTokens",
+    "Problem",
     "Tokens",
     "TokenwireMiddleware",
     "mint_token",

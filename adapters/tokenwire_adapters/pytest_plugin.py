@@ -41,10 +41,12 @@ __all__ = [
 # Where the SDKs look for their provider, and keys that they insist on.
 _BASE_URLS = (
     "OPENAI_BASE_URL",
+    "OPENAI_API_BASE",  # LlamaIndex reads only this one; LangChain and LiteLLM read it first
     "MISTRAL_BASE_URL",
 )
 _ROOT_URLS = (
     "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_API_BASE",  # of LiteLLM
     "GOOGLE_GEMINI_BASE_URL",
     "GOOGLE_VERTEX_BASE_URL",
     "CO_API_URL",

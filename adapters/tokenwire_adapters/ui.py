@@ -13,6 +13,7 @@ an agent, join it and stop it. docs/extending.md has a protocol in one file.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tokenwire.errors import MissingExtra
@@ -32,6 +33,9 @@ from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 from tokenwire_adapters._web.ui.state import ENVELOPE, PartState, ResponseState
 
 if TYPE_CHECKING:
+    from tokenwire_adapters._web.gateway.asgi import Request
+    from tokenwire_adapters._web.gateway.auth import Caller
+    from tokenwire_adapters._web.ui.answers import Settled
     from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
     from tokenwire_adapters._web.ui.tasks import AgentTasks
     from tokenwire_adapters._web.ui.turn import Turn
@@ -39,13 +43,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ENVELOPE",
     "AgentTasks",
+    "Caller",
     "Exchange",
     "PartState",
     "ProtocolRoutes",
+    "Request",
     "ResponseState",
     "Route",
     "Run",
     "RunEncoder",
+    "Settled",
     "Turn",
     "find_run",
     "is_json",
@@ -61,14 +68,26 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "AgentTasks": "ui.tasks",
+    "Caller": "gateway.auth",
+    "Exchange": "ui.routes",
+    "ProtocolRoutes": "ui.routes",
+    "Request": "gateway.asgi",
+    "Route": "ui.routes",
+    "Settled": "ui.answers",
+    "Turn": "ui.turn",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import the routes when they are asked for: an encoder needs no web framework."""
-    if name not in ("AgentTasks", "Exchange", "ProtocolRoutes", "Route", "Turn"):
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from tokenwire_adapters._web.ui import routes, tasks, turn
+        module = import_module(f"tokenwire_adapters._web.{_LAZY[name]}")
     except ImportError as error:
         raise MissingExtra(
             f'{name} needs {error.name}: pip install "tokenwire[gateway]"'
         ) from error
-    return getattr({"AgentTasks": tasks, "Turn": turn}.get(name, routes), name)
+    return getattr(module, name)

@@ -95,8 +95,10 @@ class Producer:
         except InvalidName as invalid:
             error, response_id = invalid, new_id("r-")
         run = args.identifier("run", run) or current_run() or response_id
-        around = args.mapping("metadata", current_metadata()) or {}
-        start_metadata = {**around, **(args.mapping("metadata", metadata) or {})}
+        start_metadata = args.mapping("metadata", metadata) or {}
+        around = current_metadata()
+        if around:
+            start_metadata = {**(args.mapping("metadata", around) or {}), **start_metadata}
         if error is None:
             self._problems.check(args)
         pending = self._pending(name, response_id, run, start_metadata)

@@ -34,6 +34,7 @@ share their items can have more than there are atoms."""
 _INTS = range(-(2**63), 2**64)  # what msgpack can hold
 _CONTAINER = 10
 _MAX_NAMED = 8  # places of replaced values that an error names
+_MAX_FLAT = 64  # items of a dict that may be plain as it is
 _COPIES = 8  # tries to copy a mapping that another thread changes
 
 
@@ -85,6 +86,10 @@ class Arguments:
         """
         if value is None:
             return None
+        if type(value) is dict:
+            plain = _flat(cast("dict[Any, Any]", value))
+            if plain is not None:
+                return plain
         self._path = [(0, name)]
         self._left = MAX_VALUES
         return self._value(value)
@@ -249,6 +254,19 @@ _SEQUENCES = (
     ValuesView,
     ItemsView,
 )
+
+
+def _flat(value: dict[Any, Any]) -> dict[str, Any] | None:
+    """A copy of a small dict of values that are plain as they are, quickly; None for any other."""
+    if len(value) > _MAX_FLAT:
+        return None
+    copy = value.copy()  # in one go: another thread may change the original meanwhile
+    for key, item in copy.items():
+        if type(key) is not str or not key.isascii():
+            return None
+        if not (item.isascii() if type(item) is str else _is_atom(item)):
+            return None
+    return copy
 
 
 def _is_atom(value: Any) -> bool:

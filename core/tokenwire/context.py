@@ -19,6 +19,7 @@ from tokenwire.errors import InvalidName
 __all__ = [
     "DEFAULT_CHANNEL",
     "Claim",
+    "ContextBlock",
     "channel",
     "claiming",
     "current_channel",
@@ -150,8 +151,11 @@ def _candidates(
         except Exception:
             logger.warning("tokenwire: the channel function failed", exc_info=True)
             explicit = None
-    environment = os.environ.get("TOKENWIRE_CHANNEL")
+    for candidate in (explicit, current_channel()):
+        if candidate is not None and candidate != "":
+            yield candidate
+    environment = os.environ.get("TOKENWIRE_CHANNEL")  # slow where it is not set, so last
     first = environment if os.environ.get("TOKENWIRE_CHANNEL_FIRST") == "1" else None
-    for candidate in (explicit, current_channel(), first, session, environment):
+    for candidate in (first, session, environment):
         if candidate is not None and candidate != "":
             yield candidate

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
-from tokenwire._memory.log import MemorySubscription
 from tokenwire._memory.store import MemoryStore
 from tokenwire._urls import split_url
 from tokenwire.backend import (
@@ -30,6 +29,7 @@ from tokenwire.backend import (
     Replay,
     ReplayFrom,
     Retention,
+    Subscription,
 )
 
 __all__ = ["MemoryBackend", "MemoryStore", "Retention"]
@@ -94,10 +94,10 @@ class MemoryBackend(Backend):
     def publish_nowait(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         return self.store.publish(entries)
 
-    async def subscribe(self, channel: str, receiver: Receiver) -> MemorySubscription:
+    async def subscribe(self, channel: str, receiver: Receiver) -> Subscription:
         return self.store.listen(channel, receiver, "listeners")
 
-    async def control(self, channel: str, receiver: Receiver) -> MemorySubscription:
+    async def control(self, channel: str, receiver: Receiver) -> Subscription:
         return self.store.listen(channel, receiver, "controls")
 
     async def replay(self, channel: str, start: ReplayFrom) -> Replay:

@@ -34,15 +34,26 @@ _TEXT = "text"  # the default kind: the same object, so that a write need not lo
 class PartWriter(PartSpec, PublicDir):
     """Writes one part of a response: use it where several parts grow side by side."""
 
-    __slots__ = ("_writer",)
+    __slots__ = ("_append", "_pending", "_writer")
 
     def __init__(self, writer: ResponseWriter, kind: str, **fields: Any) -> None:
         super().__init__(kind, **fields)
         self._writer = writer
+        self._pending = writer._pending  # pyright: ignore[reportPrivateUsage]
+        self._append = self._pending.writes.append
 
     def write(self, text: str) -> bool:
         """Append text to this part; for a tool call, to its arguments (see `ResponseWriter`)."""
-        return self._writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
+        # As `ResponseWriter._write_text` does, without the call.
+        writer = self._writer
+        if writer._state != "streaming" or not isinstance(text, str):  # pyright: ignore[reportPrivateUsage]
+            return writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
+        append = self._append  # to call the attribute would be to look for a method first
+        append((self, text))
+        mark_at = self._pending.mark_at
+        if mark_at is not None and monotonic() >= mark_at:
+            writer._mark()  # pyright: ignore[reportPrivateUsage]
+        return True
 
 
 class ResponseWriter(PublicDir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_python(page: Path) -> None:
                 and node.value.id == "tokenwire"
             ):
                 assert hasattr(importlib.import_module("tokenwire"), node.attr), node.attr
+
+
+def test_the_readme_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (line,) = re.findall(
+        r"^Extras: .*?\. ", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert set(re.findall(r"`([^`]+)`", line)) == set(project["optional-dependencies"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

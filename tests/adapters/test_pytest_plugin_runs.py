@@ -321,6 +321,7 @@ def test_a_failure_says_why_there_may_be_nothing(run):
             "*wrap the client (tokenwire_adapters.openai.wrap, say), or call*",
             "*channels that have something (responses): 'chat-41' (1)",
             "*  openai: *",
+            "*assert on the channel that the program publishes to, or have it name this one",
             "*channel 'chat-42' has no response 'r2'",
         ]
     )

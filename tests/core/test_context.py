@@ -22,7 +22,7 @@ import pytest
 import tokenwire
 from tokenwire import MemoryBackend, Sink
 from tokenwire.claims import Claim, claiming, current_claim
-from tokenwire.context import resolve_channel
+from tokenwire.context import ContextBlock, current_metadata, metadata, resolve_channel
 from tokenwire.errors import ChannelMissing, InvalidName
 from tokenwire.opening import open_sink
 
@@ -613,6 +613,16 @@ def test_a_decorator() -> None:
         return here()
 
     assert function() == function() == ("c", None)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [tokenwire.channel("c", metadata={"user": "u1"}), metadata(user="u1")],
+    ids=["channel", "metadata"],
+)
+def test_a_decorator_gives_its_metadata(block: ContextBlock) -> None:
+    assert block(current_metadata)() == {"user": "u1"}
+    assert current_metadata() == {}
 
 
 def test_one_object_entered_again() -> None:

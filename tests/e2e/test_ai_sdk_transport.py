@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, serving
-from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.agents import SLOW, STORY, Agent
 from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.asgi import Gateway
@@ -24,8 +24,6 @@ from tokenwire_adapters.testing.provider import Provider, RequestRecord, serve_i
 from tokenwire_adapters.vercel import ChatRoutes
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-
-SLOW = 40.0
 
 
 @pytest.fixture
@@ -61,6 +59,7 @@ def text_in(page: Page, chat: str) -> Shown:
 
 def ask(page: Page, provider: Provider, chat: str) -> RequestRecord:
     """Send a message, and wait until its answer is on the page."""
+    provider.script(STORY)
     press(page, "Send")
     text_in(page, chat).see_more()
     record = provider.records[-1]

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
-from tests.adapters.ui.agents import Agent, of_all_kinds
+from tests.adapters.ui.agents import SLOW, STORY, Agent, of_all_kinds
 from tests.adapters.ui.approving import Approving
 from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
@@ -26,7 +26,6 @@ from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-SLOW = 40.0
 LONG = "tell me a long story"
 
 Open = Callable[[str], Page]
@@ -146,6 +145,7 @@ def test_a_tool_is_called(site: Site, open_page: Open) -> None:
 
 def test_the_stop_button_stops_the_provider(site: Site, open_page: Open) -> None:
     chat = site.open(open_page)
+    site.provider.script(STORY)
     chat.send(LONG)
     chat.watch().see_more()
     record = site.provider.records[-1]
@@ -161,6 +161,7 @@ def test_the_stop_button_stops_the_provider(site: Site, open_page: Open) -> None
 def test_reload_and_a_second_tab(site: Site, open_page: Open) -> None:
     """CopilotKit's chat joins its thread by itself; that of assistant-ui by its history."""
     chat = site.open(open_page, "?history")
+    site.provider.script(STORY)
     chat.send(LONG)
     chat.watch().see_more()
     chat.page.reload()

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
-from tests.adapters.ui.agents import IMAGE, REPORT, SOURCE, Agent, of_all_kinds
+from tests.adapters.ui.agents import IMAGE, REPORT, SLOW, SOURCE, STORY, Agent, of_all_kinds
 from tests.adapters.ui.approving import Approving
 from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
@@ -26,7 +26,6 @@ from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-SLOW = 40.0
 LONG = "tell me a long story"
 CLIENTS = {"langgraph-sdk": "", "langchain-react": "react"}
 
@@ -162,6 +161,7 @@ def test_a_tool_is_called(site: Site, open_page: Open) -> None:
 
 def test_reload_in_the_middle_of_an_answer(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url()))
+    site.provider.script(STORY)
     tab.send(LONG)
     tab.begin()
     tab.page.reload()
@@ -179,6 +179,7 @@ def test_reload_in_the_middle_of_an_answer(site: Site, open_page: Open) -> None:
 
 def test_stop(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url()))
+    site.provider.script(STORY)
     tab.send(LONG)
     tab.begin()
     record = site.provider.records[-1]
@@ -233,6 +234,7 @@ def test_a_lost_connection(site: Site, context: BrowserContext) -> None:
     page = context.new_page()
     page.goto(site.url("cut"))
     tab = Tab(page)
+    site.provider.script(STORY)
     tab.send(LONG)
     page.wait_for_function("window.cuts === 0", timeout=TIMEOUT)
     tab.text.see_more()

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, serving
-from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.agents import SLOW, STORY, Agent
 from tests.e2e.bundles import bundle, page_routes
 from tests.e2e.screens import TIMEOUT, Shown
 from tokenwire_adapters.ag_ui import AgentRoutes
@@ -30,7 +30,6 @@ from tokenwire_adapters.vercel import ChatRoutes
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 Open = Callable[[str], Page]
-SLOW = 40.0
 LONG = "tell me a long story"
 
 # The page, what its bundle takes in place of packages, and what its address asks for.
@@ -142,6 +141,7 @@ def test_send_and_stream(site: Site, open_page: Open) -> None:
 def test_reload_and_resume(site: Site, open_page: Open) -> None:
     tab = Tab(open_page(site.url))
     tab.be_ready()
+    site.provider.script(STORY)
     tab.send(LONG)
     tab.text.watch()
     tab.text.see_more()
@@ -173,6 +173,7 @@ def test_reload_and_resume(site: Site, open_page: Open) -> None:
 def test_stop_and_a_second_tab(site: Site, open_page: Open) -> None:
     first = Tab(open_page(site.url))
     first.be_ready()
+    site.provider.script(STORY)
     first.send(LONG)
     first.text.watch()
     first.text.see_more()

@@ -11,6 +11,7 @@ import re._constants as ops  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice, product
 from typing import Any
 
@@ -25,6 +26,13 @@ _CATEGORIES = {
 _ONE_CHARACTER = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
 
 
+@lru_cache(maxsize=16)
+def _tree_of(pattern: re.Pattern[Any]) -> list[Any]:
+    source = pattern.pattern
+    source = source.decode("latin-1") if isinstance(source, bytes) else source
+    return list(parser.parse(source, pattern.flags & ~re.UNICODE))
+
+
 class TooManySteps(Exception):
     """The steps are beyond the limit, and would perhaps never end."""
 
@@ -37,11 +45,9 @@ class Matching:
     """
 
     def __init__(self, pattern: re.Pattern[Any], text: str, limit: int = 10**9) -> None:
-        source = pattern.pattern
-        if isinstance(source, bytes):
-            source = source.decode("latin-1")
-        self._tree = list(parser.parse(source, pattern.flags & ~re.UNICODE))
+        self._tree = _tree_of(pattern)
         self._fold = bool(pattern.flags & re.IGNORECASE)
+        self._taken: dict[tuple[int, str], bool] = {}
         self._text = text.lower() if self._fold else text
         self.steps = 0
         self._limit = limit
@@ -126,6 +132,14 @@ class Matching:
             yield at
 
     def _takes(self, op: Any, argument: Any, char: str) -> bool:
+        key = (id(argument), char) if op is ops.IN else None
+        if key is None:
+            return self._compares(op, argument, char)
+        if key not in self._taken:
+            self._taken[key] = self._compares(op, argument, char)
+        return self._taken[key]
+
+    def _compares(self, op: Any, argument: Any, char: str) -> bool:
         if op is ops.ANY:
             return char != "\n"
         if op is ops.LITERAL:
@@ -170,10 +184,8 @@ def steps_of(pattern: re.Pattern[Any], how: str, text: str) -> int:
 
 def words_of(pattern: re.Pattern[Any]) -> list[str]:
     """Texts that the pattern is made of: its literals, and a character of each class."""
-    source = pattern.pattern
-    source = source.decode("latin-1") if isinstance(source, bytes) else source
     words: dict[str, None] = {}
-    _collect(list(parser.parse(source, pattern.flags & ~re.UNICODE)), words)
+    _collect(_tree_of(pattern), words)
     return list(words)
 
 
@@ -223,6 +235,7 @@ def superlinear(pattern: re.Pattern[Any], how: str) -> str | None:
             return steps_of(pattern, how, first + repeated * (size // len(repeated)) + last)
 
         # Twice the text: twice the steps. Bounds (`{1,64}`) are beyond reach of the first look.
-        if steps(96) > 96_000 or (steps(96) > 2.7 * steps(48) and steps(768) > 2.7 * steps(384)):
+        some = steps(96)
+        if some > 96_000 or (some > 2.7 * steps(48) and steps(768) > 2.7 * steps(384)):
             return f"{begin!a} + {pump!a} * n + {end!a}"
     return None

@@ -1,9 +1,14 @@
 """Build the sdist, the wheel from it, and check that wheel in an environment that has nothing else.
 
-Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build`` and ``twine`` installed.
+Then check the types of a project that uses it.
+
+Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build``, ``twine``, mypy, pyright and
+ty installed.
 """
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +17,14 @@ import venv
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from check_types import check_types
+
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = "https://example.org/tokenwire"  # of a wheel that says where its repository is
 SOURCES = (ROOT / "core", ROOT / "adapters")
 DOCUMENTS = "share/doc/tokenwire/"
+# The extras of what tests/wheel/consumer imports.
+CONSUMED = "anthropic,gateway,openai,pytest"
 FRESH = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -90,19 +100,64 @@ def check_sdist(sdist: Path) -> None:
     print(f"{sdist.name} holds {len(paths)} files, and nothing that is built")
 
 
+def check_description(packed: Path, source: str | None) -> None:
+    """Fail when what a package index shows has a link or a picture that leads nowhere.
+
+    :param source: the address of the repository, where links and pictures lead.
+    """
+    if packed.suffix == ".whl":
+        archive = zipfile.ZipFile(packed)
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name)
+    else:
+        with tarfile.open(packed) as tar:
+            (name,) = (n for n in tar.getnames() if PurePosixPath(n).parts[1:] == ("PKG-INFO",))
+            metadata = tar.extractfile(name).read()
+    text = email.message_from_bytes(metadata).get_payload(decode=True).decode()
+    readme = (ROOT / "README.md").read_text("utf-8")
+    link = re.compile(r"\]\(([^)]+)\)|\b(?:href|src)=[\"']?([^\"'>]+)")
+    links, wanted = link.findall(text), link.findall(readme) if source else []
+    elsewhere = [link for link in map("".join, links) if not link.startswith(f"{source}/")]
+    if elsewhere or len(links) != len(wanted) or not text.lstrip().startswith("# tokenwire"):
+        sys.exit(f"{packed.name}: {len(links)} links for {len(wanted)}, of which {elsewhere}")
+    print(f"{packed.name}: {len(links)} links in the description")
+
+
+def with_source(sdist: Path, scratch: Path) -> Path:
+    """Build a wheel that says where its repository is."""
+    with tarfile.open(sdist) as tar:
+        tar.extractall(scratch / "published", filter="data")
+    (root,) = (scratch / "published").iterdir()
+    (root / "PKG-INFO").unlink()  # from which hatchling would take the description
+    with (root / "pyproject.toml").open("a", encoding="utf-8") as project:
+        project.write(f'\n[project.urls]\nSource = "{SOURCE}"\n')
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", scratch / "published-dist", cwd=root)
+    (wheel,) = (scratch / "published-dist").iterdir()
+    return wheel
+
+
+def install(requirement: str | Path, environment: Path) -> Path:
+    """Install into an environment that has nothing else; return its Python."""
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement)
+    return python
+
+
 def main(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     wheel = build(scratch / "dist")
     check_files(wheel)
     (sdist,) = wheel.parent.glob("*.tar.gz")
     check_sdist(sdist)
-    run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
-    clean = scratch / "clean"
-    venv.create(clean, with_pip=True)
-    python = clean / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    published = {sdist: None, wheel: None, with_source(sdist, scratch): SOURCE}
+    run(sys.executable, "-m", "twine", "check", "--strict", *published)
+    for packed, source in published.items():
+        check_description(packed, source)
+    python = install(wheel, scratch / "clean")
     # In the scratch directory, so that nothing but the installed wheel can be imported.
     run(python, "-W", "error", ROOT / "tests" / "wheel" / "check.py", cwd=scratch)
+    check_types(scratch, install(f"{wheel}[{CONSUMED}]", scratch / "typed"))
 
 
 if __name__ == "__main__":

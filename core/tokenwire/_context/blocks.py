@@ -109,7 +109,9 @@ _holders: weakref.WeakValueDictionary[int, Holder] = weakref.WeakValueDictionary
 
 
 class ContextBlock(AbstractContextManager[str], ContextDecorator):
-    """The context manager of `tokenwire.channel` and `tokenwire.run`; a decorator, too.
+    """What `tokenwire.channel` and `tokenwire.run` return: a context manager and a decorator.
+
+    Entering it gives the name. It may be entered again, also while it is open.
 
     Leaving never raises. One that is dropped without being left is left then.
     """
@@ -167,7 +169,9 @@ class ContextBlock(AbstractContextManager[str], ContextDecorator):
                 holder.blocks.remove(block)
 
     def _recreate_cm(self) -> Self:
-        return type(self)(self._value, channel=self._channel, run=self._run)
+        return type(self)(
+            self._value, channel=self._channel, run=self._run, metadata=self._metadata
+        )
 
 
 def current_block() -> Block | None:

@@ -1,4 +1,4 @@
-"""Calls on a sink's I/O thread a little later, without waking that thread each time."""
+"""Calls made later: on a sink's I/O thread, without waking it each time; when an object goes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from tokenwire.background import call_soon
 from tokenwire.sink import Sink
 
-__all__ = ["call_later"]
+__all__ = ["call_later", "when_dropped"]
 
 _TICK = 0.25  # seconds between looks for what is due
 _IDLE_TICKS = 40  # ticks with nothing to wait for before the timer stops
@@ -72,3 +73,20 @@ class _Timer:
 
 
 _timers: weakref.WeakKeyDictionary[Sink, _Timer] = weakref.WeakKeyDictionary()
+
+
+def when_dropped(thing: Any, callback: Callback) -> None:
+    """Run `callback` once nothing holds `thing` any more; not when the interpreter ends.
+
+    A `weakref.finalize` does the same with five times the work, and a call to a model needs three.
+    """
+
+    def dropped(ref: weakref.ref[Any]) -> None:
+        del _dropping[id(ref)]
+        callback()
+
+    ref = weakref.ref(thing, dropped)
+    _dropping[id(ref)] = ref
+
+
+_dropping: dict[int, weakref.ref[Any]] = {}

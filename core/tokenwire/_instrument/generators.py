@@ -13,6 +13,7 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._instrument.options import Options
 from tokenwire._instrument.recorder import Recorder
@@ -44,7 +45,7 @@ def record(stream: Any, recorder: Recorder) -> Any:
     """
     generator = record_found(stream, lambda _: recorder)
     # One that is dropped before its first item runs no code of its own.
-    weakref.finalize(generator, recorder.close_later).atexit = False
+    when_dropped(generator, recorder.close_later)
     return generator
 
 
@@ -153,12 +154,12 @@ class _AsyncRecorded(AsyncGenerator[T, None]):
         self._state = "open"
         self._recorder = recorder = self._reading.find(None)
         if recorder is not None:  # else the stream's first item says whose it is
-            weakref.finalize(self, recorder.close_soon).atexit = False
+            when_dropped(self, recorder.close_soon)
 
     def _find(self, item: T) -> Recorder:
         self._recorder = recorder = self._reading.find(item) or self._reading.leave()
         if recorder is not _NOBODY:
-            weakref.finalize(self, recorder.close_soon).atexit = False
+            when_dropped(self, recorder.close_soon)
         return recorder
 
     async def _give_up(self, recorder: Recorder, error: Exception) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from tokenwire._instrument.deferred import call_later
+from tokenwire._instrument.deferred import call_later, when_dropped
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._instrument.options import Options
@@ -51,6 +51,35 @@ class Recorder:
     :ivar last: the chunk that was read last, while the stream is open.
     :ivar loop: the asyncio loop that reads it.
     """
+
+    # Slots are quicker to read, and with them a subclass has few enough other attributes for Python
+    # to keep those in place, too.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_abort",
+        "_base_id",
+        "_channel",
+        "_claim",
+        "_current_metadata",
+        "_current_run",
+        "_generator",
+        "_metadata",
+        "_noted",
+        "_response",
+        "_run",
+        "_sink",
+        "attached",
+        "broken",
+        "cancelled",
+        "ended",
+        "last",
+        "loop",
+        "on_cancel",
+        "options",
+        "request",
+        "writers",
+    )
 
     provider: str = ""
     api: ClassVar[str] = ""
@@ -199,7 +228,7 @@ class Recorder:
         """
         self._response = weakref.ref(response)
         self._abort = abort
-        weakref.finalize(response, self.close_soon).atexit = False
+        when_dropped(response, self.close_soon)
         if self.cancelled:
             self._hang_up()
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec.structs import force_setattr
@@ -25,6 +26,7 @@ from tokenwire.backend import (
     Outcome,
     Receiver,
     Retention,
+    Subscription,
 )
 from tokenwire.errors import Fenced, GapError, PublishRejected, ResponseUnknown
 from tokenwire.events import (
@@ -99,7 +101,7 @@ class MemoryLog:
             return Outcome(error=PublishRejected(text))
 
     def _publish(self, channel: Channel, entry: Entry) -> Outcome:
-        channel.touched = self.clock()
+        channel.touched = now = self.clock()
         if entry.response_id is None:
             return self._publish_single(channel, entry)
         stored = channel.responses.get(entry.response_id)
@@ -127,12 +129,12 @@ class MemoryLog:
         channel.responses[entry.response_id] = stored
         channel.streaming[entry.response_id] = stored
         stored.seq = entry.seq
-        stored.lease_until = self.clock() + stored.ttl
-        self._append(channel, entry.events)
-        stored.last, stored.last_at = channel.head, channel.touched
+        stored.lease_until = now + stored.ttl
+        cursor = self._append(channel, entry.events)
+        stored.last, stored.last_at = channel.head, now
         if stored.assembler.ended:
             self._ended(channel, stored)
-        return Outcome(cursor=channel.cursor(channel.head), cancel=waiting)
+        return Outcome(cursor=cursor, cancel=waiting)
 
     def _publish_single(self, channel: Channel, entry: Entry) -> Outcome:
         if entry.key is not None and entry.key in channel.keys:
@@ -150,31 +152,35 @@ class MemoryLog:
                 stored = channel.responses[event.response_id]
                 if stored.assembler.apply(event):
                     stored.last, stored.last_at = channel.head + 1, channel.touched
-        self._append(channel, entry.events, single=True)
-        outcome = Outcome(cursor=channel.cursor(channel.head), state=state)
+        cursor = self._append(channel, entry.events, single=True)
+        outcome = Outcome(cursor=cursor, state=state)
         if entry.key is not None:
             channel.keys[entry.key] = outcome
             if len(channel.keys) > _MAX_KEYS:
                 channel.keys.popitem(last=False)
         return outcome
 
-    def _append(self, channel: Channel, events: Sequence[Event], *, single: bool = False) -> None:
-        after = channel.cursor(channel.head)
+    def _append(self, channel: Channel, events: Sequence[Event], *, single: bool = False) -> str:
+        """Append events to the log, and hand them out; return the cursor of the last one."""
+        after = cursor = channel.cursor(channel.head)
         now = self.clock()
         for event in events:
             channel.head += 1
-            force_setattr(event, "cursor", channel.cursor(channel.head))
+            cursor = channel.cursor(channel.head)
+            force_setattr(event, "cursor", cursor)
             item = LogEntry(channel.head, now, event)
             channel.tail.append(item)
             channel.tail_size += item.size
             if single:
                 channel.singles.append(item)
         self._trim_tail(channel)
-        self._hand_out(channel.listeners, events, after)
-        if channel.controls:
+        if channel.listeners:
+            self._hand_out(channel.listeners, events, after)
+        if channel.controls and single:  # what is asked of producers is no response's
             requests = [e for e in events if isinstance(e, CancelEvent | InputEvent)]
             if requests:
                 self._hand_out(channel.controls, requests, None)
+        return cursor
 
     def _hand_out(
         self, mailboxes: list[Mailbox], events: Sequence[Event], after: str | None
@@ -283,14 +289,14 @@ class MemoryLog:
 
     def listen(
         self, name: str, receiver: Receiver, kind: Literal["listeners", "controls"]
-    ) -> MemorySubscription:
+    ) -> Subscription:
         """Deliver what is appended from now on: all, or (`controls`) cancels and inputs."""
         mailbox = Mailbox(receiver)
         with self._lock:
             getattr(self._channel(name), kind).append(mailbox)
-        return MemorySubscription(self, name, mailbox)
+        return MemorySubscription(partial(self._unlisten, name, mailbox))
 
-    def unlisten(self, name: str, mailbox: Mailbox) -> None:
+    def _unlisten(self, name: str, mailbox: Mailbox) -> None:
         """End a subscription; an empty channel that nobody listens to is forgotten."""
         with self._lock:
             mailbox.closed = True
@@ -306,10 +312,8 @@ class MemoryLog:
 class MemorySubscription:
     """A receiver's place among the listeners of a channel."""
 
-    def __init__(self, log: MemoryLog, channel: str, mailbox: Mailbox) -> None:
-        self._log = log
-        self._channel = channel
-        self._mailbox = mailbox
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
 
     async def close(self) -> None:
-        self._log.unlisten(self._channel, self._mailbox)
+        self._end()

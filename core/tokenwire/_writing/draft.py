@@ -6,8 +6,9 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from tokenwire._clock import now_ms
@@ -26,6 +27,8 @@ from tokenwire.events import (
 )
 
 __all__ = ["Draft", "PartSpec"]
+
+_TARGET, _TOKEN = itemgetter(0), itemgetter(1)  # of what a producer wrote
 
 
 class PartSpec:
@@ -119,23 +122,20 @@ class Draft:
         self._silent = True
         self._waiting.clear()
 
-    def absorb(self, writes: deque[tuple[object, str | None]]) -> int:
+    def absorb(self, writes: list[tuple[object, str | None]]) -> int:
         """Take what the producer wrote: targets and their texts; return how many tokens."""
         before = self.tokens
-        target: object = None
-        texts: list[str | None] = []
         while writes:
-            to, text = writes.popleft()
-            if to is not target or text is None:
-                self._put(target, texts)
-                target, texts = to, []
-            texts.append(text)
-        self._put(target, texts)
+            # Both steps are whole for other threads, which may append meanwhile.
+            taken = writes.copy()
+            del writes[: len(taken)]
+            for target, group in groupby(taken, _TARGET):
+                self._put(target, list(filter(None, map(_TOKEN, group))))
         if self.first_token_at is None and self.tokens:
             self.first_token_at = now_ms()
         return self.tokens - before
 
-    def _put(self, target: object, texts: Sequence[str | None]) -> None:
+    def _put(self, target: object, written: list[str]) -> None:
         """Take what the producer wrote to one target, in a row; after the end, nothing."""
         if self.end is not None:
             return
@@ -152,7 +152,6 @@ class Draft:
             if self._results.setdefault(target.call_id, result) is result and not self._silent:
                 self._waiting.append(target)
         elif isinstance(target, str | PartSpec):
-            written = [text for text in texts if text]
             if isinstance(target, str):
                 if written:
                     self._write(self._last(well_formed(target)), written)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -66,7 +65,7 @@ class PendingResponse:
         self.draft = draft
         self.template = entry
         self.lock = threading.RLock()  # a signal's handler, say, may write while it is held
-        self.writes: deque[tuple[object, str | None]] = deque()
+        self.writes: list[tuple[object, str | None]] = []
         self.dirty = False
         self.alone = False
         self.mark_at: float | None = 0.0

@@ -314,7 +314,7 @@ class Queue:
         response.cursor = outcome.cursor or response.cursor
         if isinstance(entry.events[0], StartEvent):
             response.started = True
-        if any(isinstance(event, SnapshotEvent) for event in entry.events):
+        if response.damaged and any(isinstance(event, SnapshotEvent) for event in entry.events):
             response.damaged = False
         if isinstance(entry.events[-1], EndEvent):
             response.done = True

@@ -188,7 +188,9 @@ def _nothing(sink: Sink, channel: str, response_id: str | None) -> str:
     else:
         lines.append("no SDK or framework that tokenwire reads was imported")
     lines.append(
-        "wrap the client (tokenwire_adapters.openai.wrap, say), or call"
+        "assert on the channel that the program publishes to, or have it name this one"
+        if others
+        else "wrap the client (tokenwire_adapters.openai.wrap, say), or call"
         " tokenwire_adapters.auto.install() before it is made"
     )
     return "\n".join(lines)

@@ -160,7 +160,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def messages_of(thread: ServerThread) -> list[tuple[str | None, Any]]:
     """Names and data of all messages in the channel, in its order."""
-    kept = thread.call(lambda: list(thread.server.channel("ai:chat").history()))
+    kept = thread.call(lambda: list(thread.server.channels["ai:chat"].history()))
     return [(message.latest.name, message.latest.data) for message in reversed(kept)]
 
 

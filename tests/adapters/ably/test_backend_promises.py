@@ -108,7 +108,7 @@ def test_a_deleted_message_takes_its_response_from_history() -> None:
                     response.write("x" * 1000, kind="reasoning")
                     response.write(f"text of {name}")
                 assert response.wait(60).status == "delivered"
-            head = thread.call(lambda: next(iter(thread.server.channel("ai:chat").messages)))
+            head = thread.call(lambda: next(iter(thread.server.channels["ai:chat"].messages)))
 
             async def delete() -> None:
                 async with realtime(thread.server, "moderator") as client:
@@ -127,7 +127,7 @@ def test_a_deleted_message_takes_its_response_from_history() -> None:
                 events = read_until(late, lambda event: event.type == "data")
                 late.close()
             assert {e.response_id for e in events if e.response_id} == {"r2"}
-            names = [m.latest.name for m in thread.server.channel("ai:chat").messages.values()]
+            names = [m.latest.name for m in thread.server.channels["ai:chat"].messages.values()]
             assert "end" not in names
 
 

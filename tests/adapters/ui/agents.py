@@ -10,7 +10,7 @@ from typing import Any
 import openai
 
 from tokenwire_adapters.openai import wrap
-from tokenwire_adapters.testing.provider import Provider
+from tokenwire_adapters.testing.provider import Provider, ScriptedReply
 from tokenwire_adapters.ui import Turn
 from tokenwire_adapters.vercel import ChatTurn
 
@@ -28,6 +28,18 @@ TOOLS: list[Any] = [
     }
 ]
 REPORT = {"sky": "clear", "celsius": 21}
+SLOW = 30.0
+# Little reasoning, so that its text begins soon. Long, but no page shall need seconds to show it.
+STORY = ScriptedReply(
+    reasoning="Now, let me think.",
+    text=[f"{number} " if number % 10 else "naïve 東京 " for number in range(1500)],
+)
+
+
+def tell_slowly(provider: Provider) -> None:
+    """Have the next reply begin soon, and take longer than any test."""
+    provider.pace = SLOW
+    provider.script(STORY)
 
 
 IMAGE = {"media_type": "image/png", "base64": "iVBORw0KGgo="}

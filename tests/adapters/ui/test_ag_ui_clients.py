@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import IMAGE as PICTURE
-from tests.adapters.ui.agents import REPORT, SOURCE, Agent, Gate, of_all_kinds
+from tests.adapters.ui.agents import REPORT, SOURCE, Agent, Gate, of_all_kinds, tell_slowly
 from tests.adapters.ui.pages import PATIENCE, SharedPages
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.asgi import Gateway
@@ -22,7 +22,6 @@ from tokenwire_adapters.asgi import Gateway
 pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
-SLOW = 30.0
 
 
 # 0.0.59 is what CopilotKit 1.74 and assistant-ui pin; it declares no version of the protocol.
@@ -108,7 +107,7 @@ async def test_a_tool_is_called_and_answered(page, server, sink):
 
 
 async def test_reload_and_join(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     await ask(page, server, LONG)
     await page.do("text", tab=1, length=20)
     await page.do("abort", tab=1)  # a page that goes
@@ -128,7 +127,7 @@ async def test_reload_and_join(page, server, sink, provider):
 
 async def test_a_client_that_has_a_part_joins(page, server, sink, provider):
     """What it has is replaced, not added to."""
-    provider.pace = SLOW
+    tell_slowly(provider)
     await ask(page, server, LONG)
     await page.do("text", tab=1, length=20)
     await page.do("abort", tab=1)
@@ -158,7 +157,7 @@ async def test_join_when_nothing_is_under_way(page, server, sink):
 
 async def test_the_same_run_again_is_the_same_run(page, server, sink, provider):
     """A client that repeats its request, since its connection broke, does not run twice."""
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
     await page.do("say", tab=1, id="u1", text=LONG)
     await page.do("run", tab=1, runId="run-7")
@@ -175,7 +174,7 @@ async def test_the_same_run_again_is_the_same_run(page, server, sink, provider):
 
 async def test_who_holds_half_a_message_asks_for_the_run_again(page, server, sink, provider):
     """The client adds what it is sent to what it shows: it is given that anew."""
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
     await page.do("say", tab=1, id="u1", text=LONG)
     await page.do("run", tab=1, runId="run-7")
@@ -245,7 +244,7 @@ async def test_a_state_that_the_page_changed_outlives_the_run(page, sink):
 
 
 async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider, client_version):
-    provider.pace = SLOW
+    tell_slowly(provider)
     await ask(page, server, LONG)
     await page.do("text", tab=1, length=20)
     await page.do("open", tab=2, url=f"{server.url}/agent/connect", thread="t1")

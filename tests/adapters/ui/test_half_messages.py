@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.agents import Agent, tell_slowly
 from tests.adapters.ui.pages import Pages, pages
 from tokenwire_adapters.testing.provider import Provider
 from tokenwire_adapters.vercel import ChatRoutes
@@ -37,7 +37,7 @@ def shown(message: dict) -> list[tuple[str, str]]:
 
 
 async def test_it_shows_the_answer_once(page, server, sink, provider):
-    provider.pace = 30.0
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1")
     await page.do("send", tab=1, text=LONG)

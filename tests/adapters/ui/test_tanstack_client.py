@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import IMAGE, REPORT, SOURCE, Agent, of_all_kinds
+from tests.adapters.ui.agents import IMAGE, REPORT, SOURCE, Agent, of_all_kinds, tell_slowly
 from tests.adapters.ui.approving import Approving
 from tests.adapters.ui.pages import PATIENCE, Pages, pages
 from tests.redis_support import RedisServer
@@ -81,7 +81,7 @@ async def test_data_and_a_failure(page, sink):
 
 
 async def test_stop(page, server, sink, provider):
-    provider.pace = 30.0
+    tell_slowly(provider)
     await page.do("open", tab=1, url=f"{server.url}/agent", thread="t1")
     await page.do("send", tab=1, text="tell me a long story")
     await page.do("text", tab=1, length=20)

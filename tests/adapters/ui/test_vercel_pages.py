@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent, Gate
+from tests.adapters.ui.agents import REPORT, Agent, Gate, tell_slowly
 from tests.adapters.ui.pages import PATIENCE, text_of
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
@@ -20,7 +20,6 @@ from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
-SLOW = 30.0
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ async def test_a_tool_is_called_and_answered_in_steps(page, server, sink):
 
 
 async def test_reload_and_resume(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1")
     await page.do("send", tab=1, text=LONG)
@@ -110,7 +109,7 @@ async def test_reload_and_resume(page, server, sink, provider):
 
 
 async def test_a_page_that_lost_its_connection_resumes_what_it_has(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1")
     await page.do("send", tab=1, text=LONG)
@@ -157,7 +156,7 @@ async def test_a_refresh_before_the_first_token(page, sink, provider):
 
 
 async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1")
     await page.do("open", tab=2, api=api, id="c1")
@@ -184,7 +183,7 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
 
 
 async def test_the_stop_of_the_sdk_may_stop_the_agent(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", stops=True)
     await page.do("send", tab=1, text=LONG)
     await page.do("text", tab=1, length=20)
@@ -195,7 +194,7 @@ async def test_the_stop_of_the_sdk_may_stop_the_agent(page, server, sink, provid
 async def test_the_next_message_takes_the_place_of_an_answer_under_way(
     page, server, sink, provider
 ):
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
     await page.do("send", tab=1, text=LONG)
     await page.do("text", tab=1, length=20)
@@ -232,7 +231,7 @@ async def test_a_tool_of_the_page(page, server, sink, agent, provider):
     asked = await page.do("done", tab=1)
     (call,) = asked["toolCalls"]
     assert asked["messages"][-1]["parts"][-1]["state"] == "input-available"
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("output", tab=1, tool="get_weather", call=call, output=REPORT)
     await page.do("text", tab=1, length=5)
     await page.do("join", api=api, id="c1")

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, serving
-from tests.adapters.ui.agents import Agent
+from tests.adapters.ui.agents import Agent, tell_slowly
 from tests.adapters.ui.pages import text_of
 from tests.redis_support import RedisServer
 from tests.redis_support.fixtures import *  # noqa: F403
@@ -25,7 +25,6 @@ from tokenwire_adapters.vercel import ChatRoutes
 pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
-SLOW = 30.0
 
 
 async def saved(url: str) -> list[dict[str, Any]]:
@@ -66,7 +65,7 @@ async def test_a_server_that_was_started_again(page, shared_redis: RedisServer, 
 
 
 async def test_a_tab_on_another_server(page, shared_redis: RedisServer, provider: Provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     with (
         tokenwire.open_sink(shared_redis.url, strict=True) as one,
         tokenwire.open_sink(shared_redis.url, strict=True) as other,

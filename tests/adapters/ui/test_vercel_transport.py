@@ -12,14 +12,13 @@ from starlette.applications import Starlette
 
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
-from tests.adapters.ui.agents import REPORT, Agent, Gate
+from tests.adapters.ui.agents import REPORT, SLOW, Agent, Gate, tell_slowly
 from tests.adapters.ui.pages import PATIENCE, text_of
 from tokenwire_adapters.vercel import ChatRoutes, ChatTurn
 
 pytestmark = pytest.mark.slow
 
 LONG = "tell me a long story"
-SLOW = 30.0
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ async def the_state(sink: tokenwire.Sink) -> str:
 
 
 async def test_the_stop_button_stops_the_agent_from_any_tab(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1", ours=True)
     await page.do("open", tab=2, api=api, id="c1", ours=True)
@@ -95,7 +94,7 @@ async def test_the_stop_button_stops_the_agent_from_any_tab(page, server, sink, 
 
 async def test_a_page_that_goes_does_not_stop_the_agent(page, server, sink, provider):
     """`@ai-sdk/react` calls `stop()` where a component unmounts, or shows another chat."""
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", ours=True)
     await page.do("send", tab=1, text=LONG)
     await page.do("text", tab=1, length=20)
@@ -177,7 +176,7 @@ async def test_a_stop_while_only_the_page_is_at_work_is_not_undone(page, server,
 
 
 async def test_after_a_stop_the_user_may_go_on(page, server, sink, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1", ours=True)
     await page.do("send", tab=1, text=LONG)
     await page.do("text", tab=1, length=20)
@@ -259,7 +258,7 @@ async def test_metadata_and_data_of_the_agent(page, sink):
 
 
 async def test_a_busy_chat_says_so_in_words(page, sink, provider, agent):
-    provider.pace = SLOW
+    tell_slowly(provider)
     routes = ChatRoutes(sink, agent, busy="refuse").routes
     with serving(Starlette(routes=routes)) as server:
         api = f"{server.url}/api/chat"
@@ -390,7 +389,7 @@ async def test_the_agent_gets_the_history_where_the_page_sends_its_last_message(
 
 
 async def test_the_last_message_while_an_answer_is_under_way(page, server, agent, provider):
-    provider.pace = SLOW
+    tell_slowly(provider)
     api = f"{server.url}/api/chat"
     await page.do("open", tab=1, api=api, id="c1", lastOnly=True)
     await page.do("send", tab=1, text=LONG)

@@ -38,30 +38,27 @@ class MessagesRecorder(StainlessRecorder):
         self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
         self._open: int | None = None  # the block that `_write` writes
         self._write: Any = None
+        self._usual: tuple[object, ...] | None = None  # how an event looks that it takes
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
         self._reason: str | None = None
         self._is_whole = False
 
     def feed(self, item: Any) -> None:
-        # The usual event takes the shortest way; `read` takes every other one.
-        write = self._write
-        if write is not None:
-            try:
-                delta = item.delta
-                text = delta.text
-                usual = (
-                    item.type == "content_block_delta"
-                    and delta.type == "text_delta"
-                    and item.index == self._open
-                    and type(text) is str
-                )
-            except Exception:
-                usual, text = False, ""
-            if usual and not self.ended:
-                write(text)
-                return
-        super().feed(item)
+        # The usual event takes the shortest way, past the slow attributes of Pydantic's models;
+        # `read` takes every other one.
+        try:
+            fields = item.__dict__
+            delta = fields["delta"].__dict__
+            text = delta["text"]
+            usual = (fields["type"], delta["type"], fields["index"], type(text)) == self._usual
+        except Exception:
+            usual, text = False, ""
+        if usual and not self.ended:
+            write = self._write  # to call the attribute would be to look for a method first
+            write(text)
+        else:
+            super().feed(item)
 
     def read(self, item: Any) -> None:
         kind = getattr(item, "type", None)
@@ -121,6 +118,7 @@ class MessagesRecorder(StainlessRecorder):
             part.write(text)
         if kind == "text":
             self._open, self._write = index, part.write
+            self._usual = ("content_block_delta", "text_delta", index, str)
 
     def _delta(self, index: Any, delta: Any) -> None:
         fields = fields_of(delta)
@@ -148,7 +146,7 @@ class MessagesRecorder(StainlessRecorder):
         kind = name_of(fields.get("type"))
         if kind == "text":
             self._parts.pop((index, "text"), None)
-            self._write = None
+            self._write = self._usual = None
             self._grow(index, "text", fields.get("text"))
             for citation in list_of(fields.get("citations")):
                 self._source(citation)

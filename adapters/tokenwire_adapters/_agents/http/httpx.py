@@ -7,10 +7,10 @@ of its own; no other reply is touched.
 from __future__ import annotations
 
 import importlib
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire.instrument import Recorder, record_found
 from tokenwire_adapters._agents.http.exchange import Exchange
 from tokenwire_adapters._agents.http.instrumentor import HttpInstrumentor
@@ -117,7 +117,7 @@ class _Recorded:
 class _RecordedStream(_Recorded):
     def __iter__(self) -> Iterator[bytes]:
         generator: Iterator[bytes] = record_found(iter(self._stream), self._find)
-        weakref.finalize(generator, self._reply.close_soon).atexit = False
+        when_dropped(generator, self._reply.close_soon)
         return generator
 
     def close(self) -> None:

@@ -7,13 +7,13 @@ each token.
 
 from __future__ import annotations
 
-import copy
 import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tokenwire import Sink
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire.instrument import Channel, Metadata, OnCancel, Options, SdkInstrumentor, record_found
 from tokenwire_adapters._agents.stainless.quirks import (
     EVENTS,
@@ -186,7 +186,10 @@ class StainlessInstrumentor(SdkInstrumentor):
             # A stream that holds a generator that holds the stream is a cycle: dropped by its
             # consumer, it would go on costing until the garbage collector runs. So the generator
             # holds a copy, where that is safe.
-            holds = copy.copy(stream) if type(stream) in self._targets.streams else stream
+            holds = stream
+            if type(stream) in self._targets.streams:
+                holds = object.__new__(type(stream))
+                vars(holds).update(vars(stream))
             find = functools.partial(self._recorders.of_stream, response, options)
             return record_found(original(holds), find)
 
@@ -214,7 +217,7 @@ class StainlessInstrumentor(SdkInstrumentor):
             if self._recorders:
                 recorder = self._recorders.get(getattr(stream, "response", None))
                 if recorder is not None and not recorder.ended:
-                    weakref.finalize(generator, recorder.close_later).atexit = False
+                    when_dropped(generator, recorder.close_later)
             return generator
 
         return iterate

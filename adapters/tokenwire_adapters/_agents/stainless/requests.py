@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire.instrument import Options, Recorder
 from tokenwire_adapters._agents.own_proxy import PUBLISHED, is_published_before_proxy
 from tokenwire_adapters._agents.stainless.quirks import json_body_of, request_of, server_of
@@ -81,7 +82,7 @@ class RequestRecorders:
             if response is not None:
                 self._bind(response, recorder)
                 if is_stream:  # one that is dropped unread runs no code of its own
-                    weakref.finalize(result, recorder.close_later).atexit = False
+                    when_dropped(result, recorder.close_later)
                 return
         except Exception as error:
             recorder.give_up(error)

@@ -10,12 +10,13 @@ import secrets
 import socket
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 __all__ = ["Doorbell", "topic_of"]
 
-_NAME = re.compile(r"[0-9]+-[0-9a-f]{8}", re.ASCII)
+_NAME = re.compile(r"([0-9]+-[0-9a-f]{8})(?:-([0-9a-f]{32}))?", re.ASCII)
+_GROUPS = 128  # of topics; a name has a bit for each
 _MAX_TOPICS = 1024  # in one datagram
 _MAX_ADDRESS = 100  # bytes; Linux takes 107, macOS 103
 
@@ -28,20 +29,23 @@ def topic_of(channel: str, *, control: bool) -> bytes:
 class Doorbell:
     """Rings the listeners of a file, and is one of them.
 
-    What a datagram says is no more than where news may be, so that lost, repeated and forged ones
-    do no harm. Where there are no such sockets, nobody is rung, and listeners look by themselves.
+    A socket's name says which groups of topics its owner listens to, so that the others' bells do
+    not wake it. What a datagram says is no more than where news may be, so that lost, repeated and
+    forged ones do no harm. Where there are no such sockets, nobody is rung, and listeners look by
+    themselves.
 
     :param path: of the database file.
     """
 
     def __init__(self, path: str) -> None:
         self._folder = f"{os.path.realpath(path)}-bells"
-        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._listener = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._groups = 0
         self._listening: socket.socket | None = None
         self._sending: socket.socket | None = None
         self._owed: dict[
             str, AbstractSet[bytes]
-        ] = {}  # topics that did not fit into listeners' queues
+        ] = {}  # by listener: topics that did not fit into its queue
         self._descriptor: int | None = None
 
     # -- listening, on the I/O loop
@@ -61,6 +65,29 @@ class Doorbell:
             bell.close()
             return False
         self._listening = bell
+        return True
+
+    @property
+    def _name(self) -> str:
+        return f"{self._listener}-{self._groups:032x}"
+
+    def listens_to(self, topic: bytes) -> bool:
+        """Whether others ring this socket for a topic."""
+        return bool(self._groups & _group_of(topic))
+
+    def listen_to(self, topics: Iterable[bytes]) -> bool:
+        """Be rung for these topics, and few others.
+
+        :return: whether the socket has another name now: news may be where they were before, for
+            which a bell went to the old name.
+        """
+        old, before = self._name, self._groups
+        self._groups = _groups_of(topics)
+        if self._groups == before:
+            return False
+        if self._listening is not None:
+            with contextlib.suppress(OSError):  # see `is_there`
+                os.rename(os.path.join(self._folder, old), os.path.join(self._folder, self._name))
         return True
 
     @property
@@ -90,7 +117,7 @@ class Doorbell:
     # -- ringing, on the thread of the writer
 
     def ring(self, topics: AbstractSet[bytes]) -> bool:
-        """Notify all listeners of topics; retry those whose queues were full before.
+        """Notify the listeners of topics; retry those whose queues were full before.
 
         :return: whether a listener still has to be notified.
         """
@@ -99,10 +126,17 @@ class Doorbell:
             names = os.listdir(self._folder)
         except OSError:
             return False  # nobody has ever listened
+        rung = _groups_of(topics)
         for name in names:
-            due = topics | owed.get(name, frozenset())
-            if due and _NAME.fullmatch(name) and not self._send(name, due):
-                self._owed[name] = due
+            match = _NAME.fullmatch(name)
+            if match is None:
+                continue
+            listener = match[1]
+            due = owed.get(listener, frozenset[bytes]())
+            if match[2] is None or rung & int(match[2], 16):  # None: a process of release 0.2.0
+                due |= topics
+            if due and not self._send(name, due):
+                self._owed[listener] = due
         return bool(self._owed)
 
     def _send(self, name: str, topics: AbstractSet[bytes]) -> bool:
@@ -119,7 +153,7 @@ class Doorbell:
         except BlockingIOError:
             return False
         except OSError:
-            pass  # gone, or another user's: they look by themselves
+            pass  # gone, renamed, or another user's: they look by themselves
         return True
 
     def _remove(self, name: str) -> None:
@@ -136,6 +170,17 @@ class Doorbell:
         if self._descriptor is None:  # Linux has a shorter way to name a directory
             self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._descriptor}/{name}"
+
+
+def _group_of(topic: bytes) -> int:
+    return 1 << int.from_bytes(topic) % _GROUPS
+
+
+def _groups_of(topics: Iterable[bytes]) -> int:
+    groups = 0
+    for topic in topics:
+        groups |= _group_of(topic)
+    return groups
 
 
 def _receive(bell: socket.socket, on_bell: Callable[[AbstractSet[bytes]], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -92,6 +93,8 @@ class Subscriptions:
         head = await self._worker.run(partial(self._reader.head, name=channel))
         subscription.epoch, subscription.position = head
         self._active.setdefault(subscription.topic, []).append(subscription)
+        if not self._doorbell.listens_to(subscription.topic):
+            self._listen_to(self._active)
         self._on_bell({subscription.topic})  # for what came since
         return subscription
 
@@ -102,6 +105,11 @@ class Subscriptions:
             subscriptions.remove(subscription)
             if not subscriptions:
                 del self._active[subscription.topic]
+
+    def _listen_to(self, topics: Iterable[bytes]) -> None:
+        """Be rung for topics, and look for what came while others knew the old name."""
+        if self._doorbell.listen_to(topics):
+            self._on_bell({b""})
 
     def _on_bell(self, topics: AbstractSet[bytes]) -> None:
         if b"" not in topics:
@@ -144,6 +152,7 @@ class Subscriptions:
         if self._has_bell and not self._doorbell.is_there:  # the directory was removed
             self._doorbell.close()
             self._has_bell = self._doorbell.listen(self._on_bell)
+        self._listen_to(self._active)  # without those that have ended
         version = await self._worker.run(self._reader.version)
         if version != self._version:
             self._version = version

@@ -36,7 +36,10 @@ def _install() -> None:
     except Exception as error:  # the program comes first
         if os.environ.get("TOKENWIRE_PROXY"):
             return  # a Python without tokenwire: the proxy publishes what it asks for
-        sys.stderr.write(f"tokenwire: nothing is published: {type(error).__name__}: {error}\n")
+        sys.stderr.write(
+            f"tokenwire: nothing is published: {type(error).__name__}: {error},"
+            f" in {sys.executable}\n"
+        )
 
 
 def _run_next_sitecustomize() -> None:

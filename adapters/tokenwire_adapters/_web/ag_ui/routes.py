@@ -20,6 +20,7 @@ from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
 from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -158,7 +159,7 @@ class AgentRoutes(ProtocolRoutes):
         channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
-        with exchange.admitted(service):
+        with admitted(service, exchange):
             settled = await self._settle(exchange, request, channel)
             if settled is not None and settled.begin is None:
                 encoder = _encoder(request, client_run=run)
@@ -277,7 +278,7 @@ class AgentRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread_id: str, request: RunAgentInput | None
     ) -> None:
         service = self.service
-        with exchange.admitted(service):
+        with admitted(service, exchange):
             runs = await service.within(recent_runs(self.sink, channel))
             active = next((run.id for run in reversed(runs) if run.streaming), None)
             encoder = self._joining(thread_id, request, runs, active)

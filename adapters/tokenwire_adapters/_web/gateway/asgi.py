@@ -83,10 +83,6 @@ class Request:
         """A header that may come once; the first one where it comes more often."""
         return header_of(self.scope, name)
 
-    def has_header_like(self, beginnings: tuple[bytes, ...]) -> bool:
-        """Whether there is a header whose name begins like this."""
-        return any(key.startswith(beginnings) for key, _ in self._headers)
-
     def parameter(self, name: str, limit: int = 512) -> str | None:
         """A query parameter; None where it is not there or empty.
 

@@ -24,7 +24,15 @@ from tokenwire_adapters._web.gateway.cors import authority_of, host_name
 from tokenwire_adapters._web.gateway.problems import AccessDenied, Problem
 from tokenwire_adapters._web.gateway.tokens import Grant, Tokens
 
-__all__ = ["RIGHTS_HEADER", "USER_HEADER", "Authorize", "Caller", "Guard", "is_local"]
+__all__ = [
+    "NO_CONNECTION",
+    "RIGHTS_HEADER",
+    "USER_HEADER",
+    "Authorize",
+    "Caller",
+    "Guard",
+    "is_local",
+]
 
 logger = logging.getLogger("tokenwire.gateway")
 
@@ -69,7 +77,9 @@ def is_local(request: Request) -> bool:
     except ValueError:
         return False  # a Unix socket, or not known: a proxy may be at its other end
     mapped = getattr(address, "ipv4_mapped", None)
-    if not (mapped or address).is_loopback or request.has_header_like(_FORWARDED):
+    if not (mapped or address).is_loopback:
+        return False
+    if any(name.startswith(_FORWARDED) for name, _ in request.scope.get("headers", ())):
         return False
     if request.scope.get("http_version") == "1.0":
         return False
@@ -82,14 +92,19 @@ def is_local(request: Request) -> bool:
         return False
 
 
-_NO_CONNECTION = Connection({"type": "http", "headers": []})
+NO_CONNECTION: Final = Connection({"type": "http", "headers": []})
+"""In place of the request of a caller whose stream is served."""
 
 
 class Caller:
     """The client of one request or WebSocket.
 
+    :ivar connection: the request, as Starlette has it: what `authorize` is given.
     :ivar grant: what its token says; None where it has none.
-    :ivar client: its address; `http_version` what it speaks.
+    :ivar principal: who it is, as its token or `authorize` says; None where neither does.
+    :ivar client: its address; empty where the server does not know it.
+    :ivar http_version: what it speaks, such as ``"1.1"``.
+    :ivar local: whether it is on this machine, and speaks for no other.
     """
 
     __slots__ = ("client", "connection", "grant", "http_version", "local", "principal")
@@ -101,10 +116,6 @@ class Caller:
         self.grant: Grant | None = None
         self.principal: str | None = None
         self.local = is_local(request)
-
-    def forget_request(self) -> None:
-        """Let go of the request, whose headers are not needed once its stream is served."""
-        self.connection = _NO_CONNECTION
 
     @property
     def key(self) -> str:

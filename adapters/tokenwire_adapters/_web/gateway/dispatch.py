@@ -32,9 +32,11 @@ __all__ = [
     "Find",
     "Handler",
     "Route",
+    "admitted",
     "check_origin",
     "send_problem",
     "serve_http",
+    "take_of_exchange",
 ]
 
 logger = logging.getLogger("tokenwire.gateway")
@@ -80,19 +82,6 @@ class Exchange:
         self._send = send
         self._caller: Caller | None = None
 
-    @property
-    def take(self) -> Take | None:
-        """Takes over the transport, where the server offers that."""
-        return take_of(self.request.scope, self._send)
-
-    def admitted(self, service: Service) -> Admission:
-        """Count its connection, from before it is opened until the admission is closed.
-
-        :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
-        """
-        self.admission = service.admitted(self.caller)
-        return self.admission
-
     async def send(self, message: Message) -> None:
         """Send an ASGI message of the response."""
         if message["type"] == "http.response.start":
@@ -110,10 +99,19 @@ class Exchange:
     def caller(self, caller: Caller) -> None:
         self._caller = caller
 
-    @property
-    def known_caller(self) -> Caller | None:
-        """The client, once it is identified."""
-        return self._caller
+
+def admitted(service: Service, exchange: Exchange) -> Admission:
+    """Count the connection of an exchange, from before it is opened until it is closed.
+
+    :raises Problem: ``unavailable`` or ``rate_limited`` when there are too many.
+    """
+    exchange.admission = service.admitted(exchange.caller)
+    return exchange.admission
+
+
+def take_of_exchange(exchange: Exchange) -> Take | None:
+    """How to take over the transport of an exchange, where its server offers that."""
+    return take_of(exchange.request.scope, exchange._send)  # pyright: ignore[reportPrivateUsage]
 
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
@@ -207,7 +205,11 @@ def check_origin(service: Service, request: Request, origin: str | None) -> None
 
 
 async def _refuse(service: Service, exchange: Exchange, problem: Problem) -> None:
-    service.refused(problem, exchange.known_caller, f"a request ({exchange.route})")
+    service.refused(
+        problem,
+        exchange._caller,  # pyright: ignore[reportPrivateUsage]
+        f"a request ({exchange.route})",
+    )
     if exchange.status is None:
         head = exchange.request.method == "HEAD"
         await send_problem(exchange.send, problem, exchange.headers, head=head)

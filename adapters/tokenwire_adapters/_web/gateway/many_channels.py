@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from tokenwire_adapters._web.gateway.asgi import Message
-from tokenwire_adapters._web.gateway.dispatch import Exchange
+from tokenwire_adapters._web.gateway.dispatch import Exchange, admitted
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.sse import STREAM_HEADERS
@@ -38,7 +38,7 @@ async def serve_channels(service: Service, exchange: Exchange, body: Any) -> Non
     requests = _requests(body, service.limits.channels_per_socket)
     if service.guard.wants_token(exchange.caller):
         raise Problem("unauthorized", "a valid token is needed")
-    with exchange.admitted(service):
+    with admitted(service, exchange):
         stream = _Stream(service, exchange, requests)
         with service.traffic.connections.monitored(stream):
             await stream.run()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.gateway.auth import Caller
+from tokenwire_adapters._web.gateway.auth import NO_CONNECTION, Caller
 from tokenwire_adapters._web.gateway.connections import Admission, Connections, Owner, Reason
 from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupFramer, GroupKey
 from tokenwire_adapters._web.gateway.framing import LAST_CHUNK, StreamFramer, chunk
@@ -121,7 +121,7 @@ class Member:
         self._taken = taken
         self.write = taken.transport.write
         self._admission = admission.hand_over()
-        self.caller.forget_request()
+        self.caller.connection = NO_CONNECTION  # its headers are not needed any more
         return True
 
     def start(self, on_end: Callable[[], None] | None) -> None:

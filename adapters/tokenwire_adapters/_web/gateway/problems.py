@@ -44,7 +44,7 @@ _TITLES = {414: "URI Too Long", 431: "Request Header Fields Too Large"}
 
 
 class Problem(Exception):
-    """An error that a client is sent.
+    """An error that a client is sent. Handlers of a protocol's routes may raise it.
 
     :ivar code: one of the stable codes of docs/gateway.md.
     :ivar detail: for people; never has a secret in it.

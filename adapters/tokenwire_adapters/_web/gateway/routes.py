@@ -24,6 +24,7 @@ from tokenwire_adapters._web.gateway.dispatch import (
     Route,
     check_origin,
     send_problem,
+    take_of_exchange,
 )
 from tokenwire_adapters._web.gateway.many_channels import serve_channels
 from tokenwire_adapters._web.gateway.operations import Operations
@@ -80,7 +81,7 @@ class ChannelRoutes:
             exchange.receive,
             exchange.send,
             [*self._service.guard.user_headers(exchange.caller), *exchange.headers],
-            exchange.take,
+            take_of_exchange(exchange),
         )
 
     async def _many(self, exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -194,7 +195,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channel, name, thread = await self._thread(exchange, "input")
         self.service.require_input(exchange.caller.key, "runs")
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             command = body.get("command")
             settled = None
             if isinstance(command, dict) and "resume" in command:
@@ -285,7 +286,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _join(self, exchange: Exchange) -> None:
         channel, _, thread = await self._thread(exchange, "subscribe")
         run = self.names_of(exchange.request)[3]
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             await self._follow(exchange, channel, thread, run)
 
     async def _follow(self, exchange: Exchange, channel: str, thread: Thread, run: str) -> None:
@@ -374,7 +375,7 @@ class LangGraphRoutes(ProtocolRoutes):
         body = await self.read_body(exchange)
         channels = list_of(body.get("channels")) or list(_CHANNELS)
         channel, _, thread = await self._thread(exchange, "subscribe")
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             encoder = ThreadEncoder(thread, [str(one) for one in channels])
             last = thread.last
             joined = None

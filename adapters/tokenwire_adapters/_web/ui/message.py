@@ -116,7 +116,7 @@ class MessageEncoder(Encoder):
         """Another encoder that encodes what comes as this one does."""
         return copy.deepcopy(self, {id(self.on_error): self.on_error})
 
-    def same_as(self, other: MessageEncoder) -> bool:
+    def same_as(self, other: Self) -> bool:
         """Whether both encode whatever comes to the same frames: their states are equal."""
         return type(self) is type(other) and self._compared() == other._compared()
 

@@ -28,7 +28,13 @@ from tokenwire_adapters._web.gateway.asgi import (
 )
 from tokenwire_adapters._web.gateway.auth import Authorize, Guard
 from tokenwire_adapters._web.gateway.cors import Origins
-from tokenwire_adapters._web.gateway.dispatch import Exchange, Route, serve_http
+from tokenwire_adapters._web.gateway.dispatch import (
+    Exchange,
+    Route,
+    admitted,
+    serve_http,
+    take_of_exchange,
+)
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.service import Service
@@ -202,7 +208,7 @@ class ProtocolRoutes(ABC):
             exchange.receive,
             exchange.send,
             exchange.headers,
-            exchange.take,
+            take_of_exchange(exchange),
             exchange.admission,
         )
 
@@ -224,7 +230,7 @@ class ProtocolRoutes(ABC):
         :param earlier: whether to send the runs, too, whose message this one continues.
         :param ended_within: take the last run where it ended no longer ago than so many seconds.
         """
-        with exchange.admitted(self.service):
+        with admitted(self.service, exchange):
             join = partial(encoder.join, self.sink, channel, earlier=earlier)
             reader = await self.service.within(join(run=run, wait=wait and run is None))
             if reader is None and run is None and ended_within > 0:

@@ -10,6 +10,7 @@ from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
+from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
@@ -185,7 +186,7 @@ class ChatRoutes(ProtocolRoutes):
             await service.within(self._page_tools(channel, messages[-1]))
             self._begin(exchange, chat_id, channel, run, messages, body, answered)
 
-        with exchange.admitted(service):
+        with admitted(service, exchange):
             answers = answers_in(messages[-1])
             settled = await self.settle(exchange, channel, answers, run) if answers else None
             if settled is not None and settled.begin is None:

@@ -14,7 +14,7 @@ from tokenwire_adapters.testing.ably._serials import SerialClock
 from tokenwire_adapters.testing.ably._settings import Settings
 from tokenwire_adapters.testing.ably._state import ConnectionState
 
-__all__ = ["Application", "Client"]
+__all__ = ["Application", "Client", "channel_of", "close_connection", "open_connection"]
 
 
 class Client(Protocol):
@@ -42,30 +42,34 @@ class Application:
         self.sessions: set[Client] = set()
         self.connections: dict[str, ConnectionState] = {}
         self.stats: Counter[str] = Counter()
-        self._clock = SerialClock()
+        self.clock = SerialClock()
 
-    def channel(self, name: str) -> Channel:
-        """Return a channel; it is created when it is first used."""
-        if name not in self.channels:
-            self.channels[name] = Channel(name, self.settings, self._clock)
-        return self.channels[name]
 
-    def connection(self, principal: Principal, window: float) -> ConnectionState:
-        """Create the state of a new connection; `window` is its rollup window in seconds."""
-        state = ConnectionState(self.settings, principal, window, self._publish_append)
-        self.connections[state.id] = state
-        return state
+def channel_of(application: Application, name: str) -> Channel:
+    """Return a channel; it is created when it is first used."""
+    if name not in application.channels:
+        application.channels[name] = Channel(name, application.settings, application.clock)
+    return application.channels[name]
 
-    def _publish_append(
-        self, channel: str, operation: Operation, publisher: Publisher
-    ) -> str | None:
-        self.stats["published"] += 1
-        return self.channel(channel).publish([operation], publisher)[0]
 
-    def close_connection(self, state: ConnectionState) -> None:
-        """Dispose of a connection: it cannot be resumed, and its members leave (RTN12)."""
-        self.connections.pop(state.id, None)
-        state.stop_timers()
-        state.rollup.flush_all()
-        for channel in self.channels.values():
-            channel.drop_members(state.id)
+def open_connection(
+    application: Application, principal: Principal, window: float
+) -> ConnectionState:
+    """Create the state of a new connection; `window` is its rollup window in seconds."""
+
+    def publish(channel: str, operation: Operation, publisher: Publisher) -> str | None:
+        application.stats["published"] += 1
+        return channel_of(application, channel).publish([operation], publisher)[0]
+
+    state = ConnectionState(application.settings, principal, window, publish)
+    application.connections[state.id] = state
+    return state
+
+
+def close_connection(application: Application, state: ConnectionState) -> None:
+    """Dispose of a connection: it cannot be resumed, and its members leave (RTN12)."""
+    application.connections.pop(state.id, None)
+    state.stop_timers()
+    state.rollup.flush_all()
+    for channel in application.channels.values():
+        channel.drop_members(state.id)

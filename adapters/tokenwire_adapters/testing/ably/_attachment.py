@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from tokenwire_adapters.testing.ably._channel import Channel, Entry
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
-from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._faults import ActiveFaults
 from tokenwire_adapters.testing.ably._message import StoredMessage, Version
 from tokenwire_adapters.testing.ably._protocol import (
     Action,
@@ -70,7 +70,7 @@ class Transport:
     """
 
     settings: Settings
-    faults: Faults
+    faults: ActiveFaults
     send: Callable[[Wire], None]
     _: KW_ONLY
     connection_id: str

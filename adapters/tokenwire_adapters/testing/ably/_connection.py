@@ -10,10 +10,10 @@ import asyncio
 
 from tokenwire_adapters.testing._json import as_object
 from tokenwire_adapters.testing.ably._acks import Acks
-from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._application import Application, channel_of, close_connection
 from tokenwire_adapters.testing.ably._attachment import Attachment, Transport
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
-from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._faults import ActiveFaults
 from tokenwire_adapters.testing.ably._protocol import Action, Flag, Wire, decode, encode
 from tokenwire_adapters.testing.ably._publishing import Publishing
 from tokenwire_adapters.testing.ably._state import ConnectionState
@@ -49,7 +49,7 @@ class Session:
     def __init__(
         self,
         application: Application,
-        faults: Faults,
+        faults: ActiveFaults,
         socket: WebSocket,
         state: ConnectionState,
         params: dict[str, str],
@@ -208,7 +208,7 @@ class Session:
         self.send(answer)
 
     def _on_close(self, _frame: Wire) -> None:
-        self._application.close_connection(self.state)
+        close_connection(self._application, self.state)
         self._end({"action": int(Action.CLOSED)})
 
     def _on_attach(self, frame: Wire) -> None:
@@ -224,7 +224,9 @@ class Session:
             if not modes & ~(Flag.ANNOTATION_PUBLISH | Flag.ANNOTATION_SUBSCRIBE):
                 raise AblyError(40160, f"Channel denied access based on given capability; {name}")
             params = as_object(frame.get("params"))
-            attachment = Attachment(self._transport, self._application.channel(name), modes, params)
+            attachment = Attachment(
+                self._transport, channel_of(self._application, name), modes, params
+            )
             previous = self.attachments.get(name)
             if previous is not None:
                 previous.end()

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from tokenwire_adapters.testing.ably._application import Application, Client
+from tokenwire_adapters.testing.ably._application import (
+    Application,
+    Client,
+    channel_of,
+    close_connection,
+)
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
 from tokenwire_adapters.testing.ably._protocol import Action
 
-__all__ = ["COMMANDS", "Faults"]
+__all__ = ["COMMANDS", "ActiveFaults", "Faults"]
 
 Direction = Literal["in", "out"]
 
@@ -27,8 +32,8 @@ class _Drop:
     left: int
 
 
-class ActiveFaults:
-    """The faults that are set, as the server consults them."""
+class Faults:
+    """The faults of one server. Not thread-safe: see `ServerThread.fault`."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -55,66 +60,11 @@ class ActiveFaults:
         self._stop_timers()
         self._apply_to_sessions()
 
-    @property
-    def stalled(self) -> bool:
-        """Whether the server is silent."""
-        return not self._awake.is_set()
-
-    async def not_stalled(self) -> None:
-        """Wait while the server is silent."""
-        await self._awake.wait()
-
-    def drops(self, direction: Direction, action: int) -> bool:
-        """Whether to drop a frame."""
-        for rule in self._drops:
-            if rule.direction == direction and rule.action in {None, action}:
-                rule.left -= 1
-                if rule.left <= 0:
-                    self._drops.remove(rule)
-                self._application.stats["frames_dropped"] += 1
-                return True
-        return False
-
-    @property
-    def refusals_left(self) -> int:
-        """How many more publishes `nack_next` will refuse."""
-        return self._nack_next
-
-    def before_publish(self) -> None:
-        """Raise for a publish that is to be refused.
-
-        :raises AblyError: with the code that was set.
-        """
-        self._nack_count += 1
-        due = self._nack_every and self._nack_count % self._nack_every == 0
-        if self._nack_next:
-            self._nack_next -= 1
-            due = True
-        if due:
-            error = self._nack_error
-            raise AblyError(error.code, error.message, error.status)
-
-    def before_rest(self) -> None:
-        """Raise for a REST request that is to be refused.
-
-        :raises AblyError: with the code that was set.
-        """
-        if self._rest_next:
-            self._rest_next -= 1
-            error = self._rest_error
-            raise AblyError(error.code, error.message, error.status)
-
-    def wants_full_update(self) -> bool:
-        """Whether to deliver this append as a full update."""
-        self._full_count += 1
-        return bool(self._full_every) and self._full_count % self._full_every == 0
-
     def _apply_to_sessions(self) -> None:
         for session in list(self._application.sessions):
             session.apply_faults()
 
-    def opened(self, session: Client) -> None:
-        """Called by the server for a new transport."""
+    def _cut_later(self, session: Client) -> None:
         seconds, client_id = self._cut_after
         if seconds and client_id in {None, session.state.principal.client_id}:
             loop = asyncio.get_running_loop()
@@ -125,9 +75,10 @@ class ActiveFaults:
             timer.cancel()
         self._timers.clear()
 
-
-class Faults(ActiveFaults):
-    """The faults of one server. Not thread-safe: see `ServerThread.fault`."""
+    @property
+    def refusals_left(self) -> int:
+        """How many more publishes `nack_next` will refuse."""
+        return self._nack_next
 
     def clear(self) -> None:
         """Stop every fault, without undoing its effects."""
@@ -182,7 +133,7 @@ class Faults(ActiveFaults):
         self._stop_timers()
         self._cut_after = (seconds, client_id)
         for session in list(self._application.sessions):
-            self.opened(session)
+            self._cut_later(session)
 
     def stall(self, stalled: bool = True) -> None:
         """Neither read nor answer frames and requests; sockets stay open."""
@@ -203,7 +154,7 @@ class Faults(ActiveFaults):
         RESUMED flag and with error 90003 (RTL12), and get nothing of what they missed.
         """
         for state in list(self._application.connections.values()):
-            self._application.close_connection(state)
+            close_connection(self._application, state)
         for session in list(self._application.sessions):
             session.abort()
         if not continuity:
@@ -235,19 +186,19 @@ class Faults(ActiveFaults):
     def detach(self, channel: str, code: int = 90000, status: int = 500) -> None:
         """Detach a channel (RTL13)."""
         error = ErrorInfo(code, "detached on command", status)
-        for attachment in list(self._application.channel(channel).attachments):
+        for attachment in list(channel_of(self._application, channel).attachments):
             attachment.detach(error)
 
     def fail_channel(self, channel: str, code: int = 90000, status: int = 400) -> None:
         """Send an ERROR for a channel: it fails (RTL14)."""
         error = ErrorInfo(code, "failed on command", status)
-        for attachment in list(self._application.channel(channel).attachments):
+        for attachment in list(channel_of(self._application, channel).attachments):
             attachment.fail(error)
 
     def reattach(self, channel: str) -> None:
         """Send another ATTACHED without the RESUMED flag: continuity is lost (RTL12)."""
         error = ErrorInfo(90003, "continuity lost on command")
-        for attachment in list(self._application.channel(channel).attachments):
+        for attachment in list(channel_of(self._application, channel).attachments):
             attachment.lose_continuity(error)
 
     def expire_tokens(self) -> None:
@@ -261,6 +212,63 @@ class Faults(ActiveFaults):
         """Ask every client for a new token (RTN22)."""
         for session in list(self._application.sessions):
             session.send({"action": int(Action.AUTH)})
+
+
+class ActiveFaults(Faults):
+    """The same, as the server consults them."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the server is silent."""
+        return not self._awake.is_set()
+
+    async def not_stalled(self) -> None:
+        """Wait while the server is silent."""
+        await self._awake.wait()
+
+    def drops(self, direction: Direction, action: int) -> bool:
+        """Whether to drop a frame."""
+        for rule in self._drops:
+            if rule.direction == direction and rule.action in {None, action}:
+                rule.left -= 1
+                if rule.left <= 0:
+                    self._drops.remove(rule)
+                self._application.stats["frames_dropped"] += 1
+                return True
+        return False
+
+    def before_publish(self) -> None:
+        """Raise for a publish that is to be refused.
+
+        :raises AblyError: with the code that was set.
+        """
+        self._nack_count += 1
+        due = self._nack_every and self._nack_count % self._nack_every == 0
+        if self._nack_next:
+            self._nack_next -= 1
+            due = True
+        if due:
+            error = self._nack_error
+            raise AblyError(error.code, error.message, error.status)
+
+    def before_rest(self) -> None:
+        """Raise for a REST request that is to be refused.
+
+        :raises AblyError: with the code that was set.
+        """
+        if self._rest_next:
+            self._rest_next -= 1
+            error = self._rest_error
+            raise AblyError(error.code, error.message, error.status)
+
+    def wants_full_update(self) -> bool:
+        """Whether to deliver this append as a full update."""
+        self._full_count += 1
+        return bool(self._full_every) and self._full_count % self._full_every == 0
+
+    def opened(self, session: Client) -> None:
+        """Take note of a new transport."""
+        self._cut_later(session)
 
 
 COMMANDS = frozenset(

@@ -11,12 +11,12 @@ from typing import Any
 
 from tokenwire_adapters.testing._json import as_list
 from tokenwire_adapters.testing.ably._acks import Acks, Outcome
-from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._application import Application, channel_of
 from tokenwire_adapters.testing.ably._attachment import Attachment
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel, check_size
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
-from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._faults import ActiveFaults
 from tokenwire_adapters.testing.ably._message import Operation
 from tokenwire_adapters.testing.ably._protocol import (
     Flag,
@@ -79,7 +79,7 @@ class Publishing:
     def __init__(
         self,
         application: Application,
-        faults: Faults,
+        faults: ActiveFaults,
         state: ConnectionState,
         acks: Acks,
         attachments: Mapping[str, Attachment],
@@ -103,7 +103,7 @@ class Publishing:
             operations = [Operation.from_wire(wire) for wire in as_list(frame.get("messages"))]
             self._application.stats["messages_in"] += len(operations)
             self._check_mode(name, Flag.PUBLISH, "publish a message")
-            channel = self._application.channel(name)
+            channel = channel_of(self._application, name)
             state = self._state
             check_operations(operations, state.principal, channel, self._application.settings)
             rollup = state.rollup
@@ -143,7 +143,7 @@ class Publishing:
                 for index, wire in enumerate(as_list(frame.get("presence")))
             ]
             state.rate.spend(len(changes))
-            self._application.channel(name).change_presence(changes, state.publisher)
+            channel_of(self._application, name).change_presence(changes, state.publisher)
             outcome.succeed([])
         except AblyError as error:
             outcome.fail(error.info)

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from tokenwire_adapters.testing._json import as_list, as_object
-from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._application import Application, channel_of
 from tokenwire_adapters.testing.ably._auth import Principal
 from tokenwire_adapters.testing.ably._channel import Channel, Publisher
 from tokenwire_adapters.testing.ably._errors import AblyError
-from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._faults import ActiveFaults
 from tokenwire_adapters.testing.ably._http import Request, Response
 from tokenwire_adapters.testing.ably._message import Operation, StoredMessage
 from tokenwire_adapters.testing.ably._protocol import (
@@ -38,7 +38,7 @@ _PAGE_LIMIT = 1000
 class Rest:
     """Answers REST requests."""
 
-    def __init__(self, application: Application, faults: Faults) -> None:
+    def __init__(self, application: Application, faults: ActiveFaults) -> None:
         self._application = application
         self._faults = faults
 
@@ -66,7 +66,7 @@ class Rest:
                 return 201, self._token(key_name, request), {}
             case _, ["channels", name, *rest]:
                 principal = self._application.auth.from_headers(request.headers, request.query)
-                channel = self._application.channel(name)
+                channel = channel_of(self._application, name)
                 return self._channel(request, principal, channel, rest, binary)
             case _:
                 pass

@@ -6,12 +6,16 @@ import asyncio
 import ssl
 from typing import Self
 
-from tokenwire_adapters.testing.ably._application import Application
+from tokenwire_adapters.testing.ably._application import (
+    Application,
+    close_connection,
+    open_connection,
+)
 from tokenwire_adapters.testing.ably._auth import Key
 from tokenwire_adapters.testing.ably._connection import Session
 from tokenwire_adapters.testing.ably._control import Control
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
-from tokenwire_adapters.testing.ably._faults import Faults
+from tokenwire_adapters.testing.ably._faults import ActiveFaults, Faults
 from tokenwire_adapters.testing.ably._http import Request, read_request
 from tokenwire_adapters.testing.ably._protocol import Action, encode
 from tokenwire_adapters.testing.ably._rest import Rest
@@ -52,9 +56,10 @@ class AblyServer(Application):
         super().__init__(self.keys, settings or Settings())
         self.port = port
         self.control_port = 0
-        self.faults = Faults(self)
+        self._faults = ActiveFaults(self)
+        self.faults: Faults = self._faults
         self._ssl = ssl_context
-        self._rest = Rest(self, self.faults)
+        self._rest = Rest(self, self._faults)
         self._control = Control(self, self.faults, vanish=self.vanish, listen=self.listen)
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +134,7 @@ class AblyServer(Application):
         while not self.faults.refusing and (request := await read_request(reader)):
             if self.faults.refusing:
                 break
-            await self.faults.not_stalled()
+            await self._faults.not_stalled()
             if request.is_websocket:
                 socket = WebSocket(reader, writer)
                 if socket.accept(request.head):
@@ -156,7 +161,7 @@ class AblyServer(Application):
             return
         self.sessions.add(session)
         session.connected(error)
-        self.faults.opened(session)
+        self._faults.opened(session)
         expiry = self._watch_expiry(session)
         try:
             await session.run()
@@ -186,8 +191,8 @@ class AblyServer(Application):
                 error = ErrorInfo(80008, "Unable to recover connection (connection expired)")
             else:
                 error = ErrorInfo(80018, "invalid connection key")
-        state = self.connection(principal, window)
-        return Session(self, self.faults, socket, state, params), error
+        state = open_connection(self, principal, window)
+        return Session(self, self._faults, socket, state, params), error
 
     def _resume(
         self, socket: WebSocket, params: dict[str, str], state: ConnectionState, window: float
@@ -199,7 +204,7 @@ class AblyServer(Application):
         state.renew_key()
         state.rollup.window = window
         state.principal = self.auth.from_params(params)
-        return Session(self, self.faults, socket, state, params)
+        return Session(self, self._faults, socket, state, params)
 
     def _lost(self, session: Session) -> None:
         """Keep the state of a connection that lost its transport, for a time (CD2f)."""
@@ -210,7 +215,7 @@ class AblyServer(Application):
         settings = self.settings
         state.timers += [
             loop.call_later(settings.presence_grace, self._leave_all, state),
-            loop.call_later(settings.connection_state_ttl, self.close_connection, state),
+            loop.call_later(settings.connection_state_ttl, close_connection, self, state),
         ]
 
     def _leave_all(self, state: ConnectionState) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from tokenwire_adapters.testing.provider._http import Limits
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
+from tokenwire_adapters.testing.provider._replies import ToolCall
 from tokenwire_adapters.testing.provider._script import (
     Finish,
     ScriptedError,
@@ -33,5 +34,6 @@ __all__ = [
     "ScriptedError",
     "ScriptedRecording",
     "ScriptedReply",
+    "ToolCall",
     "serve_in_thread",
 ]

@@ -13,7 +13,12 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from tokenwire_adapters.testing.provider._json import dumps
-from tokenwire_adapters.testing.provider._script import Finish, Interruption, ScriptedReply
+from tokenwire_adapters.testing.provider._script import (
+    Finish,
+    Interruption,
+    ScriptedReply,
+    interruption_of,
+)
 from tokenwire_adapters.testing.provider._text import answer, compose, preface, reason, tokenize
 from tokenwire_adapters.testing.provider._tools import (
     Tool,
@@ -158,7 +163,7 @@ def _scripted(script: ScriptedReply) -> Reply:
         *(token for index, call in enumerate(calls) for token in _tokens("tool", call[2], index)),
     ]
     finish = script.finish or ("tool" if calls else "stop")
-    interruption = script.interruption
+    interruption = interruption_of(script)
     if interruption is not None:
         interruption = interruption._replace(after=min(interruption.after, len(tokens)))
     return Reply(tuple(tokens), calls, finish, interruption=interruption)

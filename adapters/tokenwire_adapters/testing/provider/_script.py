@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Finish", "Interruption", "ScriptedError", "ScriptedRecording", "ScriptedReply"]
+__all__ = [
+    "Finish",
+    "Interruption",
+    "ScriptedError",
+    "ScriptedRecording",
+    "ScriptedReply",
+    "interruption_of",
+    "pieces_of",
+]
 
 Finish = Literal["stop", "length", "sequence", "tool"]
 """Why a reply ends: it is whole, ``max_tokens`` or a stop sequence cut it, or tools are called."""
@@ -74,16 +82,16 @@ class ScriptedReply:
             if value < 0:
                 raise ValueError(f"{name} must be a number of tokens, 0 or more")
 
-    @property
-    def interruption(self) -> Interruption | None:
-        """Where the reply breaks off, and how; None where it does not."""
-        if self.disconnect_after is not None:
-            return Interruption(self.disconnect_after, "disconnect")
-        if self.stall_after is not None:
-            return Interruption(self.stall_after, "stall")
-        if self.error_after is not None:
-            return Interruption(self.error_after, self.error)
-        return None
+
+def interruption_of(reply: ScriptedReply) -> Interruption | None:
+    """Where the reply breaks off, and how; None where it does not."""
+    if reply.disconnect_after is not None:
+        return Interruption(reply.disconnect_after, "disconnect")
+    if reply.stall_after is not None:
+        return Interruption(reply.stall_after, "stall")
+    if reply.error_after is not None:
+        return Interruption(reply.error_after, reply.error)
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,13 +116,14 @@ class ScriptedRecording:
         """The content type that the file's name says."""
         return _TYPES.get(Path(self.path).suffix)
 
-    def pieces(self) -> list[bytes]:
-        """The bytes, cut after each event or line."""
-        data = Path(self.path).read_bytes()
-        if self.content_type == "application/json":
-            return [data]
-        end = rb"\r?\n\r?\n" if self.content_type == "text/event-stream" else rb"\n"
-        return re.findall(rb".+?(?:%b|\Z)" % end, data, re.DOTALL)
+
+def pieces_of(recording: ScriptedRecording) -> list[bytes]:
+    """The bytes of a recording, cut after each event or line."""
+    data = Path(recording.path).read_bytes()
+    if recording.content_type == "application/json":
+        return [data]
+    end = rb"\r?\n\r?\n" if recording.content_type == "text/event-stream" else rb"\n"
+    return re.findall(rb".+?(?:%b|\Z)" % end, data, re.DOTALL)
 
 
 _TYPES = {

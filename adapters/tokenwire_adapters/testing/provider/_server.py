@@ -32,6 +32,7 @@ from tokenwire_adapters.testing.provider._script import (
     ScriptedError,
     ScriptedRecording,
     ScriptedReply,
+    pieces_of,
 )
 from tokenwire_adapters.testing.provider._sending import ReplySender, ScriptedDisconnect
 from tokenwire_adapters.testing.provider._wires import WIRES, read_request
@@ -327,7 +328,7 @@ class Provider:
         recording: ScriptedRecording,
     ) -> None:
         """Send a recorded reply, an event at a time; there is no `RequestRecord` of it."""
-        pieces, content_type = recording.pieces(), recording.content_type or ""
+        pieces, content_type = pieces_of(recording), recording.content_type or ""
         if content_type == "application/json":
             body = b"".join(pieces)
             await connection.answer(200, body, request_id, keep_alive=request.keep_alive)

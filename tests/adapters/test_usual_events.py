@@ -1,0 +1,115 @@
+"""The short way of a usual event, past Pydantic's attributes, writes what the long way writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.needs import needs
+from tests.support.sdk import fresh_sink, responses
+from tokenwire.instrument import Options
+
+needs("openai", "anthropic")
+
+from anthropic._models import construct_type as anthropic_type
+from anthropic.types import RawMessageStreamEvent
+from openai._models import construct_type as openai_type
+from openai.types.chat import ChatCompletionChunk
+
+from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
+from tokenwire_adapters._agents.openai.chat import ChatRecorder
+from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
+
+CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m"}
+
+
+def _chunk(delta: Any, index: Any = 0, finish: Any = None, **more: Any) -> Any:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "choices": [choice], **more}
+
+
+def _text(text: Any, index: Any = 0, kind: str = "text_delta", event: Any = None) -> Any:
+    delta = {"type": kind, "text": text}
+    return {"type": event or "content_block_delta", "index": index, "delta": delta}
+
+
+CHUNKS = {
+    "text": _chunk({"content": "more"}),
+    "no text": _chunk({"content": ""}),
+    "text of another type": _chunk({"content": 7}),
+    "blocks": _chunk({"content": [{"type": "text", "text": "more"}]}),
+    "reasoning beside it": _chunk({"content": "more", "reasoning_content": "why"}),
+    "a tool call beside it": _chunk({"content": "more", "tool_calls": [CALL]}),
+    "the end beside it": _chunk({"content": "more"}, finish="stop"),
+    "usage beside it": _chunk({"content": "more"}, usage={"completion_tokens": 7}),
+    "sources beside it": _chunk({"content": "more"}, citations=["https://a.test"]),
+    "another choice": _chunk({"content": "more"}, index=1),
+    "two choices": _chunk({}, choices=2 * _chunk({"content": "more"})["choices"]),
+    "no choice": _chunk({}, choices=[]),
+    "True for 1": _chunk({"content": "more"}, index=True),
+    "no index": _chunk({"content": "more"}, index=None),
+}
+EVENTS = {
+    "text": _text("more"),
+    "no text": _text(""),
+    "text of another type": _text(7),
+    "another block": _text("more", index=1),
+    "no block": _text("more", index=None),
+    "another delta": _text("more", kind="other_delta"),
+    "another event": _text("more", event="other"),
+    "thoughts": {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "thinking_delta", "thinking": "why"},
+    },
+    "a new block": {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "text", "text": "more"},
+    },
+}
+BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+
+
+def _read(kind: type[StainlessRecorder], events: list[Any], *, short: bool) -> list[Any]:
+    """What was written of a stream: kinds and texts by response, and whether each has ended."""
+    with fresh_sink() as sink:
+        recorder = kind(Options(sink, "c"), {"n": 1})
+        recorder.begin()
+        for event in events:
+            recorder.feed(event) if short else StainlessRecorder.feed(recorder, event)
+        usage, reason = recorder.usage(), recorder.finish_reason(0)
+        recorder.end()
+        written = responses(sink, "c")
+        parts = [[(p.kind, p.text, p.name, p.data) for p in r.parts] for r in written]
+        return [parts, usage, reason]
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunks_of_chat_completions(name: str) -> None:
+    wire = [
+        _chunk({"content": "a"}),
+        _chunk({"content": "b"}, index=1),
+        CHUNKS[name],
+        _chunk({"content": "z"}),
+    ]
+    events = [
+        openai_type(value=json.loads(json.dumps(event)), type_=ChatCompletionChunk)
+        for event in wire
+    ]
+    assert _read(ChatRecorder, events, short=True) == _read(ChatRecorder, events, short=False)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_events_of_messages(name: str) -> None:
+    wire = [BLOCK, _text("a"), EVENTS[name], _text("z")]
+    events = [
+        anthropic_type(value=json.loads(json.dumps(event)), type_=RawMessageStreamEvent)
+        for event in wire
+    ]
+    assert _read(MessagesRecorder, events, short=True) == _read(
+        MessagesRecorder, events, short=False
+    )
