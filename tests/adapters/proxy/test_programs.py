@@ -405,8 +405,6 @@ def test_signals_reach_the_program(
         stderr=subprocess.DEVNULL,
         env=variables(sink, provider),
         start_new_session=True,
-        # Under nohup it is ignored, and a shell sets no trap for what it was started with so.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
