@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from tests.adapters.wires.frames import event as frame_of
-from tests.adapters.wires.reading import JSON, read
+from tests.adapters.wires.reading import JSON, SSE, read, wire_of
+from tests.support.sdk import fresh_sink, responses
 from tests.support.sse import body
 from tokenwire import Response
+from tokenwire.instrument import Options
 from tokenwire_adapters._agents.values import MAX_FILE
+from tokenwire_adapters._agents.wires.reply import ReplyReader
 
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta"
 CONVERSE = "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/"
@@ -88,6 +91,49 @@ def test_a_hosted_tool_begins_with_its_item() -> None:
     begun = item("web_search_call")[0]
     (response,) = read("/v1/responses", {"model": "m", "input": "x", "stream": True}, body(begun))
     assert calls(response) == [("web_search", True, False)]
+
+
+SEARCH = {"type": "server_tool_use", "id": "c", "name": "web_search", "input": {}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "c", "content": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "data", "tool"),
+    [
+        (
+            "/v1/responses",
+            {"model": "m", "input": "x", "stream": True},
+            body(*item("mcp_call", name="ask", arguments="{}", output="x")),
+            "ask",
+        ),
+        (
+            "/v1/messages",
+            {"model": "claude", "messages": [], "max_tokens": 9, "stream": True},
+            body(
+                {"type": "message_start", "message": {}},
+                {"type": "content_block_start", "index": 0, "content_block": SEARCH},
+                {"type": "content_block_stop", "index": 0},
+                {"type": "content_block_start", "index": 1, "content_block": FOUND},
+                {"type": "content_block_stop", "index": 1},
+                named=True,
+            ),
+            "web_search",
+        ),
+    ],
+    ids=["responses", "messages"],
+)
+def test_a_result_is_there_while_the_reply_goes_on(
+    path: str, request_: dict[str, Any], data: bytes, tool: str
+) -> None:
+    wire, read_request = wire_of(path, request_)
+    with fresh_sink() as sink:
+        reader = ReplyReader(wire, wire.recorder(Options(sink, "c"), read_request), 200, SSE)
+        reader.feed(data)
+        assert sink.flush(60)
+        (response,) = responses(sink, "c")
+        assert response.state == "streaming"
+        assert calls(response) == [(tool, True, True)]
+        reader.close()
 
 
 @pytest.mark.parametrize(
