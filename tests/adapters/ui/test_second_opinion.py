@@ -73,7 +73,7 @@ def shape(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def full(part: dict[str, Any]) -> dict[str, Any]:
-    ours = {"rawInput", "id", "title", "preliminary", "providerMetadata"}
+    ours = {"rawInput", "title", "preliminary", "providerMetadata"}
     found = {name: value for name, value in part.items() if name not in ours}
     if found.get("state") == "output-error" and found.get("input", 0) is None:
         del found["input"]
