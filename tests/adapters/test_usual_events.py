@@ -1,4 +1,7 @@
-"""The short way of a usual event, past Pydantic's attributes, writes what the long way writes."""
+"""The short ways of a usual event write what the long way writes.
+
+Of an SDK's event, past Pydantic's attributes; of one that was decoded from the wire.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.adapters.wires.reading import SSE, wire_of
 from tests.support.needs import needs
 from tests.support.sdk import fresh_sink, responses
+from tests.support.sse import body
 from tokenwire.instrument import Options
 
 needs("openai", "anthropic")
@@ -21,6 +26,7 @@ from openai.types.chat import ChatCompletionChunk
 from tokenwire_adapters._agents.anthropic.messages import MessagesRecorder
 from tokenwire_adapters._agents.openai.chat import ChatRecorder
 from tokenwire_adapters._agents.stainless.recorder import StainlessRecorder
+from tokenwire_adapters._agents.wires.reply import ReplyReader
 
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -42,6 +48,7 @@ CHUNKS = {
     "blocks": _chunk({"content": [{"type": "text", "text": "more"}]}),
     "reasoning beside it": _chunk({"content": "more", "reasoning_content": "why"}),
     "a tool call beside it": _chunk({"content": "more", "tool_calls": [CALL]}),
+    "the name of a call": _chunk({"tool_calls": [{**CALL, "function": {"name": "f"}}]}),
     "the end beside it": _chunk({"content": "more"}, finish="stop"),
     "usage beside it": _chunk({"content": "more"}, usage={"completion_tokens": 7}),
     "sources beside it": _chunk({"content": "more"}, citations=["https://a.test"]),
@@ -112,3 +119,47 @@ def test_events_of_messages(name: str) -> None:
     assert _read(MessagesRecorder, events, short=True) == _read(
         MessagesRecorder, events, short=False
     )
+
+
+def _read_bytes(path: str, wire: list[Any], *, short: bool, named: bool) -> list[Any]:
+    """The same of the bytes of a reply; `short` is false for what no decoder took as usual."""
+    request = {"model": "m", "messages": [], "stream": True, "n": 1, "max_tokens": 9}
+    api, read_request = wire_of(path, request)
+    with fresh_sink() as sink:
+        recorder = api.recorder(Options(sink, "c"), read_request)
+        reader = ReplyReader(api, recorder, 200, SSE)
+        if not short:
+            reader._usual = None
+        for event in wire:
+            reader.feed(body(event, named=named))
+        usage, reason = recorder.usage(), recorder.finish_reason(0)
+        reader.end()
+        written = responses(sink, "c")
+        parts = [[(p.kind, p.text, p.name, p.data) for p in r.parts] for r in written]
+        return [parts, usage, reason]
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_bytes_of_chat_completions(name: str) -> None:
+    wire = [
+        _chunk({"content": "a"}),
+        _chunk({"content": "b"}, index=1),
+        CHUNKS[name],
+        _chunk({"content": "z"}),
+    ]
+    short, long = (
+        _read_bytes("/v1/chat/completions", wire, short=short, named=False)
+        for short in (True, False)
+    )
+    assert short == long
+    assert "a" in short[0][0][0][1]
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_bytes_of_messages(name: str) -> None:
+    wire = [{"type": "message_start", "message": {}}, BLOCK, _text("a"), EVENTS[name], _text("z")]
+    short, long = (
+        _read_bytes("/v1/messages", wire, short=short, named=True) for short in (True, False)
+    )
+    assert short == long
+    assert "a" in short[0][0][0][1]

@@ -60,6 +60,14 @@ class MessagesRecorder(StainlessRecorder):
         else:
             super().feed(item)
 
+    def feed_usual(self, item: Any) -> None:
+        """Take a piece of text that `wires.usual_events` has decoded: its form is known."""
+        write = self._write
+        if write is not None and item.index == self._open and not self.ended:
+            write(item.delta.text)
+        else:
+            super().feed(item)
+
     def read(self, item: Any) -> None:
         kind = getattr(item, "type", None)
         if kind == "content_block_delta":

@@ -94,6 +94,16 @@ class ChatRecorder(StainlessRecorder):
         else:
             super().feed(item)
 
+    def feed_usual(self, item: Any) -> None:
+        """Take a chunk that `wires.usual_events` has decoded: there is nothing but text in it."""
+        choices = item.choices
+        state = self._choices.get(choices[0].index) if len(choices) == 1 else None
+        text = choices[0].delta.content if state is not None else ""
+        if state is not None and text and state.calls.naming is None and not self.ended:
+            state.write(text)
+        else:
+            super().feed(item)
+
     def read(self, item: Any) -> None:
         choices = getattr(item, "choices", None)
         if type(choices) is not list:

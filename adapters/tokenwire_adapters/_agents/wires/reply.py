@@ -55,6 +55,7 @@ class ReplyReader:
         self._recorder = recorder
         self._status = status
         self._usual = USUAL_EVENTS.get(wire.api)
+        self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
         self._over = False
@@ -166,7 +167,7 @@ class ReplyReader:
             except ValueError:  # another event, which `decode` reads
                 pass
             else:
-                recorder.feed(event)
+                self._feed_usual(event)
                 recorder.last = event
                 return
         if data.startswith(_DONE):
