@@ -15,6 +15,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tokenwire.backend import Entry
@@ -34,7 +36,7 @@ _GET = ctypes.CFUNCTYPE(_POINTER, _POINTER, ctypes.c_char_p)
 _SET = ctypes.CFUNCTYPE(_INT, _POINTER, ctypes.c_char_p, _POINTER)
 
 
-class _Vfs(ctypes.Structure):
+class Vfs(ctypes.Structure):
     """`struct sqlite3_vfs`, version 3 (https://sqlite.org/c3ref/vfs.html)."""
 
     _fields_ = [
@@ -58,7 +60,7 @@ class Killer:
         self._left = last
         self._kept: list[object] = []
         lib = ctypes.CDLL(library)
-        lib.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
+        lib.sqlite3_vfs_find.restype = ctypes.POINTER(Vfs)
         vfs = lib.sqlite3_vfs_find(None)
         for name, kind in _CALLS.items():
             address = vfs.contents.get_call(vfs, name)
@@ -114,15 +116,20 @@ def script() -> list[Entry]:
     return entries
 
 
-async def _write(url: str, receipts: int) -> None:
+async def write(url: str, on_receipts: Callable[[list[str | None]], object]) -> None:
+    """Write the script, and say which cursors each transaction got."""
     backend = SQLiteBackend(url, event_age=0.0)
     await backend._writing.run(lambda file: file.db.execute("PRAGMA wal_autocheckpoint = 8"))
     entries = script()
     for at in range(0, len(entries), 2):  # two in a transaction
         outcomes = await backend.publish(entries[at : at + 2])
         assert all(outcome.error is None for outcome in outcomes), outcomes
-        os.write(receipts, json.dumps([o.cursor for o in outcomes]).encode() + b"\n")
+        on_receipts([outcome.cursor for outcome in outcomes])
     await backend.close()
+
+
+def _note(file: int, cursors: list[str | None]) -> None:
+    os.write(file, json.dumps(cursors).encode() + b"\n")
 
 
 def main(folder: Path, library: str) -> None:
@@ -131,7 +138,8 @@ def main(folder: Path, library: str) -> None:
         child = os.fork()
         if child == 0:
             killer = Killer(library, number)
-            asyncio.run(_write(f"sqlite:///{folder}/{number}.db", receipts))
+            note = partial(_note, receipts)
+            asyncio.run(write(f"sqlite:///{folder}/{number}.db", note))
             del killer
             os._exit(0)
         os.close(receipts)

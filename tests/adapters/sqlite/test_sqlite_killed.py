@@ -1,4 +1,4 @@
-"""A process is killed within every write of SQLite: nothing that had a receipt is lost."""
+"""A process is killed within every write of SQLite, or power is lost: receipts are kept."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.sqlite.killing import script
+from tests.adapters.sqlite.power import states
 from tokenwire.backend import ReplayFrom
 from tokenwire.response import Transcript
 from tokenwire_adapters.sqlite import SQLiteBackend
@@ -35,7 +36,8 @@ def _texts(receipts: int) -> dict[str, str]:
     return {response.id: response.text for response in transcript}
 
 
-async def _check(url: str, receipts: list[list[str]]) -> None:
+async def _check(url: str, receipts: list[list[str]]) -> int:
+    """Look at a file; return how many responses it has."""
     backend = SQLiteBackend(url)
     try:
         delivered, all_ = _texts(len(receipts)), _texts(len(script()))
@@ -58,6 +60,7 @@ async def _check(url: str, receipts: list[list[str]]) -> None:
             lambda file: file.db.execute("PRAGMA integrity_check").fetchone()
         )
         assert problem == "ok"
+        return len(history.items)
     finally:
         await backend.close()
 
@@ -82,3 +85,30 @@ def test_killed_within_every_write(tmp_path: Path) -> None:
             assert not receipts
         lost += len(script()) // 2 - len(receipts)
     assert lost > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_power_is_lost(tmp_path: Path, synchronous: str) -> None:
+    """With FULL nothing that had a receipt is lost; with NORMAL the file has an earlier state."""
+    library = _library()
+    if library is None:
+        pytest.skip("Python has its SQLite within, where no system call can be replaced")
+    program = [sys.executable, "-m", "tests.adapters.sqlite.power"]
+    subprocess.run([*program, str(tmp_path), library, synchronous], check=True)
+    seen: set[int] = set()
+    lost = 0
+    for number, (files, receipts, what) in enumerate(states(tmp_path / "log", seed=1)):
+        key = hash((synchronous == "FULL" and len(receipts), repr(files)))
+        if key in seen or (what == "some" and number % 4):
+            continue
+        seen.add(key)
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        url = f"sqlite:///{folder}/chat.db?synchronous={synchronous}"
+        found = asyncio.run(_check(url, receipts if synchronous == "FULL" else []))
+        lost += found < len(_texts(len(receipts)))
+    assert len(seen) > 50
+    assert (lost > 0) is (synchronous == "NORMAL")
