@@ -36,7 +36,9 @@ export const address = {
   },
 
   freshChat(replace = false) {
-    go({}, `chat-${Math.random().toString(36).slice(2, 10)}`, replace);
+    // Not randomUUID, which pages on plain HTTP do not have.
+    const [number] = crypto.getRandomValues(new Uint32Array(1));
+    go({}, `chat-${number.toString(16).padStart(8, "0")}`, replace);
   },
 
   /** "light", "dark", or null: what the system prefers. */

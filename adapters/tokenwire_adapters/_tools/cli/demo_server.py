@@ -76,10 +76,16 @@ def serve(options: Options) -> int:
         with _provider(options) as provider, tokenwire.open_sink(options.url) as sink:
             models = MODELS if options.model is None else (options.model,)
             demo = Demo(sink, _client(sink, provider), models=models, provider=provider)
-            server = uvicorn.Server(config(demo.app, log_level="warning"))
-            _announce(address, options, provider)
-            if options.browser:
-                _open_browser(address)
+
+            class Server(uvicorn.Server):
+                async def startup(self, sockets: Any = None) -> None:
+                    await super().startup(sockets)
+                    # Only now: before, Ctrl-C would end the start in the middle.
+                    _announce(address, options, provider)
+                    if options.browser:
+                        _open_browser(address)
+
+            server = Server(config(demo.app, log_level="warning"))
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(_run(server, demo, listener))
     return 0
