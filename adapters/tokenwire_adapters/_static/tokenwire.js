@@ -974,17 +974,18 @@ class Line {
 
   /**
    * Find out whether the network is there. A request that only waits says nothing: the browser may have
-   * all its connections in use. What still brings something works.
+   * all its connections in use. What still brings something works, though that may have been under way: look again, then.
    */
-  probe() {
+  probe(again = 3) {
     const since = Date.now();
     this.connection.fetch("healthz", { timeout: PROBE_TIMEOUT }).catch(({ code, cause }) => {
-      if (code === "network" && cause?.name !== "AbortError") setTimeout(() => this.lostSince(since), PROBE_TIMEOUT / 5);
+      if (code === "network" && cause?.name !== "AbortError") setTimeout(() => this.lostSince(since, again), PROBE_TIMEOUT / 5);
     });
   }
 
-  lostSince(time) {
+  lostSince(time, again = 0) {
     if (this._receivedAt < time) this.lost();
+    else if (again > 0 && !this.closed) this.probe(again - 1);
   }
 
   lost(how) {
@@ -1219,9 +1220,9 @@ class SocketLine extends Line {
     return JSON.stringify([name, sub ?? null]);
   }
 
-  probe() {
+  probe(again = 3) {
     const since = Date.now();
-    if (this.opened) this.request({ op: "ping" }, PROBE_TIMEOUT).catch(() => this.lostSince(since));
+    if (this.opened) this.request({ op: "ping" }, PROBE_TIMEOUT).catch(() => this.lostSince(since, again));
   }
 
   close() {
