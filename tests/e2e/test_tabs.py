@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp
 from tests.adapters.gateway.support import SECRET
 from tests.e2e.screens import TIMEOUT
 from tests.e2e.tabs import Tabs
+from tests.redis_support import FaultyProxy
 from tokenwire.events import InputEvent
 from tokenwire_adapters.asgi import Tokens, mint_token
 
@@ -123,6 +125,27 @@ def test_a_hint_drops_no_stream_that_works(tabs_on: Callable[..., Tabs], transpo
     for page in tabs.pages:
         tabs.show(page, "c", "still here")
     assert [page.evaluate("connection.reconnects") for page in tabs.pages] == [0, 0]
+
+
+def test_what_was_under_way_when_the_network_went_is_no_sign_of_life(
+    tabs_on: Callable[..., Tabs],
+) -> None:
+    tabs = tabs_on()
+    with FaultyProxy(("127.0.0.1", urlsplit(tabs.url).port or 0)) as proxy:
+        tabs.url = f"http://127.0.0.1:{proxy.port}"
+        page = tabs.open("c", transport="websocket", silence=3_600_000)
+        with tabs.sink.respond("c") as response:
+            response.write("before")
+            tabs.show(page, "c", "before")
+            proxy.stall("up")
+            page.evaluate("dispatchEvent(new Event('offline'))")
+            response.write(" and after")
+            tabs.show(page, "c", "before and after")
+            proxy.stall()
+            page.wait_for_function("() => connection.status !== 'live'", timeout=TIMEOUT)
+            proxy.heal()
+            response.write(", and again")
+            tabs.show(page, "c", "before and after, and again")
 
 
 def test_a_tab_that_may_not_read_a_channel_does_not_get_it_from_another(
