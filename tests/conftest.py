@@ -25,18 +25,6 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 load_hypothesis()
 
 
-@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, nobody asks
-def pytest_xdist_auto_num_workers() -> int | None:
-    """Return how many workers ``-n auto`` and ``-n logical`` start: two more than there are cores.
-
-    Most tests wait for other programs half of the time.
-    """
-    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
-        return None  # as many as the variable says
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return 2 + (len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
-
-
 @pytest.hookimpl(trylast=True)  # of what `-k` and `-m` leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out combinations, as marks ``in_turn`` say, and have several workers begin with pages.
