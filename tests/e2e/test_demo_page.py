@@ -279,6 +279,7 @@ def test_says_how_the_text_came(demo: DemoServer, open_screen: Open) -> None:
     screen = open_screen()
     count = screen.pane.locator(".count")
     expect(count).to_have_text("nothing received yet")
+    screen.status("Live")  # else some of it may come before the page listens
     screen.ask("tea, please")
     screen.see("complete")
     expect(count).to_have_text(re.compile(r"^[1-9]\d* deltas live$"))
