@@ -49,24 +49,20 @@ void end(const char *name) { CALLGRIND_DUMP_STATS_AT(name); CALLGRIND_STOP_INSTR
 
 
 def openai_cases(sink: tokenwire.Sink) -> Iterator[Case]:
-    import openai
+    def create(client: Any) -> Any:
+        return client.chat.completions.create(model="m", messages=ASKED, stream=True)
 
-    from tokenwire_adapters.openai import unwrap, wrap
-
-    client: Any = openai.OpenAI(base_url="http://unused", api_key="k", max_retries=0)
-
-    def call(url: str) -> Read:
-        def read() -> None:
-            client.base_url = url
-            for _ in client.chat.completions.create(model="m", messages=ASKED, stream=True):
-                pass
-
-        return read
-
-    yield from _sdk_cases("OpenAI Chat Completions", openai, client, call, wrap, unwrap, sink)
+    yield from _openai_cases("OpenAI Chat Completions", create, sink)
 
 
 def responses_cases(sink: tokenwire.Sink) -> Iterator[Case]:
+    def create(client: Any) -> Any:
+        return client.responses.create(model="m", input="hi", stream=True)
+
+    yield from _openai_cases("OpenAI Responses", create, sink)
+
+
+def _openai_cases(name: str, create: Callable[[Any], Any], sink: tokenwire.Sink) -> Iterator[Case]:
     import openai
 
     from tokenwire_adapters.openai import unwrap, wrap
@@ -76,12 +72,12 @@ def responses_cases(sink: tokenwire.Sink) -> Iterator[Case]:
     def call(url: str) -> Read:
         def read() -> None:
             client.base_url = url
-            for _ in client.responses.create(model="m", input="hi", stream=True):
+            for _ in create(client):
                 pass
 
         return read
 
-    yield from _sdk_cases("OpenAI Responses", openai, client, call, wrap, unwrap, sink)
+    yield from _sdk_cases(name, openai, client, call, wrap, unwrap, sink)
 
 
 def anthropic_cases(sink: tokenwire.Sink) -> Iterator[Case]:

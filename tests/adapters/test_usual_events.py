@@ -6,6 +6,7 @@ Of an SDK's event, past Pydantic's attributes; of one that was decoded from the 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from tests.adapters.wires.reading import SSE, wire_of
 from tests.support.needs import needs
 from tests.support.sdk import fresh_sink, responses
 from tests.support.sse import body
-from tokenwire.instrument import Options
+from tokenwire import Sink
+from tokenwire.instrument import Options, Recorder
 
 needs("openai", "anthropic")
 
@@ -80,6 +82,14 @@ EVENTS = {
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
 
 
+def _written(sink: Sink, recorder: Recorder, end: Callable[[], None]) -> list[Any]:
+    """What was written once the stream ends, and what it said of usage and its reason before."""
+    usage, reason = recorder.usage(), recorder.finish_reason(0)
+    end()
+    written = responses(sink, "c")
+    return [[[(p.kind, p.text, p.name, p.data) for p in r.parts] for r in written], usage, reason]
+
+
 def _read(kind: type[StainlessRecorder], events: list[Any], *, short: bool) -> list[Any]:
     """What was written of a stream: kinds and texts by response, and whether each has ended."""
     with fresh_sink() as sink:
@@ -87,11 +97,7 @@ def _read(kind: type[StainlessRecorder], events: list[Any], *, short: bool) -> l
         recorder.begin()
         for event in events:
             recorder.feed(event) if short else StainlessRecorder.feed(recorder, event)
-        usage, reason = recorder.usage(), recorder.finish_reason(0)
-        recorder.end()
-        written = responses(sink, "c")
-        parts = [[(p.kind, p.text, p.name, p.data) for p in r.parts] for r in written]
-        return [parts, usage, reason]
+        return _written(sink, recorder, recorder.end)
 
 
 @pytest.mark.parametrize("name", CHUNKS)
@@ -132,11 +138,7 @@ def _read_bytes(path: str, wire: list[Any], *, short: bool, named: bool) -> list
             reader._usual = None
         for event in wire:
             reader.feed(body(event, named=named))
-        usage, reason = recorder.usage(), recorder.finish_reason(0)
-        reader.end()
-        written = responses(sink, "c")
-        parts = [[(p.kind, p.text, p.name, p.data) for p in r.parts] for r in written]
-        return [parts, usage, reason]
+        return _written(sink, recorder, reader.end)
 
 
 @pytest.mark.parametrize("name", CHUNKS)

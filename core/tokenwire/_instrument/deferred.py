@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -83,7 +84,8 @@ def when_dropped(thing: Any, callback: Callback) -> None:
 
     def dropped(ref: weakref.ref[Any]) -> None:
         del _dropping[id(ref)]
-        callback()
+        if not sys.is_finalizing():
+            callback()
 
     ref = weakref.ref(thing, dropped)
     _dropping[id(ref)] = ref

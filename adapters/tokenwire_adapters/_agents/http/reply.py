@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire.errors import ResponseCancelled
 from tokenwire.instrument import OnCancel, Recorder, call_soon
 from tokenwire_adapters._agents.wires.recognition import Wire
@@ -76,7 +77,7 @@ class Reply:
         """Name the object whose life is the provider's connection, see `Recorder.bind`."""
         if self.status < 400 and self.is_stream:
             self.recorder.bind(response, abort)
-        weakref.finalize(response, self.close_soon).atexit = False
+        when_dropped(response, self.close_soon)
 
     def read_whole(self, body: bytes) -> None:
         """Take the whole body at once."""

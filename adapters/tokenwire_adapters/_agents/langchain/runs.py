@@ -7,9 +7,10 @@ handlers may see the same run: the first one has it.
 from __future__ import annotations
 
 import threading
-import weakref
+from functools import partial
 from uuid import UUID
 
+from tokenwire._instrument.deferred import when_dropped
 from tokenwire.claims import Claim
 from tokenwire.instrument import call_soon
 from tokenwire_adapters._agents.calls import ModelCall, Reporter, drop_oldest
@@ -104,7 +105,7 @@ class Runs:
             if dropped.model is not None:
                 dropped.model.cancel("too many calls are open")
         # No callback may come for a call that is cancelled. Whoever waits for it holds its id.
-        weakref.finalize(run_id, self._on_dropped, run_id.int).atexit = False
+        when_dropped(run_id, partial(self._on_dropped, run_id.int))
 
     def _on_dropped(self, key: int) -> None:
         """Nothing holds the id of a run any more, so no callback can come for it.

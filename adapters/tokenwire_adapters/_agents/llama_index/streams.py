@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from tokenwire._instrument.deferred import when_dropped
+
 __all__ = ["Streams", "frame_of"]
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Streams(Generic[T]):
             return None
         key = id(frame)
         self._entries[key] = (weakref.ref(stream), value)
-        weakref.finalize(stream, on_drop).atexit = False
+        when_dropped(stream, on_drop)
         return key
 
     def remove(self, key: int | None, value: T) -> None:

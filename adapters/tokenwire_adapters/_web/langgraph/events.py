@@ -50,7 +50,7 @@ class ThreadEncoder(Encoder):
     def follow(self, run: str, events: Sequence[Event]) -> None:
         """Give what has happened of the newest run; `begin` encodes it."""
         checkpoint = input_of(run)
-        before, parent = self._thread.messages(checkpoint), self._thread.parent_of(checkpoint)
+        before, parent = self._thread.before(run), self._thread.parent_of(checkpoint)
         self._remember(checkpoint, before)
         self._run = _RunEvents(self, run, before, parent)
         self._run.prime(events)
