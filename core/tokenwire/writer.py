@@ -241,6 +241,8 @@ class ResponseWriter(PublicDir):
             return self._refuse()
         self._pending_writes.append((target, text))
         self._outbox.mark(self._pending, True)
+        if text:
+            self._fresh = False
         return True
 
     def _refuse(self) -> bool:

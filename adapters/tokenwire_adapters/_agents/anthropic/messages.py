@@ -38,7 +38,6 @@ class MessagesRecorder(StainlessRecorder):
         self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
         self._open: int | None = None  # the block that `_write` writes
         self._write: Any = None
-        self._usual: tuple[object, ...] | None = None  # how an event looks that it takes
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
         self._reason: str | None = None
@@ -47,15 +46,22 @@ class MessagesRecorder(StainlessRecorder):
     def feed(self, item: Any) -> None:
         # The usual event takes the shortest way, past the slow attributes of Pydantic's models;
         # `read` takes every other one.
+        write = self._write  # to call the attribute would be to look for a method first
         try:
             fields = item.__dict__
             delta = fields["delta"].__dict__
             text = delta["text"]
-            usual = (fields["type"], delta["type"], fields["index"], type(text)) == self._usual
+            usual = (
+                write is not None
+                and fields["type"] == "content_block_delta"
+                and delta["type"] == "text_delta"
+                and fields["index"] == self._open
+                and type(text) is str
+                and not self.ended
+            )
         except Exception:
             usual, text = False, ""
-        if usual and not self.ended:
-            write = self._write  # to call the attribute would be to look for a method first
+        if usual:
             write(text)
         else:
             super().feed(item)
@@ -126,7 +132,6 @@ class MessagesRecorder(StainlessRecorder):
             part.write(text)
         if kind == "text":
             self._open, self._write = index, part.write
-            self._usual = ("content_block_delta", "text_delta", index, str)
 
     def _delta(self, index: Any, delta: Any) -> None:
         fields = fields_of(delta)
@@ -154,7 +159,7 @@ class MessagesRecorder(StainlessRecorder):
         kind = name_of(fields.get("type"))
         if kind == "text":
             self._parts.pop((index, "text"), None)
-            self._write = self._usual = None
+            self._write = None
             self._grow(index, "text", fields.get("text"))
             for citation in list_of(fields.get("citations")):
                 self._source(citation)

@@ -54,7 +54,10 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
-        self._usual = USUAL_EVENTS.get(wire.api)
+        self._begins, self._usual = USUAL_EVENTS.get(wire.api, (b"data: ", None))
+        self._lines = self._begins.count(b"\n") + 2
+        self._data_at = len(self._begins)
+        self._is_between = False  # events that may be usual ones, in plain text
         self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
@@ -81,11 +84,22 @@ class ReplyReader:
         if self._over:
             return
         try:
+            # Most servers send the usual event whole, in two or three lines.
+            if (
+                self._is_between
+                and data.startswith(self._begins)
+                and data.endswith(b"\n\n")
+                and data.count(b"\n") == self._lines
+                and b"\r" not in data
+            ):
+                self._take("", data[self._data_at : -2])
+                if self._recorder.cancelled:
+                    self._over = True
+                return
             if self._decoder is None:
-                if self._framer is not None:
-                    self._take_all(self._framer.feed(data))
-                else:
-                    self._read(data)
+                self._read(data)
+                framer = self._framer
+                self._is_between = isinstance(framer, SseReader) and framer.is_between
                 return
             for piece in self._decoder.feed(data):
                 self._read(piece)
