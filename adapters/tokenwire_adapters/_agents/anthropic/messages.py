@@ -17,6 +17,7 @@ _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_inpu
 _DATA = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
 _SERVER_CALLS = ("server_tool_use", "mcp_tool_use")  # of tools that Anthropic runs
 _CALLS = ("tool_use", *_SERVER_CALLS)
+_NO_BLOCK = object()  # is no block's number
 
 
 class MessagesRecorder(StainlessRecorder):
@@ -36,7 +37,7 @@ class MessagesRecorder(StainlessRecorder):
         super().__init__(options, request)
         self._parts: dict[tuple[Any, str], PartWriter] = {}  # by block and kind
         self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
-        self._open: int | None = None  # the block that `_write` writes
+        self._open: Any = _NO_BLOCK  # the one that `_write` writes
         self._write: Any = None
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
@@ -46,30 +47,29 @@ class MessagesRecorder(StainlessRecorder):
     def feed(self, item: Any) -> None:
         # The usual event takes the shortest way, past the slow attributes of Pydantic's models;
         # `read` takes every other one.
-        write = self._write  # to call the attribute would be to look for a method first
         try:
             fields = item.__dict__
             delta = fields["delta"].__dict__
             text = delta["text"]
             usual = (
-                write is not None
+                fields["index"] == self._open
                 and fields["type"] == "content_block_delta"
                 and delta["type"] == "text_delta"
-                and fields["index"] == self._open
                 and type(text) is str
                 and not self.ended
             )
         except Exception:
             usual, text = False, ""
         if usual:
+            write = self._write  # to call the attribute would be to look for a method first
             write(text)
         else:
             super().feed(item)
 
     def feed_usual(self, item: Any) -> None:
         """Take a piece of text that `wires.usual_events` has decoded: its form is known."""
-        write = self._write
-        if write is not None and item.index == self._open and not self.ended:
+        if item.index == self._open and not self.ended:
+            write = self._write
             write(item.delta.text)
         else:
             super().feed(item)
@@ -81,7 +81,7 @@ class MessagesRecorder(StainlessRecorder):
             if getattr(delta, "type", None) == "text_delta":
                 index = _place(item)
                 text = getattr(delta, "text", None)
-                if self._write is not None and index == self._open and type(text) is str:
+                if index == self._open and type(text) is str:
                     self._write(text)
                 else:
                     self._grow(index, "text", text)
@@ -159,7 +159,7 @@ class MessagesRecorder(StainlessRecorder):
         kind = name_of(fields.get("type"))
         if kind == "text":
             self._parts.pop((index, "text"), None)
-            self._write = None
+            self._open = _NO_BLOCK
             self._grow(index, "text", fields.get("text"))
             for citation in list_of(fields.get("citations")):
                 self._source(citation)

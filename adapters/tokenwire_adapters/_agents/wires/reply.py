@@ -27,6 +27,7 @@ _LINES = frozenset(
     }
 )
 _FRAMES = "application/vnd.amazon.eventstream"
+_DATA = b"data: "
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -54,10 +55,9 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
-        self._begins, self._usual = USUAL_EVENTS.get(wire.api, (b"data: ", None))
-        self._lines = self._begins.count(b"\n") + 2
-        self._data_at = len(self._begins)
-        self._is_between = False  # events that may be usual ones, in plain text
+        self._before, self._usual = USUAL_EVENTS.get(wire.api, ([], None))
+        self._lines = len(self._before) + 2
+        self._is_between = False  # two events of a stream, as it came
         self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
@@ -84,15 +84,15 @@ class ReplyReader:
         if self._over:
             return
         try:
-            # Most servers send the usual event whole, in two or three lines.
+            # Most servers send each event whole, in two or three lines.
+            lines = data.splitlines() if self._is_between else ()
             if (
-                self._is_between
-                and data.startswith(self._begins)
-                and data.endswith(b"\n\n")
-                and data.count(b"\n") == self._lines
-                and b"\r" not in data
+                len(lines) == self._lines
+                and not lines[-1]
+                and lines[:-2] == self._before
+                and lines[-2].startswith(_DATA)
             ):
-                self._take("", data[self._data_at : -2])
+                self._take("", lines[-2][len(_DATA) :])
                 if self._recorder.cancelled:
                     self._over = True
                 return
