@@ -198,7 +198,7 @@ class Outbox:
         self._last_publish = time.monotonic()
         self._merge_later()
         try:
-            if self._backend.capabilities.window == 1:  # a task would begin a turn of the loop later
+            if self._backend.capabilities.window == 1:  # a task would begin a turn later
                 await self._publish(batch)
                 return
             self._inflight.add(self._io.spawn(self._publish(batch)))

@@ -55,7 +55,8 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
-        self._before, self._usual = USUAL_EVENTS.get(wire.api, ([], None))
+        usual: tuple[list[bytes], Any] = USUAL_EVENTS.get(wire.api, ([], None))
+        self._before, self._usual = usual
         self._lines = len(self._before) + 2
         self._is_between = False  # two events of a stream, as it came
         self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
@@ -85,7 +86,7 @@ class ReplyReader:
             return
         try:
             # Most servers send each event whole, in two or three lines.
-            lines = data.splitlines() if self._is_between else ()
+            lines = data.splitlines() if self._is_between else []
             if (
                 len(lines) == self._lines
                 and not lines[-1]
