@@ -27,7 +27,6 @@ _LINES = frozenset(
     }
 )
 _FRAMES = "application/vnd.amazon.eventstream"
-_DATA = b"data: "
 _DONE = b"[DONE]"
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -55,9 +54,8 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
-        usual: tuple[list[bytes], Any] = USUAL_EVENTS.get(wire.api, ([], None))
-        self._before, self._usual = usual
-        self._lines = len(self._before) + 2
+        usual: tuple[bytes, Any] = USUAL_EVENTS.get(wire.api, (b"", None))
+        self._name_line, self._usual = usual
         self._is_between = False  # two events of a stream, as it came
         self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
         self._framer: _Framer | None = None
@@ -85,17 +83,7 @@ class ReplyReader:
         if self._over:
             return
         try:
-            # Most servers send each event whole, in two or three lines.
-            lines = data.splitlines() if self._is_between else []
-            if (
-                len(lines) == self._lines
-                and not lines[-1]
-                and lines[:-2] == self._before
-                and lines[-2].startswith(_DATA)
-            ):
-                self._take("", lines[-2][len(_DATA) :])
-                if self._recorder.cancelled:
-                    self._over = True
+            if self._is_between and self._take_usual(data.splitlines()):
                 return
             if self._decoder is None:
                 self._read(data)
@@ -166,6 +154,26 @@ class ReplyReader:
         if first == b"[":
             return ArrayReader() if wire.framing == "array" else WholeReader()
         return SseReader()
+
+    def _take_usual(self, lines: list[bytes]) -> bool:
+        """Take events that came whole, each in the lines that most servers send; False if not."""
+        each = 3 if self._name_line else 2
+        count, rest = divmod(len(lines), each)
+        if (
+            rest
+            or lines[each - 1 :: each].count(b"") != count
+            or (self._name_line and lines[::each].count(self._name_line) != count)
+        ):
+            return False
+        for line in lines[each - 2 :: each]:
+            if line.startswith(b"data: "):
+                self._take("", line[6:])
+            elif line.startswith(b"data:"):
+                self._take("", line[5:])
+            if self._over or self._recorder.cancelled:
+                self._over = True
+                break
+        return True
 
     def _take_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
         for name, data in messages:
