@@ -250,7 +250,7 @@ GROUPS: dict[str, Callable[[tokenwire.Sink], Iterator[Case]]] = {
 
 
 def measure(group: str, urls: list[str], calls: int, library: str, native: float | None) -> None:
-    """Run a group's cases, and print for each its publishes; without a library, the CPU of one."""
+    """Run a group's cases, and print for each its publishes; without a library, how long one takes."""
     requests: Any = ctypes.CDLL(library) if native is not None else None
     slower = 1.0  # so much slower time passes under callgrind
     if native is not None:
@@ -259,9 +259,7 @@ def measure(group: str, urls: list[str], calls: int, library: str, native: float
             read = call(urls[1])
             read()
             requests.begin()
-            begun = time.perf_counter()
-            read()
-            slower = (time.perf_counter() - begun) / native
+            slower = seconds(read) / native
             requests.end(b"slower")
     with tokenwire.open_sink("memory://measured") as sink:
         sink._runtime.producer.outbox._interval *= slower  # more than may be asked for
@@ -278,7 +276,7 @@ def measure(group: str, urls: list[str], calls: int, library: str, native: float
                     gc.freeze()
                     before = sink.stats().writing.publishes
                     if requests is None:
-                        costs = [cpu(read) for _ in range(calls)]
+                        costs = [seconds(read) for _ in range(calls)]
                         if number == 0 and length == 1:
                             print(json.dumps(min(costs)))
                     else:
@@ -290,10 +288,10 @@ def measure(group: str, urls: list[str], calls: int, library: str, native: float
             print(json.dumps([name, publishes]), flush=True)
 
 
-def cpu(read: Read) -> float:
-    begun = time.thread_time()
+def seconds(read: Read) -> float:
+    begun = time.perf_counter()
     read()
-    return time.thread_time() - begun
+    return time.perf_counter() - begun
 
 
 # -- in the process that prints
