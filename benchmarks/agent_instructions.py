@@ -251,7 +251,7 @@ GROUPS: dict[str, Callable[[tokenwire.Sink], Iterator[Case]]] = {
 
 
 def measure(group: str, urls: list[str], calls: int, library: str, native: float | None) -> None:
-    """Run a group's cases, and print for each its publishes; without a library, how long one takes."""
+    """Run a group's cases, and print for each its publishes; natively, also how long one takes."""
     requests: Any = ctypes.CDLL(library) if native is not None else None
     slower = 1.0  # so much slower time passes under callgrind
     if native is not None:
