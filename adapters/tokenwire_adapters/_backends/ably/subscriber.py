@@ -20,7 +20,7 @@ from tokenwire_adapters._backends.ably.history import (
 )
 from tokenwire_adapters._backends.ably.history_merge import UNLIMITED, MergedHistory
 from tokenwire_adapters._backends.ably.options import Settings
-from tokenwire_adapters._backends.ably.reassembly import ResponseRecord
+from tokenwire_adapters._backends.ably.response_record import ResponseRecord
 from tokenwire_adapters._backends.ably.subscription import (
     ChannelSubscriptions,
     ReceiverSubscription,
