@@ -16,12 +16,21 @@ from tokenwire.sink import Sink
 from tokenwire.testing.producers import read_until
 from tokenwire.watch import Watch
 
-__all__ = ["ContractBase", "ended"]
+__all__ = ["ContractBase", "ended", "raises"]
 
 
 def ended(response_id: str) -> Callable[[Event], bool]:
     """Whether an event says that the response has ended."""
     return lambda event: event.response_id == response_id and ends_response(event)
+
+
+def raises(kind: type[Exception], call: Callable[[], object]) -> bool:
+    """Whether a call raises an error of this kind."""
+    try:
+        call()
+    except kind:
+        return True
+    return False
 
 
 class ContractBase:

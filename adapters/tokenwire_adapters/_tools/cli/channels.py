@@ -20,7 +20,6 @@ _HISTORY_USAGE = "tokenwire history [URL] CHANNEL [--limit N] [--full] [--json]"
 
 
 def channels_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire channels``."""
     parser = command_parser(
         "channels", description="List the channels of a backend.", usage=_CHANNELS_USAGE
     )
@@ -53,7 +52,6 @@ def channels(argv: Sequence[str]) -> int:
 
 
 def history_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire history``."""
     parser = command_parser(
         "history",
         description="Show the responses of a channel, newest first.",

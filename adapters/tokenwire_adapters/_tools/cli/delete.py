@@ -18,7 +18,6 @@ _USAGE = "tokenwire delete [URL] CHANNEL [--response ID] | --user NAME [--yes] [
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire delete``."""
     parser = command_parser(
         "delete",
         description="Delete a channel, responses of it, or a user's data, for good. What is"

@@ -21,7 +21,6 @@ _CHUNK = 65536  # bytes
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire publish``."""
     parser = command_parser(
         "publish",
         description="Publish what comes on stdin as one response, as it comes.",

@@ -22,7 +22,6 @@ _SEND_USAGE = "tokenwire send [URL] CHANNEL [TEXT] [--name NAME] [--sender NAME]
 
 
 def cancel_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire cancel``."""
     parser = command_parser(
         "cancel",
         description="Stop a response, or all that is streaming in a channel.",
@@ -70,7 +69,6 @@ def _explained(outcome: CancelOutcome) -> str:
 
 
 def send_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire send``."""
     parser = command_parser(
         "send", description="Send an input to the agent of a channel.", usage=_SEND_USAGE
     )

@@ -30,7 +30,6 @@ _IMPORT_USAGE = "tokenwire import [URL] FILE [--json]"
 
 
 def export_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire export``."""
     parser = command_parser(
         "export", description="Write channels, by default all, as JSON lines.", usage=_EXPORT_USAGE
     )
@@ -74,7 +73,6 @@ def _output(path: str | None) -> Generator[BinaryIO]:
 
 
 def import_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire import``."""
     parser = command_parser(
         "import",
         description="Add the responses and events of an export to their channels. What is there"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
+from typing import NamedTuple
 
 from tokenwire_adapters.testing.ably._channel import Channel, Entry
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
@@ -31,12 +32,11 @@ _REWIND_LIMIT = 100
 _TIME = re.compile(r"(\d+)([sm])")
 
 
-class Rewind:
+class Rewind(NamedTuple):
     """The value of a ``rewind`` parameter: a count, or seconds with a count."""
 
-    def __init__(self, count: int, seconds: int | None) -> None:
-        self.count = count
-        self.seconds = seconds
+    count: int
+    seconds: int | None
 
 
 def parse_rewind(params: dict[str, str]) -> Rewind | None:
