@@ -326,16 +326,7 @@ class Assembler:
         return True
 
 
-_HEAD = (
-    "channel",
-    "run",
-    "finish_reason",
-    "usage",
-    "error",
-    "metadata",
-    "started_at",
-    "ended_at",
-)
+_HEAD = ("channel", "run", "finish_reason", "usage", "error", "metadata", "started_at", "ended_at")
 
 
 class Transcript:

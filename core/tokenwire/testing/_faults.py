@@ -53,13 +53,7 @@ class FaultsContract(ContractBase):
         others = [self.sink() for _ in range(3)]
         self.eventually(lambda: others[0].history(self.channel).items[0].state == "abandoned")
         threads = [
-            threading.Thread(
-                target=background.run,
-                args=(
-                    other,
-                    other.backend.reap(self.channel),
-                ),
-            )
+            threading.Thread(target=background.run, args=(other, other.backend.reap(self.channel)))
             for other in others
         ]
         for thread in threads:

@@ -9,14 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tokenwire
 from tokenwire import Page, Response, ResponseWriter, Sink
-from tokenwire.events import (
-    DeltaEvent,
-    EndEvent,
-    Event,
-    PartEvent,
-    StartEvent,
-    ToolResultEvent,
-)
+from tokenwire.events import DeltaEvent, EndEvent, Event, PartEvent, StartEvent, ToolResultEvent
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.stores import add_where, open_store, split_where

@@ -14,15 +14,7 @@ from tokenwire import Sink
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 
-__all__ = [
-    "add_url",
-    "add_where",
-    "open_store",
-    "print_json",
-    "split_where",
-    "take_url",
-    "url_of",
-]
+__all__ = ["add_url", "add_where", "open_store", "print_json", "split_where", "take_url", "url_of"]
 
 _URL_HELP = (
     "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"

@@ -24,9 +24,7 @@ _USAGE = "tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "watch",
-        description="Print the tokens of a channel as they come.",
-        usage=_USAGE,
+        "watch", description="Print the tokens of a channel as they come.", usage=_USAGE
     )
     add_where(
         parser,

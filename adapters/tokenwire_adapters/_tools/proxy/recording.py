@@ -21,9 +21,7 @@ class Recording:
     """
 
     def __init__(
-        self,
-        recorder: Recorder,
-        reader: Callable[[int, Mapping[str, str]], ReplyReader],
+        self, recorder: Recorder, reader: Callable[[int, Mapping[str, str]], ReplyReader]
     ) -> None:
         self.recorder = recorder
         self._make_reader = reader

@@ -11,11 +11,7 @@ from tokenwire.approvals import Approval
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import Event, StartEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
-from tokenwire_adapters._web.langgraph.messages import (
-    interrupt_of,
-    tool_call,
-    usage_metadata,
-)
+from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, usage_metadata
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
 from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope

@@ -8,13 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
-from tokenwire_adapters.testing.provider._replies import (
-    Kind,
-    ModelRequest,
-    Reply,
-    Token,
-    ToolCall,
-)
+from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token, ToolCall
 from tokenwire_adapters.testing.provider._script import Finish
 
 __all__ = ["STOP_REASONS", "body", "events", "frames"]
