@@ -76,10 +76,7 @@ class Transport:
     connection_id: str
     binary: bool
     echo: bool
-    attachments: dict[str, Attachment] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.attachments = {}
+    attachments: dict[str, Attachment] = field(init=False, default_factory=dict[str, "Attachment"])
 
     def fail_channel(self, name: str, error: ErrorInfo) -> None:
         """Send an ERROR for one channel (RTL14)."""

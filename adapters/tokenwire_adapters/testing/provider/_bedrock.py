@@ -30,10 +30,7 @@ __all__ = ["body", "frames", "invoke_frames", "read"]
 
 
 def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request of Converse.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request of Converse."""
     conversation = Conversation()
     for message in objects(body, "messages"):
         blocks = [as_object(block) for block in as_list(message.get("content"))]

@@ -25,10 +25,7 @@ _PARTS: dict[Kind, tuple[str, str]] = {
 
 
 def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request: its messages and tools are those of Chat Completions.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request: its messages and tools are those of Chat Completions."""
     choice = body.get("tool_choice")
     lowered = choice.lower() if isinstance(choice, str) else choice
     stop = body.get("stop_sequences")

@@ -53,10 +53,7 @@ _MAX_DEPTH = 12
 
 
 def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request."""
     conversation = Conversation()
     for content in objects(body, "contents"):
         parts = [as_object(part) for part in as_list(content.get("parts"))]

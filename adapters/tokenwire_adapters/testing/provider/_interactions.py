@@ -31,10 +31,7 @@ _STATUS: dict[Finish, str] = {
 
 
 def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request."""
     conversation = Conversation()
     items = body.get("input")
     if not items:

@@ -32,10 +32,7 @@ _FINISH: dict[Finish, str] = {
 
 
 def read_chat_request(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request for ``/api/chat``.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request for ``/api/chat``."""
     conversation = read_chat_messages(body)
     offered = (as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     options = as_object(body.get("options"))

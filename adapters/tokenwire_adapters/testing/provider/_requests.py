@@ -32,10 +32,7 @@ _MAX_CHOICES = 16
 
 
 def read_chat(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request of Chat Completions.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request of Chat Completions."""
     conversation = read_chat_messages(body)
     tools = read_tools(as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     tools, required = restrict_tools(body.get("tool_choice"), tools)
@@ -54,10 +51,7 @@ def read_chat(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
 
 
 def read_responses(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request of the Responses API.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request of the Responses API."""
     conversation = Conversation()
     items = body.get("input")
     if isinstance(items, str):
@@ -92,10 +86,7 @@ def read_responses(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
 
 
 def read_messages(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
-    """Read a request of Messages.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+    """Read a request of Messages."""
     conversation = Conversation()
     for message in objects(body, "messages"):
         blocks = [as_object(block) for block in as_list(message.get("content"))]

@@ -35,7 +35,7 @@ class Wire(NamedTuple):
     """One API."""
 
     read: Callable[[dict[str, Any], ModelRequest], ModelRequest]
-    """Adds what a request's body says."""
+    """Adds what a request's body says; raises `BadRequest` for a field that cannot be."""
     frames: Callable[[ModelRequest, _Replies, str], Iterator[Frame]]
     body: Callable[[ModelRequest, _Replies, str], dict[str, Any]]
     id_prefix: str
