@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import NamedTuple
 
 from tokenwire_adapters.testing.ably._channel import Channel, Entry
 from tokenwire_adapters.testing.ably._errors import AblyError, ErrorInfo
@@ -32,7 +31,8 @@ _REWIND_LIMIT = 100
 _TIME = re.compile(r"(\d+)([sm])")
 
 
-class Rewind(NamedTuple):
+@dataclass(frozen=True)
+class Rewind:
     """The value of a ``rewind`` parameter: a count, or seconds with a count."""
 
     count: int
