@@ -166,7 +166,8 @@ class Queue:
                 self._collect_one(event, now, batch)
         batched = {item for item, _ in batch}
         response.after = tuple(event for event in response.after if event in self.events)
-        response.held = any(event not in batched for event in response.after)
+        # What had to be tried again may have to be again, though what is beside it is taken.
+        response.held = any(event not in batched or event.attempts for event in response.after)
         if response.held:
             self._held.add(response)
 
