@@ -14,12 +14,21 @@ import collections
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-__all__ = ["EVERYTHING", "PROFILE", "chosen", "fuzzed", "load_hypothesis", "scaled", "take_in_turn"]
+__all__ = [
+    "EVERYTHING",
+    "PROFILE",
+    "by_pairs",
+    "chosen",
+    "fuzzed",
+    "load_hypothesis",
+    "scaled",
+    "take_in_turn",
+]
 
 T = TypeVar("T")
 
@@ -92,6 +101,11 @@ def chosen(
         taken.add(best)
         open_ -= covered[best]
     return [rows[at] for at in sorted(taken)]
+
+
+def by_pairs(*axes: Sequence[Hashable]) -> list[tuple[Any, ...]]:
+    """Combine values so that every two of different axes meet; with ``everything``, all."""
+    return chosen(itertools.product(*axes), each=lambda row: (), pairs=lambda row: row)
 
 
 def take_in_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
