@@ -19,6 +19,8 @@ from tokenwire.events import InputEvent
 from tokenwire.testing import read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "js"
 
 

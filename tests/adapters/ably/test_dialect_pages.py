@@ -18,6 +18,8 @@ from tokenwire.events import Event, InputEvent
 from tokenwire.testing import FaultyBackend, read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 TOKENS = [f" tök{i} 🙂" for i in range(60)]
 TEXT = "".join(TOKENS)
 
