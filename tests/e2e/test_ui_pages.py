@@ -109,8 +109,10 @@ class Tab:
     def messages(self) -> list[list[str | None]]:
         """Role and id of every message, reasoning aside."""
         shown: Locator = self.page.locator("article:not(.reasoning)")
-        told = shown.evaluate_all("(all) => all.map((each) => [each.className, each.dataset.id])")
-        return [list(each) for each in told]
+        reported = shown.evaluate_all(
+            "(all) => all.map((each) => [each.className, each.dataset.id])"
+        )
+        return [list(each) for each in reported]
 
     @property
     def thoughts(self) -> str:

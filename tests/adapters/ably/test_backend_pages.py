@@ -55,15 +55,15 @@ class Page:
 
 @pytest.fixture
 def thread() -> Iterator[ServerThread]:
-    with ServerThread(settings=Settings(inbound_rate=None)) as made:
-        yield made
+    with ServerThread(settings=Settings(inbound_rate=None)) as created:
+        yield created
 
 
 @pytest.fixture
 def page(thread: ServerThread) -> Iterator[Page]:
-    made = Page(thread)
-    yield made
-    made.close()
+    created = Page(thread)
+    yield created
+    created.close()
 
 
 TEXTS = {f"r{n}": [f" wörd{n}.{i} 🙂" for i in range(60)] for n in range(3)}
