@@ -256,7 +256,7 @@ class Producer:
         except TokenwireError as error:
             self._problems.report(error)
             return
-        self.outbox.mark(PendingEvent(entry, behind), True)
+        self.outbox.mark_event(PendingEvent(entry, behind))
         self.outbox.flush()
 
     async def deliver(self, channel: str, event: CancelEvent | InputEvent, key: str) -> Outcome:

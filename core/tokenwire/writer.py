@@ -309,6 +309,7 @@ class ResponseWriter(PublicDir):
                 return False
             self._state = state
             self._cancel = cancel
+        self._pending.after = self._outbox.events_of(self.channel)
         self._pending_writes.append((event, None))
         if self._pending.discarded:
             self._settle()

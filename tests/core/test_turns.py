@@ -64,14 +64,15 @@ async def test_a_busy_loop_lets_events_gather_for_no_longer_than_the_bound(clock
         await asyncio.gather(late, also)
 
 
-async def test_how_long_events_gather_follows_the_load(clock: Clock) -> None:
-    turns = Turns(0.04)
+@pytest.mark.parametrize(("times", "done"), [(6.1, True), (4.9, False), (0.0, False)])
+async def test_how_long_events_gather_follows_the_load(
+    clock: Clock, times: float, done: bool
+) -> None:
+    turns, took = Turns(60.0), 1.0
     for _ in range(2):
-        await _turn(turns, clock, 0.003)
-    began = clock.now - 0.003
-    clock.now = began + 0.0121  # four times as long as it took
-    assert (await _turn(turns, clock, 0.003)).done()
-    assert not (await _turn(turns, clock, 0.003)).done()
+        await _turn(turns, clock, took)
+    clock.now += (times - 1) * took if times else 0.0
+    assert (await _turn(turns, clock, took)).done() is done
 
 
 async def test_one_pause_of_the_process_is_no_load(clock: Clock) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 __all__ = ["Turns", "complete"]
 
-_REST = 3.0  # times as long as its watchers took is left to a loop for everything else
+_REST = 5.0  # times as long as its watchers took is left to a loop for everything else
 
 
 def complete(futures: Iterable[asyncio.Future[None]]) -> None:
@@ -22,7 +22,7 @@ class Turns:
     """Wakes the watchers of one loop that let events gather. Used on that loop only.
 
     A write costs about the same whatever it carries. So a loop whose watchers take `t` seconds to
-    be served is left alone for three times as long before they are woken again, and what comes
+    be served is left alone for five times as long before they are woken again, and what comes
     meanwhile goes out together; a loop with time to spare serves them at once.
 
     :param bound: the longest time between two turns, in seconds.

@@ -85,6 +85,18 @@ class Outbox:
         else:
             self._wake_by(0.0)
 
+    def mark_event(self, event: PendingEvent) -> None:
+        """Have a single event published at once, and before what ends later in its channel."""
+        self._queue.events.add(event)
+        self.mark(event, True)
+
+    def events_of(self, channel: str) -> tuple[PendingEvent, ...]:
+        """The single events of a channel that are not yet with the backend. Thread-safe."""
+        if not self._queue.events:
+            return ()
+        # The copy is whole for other threads, which may add to the set meanwhile.
+        return tuple(one for one in self._queue.events.copy() if one.entry.channel == channel)
+
     def flush(self) -> None:
         """Publish all that waits before returning, where that needs no other thread."""
 

@@ -28,6 +28,7 @@ class PendingResponse:
     :ivar dirty: whether it is queued to be looked at.
     :ivar alone: whether it is to be published alone, since a batch with it made the backend raise.
     :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
+    :ivar after: single events of its channel that its end is to follow; `held`: it waits for one.
     :ivar on_cancel: called when a watcher cancels it, under the outbox's lock.
     :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
     """
@@ -35,6 +36,7 @@ class PendingResponse:
     __slots__ = (
         "_settled",
         "_waiters",
+        "after",
         "alone",
         "attempts",
         "contact",
@@ -45,6 +47,7 @@ class PendingResponse:
         "done",
         "draft",
         "error",
+        "held",
         "inflight",
         "lock",
         "lost",
@@ -68,6 +71,8 @@ class PendingResponse:
         self.writes: list[tuple[object, str | None]] = []
         self.dirty = False
         self.alone = False
+        self.after: tuple[PendingEvent, ...] = ()
+        self.held = False
         self.mark_at: float | None = 0.0
         self.on_cancel: Callable[[CancelEvent], None] = _ignore
         self.on_outcome: Callable[[BackendError | None], None] = _ignore

@@ -45,6 +45,7 @@ class Queue:
     """What is to be published, is being published, or must be tried again.
 
     :ivar dirty: what is to be looked at; any thread may append.
+    :ivar events: single events that are not yet with the backend; any thread may add one.
     :ivar down_until: nothing is to be sent before (monotonic).
     :ivar interval: seconds between publishes that a rate limit asked for.
     :ivar problem: why the backend takes nothing now; None where it does.
@@ -62,6 +63,8 @@ class Queue:
         self._later: list[tuple[float, int, PendingResponse | PendingEvent]] = []
         self._numbers = itertools.count()
         self._unsettled: set[PendingResponse | PendingEvent] = set()
+        self.events: set[PendingEvent] = set()
+        self._held: set[PendingResponse] = set()  # whose end waits for single events
         self.failures = 0
         self.down_until = 0.0
         self.interval = 0.0
@@ -124,6 +127,8 @@ class Queue:
             if self.dirty[0].alone and batch:
                 break
             item = self.dirty.popleft()
+            if not item.dirty:
+                continue  # it went along with the end that follows it
             item.dirty = False
             item.mark_at = 0.0
             self._unsettled.add(item)
@@ -140,12 +145,30 @@ class Queue:
                 batch.append((item, item.entry))
             return
         self.stats.tokens += item.draft.absorb(item.writes)
+        if item.after and item.draft.end is not None:
+            self._collect_before_end(item, now, batch)
         entry = self._next_entry(item, now)
         if entry is not None:
             item.inflight += 1
             batch.append((item, entry))
         elif not item.inflight and not self._pending(item):
             self._unsettled.discard(item)
+
+    def _collect_before_end(self, response: PendingResponse, now: float, batch: Batch) -> None:
+        """Take the single events that the end of a response is to follow, or hold the end back.
+
+        The end closes many a stream, which would miss what comes after it.
+        """
+        for event in response.after:
+            if event.dirty and not (event.alone or response.alone):
+                event.dirty = False
+                self._unsettled.add(event)
+                self._collect_one(event, now, batch)
+        batched = {item for item, _ in batch}
+        response.after = tuple(event for event in response.after if event in self.events)
+        response.held = any(event not in batched for event in response.after)
+        if response.held:
+            self._held.add(response)
 
     def _pending(self, response: PendingResponse) -> bool:
         return not response.done and (
@@ -161,6 +184,8 @@ class Queue:
         if response.retry is not None:
             if now < response.not_before or response.inflight:
                 return None  # it is in `_later`
+            if response.held and isinstance(response.retry.events[-1], EndEvent):
+                return None  # it comes back with what holds it
             entry, response.retry = response.retry, None
             return entry
         draft = response.draft
@@ -168,7 +193,8 @@ class Queue:
             return self._recovery(response, now)
         if response.inflight and self._backend.capabilities.window == 1:
             return None
-        with_end = response.inflight == 0  # the end waits until all before it is known to be there
+        # The end waits until all before it is known to be there.
+        with_end = response.inflight == 0 and not response.held
         if not draft.waiting or (draft.only_end and not with_end):
             return None
         events = draft.take(
@@ -178,7 +204,7 @@ class Queue:
 
     def _recovery(self, response: PendingResponse, now: float) -> Entry | None:
         """The entry that heals a response: the whole text, and the end if it was reached."""
-        if response.inflight:
+        if response.inflight or response.held:
             return None
         if now < response.not_before and response.draft.end is None:
             self._put_off(response, response.not_before)
@@ -368,7 +394,7 @@ class Queue:
     def _complete_event(self, item: PendingEvent, outcome: Outcome) -> None:
         error = outcome.error
         if error is None or isinstance(error, PublishRejected):
-            self._unsettled.discard(item)
+            self._forget(item)
             if not item.future.done():
                 if error is None:
                     item.future.set_result(outcome)
@@ -378,9 +404,22 @@ class Queue:
         item.attempts += 1
         self.stats.retries += 1
         if item.future.cancelled():
-            self._unsettled.discard(item)
+            self._forget(item)
             return
         self._put_off(item, time.monotonic() + _RETRY.after(item.attempts))
+
+    def _forget(self, item: PendingEvent) -> None:
+        """Drop an event that is with the backend, or given up, and go on with what it held."""
+        self._unsettled.discard(item)
+        self.events.discard(item)
+        held, self._held = self._held, set()
+        for response in held:
+            response.held = False  # or is again, at the next look
+            if response.retry is not None:
+                self._put_off(response, response.not_before)
+            elif not (response.dirty or response.inflight):
+                response.dirty = True
+                self.dirty.append(response)
 
 
 def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:

@@ -74,6 +74,15 @@ def test_state_and_data():
     assert run.events[0]["threadId"] == "c"
 
 
+def test_a_run_ends_under_the_id_that_its_client_gave_it():
+    events = [StartEvent(response_id="r1"), EndEvent(response_id="r1", state="complete")]
+    run = AgUiRun().read(frames_of(AgUiEncoder(run="r1", client_run="run-of-client"), events))
+    assert [(event["type"], event["runId"]) for event in run.events] == [
+        ("RUN_STARTED", "run-of-client"),
+        ("RUN_FINISHED", "run-of-client"),
+    ]
+
+
 def test_a_page_is_not_asked_for_what_the_provider_runs():
     calls = [
         PartEvent(

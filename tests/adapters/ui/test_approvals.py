@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -84,6 +85,8 @@ class AiSdk:
     def roles(self) -> list[str]:
         return [message["role"] for message in self._report["messages"]]
 
+    conversation = roles
+
 
 class AgUi:
     """A tab with an agent of AG-UI, which is replaced by one that has joined."""
@@ -165,6 +168,12 @@ class AgUi:
     @property
     def roles(self) -> list[str]:
         return [m["role"] for m in self._report["messages"] if m["role"] == "user"]
+
+    @property
+    def conversation(self) -> list[str]:
+        """The authors in turn, whose texts may be several messages."""
+        roles = [m["role"] for m in self._report["messages"] if m["role"] != "tool"]
+        return [role for role, _ in itertools.groupby(roles)]
 
 
 def json_of(text: str) -> Any:
@@ -301,6 +310,7 @@ async def test_the_agents_process_is_killed_meanwhile(open_tab, redis_server, re
         for tab in tabs:
             await tab.end_answer()
             assert tab.text.endswith("Sent.")
+            assert (tab.state, tab.conversation) == (tab.done, ["user", "assistant"])
         async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE) as client:
             assert (await client.get("/sent")).json() == ["yes"]
     finally:

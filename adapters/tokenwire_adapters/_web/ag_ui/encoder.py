@@ -157,7 +157,9 @@ class AgUiEncoder(RunEncoder):
 
     def _run_finished(self, outcome: dict[str, Any], counted: dict[str, Any]) -> None:
         result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}
-        self._event("RUN_FINISHED", threadId=self._thread_id, runId=self.run, **result, **counted)
+        self._event(
+            "RUN_FINISHED", threadId=self._thread_id, runId=self._client_run, **result, **counted
+        )
 
     def _calls_of_pages(self) -> list[str]:
         """The tool calls, in order, that the provider does not run itself."""

@@ -59,7 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float = 30.0
     keep_alive: float = 15.0
     cancel_timeout: float = 10.0
-    gather: float = 0.04
+    gather: float = 0.05
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

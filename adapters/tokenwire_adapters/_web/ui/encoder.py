@@ -132,6 +132,7 @@ class RunEncoder(ResultEncoder):
 
     def go_on_from(self, run: Run, decisions: Sequence[Approval]) -> None:
         """Go on for a client that has what another run said before it asked for these decisions."""
+        self.message_id = run.message_id  # the client has it, and adds to it
         known, whole = known_part(run.responses, decisions)
         self.skip(known, runs=[run.id])
         self.prime([*whole, *self._past])

@@ -43,7 +43,7 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled, begun, claim, continued_by, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
-from tokenwire_adapters._web.ui.runs import Run, run_ended_within
+from tokenwire_adapters._web.ui.runs import Run, find_run, run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
@@ -281,7 +281,9 @@ class ProtocolRoutes(ABC):
         else:
             await begun(self.sink, channel, run)
             reader = await self.service.within(encoder.join(self.sink, channel, run=run))
-            encoder.go_on_from(settled.run, decisions)
+            # The run may have answered a call of the one that asked, which is no event of its own.
+            asking = await self.service.within(find_run(self.sink, channel, settled.run.id))
+            encoder.go_on_from(asking or settled.run, decisions)
         if reader is None:
             raise Problem("unavailable", "the agent has not begun to act on this answer")
         await self.stream(exchange, channel, encoder, reader)
