@@ -121,8 +121,8 @@ def take_in_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         mark = None if EVERYTHING else item.get_closest_marker("in_turn")
         params = getattr(getattr(item, "callspec", None), "params", {})
-        given = {name: repr(value) for name, value in params.items()}
-        if mark is not None and mark.args[0] in given:
+        if mark is not None and mark.args[0] in params:
+            given = {name: repr(value) for name, value in params.items()}
             value = given.pop(mark.args[0])
             tests[item.nodeid.partition("[")[0]].append((item, value, given))
     left_out: set[pytest.Item] = set()
