@@ -7,8 +7,8 @@ Needs valgrind with its headers, and a C compiler (Debian: ``apt-get install val
 other programs do on the machine changes no figure. Each group runs under callgrind in a process
 of its own, against the scripted provider in another; only calls that are measured are counted,
 on the agent's thread alone. A stream of few tokens and one of many give the price of a token and
-of a call. Time passes slower under callgrind, so the sink's window for gathering text is widened
-by as much: as many publishes a token as without callgrind.
+of a call. Time passes slower under callgrind, so the times within which text gathers are widened by
+as much: about as many publishes a token as without callgrind.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from typing import Any
 from overhead_common import provider
 
 import tokenwire
+from tokenwire._writing import inline
 
 FEW = 20  # tokens of the short stream
-ROLLUP = 0.005  # seconds: the sink's own
+WARM = 20  # short streams before: Python specialises what has run a number of times
 ASKED: Any = [{"role": "user", "content": "hi"}]
 
 Read = Callable[[], object]
@@ -250,32 +251,34 @@ GROUPS: dict[str, Callable[[tokenwire.Sink], Iterator[Case]]] = {
 
 
 def measure(group: str, urls: list[str], calls: int, library: str, native: float | None) -> None:
-    """Run a group's cases, and print for each its publishes; without a library, the CPU of one."""
+    """Run a group's cases, and print for each its publishes; natively, also how long one takes."""
     requests: Any = ctypes.CDLL(library) if native is not None else None
-    rollup = ROLLUP
-    if native is not None:  # time passes this much slower under callgrind
+    slower = 1.0  # so much slower time passes under callgrind
+    if native is not None:
         with tokenwire.open_sink("memory://slower") as sink:
             _, call, _ = next(GROUPS[group](sink))
             read = call(urls[1])
             read()
             requests.begin()
-            slow = cpu(read)
+            slower = seconds(read) / native
             requests.end(b"slower")
-        rollup = min(0.5, ROLLUP * slow / native)
-    with tokenwire.open_sink("memory://measured", rollup=rollup) as sink:
+    with tokenwire.open_sink("memory://measured") as sink:
+        sink._runtime.producer.outbox._interval *= slower  # more than may be asked for
+        inline.GRACE *= slower
         for number, (name, call, in_force) in enumerate(GROUPS[group](sink)):
             publishes = []
             with in_force:
                 reads = [call(url) for url in urls]
-                for read in reads:  # to warm up
-                    read(), read()
+                for _ in range(WARM):
+                    reads[0]()
+                reads[1](), reads[1]()
                 for length, read in enumerate(reads):
                     sink.flush(60)
                     gc.collect()
                     gc.freeze()
                     before = sink.stats().writing.publishes
                     if requests is None:
-                        costs = [cpu(read) for _ in range(calls)]
+                        costs = [seconds(read) for _ in range(calls)]
                         if number == 0 and length == 1:
                             print(json.dumps(min(costs)))
                     else:
@@ -287,10 +290,10 @@ def measure(group: str, urls: list[str], calls: int, library: str, native: float
             print(json.dumps([name, publishes]), flush=True)
 
 
-def cpu(read: Read) -> float:
-    begun = time.thread_time()
+def seconds(read: Read) -> float:
+    begun = time.perf_counter()
     read()
-    return time.thread_time() - begun
+    return time.perf_counter() - begun
 
 
 # -- in the process that prints

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ["OnCancel", "check_rollup", "choose_on_cancel"]
+from tokenwire.errors import InvalidCursor
+
+__all__ = ["OnCancel", "check_lease", "check_page", "check_rollup", "choose_on_cancel"]
 
 OnCancel: TypeAlias = Literal["end", "raise"]
 """What a watcher's cancel does to the code that writes: ``"end"``: the response ends, and further
 writes return False; ``"raise"``: likewise, but further writes raise `ResponseCancelled`."""
 
 _MAX_ROLLUP = 0.5
+_MAX_PAGE = 1000
 
 
 def choose_on_cancel(
@@ -38,3 +41,25 @@ def check_rollup(seconds: float, name: str = "rollup") -> float:
         hint = f"; it was in milliseconds: now {seconds / 1000:g}" if seconds >= 1 else ""
         raise ValueError(f"{name} is in seconds, from 0 to {_MAX_ROLLUP}, not {seconds!r}{hint}")
     return seconds
+
+
+def check_lease(seconds: float) -> float:
+    """Check a lease.
+
+    :raises ValueError: when it is not from 0.05 to 86400 seconds.
+    """
+    if not 0.05 <= seconds <= 86400:
+        raise ValueError(f"lease must be from 0.05 to 86400 seconds, not {seconds!r}")
+    return float(seconds)
+
+
+def check_page(limit: int, before: str | None) -> None:
+    """Check which page of history is wanted.
+
+    :raises ValueError: when `limit` is not from 1 to 1000.
+    :raises InvalidCursor: when `before` can be no page token.
+    """
+    if not 1 <= limit <= _MAX_PAGE:
+        raise ValueError(f"limit must be from 1 to {_MAX_PAGE}, not {limit!r}")
+    if before is not None and not 0 < len(before) <= 512:
+        raise InvalidCursor("a page token has 1 to 512 characters")

@@ -10,7 +10,7 @@ from tokenwire._values import text_of
 __all__ = ["describe", "redact", "redacted"]
 
 _MAX_ERROR = 2000  # code points of an error's text that watchers get
-_SECRETS = re.compile(
+_SECRETS = (  # compiled when it is first needed: that takes longer than most imports
     r"(?i)(?<=://)[^\s/@]+(?=@)"  # user:password@host
     r"|\b(?:sk|pk|rk|xox[a-z]|gh[a-z])[-_][\w-]{8,}"  # keys with the usual prefixes
     r"|(?<=bearer )[\w.~+/=-]+"
@@ -20,7 +20,7 @@ _SECRETS = re.compile(
 
 def redact(text: str) -> str:
     """Mask what looks like a credential, and bound the length."""
-    return well_formed(_SECRETS.sub("***", text))[:_MAX_ERROR]
+    return well_formed(re.sub(_SECRETS, "***", text))[:_MAX_ERROR]
 
 
 def describe(error: BaseException | str | None) -> str | None:

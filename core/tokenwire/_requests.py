@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from tokenwire._clock import now_ms
@@ -147,12 +146,7 @@ class Inputs:
         self._watch.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:

@@ -8,11 +8,12 @@ survive newer writers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
+from tokenwire._parts import ENDED, Part, Response, State, ToolResult
 from tokenwire._values import plain
 from tokenwire.errors import DecodeError
 
@@ -49,103 +50,8 @@ __all__ = [
 VERSION = 1
 """The version of this vocabulary; it rises when an old reader would misread a new event."""
 
-State: TypeAlias = Literal["streaming", "complete", "cancelled", "failed", "abandoned"]
-"""The state of a response: under way, or how it ended."""
-
-ENDED: frozenset[str] = frozenset({"complete", "cancelled", "failed", "abandoned"})
-"""The states that a response never leaves."""
-
-
 Index: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """The number of a part, or a place in a text."""
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A typed part of a response.
-
-    :ivar kind: ``text``, ``reasoning``, ``refusal``, ``tool_call``, ``tool_result``, ``source``,
-        ``file``, ``data`` or a kind of the producer's own.
-    :ivar text: the text so far; for a tool call, its arguments as the model wrote them.
-    :ivar name: the tool's name, or the name of a data part.
-    :ivar call_id: the tool call's id.
-    :ivar data: anything JSON can hold, for kinds that carry it.
-    :ivar provider_executed: for a tool call, that the model's provider runs the tool itself:
-        neither the agent nor a page is to run it.
-    """
-
-    kind: str
-    text: str = ""
-    name: str | None = None
-    call_id: str | None = None
-    data: Any = None
-    provider_executed: bool = False
-
-    @property
-    def arguments(self) -> str:
-        """A tool call's arguments: its text."""
-        return self.text
-
-
-class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a tool answered to a call of a response."""
-
-    call_id: str
-    name: str | None = None
-    output: Any = None
-    error: str | None = None
-
-
-class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One reply of a model, as far as it has come.
-
-    :ivar id: chosen by its producer, unique in its channel.
-    :ivar run: the agent run it belongs to.
-    :ivar state: ``streaming``, then one of ``complete``, ``cancelled``, ``failed``, ``abandoned``.
-    :ivar usage: token counts as the provider reported them.
-    :ivar error: why it failed, was cancelled or abandoned.
-    :ivar started_at: milliseconds since 1970; `ended_at` likewise.
-    """
-
-    id: str
-    channel: str = ""
-    run: str | None = None
-    state: State = "streaming"
-    parts: tuple[Part, ...] = ()
-    tool_results: tuple[ToolResult, ...] = ()
-    finish_reason: str | None = None
-    usage: dict[str, Any] | None = None
-    error: str | None = None
-    metadata: dict[str, Any] = {}
-    started_at: int | None = None
-    ended_at: int | None = None
-
-    def _join(self, kind: str) -> str:
-        return "".join(part.text for part in self.parts if part.kind == kind)
-
-    @property
-    def text(self) -> str:
-        """The text parts, joined."""
-        return self._join("text")
-
-    @property
-    def reasoning(self) -> str:
-        """The reasoning parts, joined."""
-        return self._join("reasoning")
-
-    @property
-    def refusal(self) -> str:
-        """The refusal parts, joined."""
-        return self._join("refusal")
-
-    @property
-    def tool_calls(self) -> tuple[Part, ...]:
-        """The parts that are tool calls, in order."""
-        return tuple(part for part in self.parts if part.kind == "tool_call")
-
-    @property
-    def ended(self) -> bool:
-        """Whether the response has ended."""
-        return self.state in ENDED
 
 
 class _Base(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -292,20 +198,7 @@ KnownEvent: TypeAlias = (
 Event: TypeAlias = KnownEvent | UnknownEvent
 """One thing that happened in a channel."""
 
-_KNOWN_TYPES = frozenset(
-    cls.type
-    for cls in (
-        StartEvent,
-        PartEvent,
-        DeltaEvent,
-        SnapshotEvent,
-        EndEvent,
-        ToolResultEvent,
-        DataEvent,
-        CancelEvent,
-        InputEvent,
-    )
-)
+_KNOWN_TYPES = frozenset(cls.type for cls in get_args(KnownEvent))
 _json_encoder = msgspec.json.Encoder()
 _json_decoder: msgspec.json.Decoder[KnownEvent] = msgspec.json.Decoder(KnownEvent)
 _msgpack_encoder = msgspec.msgpack.Encoder()
@@ -364,10 +257,7 @@ def decode_json(data: bytes | str) -> Event:
     try:
         return _json_decoder.decode(data)
     except _REFUSALS as error:
-        try:
-            return _unknown(msgspec.json.decode(data), error)
-        except _REFUSALS:
-            raise DecodeError(f"not an event: {error}") from error
+        return _from_future(msgspec.json.decode, data, error)
 
 
 def decode_msgpack(data: bytes) -> Event:
@@ -378,10 +268,7 @@ def decode_msgpack(data: bytes) -> Event:
     try:
         return _msgpack_decoder.decode(data)
     except _REFUSALS as error:
-        try:
-            return _unknown(msgspec.msgpack.decode(data), error)
-        except _REFUSALS:
-            raise DecodeError(f"not an event: {error}") from error
+        return _from_future(msgspec.msgpack.decode, data, error)
 
 
 def decode_msgpack_batch(data: bytes) -> list[Event]:
@@ -417,11 +304,12 @@ def decode_msgpack_each(data: bytes) -> list[Event | DecodeError]:
         return [_event_or_error(raw) for raw in cast("list[Any]", raws)]
 
 
-def _event_or_error(raw: Any) -> Event | DecodeError:
+def _from_future(parse: Callable[[Any], Any], data: bytes | str, error: Exception) -> Event:
+    """Decode an event of a type from the future, where `error` says that it is none of today."""
     try:
-        return _from_raw(raw)
-    except DecodeError as error:
-        return error
+        return _unknown(parse(data), error)
+    except _REFUSALS:
+        raise DecodeError(f"not an event: {error}") from error
 
 
 def _encodable(event: Event) -> Any:
@@ -430,12 +318,15 @@ def _encodable(event: Event) -> Any:
     return {**event.raw, "cursor": event.cursor} if event.cursor else event.raw
 
 
-def _from_raw(raw: Any) -> Event:
+def _event_or_error(raw: Any) -> Event | DecodeError:
     try:
         event: Event = msgspec.convert(raw, KnownEvent)
         return event
     except _REFUSALS as error:
-        return _unknown(raw, error)
+        try:
+            return _unknown(raw, error)
+        except DecodeError as refused:
+            return refused
 
 
 def _unknown(raw: Any, error: Exception) -> UnknownEvent:

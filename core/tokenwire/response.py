@@ -103,31 +103,20 @@ def extent(response: Response) -> tuple[int, int]:
 class _GrowingPart:
     """A part to which text is added.
 
-    :ivar frozen: the part as it is now, None where it is yet to be built.
+    :ivar grown: whether text was added since it was last frozen.
     """
 
-    __slots__ = ("call_id", "data", "frozen", "kind", "name", "provider_executed", "text")
+    __slots__ = ("_part", "grown", "text")
 
     def __init__(self, part: Part) -> None:
-        self.kind = part.kind
-        self.name = part.name
-        self.call_id = part.call_id
-        self.data = part.data
-        self.provider_executed = part.provider_executed
+        self._part = part
         self.text = TextBuffer(part.text)
-        self.frozen: Part | None = part
+        self.grown = False
 
     def freeze(self) -> Part:
-        if self.frozen is None:
-            self.frozen = Part(
-                kind=self.kind,
-                text=str(self.text),
-                name=self.name,
-                call_id=self.call_id,
-                data=self.data,
-                provider_executed=self.provider_executed,
-            )
-        return self.frozen
+        if self.grown:
+            self._part, self.grown = replace(self._part, text=str(self.text)), False
+        return self._part
 
 
 class Assembler:
@@ -298,7 +287,7 @@ class Assembler:
             return False
         part = self._parts[event.part]
         part.text.append(text)
-        part.frozen = None
+        part.grown = True
         self.length += len(text)
         return True
 
@@ -337,16 +326,7 @@ class Assembler:
         return True
 
 
-_HEAD = (
-    "channel",
-    "run",
-    "finish_reason",
-    "usage",
-    "error",
-    "metadata",
-    "started_at",
-    "ended_at",
-)
+_HEAD = ("channel", "run", "finish_reason", "usage", "error", "metadata", "started_at", "ended_at")
 
 
 class Transcript:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from types import TracebackType
 from typing import Any, Self
 
 from tokenwire._administration.exporting import Export
@@ -11,7 +10,7 @@ from tokenwire._administration.facade import SinkAdministration
 from tokenwire._administration.importing import ImportReport
 from tokenwire._administration.listing import Channels
 from tokenwire._ids import check_name, checked_id
-from tokenwire._options import OnCancel, check_rollup, choose_on_cancel
+from tokenwire._options import OnCancel, check_lease, check_page, check_rollup, choose_on_cancel
 from tokenwire._public import PublicDir
 from tokenwire._requests import Inputs
 from tokenwire._results import (
@@ -27,7 +26,6 @@ from tokenwire._results import (
 from tokenwire._runtime import Runtime
 from tokenwire.backend import Backend, ChannelInfo, Deleted, Retention
 from tokenwire.context import DEFAULT_CHANNEL
-from tokenwire.errors import InvalidCursor
 from tokenwire.watch import ChannelReader, Watch, parse_start
 from tokenwire.writer import ResponseWriter
 
@@ -49,8 +47,6 @@ __all__ = [
     "Sink",
     "SinkStats",
 ]
-
-_MAX_PAGE = 1000
 
 
 class Sink(SinkAdministration, PublicDir):
@@ -80,12 +76,10 @@ class Sink(SinkAdministration, PublicDir):
         ring_events: int = 2048,
         ring_bytes: int = 2**20,
     ) -> None:
-        if not 0.05 <= lease <= 86400:
-            raise ValueError(f"lease must be from 0.05 to 86400 seconds, not {lease!r}")
         self.backend = backend
         self.strict = strict
         self.rollup = check_rollup(rollup)
-        self.lease = float(lease)
+        self.lease = check_lease(lease)
         self.close_timeout = close_timeout
         self.default_channel = checked_id(default_channel, "default_channel")
         if rollup:
@@ -217,16 +211,10 @@ class Sink(SinkAdministration, PublicDir):
             if response_id is not None:
                 raise ValueError("give response_id= only: response= is its older name")
             response_id = response
-        return Watch(
-            self.reader(
-                channel,
-                after=after,
-                rewind=rewind,
-                response_id=response_id,
-                known=known,
-                types=types,
-            )
+        reader = self.reader(
+            channel, after=after, rewind=rewind, response_id=response_id, known=known, types=types
         )
+        return Watch(reader)
 
     def reader(
         self,
@@ -242,15 +230,10 @@ class Sink(SinkAdministration, PublicDir):
         check_name(channel, "channel")
         checked_id(response_id, "response id")
         start, midway = parse_start(self.backend, after, rewind, response_id)
-        self._runtime.producer.check_open()
+        runtime = self._runtime
+        runtime.producer.check_open()
         return ChannelReader(
-            self._runtime.io,
-            self._runtime.hubs,
-            channel,
-            start,
-            midway=midway,
-            known=known,
-            types=types,
+            runtime.io, runtime.hubs, channel, start, midway=midway, known=known, types=types
         )
 
     def inputs(
@@ -280,10 +263,7 @@ class Sink(SinkAdministration, PublicDir):
 
     async def _history(self, channel: str, limit: int, before: str | None) -> Page:
         check_name(channel, "channel")
-        if not 1 <= limit <= _MAX_PAGE:
-            raise ValueError(f"limit must be from 1 to {_MAX_PAGE}, not {limit!r}")
-        if before is not None and not 0 < len(before) <= 512:
-            raise InvalidCursor("a page token has 1 to 512 characters")
+        check_page(limit, before)
         await self._runtime.producer.own_writes(channel)
         page = await self.backend.history(channel, limit=limit, before=before)
         return Page(
@@ -387,12 +367,7 @@ class Sink(SinkAdministration, PublicDir):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:

@@ -6,7 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from msgspec.structs import replace
 
@@ -17,9 +17,6 @@ from tokenwire._reading.ring import Item
 from tokenwire.backend import Backend, ReplayFrom
 from tokenwire.errors import SinkClosed
 from tokenwire.events import Event
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["ChannelReader", "Item", "ResumePoint", "Watch", "parse_rewind", "parse_start"]
 
@@ -169,10 +166,5 @@ class Watch(PublicDir):
     def __enter__(self) -> Self:
         return self.open()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import logging
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from tokenwire._clock import now_ms
@@ -18,6 +15,7 @@ from tokenwire._public import PublicDir
 from tokenwire._redact import describe
 from tokenwire._results import Receipt
 from tokenwire._values import Arguments
+from tokenwire._writing.cancelling import CancelCallbacks
 from tokenwire._writing.draft import PartSpec
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingResponse, tool_result_event
@@ -25,8 +23,6 @@ from tokenwire.errors import BackendError, ResponseCancelled, ResponseClosed
 from tokenwire.events import CancelEvent, EndEvent, State, ToolResultEvent
 
 __all__ = ["PartWriter", "Receipt", "ResponseWriter"]
-
-logger = logging.getLogger("tokenwire")
 
 _TEXT = "text"  # the default kind: the same object, so that a write need not look at its type
 
@@ -88,7 +84,7 @@ class ResponseWriter(PublicDir):
         self._raise_on_cancel = on_cancel == "raise"
         self._state: State = "streaming"
         self._cancel: CancelEvent | None = None
-        self._callbacks: tuple[Callable[[], object], ...] = ()
+        self._cancel_callbacks = CancelCallbacks(pending.lock)
         self._calls: dict[str | None, PartWriter] = {}
         self._fresh = True  # the first text does not wait for a rollup window
         pending.on_cancel = self._cancelled_by_watcher
@@ -97,12 +93,7 @@ class ResponseWriter(PublicDir):
     # -- writing
 
     def write(
-        self,
-        text: str,
-        *,
-        kind: str = _TEXT,
-        name: str | None = None,
-        call_id: str | None = None,
+        self, text: str, *, kind: str = _TEXT, name: str | None = None, call_id: str | None = None
     ) -> bool:
         """Append text, to the last part where that is of the same kind, else to a new one.
 
@@ -188,12 +179,7 @@ class ResponseWriter(PublicDir):
         )
 
     def tool_result(
-        self,
-        call_id: str,
-        output: Any = None,
-        *,
-        name: str | None = None,
-        error: str | None = None,
+        self, call_id: str, output: Any = None, *, name: str | None = None, error: str | None = None
     ) -> bool:
         """Add what a tool of this response answered. Once it has ended: `Sink.tool_result`."""
         args = Arguments()
@@ -241,6 +227,8 @@ class ResponseWriter(PublicDir):
             return self._refuse()
         self._pending_writes.append((target, text))
         self._outbox.mark(self._pending, True)
+        if text:
+            self._fresh = False
         return True
 
     def _refuse(self) -> bool:
@@ -263,11 +251,7 @@ class ResponseWriter(PublicDir):
         return self._end("complete", finish_reason=finish_reason, usage=usage)
 
     def fail(
-        self,
-        error: BaseException | str,
-        *,
-        finish_reason: str | None = None,
-        usage: Any = None,
+        self, error: BaseException | str, *, finish_reason: str | None = None, usage: Any = None
     ) -> bool:
         """End the response as failed. Watchers see `error`, without what looks like a secret."""
         return self._end("failed", error=error, finish_reason=finish_reason, usage=usage)
@@ -322,12 +306,7 @@ class ResponseWriter(PublicDir):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool | None:
         # Not `bool`: type checkers would think that any error may be swallowed.
         if error is None:
             self.finish()
@@ -345,13 +324,8 @@ class ResponseWriter(PublicDir):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self.__exit__(kind, error, traceback)
+    async def __aexit__(self, *exc: Any) -> bool | None:  # noqa: PYI036
+        return self.__exit__(*exc)
 
     @property
     def state(self) -> State:
@@ -381,20 +355,7 @@ class ResponseWriter(PublicDir):
 
         :return: a function that removes the callback.
         """
-        with self._pending.lock:
-            if self._cancel is None:
-                self._callbacks = (*self._callbacks, callback)
-        if self._cancel is not None:
-            _call(callback)
-
-        def remove() -> None:
-            with self._pending.lock:
-                kept = list(self._callbacks)
-                if callback in kept:
-                    kept.remove(callback)
-                    self._callbacks = tuple(kept)
-
-        return remove
+        return self._cancel_callbacks.add(callback)
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Do what `add_cancel_callback` does: its older name."""
@@ -410,27 +371,17 @@ class ResponseWriter(PublicDir):
 
         :param timeout: seconds, after which the receipt says ``pending``; None for no limit.
         """
-        try:
-            return self._pending.settled().result(timeout)
-        except concurrent.futures.TimeoutError:
-            return self.receipt
+        return self._pending.wait(timeout)
 
     async def await_(self, timeout: float | None = None) -> Receipt:
         """Do what `wait` does, without blocking the loop (``await`` itself is a keyword)."""
         require_asyncio()
-        try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.wrap_future(self._pending.settled())
-        except TimeoutError:
-            return self.receipt
+        return await self._pending.wait_async(timeout)
 
     def _cancelled_by_watcher(self, cancel: CancelEvent) -> None:
         """Freeze the text, end the response, and call the cancel callbacks."""
         if self._end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
-            with self._pending.lock:
-                callbacks, self._callbacks = self._callbacks, ()
-            for callback in callbacks:  # not here: the caller may hold the outbox's lock
-                self._outbox.call_soon(_call, callback)
+            self._cancel_callbacks.call(self._outbox.call_soon)
 
     def _entry_settled(self, error: BackendError | None) -> None:
         """An entry was taken, or (with `error`) writing must stop."""
@@ -447,10 +398,3 @@ class ResponseWriter(PublicDir):
     def _settle(self) -> None:
         self._on_settled(self)
         self._pending.settle()
-
-
-def _call(callback: Callable[[], object]) -> None:
-    try:
-        callback()
-    except Exception:
-        logger.exception("tokenwire: a cancel callback failed")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.adapters.wires.reading import SSE, wire_of
 from tests.support.needs import needs
@@ -165,3 +167,71 @@ def test_bytes_of_messages(name: str) -> None:
     )
     assert short == long
     assert "a" in short[0][0][0][1]
+
+
+NAME = b"event: content_block_delta"
+TEXT = json.dumps(_text("more")).encode()
+WHOLE = st.sampled_from(
+    [
+        [NAME, b"data: " + TEXT, b""],
+        [NAME, b"data:" + TEXT, b""],
+        [b"event: error", b"data: " + TEXT, b""],
+        [NAME, b"data: " + TEXT, b": ping"],
+        [NAME, b"data", b""],
+    ]
+)
+ANY_LINES = st.lists(
+    st.sampled_from(
+        [
+            NAME,
+            b"event: error",
+            b"data: " + TEXT,
+            b"data:" + TEXT,
+            b"data: {",
+            b"data",
+            b": ping",
+            b"",
+        ]
+    ),
+    max_size=4,
+)
+BLOCKS = st.lists(st.tuples(st.one_of(WHOLE, WHOLE, ANY_LINES), st.booleans()), max_size=4)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+@given(blocks=BLOCKS, ending=st.sampled_from([b"\n", b"\r\n", b"\r"]), cut=st.integers(0, 150))
+def test_pieces_of_whole_events(
+    path: str, blocks: list[tuple[list[bytes], bool]], ending: bytes, cut: int
+) -> None:
+    """However many events, and whatever lines, come in one piece: as if byte by byte."""
+    begin = body({"type": "message_start", "message": {}}, BLOCK, _text("a"), named=True)
+    if path != "/v1/messages":
+        begin = body(_chunk({"content": "a"}))
+        text = b"data: " + json.dumps(_chunk({"content": "more"})).encode()
+        usual = {NAME: b": ping", b"data: " + TEXT: text, b"data:" + TEXT: text}
+        blocks = [([usual.get(line, line) for line in lines[1:]], same) for lines, same in blocks]
+    pieces = [begin]
+    for lines, with_the_last in blocks:
+        block = b"".join(line + ending for line in lines)
+        if with_the_last:
+            pieces[-1] += block
+        else:
+            pieces.append(block)
+    stream = b"".join(pieces)
+    pieces.append(body(_text("z"), named=True) + stream[:cut])
+    whole = b"".join(pieces)
+    assert _read_pieces(path, pieces) == _read_pieces(
+        path, [whole[i : i + 1] for i in range(len(whole))]
+    )
+
+
+def _read_pieces(path: str, pieces: list[bytes]) -> list[Any]:
+    request = {"model": "m", "messages": [], "stream": True, "max_tokens": 9}
+    api, read_request = wire_of(path, request)
+    with fresh_sink() as sink:
+        recorder = api.recorder(Options(sink, "c"), read_request)
+        reader = ReplyReader(api, recorder, 200, SSE)
+        for piece in pieces:
+            reader.feed(piece)
+        ended = [writer.state for writer in recorder.writers.values()]
+        return [ended, _written(sink, recorder, reader.end)]

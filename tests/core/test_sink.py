@@ -191,6 +191,15 @@ def test_rollup_merges_and_the_first_token_does_not_wait() -> None:
     sink.close()
 
 
+def test_the_text_that_a_part_begins_with_is_the_first_one() -> None:
+    with Sink(MemoryBackend(), rollup=0.5) as sink:
+        sink._runtime.producer.outbox._interval = 3600.0  # else a slow machine reaches its end
+        part = sink.respond("c").part("text", text="first")
+        before = sink.stats().writing.publishes
+        part.write(" more")
+        assert sink.stats().writing.publishes == before
+
+
 class Pipelined(FaultyBackend):
     """Takes several publishes at a time."""
 
@@ -205,6 +214,27 @@ def test_a_pipelined_backend_is_known_to_be_idle() -> None:
             response.write("Hello")
         assert sink.flush(30)
         assert sink.history("chat").items[0].text == "Hello"
+
+
+def test_what_is_written_while_a_publish_takes_long_is_merged() -> None:
+    backend = FaultyBackend(MemoryBackend())
+    backend.stall()
+    with Sink(backend) as sink:
+        response = sink.respond("c")
+        pending = response._pending
+        deadline = time.monotonic() + 30
+        while not pending.inflight:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+        for round_ in range(2):
+            response.write(f"text {round_}. ")
+            while pending.writes:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.001)
+        background.call_soon(sink, backend.unstall)
+        response.finish()
+        assert sink.flush(30)
+        assert sink.history("c").items[0].text == "text 0. text 1. "
 
 
 def test_publishes_that_fail_together_are_one_failure() -> None:

@@ -21,9 +21,11 @@ async def delete(runtime: Runtime, channel: str, deletion: Deletion, timeout: fl
     """Delete from a channel; cancel what is streaming, and delete it once it has ended.
 
     :param timeout: seconds that the producers of what is streaming have to stop.
+    :raises InvalidName: when the channel's name cannot be.
     :raises StillStreaming: when one of them did not; what had ended is deleted then, unless the
         whole channel was to be.
     """
+    check_name(channel, "channel")
     runtime.producer.check_open()
     await runtime.producer.own_writes(channel)
     deadline = time.monotonic() + timeout

@@ -44,7 +44,6 @@ class SinkAdministration:
         return await self._runtime.io.arun(self._delete_response(channel, response_id, timeout))
 
     async def _delete_response(self, channel: str, response_id: str, timeout: float) -> bool:
-        check_name(channel, "channel")
         deletion = Deletion(response_ids=frozenset((check_name(response_id, "response id"),)))
         return (await delete(self._runtime, channel, deletion, timeout)).responses > 0
 
@@ -58,15 +57,13 @@ class SinkAdministration:
         :raises StillStreaming, NotSupported, InvalidName, BackendUnavailable: as
             `delete_response` does.
         """
-        return self._runtime.io.run(self._delete_channel(channel, timeout))
+        everything = Deletion(everything=True)
+        return self._runtime.io.run(delete(self._runtime, channel, everything, timeout))
 
     async def adelete_channel(self, channel: str, *, timeout: float = 10.0) -> Deleted:
         """Do what `delete_channel` does, without blocking the loop."""
-        return await self._runtime.io.arun(self._delete_channel(channel, timeout))
-
-    async def _delete_channel(self, channel: str, timeout: float) -> Deleted:
-        check_name(channel, "channel")
-        return await delete(self._runtime, channel, Deletion(everything=True), timeout)
+        everything = Deletion(everything=True)
+        return await self._runtime.io.arun(delete(self._runtime, channel, everything, timeout))
 
     def delete_user(
         self,

@@ -9,13 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from tokenwire._administration.lines import (
-    FORMAT,
-    EventLine,
-    HeaderLine,
-    ResponseLine,
-    decode,
-)
+from tokenwire._administration.lines import FORMAT, EventLine, HeaderLine, ResponseLine, decode
 from tokenwire._clock import Backoff, now_ms
 from tokenwire._ids import check_name, new_id
 from tokenwire._runtime import Runtime

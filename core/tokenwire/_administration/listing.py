@@ -34,9 +34,9 @@ class _Pages:
         return new
 
 
-async def all_channels(runtime: Runtime, prefix: str = "") -> list[str]:
-    """The names of all channels that begin with `prefix`."""
-    pages = _Pages(runtime, prefix)
+async def all_channels(runtime: Runtime) -> list[str]:
+    """The names of all channels."""
+    pages = _Pages(runtime, "")
     names: list[str] = []
     while not pages.done:
         names += [channel.name for channel in await pages.read()]

@@ -18,7 +18,7 @@ from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._instrument.options import Options
 from tokenwire._instrument.recorder import Recorder
 
-__all__ = ["record", "record_found"]
+__all__ = ["NOBODY", "record", "record_found"]
 
 T = TypeVar("T")
 
@@ -65,14 +65,15 @@ def record_found(stream: Any, find: FindRecorder) -> Any:
 
 def _recorded(stream: Iterator[Any], reading: _Reading) -> Generator[Any, None, None]:
     recorder = reading.find(None)
-    feed = _NOBODY.feed if recorder is None else recorder.feed
+    feed = NOBODY.feed if recorder is None else recorder.feed
+    watched = NOBODY if recorder is None else recorder.watched
     try:
         with reading:
             for item in stream:
                 if recorder is None:
                     recorder = reading.find(item) or reading.leave()
-                    feed = recorder.feed
-                if recorder.cancelled:
+                    feed, watched = recorder.feed, recorder.watched
+                if watched.cancelled:
                     break
                 try:
                     feed(item)
@@ -81,10 +82,10 @@ def _recorded(stream: Iterator[Any], reading: _Reading) -> Generator[Any, None, 
                         recorder.note(item)
                 except Exception as error:
                     recorder.give_up(error)
-                    recorder = reading.leave()
+                    recorder = watched = reading.leave()
                     feed = recorder.feed
                 yield item
-                if recorder.cancelled:
+                if watched.cancelled:
                     break
             reading.end()
     finally:
@@ -158,7 +159,7 @@ class _AsyncRecorded(AsyncGenerator[T, None]):
 
     def _find(self, item: T) -> Recorder:
         self._recorder = recorder = self._reading.find(item) or self._reading.leave()
-        if recorder is not _NOBODY:
+        if recorder is not NOBODY:
             when_dropped(self, recorder.close_soon)
         return recorder
 
@@ -231,8 +232,8 @@ class _Reading:
 
     def leave(self) -> Recorder:
         """Read on for nobody."""
-        self._recorder = _NOBODY
-        return _NOBODY
+        self._recorder = NOBODY
+        return NOBODY
 
     def end(self) -> None:
         """The stream has no more items, or a watcher has cancelled."""
@@ -297,4 +298,4 @@ class _Nobody(Recorder):
         pass
 
 
-_NOBODY = _Nobody()
+NOBODY = _Nobody()

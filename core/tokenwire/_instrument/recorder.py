@@ -145,6 +145,11 @@ class Recorder:
         """Where the responses are written; None before the first has begun."""
         return self._sink
 
+    @property
+    def watched(self) -> Recorder:
+        """Whose `cancelled` ends the stream."""
+        return self
+
     def begin(self) -> None:
         """Begin the first response; idempotent."""
         if not self.writers and not self.broken:

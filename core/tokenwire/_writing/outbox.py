@@ -208,15 +208,27 @@ class Outbox:
         if not batch:
             return
         self._last_publish = time.monotonic()
-        self._inflight.add(self._io.spawn(self._publish(batch)))
-        while len(self._inflight) >= self._backend.capabilities.window:
-            done, _ = await asyncio.wait(
-                self._inflight, timeout=0.25, return_when=asyncio.FIRST_COMPLETED
-            )
-            self._inflight -= done
-            if not done:
-                with self._lock:
-                    self._queue.absorb_all()
+        self._merge_later()
+        try:
+            if self._backend.capabilities.window == 1:  # a task would begin a turn later
+                await self._publish(batch)
+                return
+            self._inflight.add(self._io.spawn(self._publish(batch)))
+            while len(self._inflight) >= self._backend.capabilities.window:
+                _, self._inflight = await asyncio.wait(
+                    self._inflight, return_when=asyncio.FIRST_COMPLETED
+                )
+        finally:
+            self._merging.cancel()
+
+    def _merge_later(self) -> None:
+        self._merging = asyncio.get_running_loop().call_later(0.25, self._merge)
+
+    def _merge(self) -> None:
+        """Merge what is written while a publish takes long."""
+        with self._lock:
+            self._queue.absorb_all()
+        self._merge_later()
 
     async def _publish(self, batch: Batch) -> None:
         begun = time.monotonic()

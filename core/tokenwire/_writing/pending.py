@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 import time
@@ -131,6 +132,21 @@ class PendingResponse:
         if settled:
             future.set_result(self.receipt)
         return future
+
+    def wait(self, timeout: float | None) -> Receipt:
+        """The receipt, once it is settled, or so many seconds have passed. Blocks."""
+        try:
+            return self.settled().result(timeout)
+        except concurrent.futures.TimeoutError:
+            return self.receipt
+
+    async def wait_async(self, timeout: float | None) -> Receipt:
+        """Do what `wait` does, without blocking the loop."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.wrap_future(self.settled())
+        except TimeoutError:
+            return self.receipt
 
     def settle(self) -> None:
         """Hand the receipt to all who wait for it."""

@@ -11,7 +11,7 @@ from tokenwire.backend import Deleted, Retention
 from tokenwire.errors import NotSupported, StillStreaming
 from tokenwire.events import DataEvent, Event, InputEvent, Response, SnapshotEvent
 from tokenwire.sink import Page, Sink
-from tokenwire.testing._base import ContractBase, ended
+from tokenwire.testing._base import ContractBase, ended, raises
 from tokenwire.testing.producers import Spectator
 
 __all__ = ["AdministrationContract"]
@@ -22,11 +22,7 @@ def _is_data(name: str) -> Callable[[Event], bool]:
 
 
 def _refuses(call: Callable[[], Any]) -> None:
-    try:
-        call()
-    except NotSupported:
-        return
-    raise AssertionError("a backend without the capability raises NotSupported")
+    assert raises(NotSupported, call), "a backend without the capability raises NotSupported"
 
 
 def _counts(deleted: Deleted, responses: int, events: int) -> bool:
@@ -144,12 +140,7 @@ class AdministrationContract(ContractBase):
             lambda: other.delete_response(self.channel, "r", timeout=0),
             lambda: other.delete_channel(self.channel, timeout=0),
         ):
-            raised = False
-            try:
-                delete()
-            except StillStreaming:
-                raised = True
-            assert raised
+            assert raises(StillStreaming, delete)
             assert self._ids(other) == ["r"]
 
     def test_a_deleted_channel_is_empty_and_can_be_used_again(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from tokenwire._ids import new_id
 from tokenwire.backend import Backend, Entry, Granularity, Outcome
@@ -16,12 +16,32 @@ from tokenwire.sink import Sink
 from tokenwire.testing.producers import read_until
 from tokenwire.watch import Watch
 
-__all__ = ["ContractBase", "ended"]
+__all__ = ["ContractBase", "ended", "in_threads", "raises"]
+
+T = TypeVar("T")
 
 
 def ended(response_id: str) -> Callable[[Event], bool]:
     """Whether an event says that the response has ended."""
     return lambda event: event.response_id == response_id and ends_response(event)
+
+
+def raises(kind: type[Exception], call: Callable[[], object]) -> bool:
+    """Whether a call raises an error of this kind."""
+    try:
+        call()
+    except kind:
+        return True
+    return False
+
+
+def in_threads(function: Callable[[T], object], arguments: Iterable[T]) -> None:
+    """Call `function` with each argument, each on a thread of its own, and wait for all."""
+    threads = [threading.Thread(target=function, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 class ContractBase:

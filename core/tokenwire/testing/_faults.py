@@ -10,7 +10,7 @@ from tokenwire.backend import Entry
 from tokenwire.errors import Fenced, PublishRejected
 from tokenwire.events import DataEvent, DeltaEvent, EndEvent, StartEvent
 from tokenwire.sink import Sink
-from tokenwire.testing._base import ContractBase, ended
+from tokenwire.testing._base import ContractBase, ended, in_threads
 from tokenwire.testing.faulty import Deliver, FaultyBackend, Publish
 from tokenwire.testing.producers import Spectator, scripts
 from tokenwire.watch import Watch
@@ -52,20 +52,7 @@ class FaultsContract(ContractBase):
         backend.kill()
         others = [self.sink() for _ in range(3)]
         self.eventually(lambda: others[0].history(self.channel).items[0].state == "abandoned")
-        threads = [
-            threading.Thread(
-                target=background.run,
-                args=(
-                    other,
-                    other.backend.reap(self.channel),
-                ),
-            )
-            for other in others
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda other: background.run(other, other.backend.reap(self.channel)), others)
         others[0].send_event(self.channel, "done")
         events = self.read(watch, lambda event: isinstance(event, DataEvent))
         assert sum(ended("r")(event) for event in events) == 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 
 from tokenwire import background
 from tokenwire.backend import Entry
 from tokenwire.events import DeltaEvent, EndEvent, Response, StartEvent
 from tokenwire.sink import Page
-from tokenwire.testing._base import ContractBase, ended
+from tokenwire.testing._base import ContractBase, ended, in_threads
 from tokenwire.testing.producers import Spectator, scripts
 
 __all__ = ["WritingContract"]
@@ -98,11 +97,7 @@ class WritingContract(ContractBase):
             with sink.respond(self.channel, response_id=f"r{number}") as response:
                 played[number][1].play(response)
 
-        threads = [threading.Thread(target=produce, args=(number,)) for number, _ in played]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(produce, range(len(played)))
         assert sink.flush(self.patience)
         kept: dict[str, Response] = {}
         page: Page | None = sink.history(self.channel)
@@ -122,11 +117,7 @@ class WritingContract(ContractBase):
                 for step in range(50):
                     parts[number].write(f"{number}:{step} ")
 
-            threads = [threading.Thread(target=produce, args=(n,)) for n in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            in_threads(produce, range(4))
         response.wait(self.patience)
         kept = sink.history(self.channel).items[0]
         texts = {part.name: part.text for part in kept.parts}

@@ -47,6 +47,19 @@ def test_the_langchain_adapter_does_not_load_the_client_of_langsmith() -> None:
     assert not {"langsmith.client", "langchain_core.tracers.langchain"} & loaded
 
 
+def test_the_gateway_loads_late_what_few_requests_need() -> None:
+    if importlib.util.find_spec("starlette") is None or importlib.util.find_spec("joserfc") is None:
+        pytest.skip("starlette or joserfc is not installed")
+    code = (
+        "import sys, starlette.requests; before = set(sys.modules);"
+        " import tokenwire_adapters.asgi; print(*set(sys.modules) - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "tokenwire_adapters._web.gateway.operations" in loaded
+    assert not {"opentelemetry", "gzip", "importlib.resources"} & loaded
+
+
 def test_the_command_run_starts_a_program_without_loading_the_core() -> None:
     code = (
         "import os, sys; os.execve = lambda *_: print(*sys.modules);"

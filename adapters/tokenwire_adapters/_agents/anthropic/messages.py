@@ -17,6 +17,7 @@ _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_inpu
 _DATA = ("fallback", "mcp_tool_listing")  # another model goes on; the tools a server offers
 _SERVER_CALLS = ("server_tool_use", "mcp_tool_use")  # of tools that Anthropic runs
 _CALLS = ("tool_use", *_SERVER_CALLS)
+_NO_BLOCK = object()  # is no block's number
 
 
 class MessagesRecorder(StainlessRecorder):
@@ -36,9 +37,8 @@ class MessagesRecorder(StainlessRecorder):
         super().__init__(options, request)
         self._parts: dict[tuple[Any, str], PartWriter] = {}  # by block and kind
         self._inputs: dict[Any, Any] = {}  # of calls whose arguments have not come as text
-        self._open: int | None = None  # the block that `_write` writes
+        self._open: Any = _NO_BLOCK  # the one that `_write` writes
         self._write: Any = None
-        self._usual: tuple[object, ...] | None = None  # how an event looks that it takes
         self._before: dict[str, Any] = {}  # usage as the message began
         self._usage: dict[str, Any] | None = None
         self._reason: str | None = None
@@ -51,10 +51,16 @@ class MessagesRecorder(StainlessRecorder):
             fields = item.__dict__
             delta = fields["delta"].__dict__
             text = delta["text"]
-            usual = (fields["type"], delta["type"], fields["index"], type(text)) == self._usual
+            usual = (
+                fields["index"] == self._open
+                and fields["type"] == "content_block_delta"
+                and delta["type"] == "text_delta"
+                and type(text) is str
+                and not self.ended
+            )
         except Exception:
             usual, text = False, ""
-        if usual and not self.ended:
+        if usual:
             write = self._write  # to call the attribute would be to look for a method first
             write(text)
         else:
@@ -62,8 +68,8 @@ class MessagesRecorder(StainlessRecorder):
 
     def feed_usual(self, item: Any) -> None:
         """Take a piece of text that `wires.usual_events` has decoded: its form is known."""
-        write = self._write
-        if write is not None and item.index == self._open and not self.ended:
+        if item.index == self._open and not self.ended:
+            write = self._write
             write(item.delta.text)
         else:
             super().feed(item)
@@ -75,7 +81,7 @@ class MessagesRecorder(StainlessRecorder):
             if getattr(delta, "type", None) == "text_delta":
                 index = _place(item)
                 text = getattr(delta, "text", None)
-                if self._write is not None and index == self._open and type(text) is str:
+                if index == self._open and type(text) is str:
                     self._write(text)
                 else:
                     self._grow(index, "text", text)
@@ -126,7 +132,6 @@ class MessagesRecorder(StainlessRecorder):
             part.write(text)
         if kind == "text":
             self._open, self._write = index, part.write
-            self._usual = ("content_block_delta", "text_delta", index, str)
 
     def _delta(self, index: Any, delta: Any) -> None:
         fields = fields_of(delta)
@@ -154,7 +159,7 @@ class MessagesRecorder(StainlessRecorder):
         kind = name_of(fields.get("type"))
         if kind == "text":
             self._parts.pop((index, "text"), None)
-            self._write = self._usual = None
+            self._open = _NO_BLOCK
             self._grow(index, "text", fields.get("text"))
             for citation in list_of(fields.get("citations")):
                 self._source(citation)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenwire._instrument.deferred import when_dropped
+from tokenwire._instrument.generators import NOBODY
 from tokenwire.errors import ResponseCancelled
 from tokenwire.instrument import OnCancel, Recorder, call_soon
 from tokenwire_adapters._agents.wires.recognition import Wire
@@ -34,6 +35,7 @@ class Reply:
         is_stream: bool,
     ) -> None:
         self.recorder = recorder
+        self.watched = recorder if is_stream else NOBODY
         self.reader = ReplyReader(wire, recorder, status, headers)
         self.feed = self.reader.feed
         self.status = status
@@ -46,7 +48,7 @@ class Reply:
     @property
     def cancelled(self) -> bool:
         """Whether a watcher has cancelled what the consumer reads."""
-        return self.is_stream and self.recorder.cancelled
+        return self.watched.cancelled
 
     @property
     def broken(self) -> bool:

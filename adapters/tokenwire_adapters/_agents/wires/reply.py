@@ -54,7 +54,9 @@ class ReplyReader:
         self._wire = wire
         self._recorder = recorder
         self._status = status
-        self._usual = USUAL_EVENTS.get(wire.api)
+        usual: tuple[bytes, Any] = USUAL_EVENTS.get(wire.api, (b"", None))
+        self._name_line, self._usual = usual
+        self._is_between = False  # two events of a stream, as it came
         self._feed_usual = getattr(recorder, "feed_usual", recorder.feed)
         self._framer: _Framer | None = None
         self._decoder: ContentDecoder | None = None
@@ -81,11 +83,12 @@ class ReplyReader:
         if self._over:
             return
         try:
+            if self._is_between and self._take_usual(data.splitlines()):
+                return
             if self._decoder is None:
-                if self._framer is not None:
-                    self._take_all(self._framer.feed(data))
-                else:
-                    self._read(data)
+                self._read(data)
+                framer = self._framer
+                self._is_between = isinstance(framer, SseReader) and framer.is_between
                 return
             for piece in self._decoder.feed(data):
                 self._read(piece)
@@ -151,6 +154,26 @@ class ReplyReader:
         if first == b"[":
             return ArrayReader() if wire.framing == "array" else WholeReader()
         return SseReader()
+
+    def _take_usual(self, lines: list[bytes]) -> bool:
+        """Take events that came whole, each in the lines that most servers send; False if not."""
+        each = 3 if self._name_line else 2
+        count, rest = divmod(len(lines), each)
+        if (
+            rest
+            or lines[each - 1 :: each].count(b"") != count
+            or (self._name_line and lines[::each].count(self._name_line) != count)
+        ):
+            return False
+        for line in lines[each - 2 :: each]:
+            if line.startswith(b"data: "):
+                self._take("", line[6:])
+            elif line.startswith(b"data:"):
+                self._take("", line[5:])
+            if self._over or self._recorder.cancelled:
+                self._over = True
+                break
+        return True
 
     def _take_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
         for name, data in messages:

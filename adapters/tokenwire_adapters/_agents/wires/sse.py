@@ -32,11 +32,6 @@ class SseReader:
 
         :raises UnreadableReply: for an event larger than `MAX_EVENT`.
         """
-        if data.endswith(b"\n\n") and not (self._line or self._data or self._name):
-            event = _one_event(data)
-            if event is not None:
-                self._skip_newline = False
-                return [event]
         if self._skip_newline and data:
             self._skip_newline = False
             data = data.removeprefix(b"\n")
@@ -62,6 +57,11 @@ class SseReader:
         if rest:
             self._hold(rest)
         return events
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the next byte begins an event."""
+        return not (self._line or self._data or self._name or self._skip_newline)
 
     def flush(self) -> list[tuple[str, bytes]]:
         """The event that the body's end leaves open."""
@@ -89,14 +89,3 @@ class SseReader:
         if not data:
             return []
         return [(name, data[0] if len(data) == 1 else b"\n".join(data))]
-
-
-def _one_event(data: bytes) -> tuple[str, bytes] | None:
-    """What is one event as most servers send it, read quickly; None for any other."""
-    name, start = "", 0
-    if data.startswith(b"event: "):
-        start = data.find(b"\n") + 1
-        name = data[7:start].strip().decode("utf-8", "replace")
-    if data.startswith(b"data: ", start) and data.find(b"\n", start) == len(data) - 2:
-        return None if b"\r" in data else (name, data[start + 6 : -2])
-    return None

@@ -64,9 +64,12 @@ class _BlockDelta(msgspec.Struct, gc=False):
     error: None = None
 
 
-USUAL_EVENTS: dict[str, msgspec.json.Decoder[Any]] = {
-    "chat.completions": msgspec.json.Decoder(_ChatChunk),
-    "responses": msgspec.json.Decoder(_OutputTextDelta),
-    "messages": msgspec.json.Decoder(_BlockDelta),
+USUAL_EVENTS: dict[str, tuple[bytes, msgspec.json.Decoder[Any]]] = {
+    "chat.completions": (b"", msgspec.json.Decoder(_ChatChunk)),
+    "responses": (
+        b"event: response.output_text.delta",
+        msgspec.json.Decoder(_OutputTextDelta),
+    ),
+    "messages": (b"event: content_block_delta", msgspec.json.Decoder(_BlockDelta)),
 }
-"""Decoders, by the name of the API."""
+"""By the name of the API: the line before the event's data, with most servers; its decoder."""

@@ -169,16 +169,14 @@ class AiTransportWriter(PerResponseWriter):
 
     def _add_fixed(self, name: str, transport: dict[str, str]) -> SentMessage:
         """Add a message that never changes."""
-        sent = SentMessage(f"{self.fence}-{len(self._sent)}", name, None, 0)
+        sent = self._new_message(name)
         sent.extras = {"ai": {"transport": transport}}
-        self._sent.append(sent)
         return sent
 
     def _add_chunk(self, chunk: Chunk) -> SentMessage:
-        sent = SentMessage(f"{self.fence}-{len(self._sent)}", "ai-output", None, 0)
+        sent = self._new_message("ai-output")
         sent.payload = (chunk.data, {})
         self._chunks[sent.message_id] = chunk
-        self._sent.append(sent)
         return sent
 
     # -- sending

@@ -121,8 +121,5 @@ class RunHeaders:
             "event-id": message_id,
         }
         codec = {"kind": chunk.kind, **chunk.codec}
-        extras = {
-            "headers": {FORMAT_HEADER: 1},
-            "ai": {"transport": transport, "codec": codec},
-        }
+        extras = {"headers": {FORMAT_HEADER: 1}, "ai": {"transport": transport, "codec": codec}}
         return new_message(id=message_id, name="ai-input", data="", extras=extras)

@@ -16,7 +16,8 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire_adapters._backends.ably.cursors import START, Position, format_cursor, parse_cursor
-from tokenwire_adapters._backends.ably.reassembly import Reassembler, ResponseRecord
+from tokenwire_adapters._backends.ably.reassembly import Reassembler
+from tokenwire_adapters._backends.ably.response_record import ResponseRecord
 from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
 __all__ = ["EventLog", "snapshot_of"]

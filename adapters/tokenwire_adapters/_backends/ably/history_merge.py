@@ -10,7 +10,7 @@ from tokenwire.backend import ReplayFrom
 from tokenwire.events import CancelEvent, DataEvent, Event
 from tokenwire_adapters._backends.ably.cursors import START, Position, format_cursor
 from tokenwire_adapters._backends.ably.event_log import EventLog, snapshot_of
-from tokenwire_adapters._backends.ably.reassembly import ResponseRecord
+from tokenwire_adapters._backends.ably.response_record import ResponseRecord
 from tokenwire_adapters._backends.ably.wire import ChannelMessage
 
 __all__ = ["UNLIMITED", "MergedHistory"]

@@ -194,11 +194,13 @@ class PerResponseWriter(ResponseWriter):
             have += len(piece)
         return work
 
-    def _add_message(self, part: int, kind: str, base: int) -> SentMessage:
-        name = "response" if kind == "text" else kind
+    def _new_message(self, name: str, part: int | None = None, base: int = 0) -> SentMessage:
         sent = SentMessage(f"{self.fence}-{len(self._sent)}", name, part, base)
         self._sent.append(sent)
         return sent
+
+    def _add_message(self, part: int, kind: str, base: int) -> SentMessage:
+        return self._new_message("response" if kind == "text" else kind, part, base)
 
     def _add_payload(self, index: int, part: Part) -> list[tuple[SentMessage, str]]:
         """Add the messages that carry the data of a part."""

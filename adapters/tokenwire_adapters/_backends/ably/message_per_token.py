@@ -9,15 +9,7 @@ from typing import Any
 
 from tokenwire.backend import Entry
 from tokenwire.errors import RateLimited
-from tokenwire.events import (
-    DeltaEvent,
-    EndEvent,
-    Event,
-    Part,
-    PartEvent,
-    SnapshotEvent,
-    StartEvent,
-)
+from tokenwire.events import DeltaEvent, EndEvent, Event, Part, PartEvent, SnapshotEvent, StartEvent
 from tokenwire_adapters._backends.ably.response_writer import (
     HEADER_RESERVE,
     MessageSender,

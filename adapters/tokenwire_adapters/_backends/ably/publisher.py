@@ -10,14 +10,7 @@ from typing import Any
 
 from tokenwire.backend import Entry, Lease, LeaseState, Outcome, Receiver
 from tokenwire.errors import BackendError, BackendUnavailable, Fenced, ResponseUnknown
-from tokenwire.events import (
-    CancelEvent,
-    Event,
-    InputEvent,
-    StartEvent,
-    State,
-    ToolResultEvent,
-)
+from tokenwire.events import CancelEvent, Event, InputEvent, StartEvent, State, ToolResultEvent
 from tokenwire_adapters._backends.ably.ai_transport import AiTransportWriter
 from tokenwire_adapters._backends.ably.connections import RealtimeConnection
 from tokenwire_adapters._backends.ably.cursors import format_cursor

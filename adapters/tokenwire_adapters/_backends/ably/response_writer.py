@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,19 +84,19 @@ class MessageSender:
 
     def append(self, channel: Any, message: Any, what: str) -> asyncio.Task[Any]:
         """Append to a message; the task returns the new version's serial, if Ably gives it."""
-
-        async def append() -> Any:
-            return (await channel.append_message(message)).version_serial
-
-        return self.connection.submit(append, what)
+        return self._change(channel.append_message, message, what)
 
     def update(self, channel: Any, message: Any, what: str) -> asyncio.Task[Any]:
         """Replace a message's data; the task returns the new version's serial, if Ably gives it."""
+        return self._change(channel.update_message, message, what)
 
-        async def update() -> Any:
-            return (await channel.update_message(message)).version_serial
+    def _change(
+        self, change: Callable[[Any], Awaitable[Any]], message: Any, what: str
+    ) -> asyncio.Task[Any]:
+        async def run() -> Any:
+            return (await change(message)).version_serial
 
-        return self.connection.submit(update, what)
+        return self.connection.submit(run, what)
 
 
 class ResponseWriter(ABC):

@@ -13,14 +13,10 @@ from tokenwire.response import merge_deltas
 from tokenwire_adapters._backends.ably.connections import RealtimeConnection, RestClient
 from tokenwire_adapters._backends.ably.cursors import Position, format_cursor, parse_cursor
 from tokenwire_adapters._backends.ably.event_log import EventLog
-from tokenwire_adapters._backends.ably.history import (
-    History,
-    decode_page_token,
-    encode_page_token,
-)
+from tokenwire_adapters._backends.ably.history import History, decode_page_token, encode_page_token
 from tokenwire_adapters._backends.ably.history_merge import UNLIMITED, MergedHistory
 from tokenwire_adapters._backends.ably.options import Settings
-from tokenwire_adapters._backends.ably.reassembly import ResponseRecord
+from tokenwire_adapters._backends.ably.response_record import ResponseRecord
 from tokenwire_adapters._backends.ably.subscription import (
     ChannelSubscriptions,
     ReceiverSubscription,

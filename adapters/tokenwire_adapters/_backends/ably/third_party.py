@@ -10,15 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tokenwire._clock import now_ms
-from tokenwire.events import (
-    CancelEvent,
-    DeltaEvent,
-    EndEvent,
-    Event,
-    InputEvent,
-    StartEvent,
-    State,
-)
+from tokenwire.events import CancelEvent, DeltaEvent, EndEvent, Event, InputEvent, StartEvent, State
 from tokenwire.response import Assembler
 from tokenwire_adapters._backends.ably.transport_inputs import is_transport_message, transport_event
 from tokenwire_adapters._backends.ably.wire import ChannelMessage

@@ -49,6 +49,7 @@ __all__ = [
 FORMAT_HEADER = "tokenwire"
 """The header that all messages of this format have; its value is the format's version."""
 
+_MAX_INCOMPLETE = 64  # payloads
 _ACTIONS = {0: "create", 1: "update", 2: "delete", 4: "summary", 5: "append"}
 
 
@@ -301,14 +302,10 @@ def split_payload(
 
 
 class PayloadJoiner:
-    """Joins payloads that were split over several messages.
+    """Joins payloads that were split over several messages; the oldest incomplete are dropped."""
 
-    :param max_incomplete: how many incomplete payloads are kept; the oldest are dropped.
-    """
-
-    def __init__(self, max_incomplete: int = 64) -> None:
+    def __init__(self) -> None:
         self._incomplete: dict[str, dict[int, str]] = {}
-        self._max_incomplete = max_incomplete
 
     def payload(self, msg: ChannelMessage) -> Any:
         """The payload that a message completes; None while pieces are missing."""
@@ -321,7 +318,7 @@ class PayloadJoiner:
         pieces = self._incomplete.setdefault(key, {})
         pieces[index] = msg.data
         if len(pieces) < count:
-            while len(self._incomplete) > self._max_incomplete:
+            while len(self._incomplete) > _MAX_INCOMPLETE:
                 del self._incomplete[next(iter(self._incomplete))]
             return None
         del self._incomplete[key]

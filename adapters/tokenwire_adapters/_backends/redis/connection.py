@@ -42,11 +42,14 @@ class CommandConnection:
         :raises BackendUnavailable: when it is closed, or another pipeline takes too long.
         :raises redis.exceptions.RedisError: when there is no connection.
         """
-        try:
-            async with asyncio.timeout(self._timeout * 2):
-                await self._lock.acquire()
-        except TimeoutError:
-            raise BackendUnavailable("Redis does not answer in time") from None
+        if self._lock.locked():
+            try:
+                async with asyncio.timeout(self._timeout * 2):
+                    await self._lock.acquire()
+            except TimeoutError:
+                raise BackendUnavailable("Redis does not answer in time") from None
+        else:
+            await self._lock.acquire()
         try:
             for delay in _RETRY_DELAYS:
                 if self._closed:
@@ -54,6 +57,9 @@ class CommandConnection:
                 try:
                     if self._connection is None:
                         self._connection = await self._open_connection()
+                        # Replies are timed here: with a timeout of its own, redis-py sends in a
+                        # task, a turn of the loop later.
+                        self._connection.socket_timeout = None
                     if self._closed:  # while we connected
                         await self.reset()
                         raise BackendUnavailable("the backend is closed")
@@ -67,22 +73,27 @@ class CommandConnection:
             self._lock.release()
 
     async def _run_once(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        replies: list[Any] = []
+        now = asyncio.get_running_loop().time
         try:
-            await connection.send_packed_command(_pack(commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(
-                        await connection.read_response(
-                            disable_decoding=True, disconnect_on_error=False
+            async with asyncio.timeout(self._timeout) as limit:
+                await connection.send_packed_command(_pack(commands), check_health=False)
+                for _ in commands:
+                    limit.reschedule(now() + self._timeout)
+                    try:
+                        replies.append(
+                            await connection.read_response(
+                                disable_decoding=True, disconnect_on_error=False
+                            )
                         )
-                    )
-                except redis_errors.ResponseError as error:
-                    replies.append(error)
-        except BaseException:
+                    except redis_errors.ResponseError as error:
+                        replies.append(error)
+        except BaseException as error:
             if self._connection is connection:
                 self._connection = None
             await close_now(connection)
+            if isinstance(error, TimeoutError):
+                raise redis_errors.TimeoutError("no reply in time") from error
             raise
         return replies
 

@@ -11,14 +11,7 @@ from tokenwire._clock import now_ms
 from tokenwire._memory.channel import parse_cursor
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
 from tokenwire.errors import InvalidCursor
-from tokenwire.events import (
-    CancelEvent,
-    DataEvent,
-    Event,
-    Response,
-    SnapshotEvent,
-    ToolResultEvent,
-)
+from tokenwire.events import CancelEvent, DataEvent, Event, Response, SnapshotEvent, ToolResultEvent
 from tokenwire.response import Assembler, merge_deltas
 from tokenwire_adapters._backends.sqlite.database import transaction
 from tokenwire_adapters._backends.sqlite.options import Settings

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tokenwire._clock import Backoff
 from tokenwire_adapters._backends.sqlite.database import is_busy, open_database, translate
@@ -91,13 +91,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
+        def settle(setter: Callable[[Any], None], value: Any) -> None:
+            if not future.done():
+                setter(value)
+
         def job() -> None:
             try:
-                settle = _settle(future, function())
+                outcome: tuple[Callable[[Any], None], Any] = (future.set_result, function())
             except BaseException as error:
-                settle = _settle_failed(future, error)
+                outcome = (future.set_exception, error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(settle)
+                loop.call_soon_threadsafe(settle, *outcome)
 
         self._jobs.put(job)
         if self._thread is None:
@@ -162,14 +166,6 @@ class Worker:
         finally:
             if not keep_lock:
                 self.lock.release()
-
-
-def _settle(future: asyncio.Future[T], result: T) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_result(result)
-
-
-def _settle_failed(future: asyncio.Future[T], error: BaseException) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_exception(error)
 
 
 # SQLite keeps, for each file, what it has locked in memory that a child would inherit, though not

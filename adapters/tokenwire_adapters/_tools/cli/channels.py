@@ -15,14 +15,12 @@ from tokenwire_adapters._tools.cli.terminal import colours, is_rich, progress, s
 
 __all__ = ["channels", "channels_parser", "history", "history_parser"]
 
-_CHANNELS_USAGE = "tokenwire channels [URL] [--prefix TEXT] [--json]"
-_HISTORY_USAGE = "tokenwire history [URL] CHANNEL [--limit N] [--full] [--json]"
-
 
 def channels_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire channels``."""
     parser = command_parser(
-        "channels", description="List the channels of a backend.", usage=_CHANNELS_USAGE
+        "channels",
+        description="List the channels of a backend.",
+        usage="tokenwire channels [URL] [--prefix TEXT] [--json]",
     )
     add_where(parser, "")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="only names that begin so")
@@ -33,7 +31,7 @@ def channels_parser() -> argparse.ArgumentParser:
 def channels(argv: Sequence[str]) -> int:
     """List channels, the one that was last written to first; return 0."""
     args = channels_parser().parse_intermixed_args(argv)
-    url, _ = split_where(args, _CHANNELS_USAGE, ())
+    url, _ = split_where(args, ())
     with open_store(url, "channels") as sink:
         if args.json:
             for channel in sink.list_channels(args.prefix):
@@ -53,11 +51,10 @@ def channels(argv: Sequence[str]) -> int:
 
 
 def history_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire history``."""
     parser = command_parser(
         "history",
         description="Show the responses of a channel, newest first.",
-        usage=_HISTORY_USAGE,
+        usage="tokenwire history [URL] CHANNEL [--limit N] [--full] [--json]",
     )
     add_where(parser, "CHANNEL")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="(default: 20)")
@@ -69,7 +66,7 @@ def history_parser() -> argparse.ArgumentParser:
 def history(argv: Sequence[str]) -> int:
     """Show the newest responses of a channel; return 0."""
     args = history_parser().parse_intermixed_args(argv)
-    url, (channel,) = split_where(args, _HISTORY_USAGE, ("channel",))
+    url, (channel,) = split_where(args, ("channel",))
     responses: list[Response] = []
     with open_store(url, "history") as sink, progress("reading responses", args.limit) as advance:
         page: Page | None = sink.history(channel or "", limit=min(args.limit, 1000))

@@ -14,7 +14,6 @@ _SHELLS = ("bash", "zsh", "tcsh")
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire completion``."""
     parser = command_parser(
         "completion",
         description="Print a script that completes `tokenwire` in a shell.",

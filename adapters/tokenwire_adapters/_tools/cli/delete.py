@@ -14,16 +14,13 @@ from tokenwire_adapters._tools.cli.terminal import progress
 
 __all__ = ["main"]
 
-_USAGE = "tokenwire delete [URL] CHANNEL [--response ID] | --user NAME [--yes] [--json]"
-
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire delete``."""
     parser = command_parser(
         "delete",
         description="Delete a channel, responses of it, or a user's data, for good. What is"
         " streaming is cancelled first.",
-        usage=_USAGE,
+        usage="tokenwire delete [URL] CHANNEL [--response ID] | --user NAME [--yes] [--json]",
     )
     add_where(parser, "[CHANNEL]")
     parser.add_argument(
@@ -51,9 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Delete; return 0, or 1 when a response to be deleted was not there."""
     args = _parser().parse_intermixed_args(argv)
-    url, (channel,) = split_where(
-        args, _USAGE, ("channel",), optional=1 if args.user is not None else 0
-    )
+    url, (channel,) = split_where(args, ("channel",), optional=1 if args.user is not None else 0)
     if args.user is not None and args.response:
         raise Failure("give --response or --user, not both", status=2)
     with open_store(url, "delete") as sink:

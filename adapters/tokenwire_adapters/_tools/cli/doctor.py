@@ -31,8 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", description="Check this installation and a backend, and say what to do."
     )
     add_url(
-        parser,
-        "a backend, or a gateway (http://…/stream); default: $TOKENWIRE_URL, else memory://",
+        parser, "a backend, or a gateway (http://…/stream); default: $TOKENWIRE_URL, else memory://"
     )
     parser.add_argument(
         "--timeout",

@@ -19,6 +19,7 @@ from tokenwire_adapters._tools.cli.errors import Failure
 
 __all__ = ["events", "get_json"]
 
+_TIMEOUT = 10.0  # seconds to connect, and seconds without an answer
 _READ_TIMEOUT = 60.0
 _MAX_LINE = 64 * 2**20
 _RETRY = Backoff(0.5, 10.0)
@@ -87,14 +88,13 @@ def events(
             time.sleep(_RETRY.after(attempts) if delay is None else delay)
 
 
-def get_json(base: str, path: str, *, timeout: float = 10.0) -> tuple[int, dict[str, Any]]:
+def get_json(base: str, path: str) -> tuple[int, dict[str, Any]]:
     """Send one request; return the status and the JSON object of the answer.
 
-    :param timeout: seconds to connect, and seconds without an answer.
     :raises Failure: when the gateway cannot be reached, or answers something else.
     """
     try:
-        with _client(timeout) as client, client.stream("GET", _url(base, path)) as answer:
+        with _client(_TIMEOUT) as client, client.stream("GET", _url(base, path)) as answer:
             value: Any = msgspec.json.decode(_read(answer, _MAX_JSON))
     except _CONNECTION_ERRORS as error:
         raise Failure(f"cannot reach {base}: {error}") from error

@@ -9,9 +9,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
 
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -29,7 +27,7 @@ from tokenwire.events import (
     ToolResultEvent,
 )
 from tokenwire.response import Assembler
-from tokenwire_adapters._tools.cli.printer import harmless
+from tokenwire_adapters._tools.cli.printer import as_text, harmless
 
 __all__ = ["LiveView"]
 
@@ -87,16 +85,16 @@ class LiveView:
         """Take an event in."""
         if isinstance(event, InputEvent):
             sender = f"{event.sender}: " if event.sender else ""
-            self._note(f"» {sender}{_plain(event.data)}")
+            self._note(f"» {sender}{as_text(event.data)}")
         elif isinstance(event, DataEvent):
-            self._note(f"· {event.name}: {_plain(event.data)}")
+            self._note(f"· {event.name}: {as_text(event.data)}")
         elif event.response_id is not None and event.response_id not in self._ended:
             with self._lock:
                 ended = self._fold(event.response_id, event)
             if ended is not None:
                 self._console.print(self._panel(ended, None, None))
         elif isinstance(event, ToolResultEvent):
-            self._note(f"→ {event.name or event.call_id}: {event.error or _plain(event.output)}")
+            self._note(f"→ {event.name or event.call_id}: {event.error or as_text(event.output)}")
 
     def _fold(self, response_id: str, event: Event) -> Response | None:
         """Fold an event in; return its response once it has ended."""
@@ -179,7 +177,7 @@ def _body(response: Response) -> Text:
             if part.call_id in results:
                 body.append(_answer(results.pop(part.call_id)), style="dim")
         elif part.data is not None:
-            body.append(harmless(f"· {part.name or part.kind}: {_plain(part.data)}"), style="dim")
+            body.append(harmless(f"· {part.name or part.kind}: {as_text(part.data)}"), style="dim")
         else:
             body.append(harmless(part.text), style=_STYLES.get(part.kind, ""))
     for result in results.values():
@@ -188,8 +186,4 @@ def _body(response: Response) -> Text:
 
 
 def _answer(result: ToolResult) -> str:
-    return harmless(f"\n→ {result.error or _plain(result.output)}")
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return harmless(f"\n→ {result.error or as_text(result.output)}")

@@ -22,7 +22,7 @@ from tokenwire.events import (
 )
 from tokenwire.response import overlap
 
-__all__ = ["Printer", "harmless"]
+__all__ = ["Printer", "as_text", "harmless"]
 
 # Text from a model must not steer the terminal: no escape sequences, no other control characters.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\r(?!\n)")
@@ -62,12 +62,12 @@ class Printer:
         elif isinstance(event, EndEvent):
             self._end(event.response_id, event.state, event.error)
         elif isinstance(event, ToolResultEvent):
-            answer = event.error or _json(event.output)
+            answer = event.error or as_text(event.output)
             self._note(f"→ {event.name or event.call_id}: {answer}")
         elif isinstance(event, InputEvent):
-            self._note(f"» {event.sender + ': ' if event.sender else ''}{_json(event.data)}")
+            self._note(f"» {event.sender + ': ' if event.sender else ''}{as_text(event.data)}")
         elif isinstance(event, DataEvent):
-            self._note(f"· {event.name}: {_json(event.data)}")
+            self._note(f"· {event.name}: {as_text(event.data)}")
         self._out.flush()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Printer:
             self._switch(key, kind)
             self._write(f"{name or 'tool'} ", _BOLD)
         elif data is not None:
-            self._note(f"· {name or kind}: {_json(data)}")
+            self._note(f"· {name or kind}: {as_text(data)}")
 
     def _text(self, response_id: str, number: int, kind: str, offset: int, text: str) -> None:
         key = (response_id, number)
@@ -150,5 +150,6 @@ class Printer:
         self._fresh_line = text.endswith("\n")
 
 
-def _json(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it is shown: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

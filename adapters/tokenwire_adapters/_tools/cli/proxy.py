@@ -16,14 +16,12 @@ from tokenwire_adapters._tools.proxy.hosts import is_loopback
 
 __all__ = ["main"]
 
-_USAGE = "tokenwire proxy [URL] [CHANNEL] --upstream NAME[=URL] [OPTION ...]"
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "proxy",
         description="Pass requests on to model providers as they are, and publish what models say.",
-        usage=_USAGE,
+        usage="tokenwire proxy [URL] [CHANNEL] --upstream NAME[=URL] [OPTION ...]",
         epilog="Example: tokenwire proxy redis://localhost chat-42"
         " --upstream openai=https://api.openai.com/v1",
     )
@@ -89,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             " give --authorize, or stay at 127.0.0.1",
             status=2,
         )
-    url, (channel,) = split_where(args, _USAGE, ("channel",), optional=1)
+    url, (channel,) = split_where(args, ("channel",), optional=1)
     if url.startswith("memory:"):
         _warn("memory:// lives in this process alone: nobody else can watch it; name one with --to")
     logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(name)s: %(message)s")

@@ -16,16 +16,14 @@ from tokenwire_adapters._tools.cli.stores import add_where, open_store, print_js
 
 __all__ = ["main"]
 
-_USAGE = "PROGRAM | tokenwire publish [URL] CHANNEL [--tee] [--metadata KEY=VALUE] [--json]"
 _CHUNK = 65536  # bytes
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire publish``."""
     parser = command_parser(
         "publish",
         description="Publish what comes on stdin as one response, as it comes.",
-        usage=_USAGE,
+        usage="PROGRAM | tokenwire publish [URL] CHANNEL [--tee] [--metadata KEY=VALUE] [--json]",
     )
     add_where(parser, "CHANNEL")
     parser.add_argument("--response", metavar="ID", help="its id (default: a new one)")
@@ -42,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Publish stdin; return 0 when all of it is in the channel, 1 when it was cancelled or lost."""
     args = _parser().parse_intermixed_args(argv)
-    url, (channel,) = split_where(args, _USAGE, ("channel",))
+    url, (channel,) = split_where(args, ("channel",))
     metadata = dict(_pair(item) for item in args.metadata)
     if sys.stdin.isatty():
         print("tokenwire publish: reading the terminal; Ctrl-D ends the response", file=sys.stderr)

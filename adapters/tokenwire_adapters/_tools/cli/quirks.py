@@ -44,10 +44,7 @@ class TimedHeadProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, self._drop)
-
-    def _drop(self) -> None:
-        self.transport.abort()
+        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, self.transport.abort)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

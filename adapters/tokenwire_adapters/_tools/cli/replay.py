@@ -9,14 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import tokenwire
 from tokenwire import Page, Response, ResponseWriter, Sink
-from tokenwire.events import (
-    DeltaEvent,
-    EndEvent,
-    Event,
-    PartEvent,
-    StartEvent,
-    ToolResultEvent,
-)
+from tokenwire.events import DeltaEvent, EndEvent, Event, PartEvent, StartEvent, ToolResultEvent
 from tokenwire_adapters._tools.cli.errors import Failure
 from tokenwire_adapters._tools.cli.parsing import command_parser
 from tokenwire_adapters._tools.cli.stores import add_where, open_store, split_where
@@ -24,7 +17,6 @@ from tokenwire_adapters._tools.cli.views import View, open_view
 
 __all__ = ["main"]
 
-_USAGE = "tokenwire replay [URL] CHANNEL [--speed 2|max] [--to URL [--into CHANNEL]] [--plain]"
 _LONGEST_PAUSE = 3.0  # seconds between two responses
 _USUAL_RATE = 40.0  # pieces a second, where it is not known how long a response took
 _PIECE = re.compile(r"\s*\S+|\s+")
@@ -35,7 +27,8 @@ def _parser() -> argparse.ArgumentParser:
         "replay",
         description="Play the responses of a channel again, each as long as it took, in the"
         " terminal or into another channel.",
-        usage=_USAGE,
+        usage="tokenwire replay [URL] CHANNEL [--speed 2|max] [--to URL [--into CHANNEL]]"
+        " [--plain]",
     )
     add_where(parser, "CHANNEL", to=False)  # here --to is where it is written
     parser.add_argument(
@@ -54,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Play a channel; return 0, or 1 where there was nothing to play."""
     args = _parser().parse_intermixed_args(argv)
-    url, (channel,) = split_where(args, _USAGE, ("channel",))
+    url, (channel,) = split_where(args, ("channel",))
     if args.into and not args.to:
         raise Failure("--into goes with --to", status=2)
     speed = _speed(args.speed)

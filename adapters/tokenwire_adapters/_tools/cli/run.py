@@ -30,11 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         " itself gives none (default: $TOKENWIRE_CHANNEL).",
     )
     parser.add_argument("--to", metavar="URL", help="the URL of the backend, as an option")
-    parser.add_argument(
-        "--channel",
-        metavar="NAME",
-        help="the channel, as an option",
-    )
+    parser.add_argument("--channel", metavar="NAME", help="the channel, as an option")
     parser.add_argument(
         "--session-first",
         action="store_true",

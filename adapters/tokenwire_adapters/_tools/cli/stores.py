@@ -14,15 +14,7 @@ from tokenwire import Sink
 from tokenwire_adapters._tools.cli.backends import is_gateway, named_url, shown
 from tokenwire_adapters._tools.cli.errors import Failure
 
-__all__ = [
-    "add_url",
-    "add_where",
-    "open_store",
-    "print_json",
-    "split_where",
-    "take_url",
-    "url_of",
-]
+__all__ = ["add_url", "add_where", "open_store", "print_json", "split_where", "take_url", "url_of"]
 
 _URL_HELP = (
     "a backend that processes share (redis://…, sqlite:///…, ably://…); default: $TOKENWIRE_URL"
@@ -30,11 +22,11 @@ _URL_HELP = (
 
 
 def split_where(
-    args: argparse.Namespace, usage: str, names: Sequence[str], *, optional: int = 0
+    args: argparse.Namespace, names: Sequence[str], *, optional: int = 0
 ) -> tuple[str, list[str | None]]:
     """Split positional arguments into the URL, which may be left out, and what follows.
 
-    :param args: what a parser with `add_where` has read.
+    :param args: what a parser with `add_where`, and a usage, has read.
     :param names: what follows, for messages.
     :param optional: how many of `names`, from the last one, may be left out.
     :return: the URL, and a value, or None, for each of `names`.
@@ -46,9 +38,9 @@ def split_where(
         values.insert(names.index("channel"), channel)
     missing = len(names) - len(values)
     if missing < 0:
-        raise Failure(f"too many arguments; usage: {usage}", status=2)
+        raise Failure(f"too many arguments; usage: {args.usage}", status=2)
     if missing > optional:
-        raise Failure(f"name the {names[len(values)]}, too; usage: {usage}", status=2)
+        raise Failure(f"name the {names[len(values)]}, too; usage: {args.usage}", status=2)
     return named_url(url_of(args)), [*values, *[None] * missing]
 
 
@@ -110,7 +102,7 @@ def add_where(
     :param to: whether ``--to`` is another way to give the URL.
     """
     parser.add_argument("where", nargs="*", metavar=f"[URL] {rest}".strip(), help=url_help)
-    parser.set_defaults(url=None, named_url=None, channel=None)
+    parser.set_defaults(url=None, named_url=None, channel=None, usage=parser.usage)
     if to:
         _add_to(parser)
     if "CHANNEL" in rest:

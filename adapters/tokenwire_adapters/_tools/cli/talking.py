@@ -17,16 +17,12 @@ from tokenwire_adapters._tools.cli.stores import add_where, open_store, print_js
 
 __all__ = ["cancel", "cancel_parser", "send", "send_parser"]
 
-_CANCEL_USAGE = "tokenwire cancel [URL] CHANNEL [RESPONSE] [--reason TEXT] [--json]"
-_SEND_USAGE = "tokenwire send [URL] CHANNEL [TEXT] [--name NAME] [--sender NAME] [--data] [--json]"
-
 
 def cancel_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire cancel``."""
     parser = command_parser(
         "cancel",
         description="Stop a response, or all that is streaming in a channel.",
-        usage=_CANCEL_USAGE,
+        usage="tokenwire cancel [URL] CHANNEL [RESPONSE] [--reason TEXT] [--json]",
     )
     add_where(parser, "CHANNEL [RESPONSE]")
     parser.add_argument("--reason", metavar="TEXT", help="for watchers and the producer")
@@ -40,7 +36,7 @@ def cancel_parser() -> argparse.ArgumentParser:
 def cancel(argv: Sequence[str]) -> int:
     """Cancel responses; return 0 when all of them have ended, else 1."""
     args = cancel_parser().parse_intermixed_args(argv)
-    url, (channel, response) = split_where(args, _CANCEL_USAGE, ("channel", "response"), optional=1)
+    url, (channel, response) = split_where(args, ("channel", "response"), optional=1)
     channel = channel or ""
     with open_store(url, "cancel") as sink:
         ids = [response] if response else _streaming(sink, channel)
@@ -70,9 +66,10 @@ def _explained(outcome: CancelOutcome) -> str:
 
 
 def send_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire send``."""
     parser = command_parser(
-        "send", description="Send an input to the agent of a channel.", usage=_SEND_USAGE
+        "send",
+        description="Send an input to the agent of a channel.",
+        usage="tokenwire send [URL] CHANNEL [TEXT] [--name NAME] [--sender NAME] [--data] [--json]",
     )
     add_where(parser, "CHANNEL [TEXT]")
     parser.add_argument("--name", default="message", help="of the input (default: message)")
@@ -86,7 +83,7 @@ def send_parser() -> argparse.ArgumentParser:
 def send(argv: Sequence[str]) -> int:
     """Send an input, from the command line or stdin; return 0."""
     args = send_parser().parse_intermixed_args(argv)
-    url, (channel, text) = split_where(args, _SEND_USAGE, ("channel", "text"), optional=1)
+    url, (channel, text) = split_where(args, ("channel", "text"), optional=1)
     if text is None or text == "-":
         text = sys.stdin.read().removesuffix("\n")
     data: Any = text

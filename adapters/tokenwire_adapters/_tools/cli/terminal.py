@@ -32,11 +32,7 @@ def colours(out: IO[str]) -> bool:
 
 
 def show_table(
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    out: TextIO,
-    *,
-    clip_last: bool = False,
+    headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO, *, clip_last: bool = False
 ) -> None:
     """Print rows: as a table in a terminal, else separated by tabs, without headings.
 

@@ -25,14 +25,12 @@ from tokenwire_adapters._tools.cli.terminal import progress
 
 __all__ = ["export", "export_parser", "import_", "import_parser"]
 
-_EXPORT_USAGE = "tokenwire export [URL] [CHANNEL ...] [--output FILE]"
-_IMPORT_USAGE = "tokenwire import [URL] FILE [--json]"
-
 
 def export_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire export``."""
     parser = command_parser(
-        "export", description="Write channels, by default all, as JSON lines.", usage=_EXPORT_USAGE
+        "export",
+        description="Write channels, by default all, as JSON lines.",
+        usage="tokenwire export [URL] [CHANNEL ...] [--output FILE]",
     )
     add_where(parser, "[CHANNEL ...]")
     parser.add_argument(
@@ -74,12 +72,11 @@ def _output(path: str | None) -> Generator[BinaryIO]:
 
 
 def import_parser() -> argparse.ArgumentParser:
-    """The parser of ``tokenwire import``."""
     parser = command_parser(
         "import",
         description="Add the responses and events of an export to their channels. What is there"
         " already is left alone, so that it can be repeated.",
-        usage=_IMPORT_USAGE,
+        usage="tokenwire import [URL] FILE [--json]",
     )
     add_where(parser, "FILE")
     parser.add_argument("--json", action="store_true", help="print what became of it as JSON")
@@ -89,7 +86,7 @@ def import_parser() -> argparse.ArgumentParser:
 def import_(argv: Sequence[str]) -> int:
     """Import a file, or stdin (``-``); return 0, or 1 when the backend refused some of it."""
     args = import_parser().parse_intermixed_args(argv)
-    url, (name,) = split_where(args, _IMPORT_USAGE, ("file",))
+    url, (name,) = split_where(args, ("file",))
     path = None if name == "-" else Path(name or "")
     with open_store(url, "import") as sink:
         source = nullcontext(sys.stdin.buffer) if path is None else path.open("rb")

@@ -19,14 +19,12 @@ from tokenwire_adapters._tools.cli.views import open_view
 
 __all__ = ["main"]
 
-_USAGE = "tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]"
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "watch",
         description="Print the tokens of a channel as they come.",
-        usage=_USAGE,
+        usage="tokenwire watch [URL] CHANNEL [--rewind 2m] [--response ID] [--once] [--json]",
     )
     add_where(
         parser,
@@ -54,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Print a channel; return 0, or 1 when the response asked for did not complete."""
     args = _parser().parse_intermixed_args(argv)
-    url, (name,) = split_where(args, _USAGE, ("channel",))
+    url, (name,) = split_where(args, ("channel",))
     channel = name or ""
     if args.rewind is not None:
         parse_rewind(args.rewind)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.responses import JSONResponse
 
 __all__ = ["ProxyError"]
@@ -16,17 +14,14 @@ class ProxyError(Exception):
     :ivar code: what went wrong, as one word: ``unknown_upstream``, say.
     """
 
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self._headers = dict(headers or {})
 
     def response(self) -> JSONResponse:
         """The answer to the client."""
         error = {"type": "tokenwire_proxy_error", "code": self.code, "message": str(self)}
         # SDKs retry some statuses: where the proxy refuses, another try would be refused, too.
-        headers = {"x-should-retry": "false", **self._headers} if self.status < 500 else {}
+        headers = {"x-should-retry": "false"} if self.status < 500 else {}
         return JSONResponse({"type": "error", "error": error}, self.status, headers)

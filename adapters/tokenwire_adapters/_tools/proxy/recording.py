@@ -21,13 +21,12 @@ class Recording:
     """
 
     def __init__(
-        self,
-        recorder: Recorder,
-        reader: Callable[[int, Mapping[str, str]], ReplyReader],
+        self, recorder: Recorder, reader: Callable[[int, Mapping[str, str]], ReplyReader]
     ) -> None:
         self.recorder = recorder
         self._make_reader = reader
         self._reader: ReplyReader | None = None
+        self._response: ReplyReader | Recorder = recorder  # what ends it
 
     def begin(self, connection: object, abort: Callable[[object], object]) -> None:
         """Begin the response, before the request is sent.
@@ -41,7 +40,7 @@ class Recording:
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """The head of the reply came."""
-        self._reader = self._make_reader(status, headers)
+        self._response = self._reader = self._make_reader(status, headers)
 
     def feed(self, data: bytes) -> None:
         """A piece of the reply's body came."""
@@ -57,17 +56,11 @@ class Recording:
 
     def fail(self, error: BaseException) -> None:
         """The upstream could not be reached, or broke off."""
-        if self._reader is not None:
-            self._reader.fail(error)
-        else:
-            self.recorder.fail(error)
+        self._response.fail(error)
 
     def close(self) -> None:
         """The client hung up."""
-        if self._reader is not None:
-            self._reader.close()
-        else:
-            self.recorder.close()
+        self._response.close()
 
 
 def record_request(request: HttpRequest, options: Options) -> Recording | None:

@@ -33,9 +33,7 @@ class Provider:
 
 PROVIDERS: tuple[Provider, ...] = (
     Provider(
-        "openai",
-        "https://api.openai.com/v1",
-        {"OPENAI_BASE_URL": "/v1", "OPENAI_API_BASE": "/v1"},
+        "openai", "https://api.openai.com/v1", {"OPENAI_BASE_URL": "/v1", "OPENAI_API_BASE": "/v1"}
     ),
     # The AI SDK wants /v1 in the variable, and Anthropic's own SDKs do not. The upstream's URL ends
     # with it, so paths with and without it lead to the same place.

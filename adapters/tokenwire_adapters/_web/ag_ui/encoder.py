@@ -18,6 +18,7 @@ __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]
 PROTOCOL_VERSION = "1.0"
 
 _TEXT = frozenset({"text", "refusal"})
+_GROWING = _TEXT | {"reasoning", "tool_call"}
 _ANSWER: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -256,7 +257,7 @@ class AgUiEncoder(RunEncoder):
 
     def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
         kind = part.kind
-        if kind != "tool_call" and kind not in _TEXT and kind != "reasoning":
+        if kind not in _GROWING:
             return
         if kind == "tool_call" and part.wire_id in self._answered:
             return
@@ -279,11 +280,7 @@ class AgUiEncoder(RunEncoder):
             if part.call_id is not None:
                 output = part.data if part.data is not None else part.text
                 self.record_result(response, ToolResult(call_id=part.call_id, output=output))
-        elif (
-            kind not in _TEXT
-            and kind not in ("reasoning", "tool_call")
-            and (part.data is None or part.length)
-        ):
+        elif kind not in _GROWING and (part.data is None or part.length):
             self._data_part(part)
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:

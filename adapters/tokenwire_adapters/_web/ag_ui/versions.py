@@ -7,7 +7,9 @@ outcome that it does not know, or a field of one, fails the whole run at the cli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
+
+from tokenwire_adapters._web.ui.json import list_of, object_of
 
 __all__ = ["downgraded", "outcome_before_1", "upgraded"]
 
@@ -31,22 +33,20 @@ def outcome_before_1(outcome: dict[str, Any]) -> dict[str, Any]:
 
 def upgraded(body: dict[str, Any]) -> dict[str, Any]:
     """An input with media parts of 1.0 in place of ``binary`` ones."""
-    messages: Any = body.get("messages")
-    if not isinstance(messages, list):
+    if not isinstance(body.get("messages"), list):
         return body
-    return {**body, "messages": [_upgraded_message(m) for m in cast("list[Any]", messages)]}
+    return {**body, "messages": [_upgraded_message(m) for m in list_of(body["messages"])]}
 
 
 def _upgraded_message(message: Any) -> Any:
-    content: Any = cast("dict[str, Any]", message).get("content") if _is_object(message) else None
+    content: Any = object_of(message).get("content")
     if not isinstance(content, list):
         return message
-    parts = [_upgraded_part(part) for part in cast("list[Any]", content)]
-    return {**cast("dict[str, Any]", message), "content": parts}
+    return {**message, "content": [_upgraded_part(part) for part in list_of(content)]}
 
 
 def _upgraded_part(part: Any) -> Any:
-    if not _is_object(part) or part.get("type") != "binary":
+    if object_of(part).get("type") != "binary":
         return part
     media_type = part.get("mimeType")
     if not isinstance(media_type, str):
@@ -64,10 +64,6 @@ def _upgraded_part(part: Any) -> Any:
     return media
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
 # -- what it is sent
 
 
@@ -80,7 +76,7 @@ def _downgraded_message(message: dict[str, Any]) -> dict[str, Any]:
     content: Any = message.get("content")
     if not isinstance(content, list):
         return message
-    parts = cast("list[dict[str, Any]]", content)
+    parts = list_of(content)
     if message.get("role") == "user":
         return {**message, "content": [_downgraded_part(part) for part in parts]}
     text = "".join(part["text"] for part in parts if part.get("type") == "text")
@@ -88,9 +84,8 @@ def _downgraded_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _downgraded_part(part: dict[str, Any]) -> dict[str, Any]:
-    source: Any = part.get("source")
-    if not isinstance(source, dict) or cast("dict[str, Any]", source).get("type") != "file":
+    source = object_of(part.get("source"))
+    if source.get("type") != "file":
         return part
-    handle = cast("dict[str, Any]", source)
-    media_type = handle.get("mimeType") or _UNKNOWN_TYPE
-    return {"type": "binary", "mimeType": media_type, "id": handle["value"]}
+    media_type = source.get("mimeType") or _UNKNOWN_TYPE
+    return {"type": "binary", "mimeType": media_type, "id": source["value"]}

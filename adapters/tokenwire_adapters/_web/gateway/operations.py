@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import re
 import time
 from functools import lru_cache
-from importlib import resources
 from typing import Any, Literal, TypeAlias
 
 from tokenwire._version import __version__
@@ -103,6 +101,8 @@ class Operations:
         await _send(exchange, describe(exchange.request.root or "/", self._service))
 
     async def _static(self, exchange: Exchange) -> None:
+        from importlib import resources  # which takes as long as a tenth of the gateway
+
         request = exchange.request
         name = request.segments[0]
         path = resources.files("tokenwire_adapters") / "_static" / name
@@ -144,6 +144,8 @@ def accepts_gzip(accepted: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _packed(body: bytes) -> bytes:
+    import gzip  # as above
+
     return gzip.compress(body, 9, mtime=0)
 
 

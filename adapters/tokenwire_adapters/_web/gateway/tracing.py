@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["Span", "span"]
 
-try:
-    from opentelemetry import trace
-except ImportError:  # pragma: no cover - the extra is not installed
-    _trace: Any = None
-    _tracer: Any = None
-else:
-    _trace = trace
-    _tracer = trace.get_tracer("tokenwire.gateway")
+
+@functools.cache
+def _tracing() -> tuple[Any, Any]:
+    """The module of OpenTelemetry, loaded for the first request, and our tracer."""
+    try:
+        from opentelemetry import trace
+    except ImportError:  # pragma: no cover - the extra is not installed
+        return None, None
+    return trace, trace.get_tracer("tokenwire.gateway")
 
 
 class Span:
@@ -49,13 +51,14 @@ _NOTHING = Span()
 @contextmanager
 def span(name: str, attributes: Mapping[str, Any]) -> Generator[Span, None, None]:
     """Cover the body with a span."""
-    if _tracer is None:
+    trace, tracer = _tracing()
+    if tracer is None:
         yield _NOTHING
         return
-    inner = _tracer.start_span(name, attributes=dict(attributes))
+    inner = tracer.start_span(name, attributes=dict(attributes))
     outer = Span(inner)
     try:
-        with _trace.use_span(inner):
+        with trace.use_span(inner):
             yield outer
     finally:
         if not outer.kept:

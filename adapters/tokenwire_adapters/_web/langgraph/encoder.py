@@ -238,8 +238,7 @@ class LangGraphEncoder(RunReader):
             self._event("custom", {"name": name, "data": value})
 
     def end_message(self, response: ResponseState | None) -> None:
-        if self._joining:
-            self._joining = False
+        self._joining = False
         self._values(self.said.all())
         if self.interrupted:
             interrupts = [interrupt_of(request) for request in self.interrupted]

@@ -11,11 +11,7 @@ from tokenwire.approvals import Approval
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import Event, StartEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
-from tokenwire_adapters._web.langgraph.messages import (
-    interrupt_of,
-    tool_call,
-    usage_metadata,
-)
+from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, usage_metadata
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
 from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
@@ -146,7 +142,7 @@ class _RunEvents(RunReader):
     def _decided(self) -> list[str]:
         return [name for one in self.responses.values() for name in one.decisions]
 
-    def _values(self) -> None:
+    def values_changed(self) -> None:
         self._checkpoint(f"{self.run}", input_of(f"{self.run}"))
         self._thread.send("values", {**self.values, "messages": self.messages})
 
@@ -218,7 +214,7 @@ class _RunEvents(RunReader):
         if response.id in self._begun:
             usage = usage_metadata(response)
             self._message(response, "message-finish", **({"usage": usage} if usage else {}))
-            self._values()
+            self.values_changed()
 
     def result_added(self, message: dict[str, Any]) -> None:
         named = {"tool_call_id": message["tool_call_id"]}
@@ -228,10 +224,7 @@ class _RunEvents(RunReader):
         else:
             failed = {**named, "message": message["content"]}
             self._thread.send("tools", {"event": "tool-error", **failed})
-        self._values()
-
-    def values_changed(self) -> None:
-        self._values()
+        self.values_changed()
 
     def custom(self, name: str, value: Any, *, event_id: str | None = None) -> None:
         self._thread.send("custom", {"name": name, "payload": value}, event_id=event_id)
@@ -255,11 +248,11 @@ class _RunEvents(RunReader):
             interrupt = interrupt_of(request)
             requested = {"interrupt_id": request.id, "payload": interrupt["value"]}
             self._thread.send("input.requested", requested, event_id=f"{request.id}.requested")
-        self._values()
+        self.values_changed()
         self._lifecycle("interrupted")
 
     def end_message(self, response: ResponseState | None) -> None:
-        self._values()
+        self.values_changed()
         if self.interrupted:
             self._pause()
             return

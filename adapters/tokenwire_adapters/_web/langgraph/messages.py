@@ -122,7 +122,4 @@ def interrupt_of(request: ApprovalRequest) -> dict[str, Any]:
     if request.message:
         action["description"] = request.message
     review = {"action_name": request.tool, "allowed_decisions": ["approve", "edit", "reject"]}
-    return {
-        "id": request.id,
-        "value": {"action_requests": [action], "review_configs": [review]},
-    }
+    return {"id": request.id, "value": {"action_requests": [action], "review_configs": [review]}}

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from tokenwire._version import __version__
-from tokenwire.approvals import Approval
+from tokenwire.approvals import Answer, Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import checked_name, send_response
@@ -21,9 +21,7 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 from tokenwire_adapters._web.langgraph.events import ThreadEncoder
-from tokenwire_adapters._web.langgraph.requests import (
-    answers_to,
-)
+from tokenwire_adapters._web.langgraph.requests import answers_to
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, bounded_messages
 from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
@@ -223,14 +221,18 @@ class LangGraphRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread: Thread, value: Any
     ) -> Settled | None:
         """Have a resume decided. :raises Problem: where the thread asks nothing."""
-        questions = thread.last.questions if thread.last is not None else []
-        answers = answers_to(questions, value)
-        settled = (
-            await self.settle(exchange, channel, answers, self.tasks.new_run()) if answers else None
-        )
+        settled = await self._decide(exchange, channel, answers_to(thread.questions, value))
         if settled is None:
             raise Problem("invalid", "the thread waits for no answer", status=409)
         return settled
+
+    async def _decide(
+        self, exchange: Exchange, channel: str, answers: Sequence[Answer]
+    ) -> Settled | None:
+        """Have answers decided; None where there are none to what was asked."""
+        if not answers:
+            return None
+        return await self.settle(exchange, channel, answers, self.tasks.new_run())
 
     async def _beginning(self, channel: str, thread: Thread, body: dict[str, Any]) -> Beginning:
         """What a run begins with, once no other is under way.
@@ -356,15 +358,13 @@ class LangGraphRoutes(ProtocolRoutes):
 
     async def _respond(self, exchange: Exchange, params: dict[str, Any]) -> dict[str, Any] | None:
         channel, _, thread = await self._thread(exchange, "input")
-        questions = thread.last.questions if thread.last is not None else []
+        questions = thread.questions
         responses = [object_of(one) for one in list_of(params.get("responses"))] or [params]
         ids = {question.id for question in questions}
         named = {str(one.get("interrupt_id")): one.get("response") for one in responses}
         known = {name: value for name, value in named.items() if name in ids}
         answers = answers_to(questions, known) if known else []
-        settled = (
-            await self.settle(exchange, channel, answers, self.tasks.new_run()) if answers else None
-        )
+        settled = await self._decide(exchange, channel, answers)
         if settled is None:
             return None
         if settled.begin is None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from tokenwire.approvals import ApprovalRequest
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of
@@ -59,6 +60,11 @@ class Thread:
     def last(self) -> Run | None:
         """The newest run."""
         return next(reversed(self.runs.values()), None)
+
+    @property
+    def questions(self) -> list[ApprovalRequest]:
+        """What the newest run waits for."""
+        return [] if self.last is None else self.last.questions
 
     @property
     def head(self) -> str | None:

@@ -76,9 +76,7 @@ class VercelEncoder(RunEncoder):
         lead = self.responses.get(run)
         name = self.message_id or (lead.metadata.get("message_id") if lead else None)
         self._chunk(
-            "start",
-            messageId=name if isinstance(name, str) else run,
-            messageMetadata={"run": run},
+            "start", messageId=name if isinstance(name, str) else run, messageMetadata={"run": run}
         )
 
     def continue_message(self, run: str) -> None:

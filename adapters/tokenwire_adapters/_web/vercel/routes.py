@@ -289,11 +289,7 @@ class ChatRoutes(ProtocolRoutes):
                         )
 
     async def _same_again(
-        self,
-        exchange: Exchange,
-        channel: str,
-        messages: list[dict[str, Any]],
-        body: dict[str, Any],
+        self, exchange: Exchange, channel: str, messages: list[dict[str, Any]], body: dict[str, Any]
     ) -> bool:
         """Handle an answer that is under way; return whether the request was answered by it.
 
@@ -362,8 +358,5 @@ class ChatRoutes(ProtocolRoutes):
         self, runs: Sequence[Run], *, streaming: bool = False
     ) -> list[dict[str, Any]]:
         return conversation(
-            runs,
-            streaming=streaming,
-            dynamic_tools=self._dynamic_tools,
-            on_error=self.on_error,
+            runs, streaming=streaming, dynamic_tools=self._dynamic_tools, on_error=self.on_error
         )

@@ -31,12 +31,12 @@ _REWIND_LIMIT = 100
 _TIME = re.compile(r"(\d+)([sm])")
 
 
+@dataclass(frozen=True)
 class Rewind:
     """The value of a ``rewind`` parameter: a count, or seconds with a count."""
 
-    def __init__(self, count: int, seconds: int | None) -> None:
-        self.count = count
-        self.seconds = seconds
+    count: int
+    seconds: int | None
 
 
 def parse_rewind(params: dict[str, str]) -> Rewind | None:
@@ -76,10 +76,7 @@ class Transport:
     connection_id: str
     binary: bool
     echo: bool
-    attachments: dict[str, Attachment] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.attachments = {}
+    attachments: dict[str, Attachment] = field(init=False, default_factory=dict[str, "Attachment"])
 
     def fail_channel(self, name: str, error: ErrorInfo) -> None:
         """Send an ERROR for one channel (RTL14)."""

@@ -39,9 +39,10 @@ class Faults:
         self._application = application
         self._timers = WeakKeyDictionary[Client, asyncio.TimerHandle]()
         self._awake = asyncio.Event()
-        self._reset()
+        self.clear()
 
-    def _reset(self) -> None:
+    def clear(self) -> None:
+        """Stop every fault, without undoing its effects."""
         self._drops: list[_Drop] = []
         self._nack_every = 0
         self._nack_count = 0
@@ -79,10 +80,6 @@ class Faults:
     def refusals_left(self) -> int:
         """How many more publishes `nack_next` will refuse."""
         return self._nack_next
-
-    def clear(self) -> None:
-        """Stop every fault, without undoing its effects."""
-        self._reset()
 
     def drop_frames(
         self, count: int = 1, direction: Direction = "out", action: str | None = None

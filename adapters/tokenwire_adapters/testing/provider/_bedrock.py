@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_list, as_object
@@ -18,31 +19,18 @@ from tokenwire_adapters.testing.provider._conversation import (
     read_limit,
     read_stops,
     read_tools,
-    reasons,
     restrict_tools,
 )
 from tokenwire_adapters.testing.provider._event_stream import binary_event
 from tokenwire_adapters.testing.provider._frames import Frame
 from tokenwire_adapters.testing.provider._json import as_text, dumps
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token, ToolCall
-from tokenwire_adapters.testing.provider._requests import read_messages
-from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "frames", "invoke_frames", "read", "read_invoke"]
-
-_STOP: dict[Finish, str] = {
-    "stop": "end_turn",
-    "sequence": "stop_sequence",
-    "length": "max_tokens",
-    "tool": "tool_use",
-}
+__all__ = ["body", "frames", "invoke_frames", "read"]
 
 
-def read(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request of Converse; its field ``model`` comes from the path.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request of Converse."""
     conversation = Conversation()
     for message in objects(body, "messages"):
         blocks = [as_object(block) for block in as_list(message.get("content"))]
@@ -69,20 +57,13 @@ def read(body: dict[str, Any], stream: bool) -> ModelRequest:
     named = choice.get("tool") or ("any" if "any" in choice else None)
     tools, required = restrict_tools(named, read_tools(described))
     limits = as_object(body.get("inferenceConfig"))
-    return ModelRequest(
-        "converse",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         tools=tools,
         required=required,
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body),
         preface=True,
         max_tokens=read_limit(limits, "maxTokens"),
         stop=read_stops(limits.get("stopSequences")),
-        input_tokens=conversation.tokens,
     )
 
 
@@ -104,7 +85,7 @@ def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) 
             delta = {"contentBlockIndex": index, "delta": signature}
             yield binary_event("contentBlockDelta", delta)
         yield binary_event("contentBlockStop", {"contentBlockIndex": index})
-    yield binary_event("messageStop", {"stopReason": _STOP[reply.finish]})
+    yield binary_event("messageStop", {"stopReason": _messages.STOP_REASONS[reply.finish]})
     closing = {"usage": _usage(request, reply), "metrics": {"latencyMs": 1}}
     yield binary_event("metadata", closing)
 
@@ -116,18 +97,10 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
     content = [_block(group, reply) for group in reply.groups()]
     return {
         "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": _STOP[reply.finish],
+        "stopReason": _messages.STOP_REASONS[reply.finish],
         "usage": _usage(request, reply),
         "metrics": {"latencyMs": 1},
     }
-
-
-def read_invoke(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request of InvokeModel for Claude; its field ``model`` comes from the path.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
-    return read_messages(body, stream)
 
 
 def invoke_frames(

@@ -15,9 +15,9 @@ from tokenwire_adapters.testing.provider._frames import Frame, event
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token, ToolCall
 from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "frames"]
+__all__ = ["FINISH", "body", "frames", "token_counts"]
 
-_FINISH: dict[Finish, str] = {
+FINISH: dict[Finish, str] = {
     "stop": "stop",
     "sequence": "stop",
     "length": "length",
@@ -59,7 +59,7 @@ def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) 
                 yield chunk([choice(index, {"tool_calls": [{"index": token.call} | call]})])
             yield chunk([choice(index, _delta(token, request.dialect))], index)
     for index, reply in enumerate(replies):
-        yield chunk([choice(index, {}, _FINISH[reply.finish])])
+        yield chunk([choice(index, {}, FINISH[reply.finish])])
     if request.include_usage:
         yield chunk([], usage=_usage(request, replies))
     yield Frame(b"data: [DONE]\n\n")
@@ -78,7 +78,7 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
                 "index": index,
                 "message": _message(reply, request.dialect),
                 "logprobs": None,
-                "finish_reason": _FINISH[reply.finish],
+                "finish_reason": FINISH[reply.finish],
             }
             for index, reply in enumerate(replies)
         ],
@@ -112,12 +112,18 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": f"call_{call.id}", "type": "function", "function": function}
 
 
-def _usage(request: ModelRequest, replies: tuple[Reply, ...]) -> dict[str, Any]:
+def token_counts(request: ModelRequest, replies: tuple[Reply, ...]) -> dict[str, Any]:
+    """The counts that ``usage`` has in every dialect of this API."""
     output_tokens = sum(len(reply.tokens) for reply in replies)
     return {
         "prompt_tokens": request.input_tokens,
         "completion_tokens": output_tokens,
         "total_tokens": request.input_tokens + output_tokens,
+    }
+
+
+def _usage(request: ModelRequest, replies: tuple[Reply, ...]) -> dict[str, Any]:
+    return token_counts(request, replies) | {
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": sum(reply.reasoning_tokens for reply in replies),

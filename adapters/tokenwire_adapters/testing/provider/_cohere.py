@@ -24,15 +24,12 @@ _PARTS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def read(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request: its messages and tools are those of Chat Completions.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request: its messages and tools are those of Chat Completions."""
     choice = body.get("tool_choice")
     lowered = choice.lower() if isinstance(choice, str) else choice
     stop = body.get("stop_sequences")
-    return read_chat(body | {"tool_choice": lowered, "stop": stop}, stream)
+    return read_chat(body | {"tool_choice": lowered, "stop": stop}, request)
 
 
 def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:

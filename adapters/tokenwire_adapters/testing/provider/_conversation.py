@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_list, as_object
 from tokenwire_adapters.testing.provider._json import BadRequest, as_text
+from tokenwire_adapters.testing.provider._replies import ModelRequest
 from tokenwire_adapters.testing.provider._tools import Tool
 
 __all__ = [
+    "ANY_OBJECT",
     "Conversation",
     "objects",
     "offered_tools",
@@ -28,7 +31,7 @@ _MAX_TOOLS = 128
 _REASONERS = ("reason", "think")
 # The fields in which the APIs describe a tool's arguments.
 _SCHEMAS = ("parameters", "input_schema", "parametersJsonSchema", "parameters_json_schema")
-_ANY_OBJECT: dict[str, Any] = {"type": "object", "properties": {"answer": {"type": "string"}}}
+ANY_OBJECT: dict[str, Any] = {"type": "object", "properties": {"answer": {"type": "string"}}}
 
 
 class Conversation:
@@ -51,9 +54,15 @@ class Conversation:
             self.called.clear()
             self.results.clear()
 
-    @property
-    def tokens(self) -> int:
-        return 1 + self._characters // 4
+    def added_to(self, request: ModelRequest) -> ModelRequest:
+        """Return the request with what the conversation says of it."""
+        return replace(
+            request,
+            prompt=self.prompt,
+            called=tuple(self.called),
+            results=tuple(self.results),
+            input_tokens=1 + self._characters // 4,
+        )
 
 
 def text_of(content: Any) -> str:
@@ -116,17 +125,16 @@ def restrict_tools(choice: Any, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ..
     return matching, True
 
 
-def reasons(body: dict[str, Any]) -> bool:
+def reasons(model: str) -> bool:
     """Whether the model's name says that it reasons."""
-    model = as_text(body["model"]).lower()
-    return any(word in model for word in _REASONERS)
+    return any(word in model.lower() for word in _REASONERS)
 
 
 def output_schema(form: dict[str, Any], holder: dict[str, Any]) -> dict[str, Any] | None:
     """Return the JSON Schema that a reply must fit, if it must be JSON."""
     if form.get("type") == "json_schema":
         return as_object(holder.get("schema"))
-    return _ANY_OBJECT if form.get("type") == "json_object" else None
+    return ANY_OBJECT if form.get("type") == "json_object" else None
 
 
 def read_chat_messages(body: dict[str, Any]) -> Conversation:

@@ -14,12 +14,10 @@ __all__ = ["binary_event", "encode_message"]
 _STRING = 7  # the type of a header's value
 
 
-def binary_event(
-    name: str, payload: dict[str, Any], choice: int | None = None, tokens: int = 1
-) -> Frame:
+def binary_event(name: str, payload: dict[str, Any], choice: int | None = None) -> Frame:
     """Make one event of a stream."""
     headers = {":event-type": name, ":content-type": "application/json", ":message-type": "event"}
-    return Frame(encode_message(headers, dumps(payload).encode()), choice, tokens)
+    return Frame(encode_message(headers, dumps(payload).encode()), choice)
 
 
 def encode_message(headers: dict[str, str], payload: bytes) -> bytes:

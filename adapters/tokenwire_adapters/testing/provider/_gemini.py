@@ -7,10 +7,12 @@ function call is whole; every chunk has the totals of usage so far.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_list, as_object
 from tokenwire_adapters.testing.provider._conversation import (
+    ANY_OBJECT,
     Conversation,
     objects,
     offered_tools,
@@ -18,7 +20,6 @@ from tokenwire_adapters.testing.provider._conversation import (
     read_limit,
     read_stops,
     read_tools,
-    reasons,
     restrict_tools,
 )
 from tokenwire_adapters.testing.provider._frames import Frame
@@ -48,15 +49,11 @@ _FINISH: dict[Finish, str] = {
     "tool": "STOP",
 }
 _MODES = {"ANY": "required", "NONE": "none"}
-_ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
 _MAX_DEPTH = 12
 
 
-def read(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request; its field ``model`` comes from the path.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request."""
     conversation = Conversation()
     for content in objects(body, "contents"):
         parts = [as_object(part) for part in as_list(content.get("parts"))]
@@ -78,22 +75,16 @@ def read(body: dict[str, Any], stream: bool) -> ModelRequest:
     calling = as_object(as_object(body.get("toolConfig")).get("functionCallingConfig"))
     tools, required = restrict_tools(_MODES.get(calling.get("mode", "")), read_tools(declared))
     config = as_object(body.get("generationConfig"))
-    return ModelRequest(
-        "gemini",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         n=read_count(config, "candidateCount", default=1, most=8),
         tools=tools,
         required=required,
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body)
+        reasoning=request.reasoning
         or as_object(config.get("thinkingConfig")).get("includeThoughts") is True,
         max_tokens=read_limit(config, "maxOutputTokens"),
         stop=read_stops(config.get("stopSequences")),
         output_schema=_schema(config),
-        input_tokens=conversation.tokens,
     )
 
 
@@ -173,7 +164,7 @@ def _schema(config: dict[str, Any]) -> dict[str, Any] | None:
     if config.get("responseMimeType") != "application/json":
         return None
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
-    return _lower_types(as_object(schema), 0) if schema else _ANY_OBJECT
+    return _lower_types(as_object(schema), 0) if schema else ANY_OBJECT
 
 
 def _lower_types(schema: dict[str, Any], depth: int) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenwire_adapters.testing._http import BadHttp, read_body, read_head, response_head
+from tokenwire_adapters.testing.provider._json import dumps
 
 __all__ = ["BadHttp", "ClientGone", "Connection", "Limits", "Request"]
 
@@ -36,8 +38,6 @@ class Request(NamedTuple):
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
-    chunked: bool
-    """The client understands a reply in chunks (HTTP/1.1)."""
 
 
 class _Reader(asyncio.StreamReader):
@@ -57,12 +57,14 @@ class _Reader(asyncio.StreamReader):
 
 
 class Connection:
-    """One client's connection."""
+    """One client's connection, and the request on it that is being answered."""
 
     def __init__(self, reader: _Reader, writer: asyncio.StreamWriter, limits: Limits) -> None:
         self._reader = reader
         self._writer = writer
         self._limits = limits
+        self._keep_alive = False
+        self._chunked = False  # the client understands a reply in chunks (HTTP/1.1)
 
     @staticmethod
     def reader(limits: Limits) -> _Reader:
@@ -74,6 +76,7 @@ class Connection:
 
         :raises BadHttp: it is malformed, or larger than the limits.
         """
+        self._keep_alive = self._chunked = False
         try:
             async with asyncio.timeout(self._limits.seconds):
                 head = await read_head(self._reader)
@@ -82,37 +85,35 @@ class Connection:
                 body = await read_body(self._reader, head.headers, self._limits.body, chunked=False)
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             return None
+        self._keep_alive, self._chunked = head.keep_alive, head.version == "HTTP/1.1"
         path, _, query = head.target.partition("?")
-        chunked = head.version == "HTTP/1.1"
-        return Request(head.method, path, query, head.headers, body, head.keep_alive, chunked)
+        return Request(head.method, path, query, head.headers, body, head.keep_alive)
 
     async def answer(
-        self,
-        status: int,
-        body: bytes,
-        request_id: str,
-        *,
-        keep_alive: bool = False,
-        headers: Mapping[str, str] | None = None,
+        self, status: int, value: Any, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Answer with a JSON body."""
+        """Answer with a JSON body: a value, or bytes that hold one."""
+        body = value if isinstance(value, bytes) else dumps(value).encode()
         content = {"content-type": "application/json", "content-length": str(len(body))}
-        await self._send(
-            _head(status, {**content, **(headers or {})}, request_id, keep_alive) + body
-        )
+        await self._send(self._head(status, {**content, **(headers or {})}) + body)
 
-    async def start_stream(self, request: Request, request_id: str, content_type: str) -> None:
+    async def start_stream(self, content_type: str) -> None:
         """Begin a reply that comes in pieces."""
         headers = {"content-type": content_type, "cache-control": "no-cache"}
-        if request.chunked:
+        if self._chunked:
             headers["transfer-encoding"] = "chunked"
-        await self._send(_head(200, headers, request_id, request.keep_alive))
+        await self._send(self._head(200, headers))
 
-    async def send(self, request: Request, data: bytes) -> None:
-        """Send bytes of a stream. An empty ``data`` ends it."""
-        if request.chunked:
+    async def send(self, data: bytes) -> None:
+        """Send bytes of a stream."""
+        if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         await self._send(data)
+
+    async def end_stream(self) -> None:
+        """Say that the stream is whole."""
+        if self._chunked:
+            await self._send(b"0\r\n\r\n")
 
     async def pause(self, seconds: float) -> None:
         """Wait, or raise as soon as the client closes.
@@ -154,12 +155,12 @@ class Connection:
         except (TimeoutError, ConnectionError):
             await self.abort()
 
-
-def _head(status: int, headers: Mapping[str, str], request_id: str, keep_alive: bool) -> bytes:
-    common = {
-        "server": "tokenwire-local-provider",
-        "x-request-id": request_id,
-        "request-id": request_id,
-        "connection": "keep-alive" if keep_alive else "close",
-    }
-    return response_head(status, {**common, **headers})
+    def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
+        request_id = "req_" + secrets.token_hex(12)
+        common = {
+            "server": "tokenwire-local-provider",
+            "x-request-id": request_id,
+            "request-id": request_id,
+            "connection": "keep-alive" if self._keep_alive else "close",
+        }
+        return response_head(status, {**common, **headers})

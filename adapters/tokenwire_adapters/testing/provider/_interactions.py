@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_list, as_object
@@ -12,7 +13,6 @@ from tokenwire_adapters.testing.provider._conversation import (
     offered_tools,
     read_limit,
     read_tools,
-    reasons,
     text_of,
 )
 from tokenwire_adapters.testing.provider._frames import Frame, event
@@ -30,11 +30,8 @@ _STATUS: dict[Finish, str] = {
 }
 
 
-def read(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request."""
     conversation = Conversation()
     items = body.get("input")
     if not items:
@@ -53,17 +50,11 @@ def read(body: dict[str, Any], stream: bool) -> ModelRequest:
         else:
             conversation.add(item.get("role"), item.get("content"))
     config = as_object(body.get("generation_config"))
-    return ModelRequest(
-        "interactions",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         tools=read_tools(map(as_object, offered_tools(body))),
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body) or bool(config.get("thinking_summaries")),
+        reasoning=request.reasoning or bool(config.get("thinking_summaries")),
         max_tokens=read_limit(config, "max_output_tokens"),
-        input_tokens=conversation.tokens,
     )
 
 

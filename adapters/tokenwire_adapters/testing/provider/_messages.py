@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenwire_adapters.testing.provider._frames import Frame, named_event
-from tokenwire_adapters.testing.provider._replies import (
-    Kind,
-    ModelRequest,
-    Reply,
-    Token,
-    ToolCall,
-)
+from tokenwire_adapters.testing.provider._replies import Kind, ModelRequest, Reply, Token, ToolCall
 from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "events", "frames"]
+__all__ = ["STOP_REASONS", "body", "events", "frames"]
 
-_STOP: dict[Finish, str] = {
+STOP_REASONS: dict[Finish, str] = {
     "stop": "end_turn",
     "sequence": "stop_sequence",
     "length": "max_tokens",
@@ -61,7 +55,7 @@ def events(
     yield (
         {
             "type": "message_delta",
-            "delta": {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by},
+            "delta": {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stopped_by},
             "usage": {"output_tokens": len(reply.tokens)},
         },
         None,
@@ -74,7 +68,7 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
     (reply,) = replies
     content = [_block(group, reply, empty=False) for group in reply.groups()]
     message = _message(request, response_id, content=content, written=len(reply.tokens))
-    return message | {"stop_reason": _STOP[reply.finish], "stop_sequence": reply.stopped_by}
+    return message | {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": reply.stopped_by}
 
 
 def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:

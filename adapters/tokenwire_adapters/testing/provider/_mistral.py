@@ -10,27 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tokenwire_adapters.testing.provider._chat import FINISH, token_counts
 from tokenwire_adapters.testing.provider._frames import Frame, event
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token
-from tokenwire_adapters.testing.provider._requests import read_chat
-from tokenwire_adapters.testing.provider._script import Finish
 
-__all__ = ["body", "frames", "read"]
-
-_FINISH: dict[Finish, str] = {
-    "stop": "stop",
-    "sequence": "stop",
-    "length": "length",
-    "tool": "tool_calls",
-}
-
-
-def read(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
-    return read_chat(body, stream)
+__all__ = ["body", "frames"]
 
 
 def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) -> Iterator[Frame]:
@@ -66,8 +50,8 @@ def frames(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) 
                 yield chunk(index, {"content": _content(token)}, tokens=1)
     for index, reply in enumerate(replies):
         last = index == len(replies) - 1
-        usage = _usage(request, replies) if last else None
-        yield chunk(index, {"content": ""}, _FINISH[reply.finish], usage)
+        usage = token_counts(request, replies) if last else None
+        yield chunk(index, {"content": ""}, FINISH[reply.finish], usage)
     yield Frame(b"data: [DONE]\n\n")
 
 
@@ -79,10 +63,10 @@ def body(request: ModelRequest, replies: tuple[Reply, ...], response_id: str) ->
         "created": int(time.time()),
         "model": request.model,
         "choices": [
-            {"index": index, "message": _message(reply), "finish_reason": _FINISH[reply.finish]}
+            {"index": index, "message": _message(reply), "finish_reason": FINISH[reply.finish]}
             for index, reply in enumerate(replies)
         ],
-        "usage": _usage(request, replies),
+        "usage": token_counts(request, replies),
     }
 
 
@@ -108,12 +92,3 @@ def _message(reply: Reply) -> dict[str, Any]:
     if reply.calls:
         message["tool_calls"] = [_call(reply, number) for number in range(len(reply.calls))]
     return message
-
-
-def _usage(request: ModelRequest, replies: tuple[Reply, ...]) -> dict[str, Any]:
-    written = sum(len(reply.tokens) for reply in replies)
-    return {
-        "prompt_tokens": request.input_tokens,
-        "completion_tokens": written,
-        "total_tokens": request.input_tokens + written,
-    }

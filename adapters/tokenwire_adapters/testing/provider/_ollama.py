@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_object
@@ -14,10 +15,9 @@ from tokenwire_adapters.testing.provider._conversation import (
     read_limit,
     read_stops,
     read_tools,
-    reasons,
 )
 from tokenwire_adapters.testing.provider._frames import Frame, line
-from tokenwire_adapters.testing.provider._json import BadRequest, as_text
+from tokenwire_adapters.testing.provider._json import BadRequest
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply, Token
 from tokenwire_adapters.testing.provider._script import Finish
 
@@ -31,45 +31,32 @@ _FINISH: dict[Finish, str] = {
 }
 
 
-def read_chat_request(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request for ``/api/chat``.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read_chat_request(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request for ``/api/chat``."""
     conversation = read_chat_messages(body)
     offered = (as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     options = as_object(body.get("options"))
     schema = body.get("format")
-    return ModelRequest(
-        "ollama",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         tools=read_tools(offered),
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body) or bool(body.get("think")),
+        reasoning=request.reasoning or bool(body.get("think")),
         max_tokens=_limit(options),
         stop=read_stops(options.get("stop")),
         output_schema=as_object(schema) if isinstance(schema, dict) else None,
-        input_tokens=conversation.tokens,
     )
 
 
-def read_generate_request(body: dict[str, Any], stream: bool) -> ModelRequest:
+def read_generate_request(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
     """Read a request for ``/api/generate``."""
     conversation = Conversation()
     conversation.add("user", body.get("prompt"))
     options = as_object(body.get("options"))
-    return ModelRequest(
-        "ollama-generate",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
-        reasoning=reasons(body) or bool(body.get("think")),
+    return replace(
+        conversation.added_to(request),
+        reasoning=request.reasoning or bool(body.get("think")),
         max_tokens=_limit(options),
         stop=read_stops(options.get("stop")),
-        input_tokens=conversation.tokens,
     )
 
 

@@ -7,6 +7,7 @@ metadata …) are accepted and ignored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tokenwire_adapters.testing._json import as_list, as_object
@@ -20,7 +21,6 @@ from tokenwire_adapters.testing.provider._conversation import (
     read_limit,
     read_stops,
     read_tools,
-    reasons,
     restrict_tools,
 )
 from tokenwire_adapters.testing.provider._json import BadRequest, as_text
@@ -31,40 +31,27 @@ __all__ = ["read_chat", "read_messages", "read_responses"]
 _MAX_CHOICES = 16
 
 
-def read_chat(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request of Chat Completions.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read_chat(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request of Chat Completions."""
     conversation = read_chat_messages(body)
     tools = read_tools(as_object(as_object(tool).get("function")) for tool in offered_tools(body))
     tools, required = restrict_tools(body.get("tool_choice"), tools)
     form = as_object(body.get("response_format"))
-    return ModelRequest(
-        "chat",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         n=read_count(body, "n", default=1, most=_MAX_CHOICES),
         tools=tools,
         required=required,
         parallel=body.get("parallel_tool_calls") is not False,
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body),
         max_tokens=read_limit(body, "max_completion_tokens", "max_tokens"),
         stop=read_stops(body.get("stop")),
         output_schema=output_schema(form, as_object(form.get("json_schema"))),
         include_usage=as_object(body.get("stream_options")).get("include_usage") is True,
-        input_tokens=conversation.tokens,
     )
 
 
-def read_responses(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request of the Responses API.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read_responses(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request of the Responses API."""
     conversation = Conversation()
     items = body.get("input")
     if isinstance(items, str):
@@ -86,29 +73,20 @@ def read_responses(body: dict[str, Any], stream: bool) -> ModelRequest:
         "background", "instructions", "max_output_tokens", "metadata", "parallel_tool_calls",
         "previous_response_id", "temperature", "tool_choice", "tools", "top_p", "reasoning", "text",
     )  # fmt: skip
-    return ModelRequest(
-        "responses",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         tools=tools,
         required=required,
         parallel=body.get("parallel_tool_calls") is not False,
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body) or bool(as_object(body.get("reasoning")).get("summary")),
+        reasoning=request.reasoning or bool(as_object(body.get("reasoning")).get("summary")),
         max_tokens=read_limit(body, "max_output_tokens"),
         output_schema=output_schema(form, form),
-        input_tokens=conversation.tokens,
         echo={name: body[name] for name in repeated if body.get(name) is not None},
     )
 
 
-def read_messages(body: dict[str, Any], stream: bool) -> ModelRequest:
-    """Read a request of Messages.
-
-    :raises BadRequest: a field is missing or has the wrong type.
-    """
+def read_messages(body: dict[str, Any], request: ModelRequest) -> ModelRequest:
+    """Read a request of Messages."""
     conversation = Conversation()
     for message in objects(body, "messages"):
         blocks = [as_object(block) for block in as_list(message.get("content"))]
@@ -128,21 +106,15 @@ def read_messages(body: dict[str, Any], stream: bool) -> ModelRequest:
         raise BadRequest("max_tokens: Field required", param="max_tokens")
     form = as_object(as_object(body.get("output_config")).get("format"))
     form = form or as_object(body.get("output_format"))
-    return ModelRequest(
-        "messages",
-        as_text(body["model"]),
-        conversation.prompt,
-        stream,
+    return replace(
+        conversation.added_to(request),
         tools=tools,
         required=required,
         parallel=choice.get("disable_parallel_tool_use") is not True,
-        called=tuple(conversation.called),
-        results=tuple(conversation.results),
-        reasoning=reasons(body)
+        reasoning=request.reasoning
         or as_object(body.get("thinking")).get("type") in ("enabled", "adaptive"),
         preface=True,
         max_tokens=max_tokens,
         stop=read_stops(body.get("stop_sequences")),
         output_schema=output_schema(form, form),
-        input_tokens=conversation.tokens,
     )

@@ -9,8 +9,7 @@ from itertools import islice
 
 from tokenwire_adapters.testing.provider._errors import error_body
 from tokenwire_adapters.testing.provider._frames import Frame
-from tokenwire_adapters.testing.provider._http import Connection, Request
-from tokenwire_adapters.testing.provider._json import dumps
+from tokenwire_adapters.testing.provider._http import Connection
 from tokenwire_adapters.testing.provider._record import RequestRecord
 from tokenwire_adapters.testing.provider._replies import ModelRequest, Reply
 from tokenwire_adapters.testing.provider._script import Interruption
@@ -35,8 +34,6 @@ class ReplySender:
     """
 
     connection: Connection
-    http_request: Request
-    request_id: str
     request: ModelRequest
     replies: tuple[Reply, ...]
     record: RequestRecord
@@ -57,9 +54,7 @@ class ReplySender:
             await self._interrupt(interruption, streamed=False)
             return
         value = WIRES[self.request.api].body(self.request, self.replies, self.record.id)
-        await self.connection.answer(
-            200, dumps(value).encode(), self.request_id, keep_alive=self.http_request.keep_alive
-        )
+        await self.connection.answer(200, value)
         self.record.mark_all_sent()
 
     async def stream(self) -> None:
@@ -73,9 +68,7 @@ class ReplySender:
         every = WIRES[self.request.api].frames(self.request, self.replies, self.record.id)
         frames: Iterator[Frame] = islice(every, self.skip, None)
         interruption = self.replies[0].interruption
-        await self.connection.start_stream(
-            self.http_request, self.request_id, content_type(self.request)
-        )
+        await self.connection.start_stream(content_type(self.request))
         schedule = _Schedule()
         data = b""
         choices: list[int] = []  # of the tokens in `data`
@@ -111,15 +104,14 @@ class ReplySender:
             piece = error_piece(self.request, how)
             if piece is None:
                 raise ScriptedDisconnect
-            await self.connection.send(self.http_request, piece)
+            await self.connection.send(piece)
             return
-        api, keep_alive = self.request.api, self.http_request.keep_alive
-        body = dumps(error_body(api, how.status, how.message, None)).encode()
-        await self.connection.answer(how.status, body, self.request_id, keep_alive=keep_alive)
+        body = error_body(self.request.api, how.status, how.message, None)
+        await self.connection.answer(how.status, body)
 
     async def _write(self, data: bytes, choices: list[int]) -> None:
         if data:
-            await self.connection.send(self.http_request, data)
+            await self.connection.send(data)
             self.record.mark_sent(choices)
 
 

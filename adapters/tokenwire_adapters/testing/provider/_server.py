@@ -23,7 +23,7 @@ from tokenwire_adapters.testing.provider._http import (
     Limits,
     Request,
 )
-from tokenwire_adapters.testing.provider._json import BadRequest, dumps, loads
+from tokenwire_adapters.testing.provider._json import BadRequest, loads
 from tokenwire_adapters.testing.provider._ollama import answer_about_models
 from tokenwire_adapters.testing.provider._record import Counters, Outcome, RequestRecord
 from tokenwire_adapters.testing.provider._replies import Api, ModelRequest, plan_replies
@@ -219,10 +219,9 @@ class Provider:
         except BadHttp as error:
             self.counters.refused += 1
             body = error_body("chat", error.status, error.message, None)
-            await connection.answer(error.status, dumps(body).encode(), _request_id())
+            await connection.answer(error.status, body)
 
     async def _answer(self, connection: Connection, request: Request) -> None:
-        request_id = _request_id()
         try:
             result = self._handle(request)
             script = self._next_scripted() if isinstance(result, ModelRequest) else None
@@ -234,23 +233,17 @@ class Provider:
             headers = error_headers(api, error.status)
             if error.retry is not None:
                 headers["retry-after"] = f"{error.retry:g}"
-            await connection.answer(
-                error.status,
-                dumps(error_body(api, error.status, error.message, error.param)).encode(),
-                request_id,
-                keep_alive=request.keep_alive,
-                headers=headers,
-            )
+            body = error_body(api, error.status, error.message, error.param)
+            await connection.answer(error.status, body, headers)
             return
         if isinstance(script, ScriptedRecording):
-            await self._play(connection, request, request_id, script)
+            await self._play(connection, script)
         elif isinstance(result, ModelRequest):
-            await self._reply(connection, request, request_id, result, script)
+            await self._reply(connection, result, script)
         elif isinstance(result, ResumedStream):
-            await self._resume(connection, request, request_id, result)
+            await self._resume(connection, result)
         else:
-            body = dumps(result).encode()
-            await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
+            await connection.answer(200, result)
 
     def _handle(self, request: Request) -> ModelRequest | ResumedStream | dict[str, Any]:
         """Return the request for a reply, or the body of an answer that needs no model."""
@@ -279,12 +272,7 @@ class Provider:
         return self._script.popleft() if self._script else None
 
     async def _reply(
-        self,
-        connection: Connection,
-        http_request: Request,
-        request_id: str,
-        request: ModelRequest,
-        script: ScriptedReply | None,
+        self, connection: Connection, request: ModelRequest, script: ScriptedReply | None
     ) -> None:
         replies = plan_replies(request, script, length=self._length)
         record = RequestRecord(
@@ -296,14 +284,12 @@ class Provider:
             self.counters.running += 1
             self._reply_started.notify_all()
         if request.echo.get("background") is True:
-            queued = dumps(self._background.begin(request, replies[0], record.id)).encode()
+            queued = self._background.begin(request, replies[0], record.id)
             if not request.stream:
                 self._end(record, "complete")
-                await connection.answer(200, queued, request_id, keep_alive=http_request.keep_alive)
+                await connection.answer(200, queued)
                 return
-        sender = ReplySender(
-            connection, http_request, request_id, request, replies, record, lambda: self.pace
-        )
+        sender = ReplySender(connection, request, replies, record, lambda: self.pace)
         try:
             await (sender.stream() if request.stream else sender.send_body())
         except ClientGone:
@@ -316,39 +302,27 @@ class Provider:
             self._end(record, "stopped")
             raise
         self._end(record, "complete")
-        if request.stream and http_request.chunked:
+        if request.stream:
             # Not part of the reply: clients that saw the last event may close before this.
-            await connection.send(http_request, b"")
+            await connection.end_stream()
 
-    async def _play(
-        self,
-        connection: Connection,
-        request: Request,
-        request_id: str,
-        recording: ScriptedRecording,
-    ) -> None:
+    async def _play(self, connection: Connection, recording: ScriptedRecording) -> None:
         """Send a recorded reply, an event at a time; there is no `RequestRecord` of it."""
         pieces, content_type = pieces_of(recording), recording.content_type or ""
         if content_type == "application/json":
-            body = b"".join(pieces)
-            await connection.answer(200, body, request_id, keep_alive=request.keep_alive)
+            await connection.answer(200, b"".join(pieces))
             return
-        await connection.start_stream(request, request_id, content_type)
+        await connection.start_stream(content_type)
         for piece in pieces:
             await connection.pause(1 / self.pace if self.pace else 0)
-            await connection.send(request, piece)
-        if request.chunked:
-            await connection.send(request, b"")
+            await connection.send(piece)
+        await connection.end_stream()
 
-    async def _resume(
-        self, connection: Connection, http_request: Request, request_id: str, resumed: ResumedStream
-    ) -> None:
+    async def _resume(self, connection: Connection, resumed: ResumedStream) -> None:
         request, replies, record, skip = resumed
-        await ReplySender(
-            connection, http_request, request_id, request, replies, record, lambda: self.pace, skip
-        ).stream()
-        if http_request.chunked:
-            await connection.send(http_request, b"")
+        sender = ReplySender(connection, request, replies, record, lambda: self.pace, skip)
+        await sender.stream()
+        await connection.end_stream()
 
     def _end(self, record: RequestRecord, outcome: Outcome) -> None:
         self.counters.running -= 1
@@ -367,10 +341,6 @@ def serve_in_thread(**options: Any) -> Generator[Provider]:
     provider = Provider(**options)
     with running_in_thread(provider, "tokenwire-provider"):
         yield provider
-
-
-def _request_id() -> str:
-    return "req_" + secrets.token_hex(12)
 
 
 def _models(request: Request, model_id: str | None) -> dict[str, Any]:

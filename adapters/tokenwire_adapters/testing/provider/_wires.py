@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tokenwire_adapters.testing._json import as_object
@@ -19,6 +18,7 @@ from tokenwire_adapters.testing.provider import (
     _requests,
     _responses,
 )
+from tokenwire_adapters.testing.provider._conversation import reasons
 from tokenwire_adapters.testing.provider._errors import error_body
 from tokenwire_adapters.testing.provider._frames import Frame
 from tokenwire_adapters.testing.provider._json import BadRequest, as_text, dumps
@@ -34,7 +34,8 @@ _Replies = tuple[Reply, ...]
 class Wire(NamedTuple):
     """One API."""
 
-    read: Callable[[dict[str, Any], bool], ModelRequest]
+    read: Callable[[dict[str, Any], ModelRequest], ModelRequest]
+    """Adds what a request's body says; raises `BadRequest` for a field that cannot be."""
     frames: Callable[[ModelRequest, _Replies, str], Iterator[Frame]]
     body: Callable[[ModelRequest, _Replies, str], dict[str, Any]]
     id_prefix: str
@@ -51,14 +52,16 @@ WIRES: dict[Api, Wire] = {
     "messages": Wire(_requests.read_messages, _messages.frames, _messages.body, "msg_"),
     "gemini": Wire(_gemini.read, _gemini.frames, _gemini.body, ""),
     "interactions": Wire(_interactions.read, _interactions.frames, _interactions.body, "v1_"),
-    "mistral": Wire(_mistral.read, _mistral.frames, _mistral.body, ""),
+    "mistral": Wire(_requests.read_chat, _mistral.frames, _mistral.body, ""),
     "cohere": Wire(_cohere.read, _cohere.frames, _cohere.body, ""),
     "ollama": Wire(_ollama.read_chat_request, _ollama.frames, _ollama.body, "", _JSON_LINES),
     "ollama-generate": Wire(
         _ollama.read_generate_request, _ollama.frames, _ollama.body, "", _JSON_LINES
     ),
     "converse": Wire(_bedrock.read, _bedrock.frames, _bedrock.body, "", _BINARY),
-    "invoke": Wire(_bedrock.read_invoke, _bedrock.invoke_frames, _messages.body, "msg_", _BINARY),
+    "invoke": Wire(
+        _requests.read_messages, _bedrock.invoke_frames, _messages.body, "msg_", _BINARY
+    ),
 }
 
 
@@ -70,9 +73,8 @@ def read_request(route: Route, value: Any) -> ModelRequest:
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.")
     body = as_object(value)
-    if route.model is not None:
-        body = body | {"model": route.model}
-    if not as_text(body.get("model")):
+    model = as_text(body.get("model") if route.model is None else route.model)
+    if not model:
         raise BadRequest("Missing required parameter: 'model'.", param="model")
     stream: Any = route.stream
     if stream is None:
@@ -81,8 +83,10 @@ def read_request(route: Route, value: Any) -> ModelRequest:
         stream = route.stream_by_default
     if not isinstance(stream, bool):
         raise BadRequest("'stream' must be a boolean.", param="stream")
-    request = WIRES[route.api].read(body, stream)
-    return replace(request, api=route.api, dialect=route.dialect)
+    request = ModelRequest(
+        route.api, model, stream=stream, reasoning=reasons(model), dialect=route.dialect
+    )
+    return WIRES[route.api].read(body, request)
 
 
 def error_piece(request: ModelRequest, error: ScriptedError) -> bytes | None:
