@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,13 +28,35 @@ load_hypothesis()
 
 @pytest.hookimpl(trylast=True)  # of what `-k` and `-m` leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out combinations, as marks ``in_turn`` say, and have several workers begin with pages.
-
-    Those take longest: at the end, one worker would be at them while the others have nothing to do.
-    """
+    """Leave out combinations, as marks ``in_turn`` say, and give several workers an order."""
     take_in_turn(config, items)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+        _slow_files_first(items)
+
+
+def _slow_files_first(items: list[pytest.Item]) -> None:
+    """Begin with files that take long: at the end, one worker would be at them alone.
+
+    Those with browsers are spread among the others, which rather wait: for leases, for servers.
+    """
+    kinds: dict[Path, str] = {}
+    for item in items:
+        mark = next((name for name in ("browser", "slow") if item.get_closest_marker(name)), "")
+        kinds[item.path] = max(kinds.get(item.path, ""), mark, key=("", "slow", "browser").index)
+    place: dict[Path, float] = {}
+    for kind in ("", "slow", "browser"):
+        files = [file for file, its in kinds.items() if its == kind]
+        for number, file in enumerate(files):
+            place[file] = (kind == "") + (number + 0.5) / len(files)
+    items.sort(key=lambda item: place[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With ``-n auto``, use one worker more than there are cores."""
+    if config.option.numprocesses != "auto" or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

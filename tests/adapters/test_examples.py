@@ -22,7 +22,7 @@ ENDS = "That is all there is to it."
 
 
 @pytest.mark.parametrize(
-    ("example", "needs", "told"),
+    ("example", "needs", "printed"),
     [
         ("openai_chat.py", ("openai",), [ENDS, "[complete, stop, {'completion_tokens':"]),
         ("openai_responses.py", ("openai",), ["[stopped: cancelled]", "[the agent goes on]"]),
@@ -79,12 +79,14 @@ ENDS = "That is all there is to it."
         ("node_agent/run.py", ("uvicorn", "openai"), [ENDS, "[complete, stop, "]),
     ],
 )
-def test_an_example(example: str, needs: tuple[str, ...], told: list[str], tmp_path: Path) -> None:
+def test_an_example(
+    example: str, needs: tuple[str, ...], printed: list[str], tmp_path: Path
+) -> None:
     for module in needs:
         if not _installed(module):
             pytest.skip(f"{module} is not installed")
     # Tokens a second: a watcher must find the time to stop the one, nobody waits for the others.
-    pace = "60" if "[stopped: cancelled]" in told else "2000"
+    pace = "60" if "[stopped: cancelled]" in printed else "2000"
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / example)],
         cwd=tmp_path,
@@ -95,7 +97,7 @@ def test_an_example(example: str, needs: tuple[str, ...], told: list[str], tmp_p
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    for piece in told:  # an agent and a screen print as they come
+    for piece in printed:  # an agent and a screen print as they come
         assert piece in run.stdout, run.stdout
 
 

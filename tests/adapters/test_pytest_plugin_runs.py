@@ -9,6 +9,7 @@ from tests.support.needs import needs
 needs("openai")
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow  # each is a test run of its own
 
 AGENT = """
     import tokenwire

@@ -28,6 +28,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tests"), [("agent", 1), ("faults", 1), ("provider", 2), ("ably", 2)]
 )

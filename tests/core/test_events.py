@@ -156,10 +156,10 @@ def test_plain_makes_anything_fit_for_json() -> None:
 
     loop: list[Any] = []
     loop.append(loop)
-    made = plain({1: Thing(), "b": Broken(), "s": {3}, "big": 2**70, "bad": "\ud800", "l": loop})
-    assert made["1"] == "a thing"
-    assert made["b"] == "<Broken>"
-    assert made["s"] == [3]
-    assert made["big"] == str(2**70)
-    assert made["bad"] == "\ufffd"
-    encode_json(DataEvent(name="x", data=made))
+    created = plain({1: Thing(), "b": Broken(), "s": {3}, "big": 2**70, "bad": "\ud800", "l": loop})
+    assert created["1"] == "a thing"
+    assert created["b"] == "<Broken>"
+    assert created["s"] == [3]
+    assert created["big"] == str(2**70)
+    assert created["bad"] == "\ufffd"
+    encode_json(DataEvent(name="x", data=created))

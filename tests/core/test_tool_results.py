@@ -35,7 +35,7 @@ def test_a_response_on_its_way_comes_first(ended: bool, faults: list[Publish]) -
         assert sink.flush(PATIENCE)
     with Sink(store) as reader:
         (kept,) = reader.history("c").items
-        assert [(told.call_id, told.output) for told in kept.tool_results] == [
+        assert [(reported.call_id, reported.output) for reported in kept.tool_results] == [
             ("call-1", {"degrees": 7})
         ]
         with reader.watch("c", rewind="all", response_id="r") as watch:
@@ -53,7 +53,7 @@ def test_a_response_of_somebody_else_is_not_waited_for() -> None:
         other.tool_result("c", "call-1", 7, response_id="r")
         assert other.flush(PATIENCE)
         (kept,) = other.history("c").items
-        assert [told.output for told in kept.tool_results] == [7]
+        assert [reported.output for reported in kept.tool_results] == [7]
         response.finish()
 
 

@@ -50,12 +50,12 @@ def open_page(context: BrowserContext) -> Iterator[Callable[[str], Page]]:
     """Open a page in a new tab. One that throws, or breaks its policy, fails the test."""
     complaints: list[str] = []
 
-    def heard(message: ConsoleMessage) -> None:
+    def received(message: ConsoleMessage) -> None:
         if message.type == "error" and not any(known in message.text for known in _EXPECTED):
             complaints.append(message.text)
 
     def opened(page: Page) -> None:
-        page.on("console", heard)
+        page.on("console", received)
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
     context.on("page", opened)

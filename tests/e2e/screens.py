@@ -116,6 +116,6 @@ class Screen:
         """Check that nothing was shown that had to be taken back."""
         self._source.check_growth()
 
-    def status(self, text: str) -> None:
-        """Wait until the screen's status begins with `text`."""
-        expect(self.pane.locator(".status-text")).to_contain_text(text, timeout=TIMEOUT)
+    def status(self, text: str, timeout: float = TIMEOUT) -> None:
+        """Wait until the screen's status has `text` in it."""
+        expect(self.pane.locator(".status-text")).to_contain_text(text, timeout=timeout)

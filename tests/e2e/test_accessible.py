@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, Page
 from tests.e2e.bundles import axe
 from tests.e2e.demo_server import DemoServer
 from tests.e2e.screens import Screen
+from tests.support.profile import by_pairs
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -29,8 +30,12 @@ def complaints(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1180])
+THEMES, WIDTHS, VIEWS = ("light", "dark"), (390, 1180), ("one", "wall")
+
+
+@pytest.mark.in_turn("theme")
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_keeps_people_from_using_it(
     context: BrowserContext,
     demo: DemoServer,
@@ -62,9 +67,7 @@ def test_nothing_keeps_people_from_using_it(
     assert complaints(page) == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1180])
-@pytest.mark.parametrize("view", ["one", "wall"])
+@pytest.mark.parametrize(("view", "theme", "width"), by_pairs(VIEWS, THEMES, WIDTHS))
 def test_nor_does_any_view_or_the_code(
     demo: DemoServer, open_screen: Callable[..., Screen], view: str, theme: str, width: int
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.e2e.demo_server import PATIENCE, DemoServer
-from tests.e2e.screens import Screen
+from tests.e2e.screens import TIMEOUT, Screen
 from tests.redis_support import FaultyProxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -104,7 +104,9 @@ def test_offline_and_online(context: BrowserContext, demo: DemoServer, open_scre
     screen.look()
     screen.see_more()
     context.set_offline(True)
-    screen.status("Reconnecting")
+    # What was under way is a sign of life. Where it goes on for long, as on a machine with much to
+    # do, only 45 seconds without any tell that the network has gone.
+    screen.status("Reconnecting", 2 * TIMEOUT)
     hurry(demo)
     record = demo.reply(before)
     record.wait(PATIENCE)  # the agent goes on by itself

@@ -10,7 +10,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.e2e.demo_server import DemoServer
 from tests.e2e.screens import Screen
-from tests.e2e.test_accessible import complaints
+from tests.e2e.test_accessible import THEMES, WIDTHS, complaints
+from tests.support.profile import by_pairs
 from tokenwire_adapters._tools.demo.documents import documents
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -50,18 +51,18 @@ def test_links_lead_somewhere(demo: DemoServer, open_page: Callable[[str], Page]
     expect(page.get_by_role("heading", name="tokenwire demo")).to_be_in_viewport()
 
 
-@pytest.mark.parametrize("width", [390, 1180])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+KINDS = ("README.md", "docs/cli.md", "docs/compatibility.md")  # prose, code and tables
+
+
+@pytest.mark.parametrize(("path", "theme", "width"), by_pairs(KINDS, THEMES, WIDTHS))
 def test_nothing_keeps_people_from_reading(
-    demo: DemoServer, open_page: Callable[[str], Page], theme: str, width: int
+    demo: DemoServer, open_page: Callable[[str], Page], path: str, theme: str, width: int
 ) -> None:
-    for path in ("README.md", "docs/cli.md", "docs/compatibility.md"):  # prose, code and tables
-        page = open_page(f"{demo.url}documents/{path}?theme={theme}")
-        page.set_viewport_size({"width": width, "height": 820})
-        page.locator("body[data-started]").wait_for()
-        assert complaints(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        page.close()
+    page = open_page(f"{demo.url}documents/{path}?theme={theme}")
+    page.set_viewport_size({"width": width, "height": 820})
+    page.locator("body[data-started]").wait_for()
+    assert complaints(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("path", ["docs/no.md", "pyproject.toml", "docs/../pyproject.toml", ""])

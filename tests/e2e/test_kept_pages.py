@@ -11,7 +11,7 @@ from tests.e2e.screens import TIMEOUT
 from tests.e2e.tabs import Tabs
 from tests.support.browser import launched
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.in_turn("transport")]
 
 WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
 

@@ -200,6 +200,7 @@ def test_stop(site: Site, open_page: Open) -> None:
     assert tab.kinds == ["human", "ai"] * 2
 
 
+@pytest.mark.in_turn("site")
 @pytest.mark.parametrize(("press", "end"), [("Approve", "Sent."), ("Reject", "Not sent.")])
 def test_an_interrupt_is_answered_after_a_reload(
     site: Site, open_page: Open, press: str, end: str
@@ -261,6 +262,7 @@ def test_regenerate(site: Site, open_page: Open) -> None:
     assert [message["role"] for message in asked] == ["user"]
 
 
+@pytest.mark.in_turn("site")
 @pytest.mark.parametrize("number", [0, 1])
 def test_edit(site: Site, open_page: Open, number: int) -> None:
     """The message, and all after it, give way to another; a page that is loaded sees that one."""

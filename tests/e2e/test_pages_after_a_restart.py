@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,12 +52,24 @@ def process(
     process.kill()
 
 
+def joined(kind: str, page: Page) -> contextlib.AbstractContextManager[object]:
+    """Wait for a page that joins its thread once it is loaded: before that, it asks in vain."""
+    if kind != "assistant-ui":
+        return contextlib.nullcontext()
+    return page.expect_response(
+        lambda response: response.url.endswith("/agent/connect"), timeout=TIMEOUT
+    )
+
+
 def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) -> None:
-    page = open_page(f"{process.url}/chats/c1{PAGES[kind][1]}")
+    page = open_page("about:blank")
+    with joined(kind, page):
+        page.goto(f"{process.url}/chats/c1{PAGES[kind][1]}")
     for number in (1, 2):
         box = page.locator("textarea:visible, input:visible").first
         box.fill("write to Ann")
-        box.press("Enter")
+        while box.input_value():  # it takes none while a run goes on
+            box.press("Enter")
         approve = page.get_by_role("button", name="Approve")
         approve.wait_for(timeout=TIMEOUT)
         if kind == "assistant-ui":  # where a question is not shown to a page that was loaded later
@@ -64,7 +77,8 @@ def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) 
             expect(page.get_by_text("Sent.")).to_have_count(number, timeout=TIMEOUT)
         process.kill()
         process.start()
-        page.reload()
+        with joined(kind, page):
+            page.reload()
         if kind != "assistant-ui":
             approve.click(timeout=TIMEOUT)
         sent = page.get_by_text("Sent.")

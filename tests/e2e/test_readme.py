@@ -102,10 +102,10 @@ def test_the_first_example(shared_redis: RedisServer) -> None:
 
 
 def test_ten_lines() -> None:
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    reported = io.StringIO()
+    with contextlib.redirect_stdout(reported):
         run(block("python", containing="with tokenwire.open_sink"))
-    lines = told.getvalue().splitlines()
+    lines = reported.getvalue().splitlines()
     assert lines[-1] == "Hello"
     assert [line.split()[0] for line in lines[:-1]] == ["snapshot"]
 

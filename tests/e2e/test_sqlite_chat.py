@@ -77,11 +77,10 @@ def chat(tmp_path: Path, url: str, reserved_port: int) -> Iterator[UvicornComman
         chat.stop()
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_workers_restarted_in_the_middle_of_an_answer(
-    chat: UvicornCommand, url: str, open_page: Callable[[str], Page], transport: str
+    chat: UvicornCommand, url: str, open_page: Callable[[str], Page]
 ) -> None:
-    address = f"{chat.url}?transport={transport}"
+    both = [f"{chat.url}?transport={transport}" for transport in ("websocket", "sse")]
     words: Iterator[str] = (f"{number} 東京 naïve " for number in range(1000))
     with Producer(url, "chat-42", "r") as producer:
 
@@ -89,7 +88,7 @@ def test_workers_restarted_in_the_middle_of_an_answer(
             for _ in range(20):
                 producer.write(next(words))
 
-        pages = [open_page(address) for _ in range(4)]
+        pages = [open_page(address) for address in 2 * both]
         produce()
         answers = [Shown(page.locator("#answer")) for page in pages]
         for answer in answers:
@@ -104,16 +103,15 @@ def test_workers_restarted_in_the_middle_of_an_answer(
         chat.start()
         for answer in answers:
             answer.see_text(producer.text)
-        late = open_page(address)
+        pages += [open_page(address) for address in both]
         produce()
-        for answer in (*answers, Shown(late.locator("#answer"))):
-            answer.see_text(producer.text)
+        for page in pages:
+            Shown(page.locator("#answer")).see_text(producer.text)
         assert producer.finish() == ("delivered", "complete")
-    fresh = open_page(address)
-    Shown(fresh.locator("#answer")).see_text(producer.text)
-    for page in (*pages, late, fresh):
+    pages += [open_page(address) for address in both]
+    for page in pages:
+        Shown(page.locator("#answer")).see_text(producer.text)
         body: Any = page.locator("body")
         expect(body).to_have_attribute("data-state", "complete")
         expect(body).to_have_attribute("data-responses", "1")
         expect(body).to_have_attribute("data-resets", "0")
-        Shown(page.locator("#answer")).see_text(producer.text)

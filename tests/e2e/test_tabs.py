@@ -26,7 +26,7 @@ from tests.redis_support import FaultyProxy
 from tokenwire.events import InputEvent
 from tokenwire_adapters.asgi import Tokens, mint_token
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.in_turn("transport")]
 
 TABS = 7
 

@@ -269,7 +269,7 @@ async def check_async(talk: Talk, way: Callable[..., Any], state: State, sink: S
 
 def check_exit(program: str, replay: Replay) -> tokenwire.Response:
     """Run a program that exits in the middle of a stream; return how its response ended."""
-    told = textwrap.dedent(
+    reported = textwrap.dedent(
         """
         import atexit, os, sys
 
@@ -290,7 +290,13 @@ def check_exit(program: str, replay: Replay) -> tokenwire.Response:
         """
     )
     done = subprocess.run(
-        [sys.executable, "-c", told + textwrap.dedent(program), replay.base_url, replay.root_url],
+        [
+            sys.executable,
+            "-c",
+            reported + textwrap.dedent(program),
+            replay.base_url,
+            replay.root_url,
+        ],
         capture_output=True,
         check=False,
         timeout=270,

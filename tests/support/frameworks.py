@@ -25,11 +25,11 @@ async def ended(sink: tokenwire.Sink, channel: str = "c", timeout: float = PATIE
 async def _first(sink: tokenwire.Sink, channel: str, event: str, timeout: float) -> str:
     async with asyncio.timeout(timeout):
         async for each in sink.watch(channel, rewind="all"):
-            told: Any = each
+            reported: Any = each
             if each.type == event:
-                return str(told.response_id)
+                return str(reported.response_id)
             if each.type == "snapshot":
-                response: tokenwire.Response = told.response
+                response: tokenwire.Response = reported.response
                 if response.ended if event == "end" else response.text:
                     return response.id
     raise RuntimeError("the sink was closed")

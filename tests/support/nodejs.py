@@ -84,8 +84,10 @@ def runtime(name: str) -> str:
 
 def _major(executable: str) -> int:
     command = [executable, "--version"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    return int(told[1:].split(".")[0])
+    reported = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    return int(reported[1:].split(".")[0])
 
 
 def _install(npm: str, manifest: bytes, *packages: str) -> Path:

@@ -14,12 +14,21 @@ import collections
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-__all__ = ["EVERYTHING", "PROFILE", "chosen", "fuzzed", "load_hypothesis", "scaled", "take_in_turn"]
+__all__ = [
+    "EVERYTHING",
+    "PROFILE",
+    "by_pairs",
+    "chosen",
+    "fuzzed",
+    "load_hypothesis",
+    "scaled",
+    "take_in_turn",
+]
 
 T = TypeVar("T")
 
@@ -94,28 +103,45 @@ def chosen(
     return [rows[at] for at in sorted(taken)]
 
 
+def by_pairs(*axes: Sequence[Hashable]) -> list[tuple[Any, ...]]:
+    """Combine values so that every two of different axes meet; with ``everything``, all."""
+    return chosen(itertools.product(*axes), each=lambda row: (), pairs=lambda row: row)
+
+
 def take_in_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out combinations with the parameter that a mark ``in_turn`` names.
 
     Cases are what the other parameters of a test make. Each case is run once, with the values of
     the named one in turn, or each value once where there are fewer cases than values: six cases
-    and two ways are six tests instead of twelve. With ``everything``, nothing is left out.
+    and two ways are six tests instead of twelve. Where cases are made by several parameters, each
+    value of these meets each way, too. With ``everything``, nothing is left out.
     """
-    tests: dict[str, list[tuple[pytest.Item, str, str]]] = collections.defaultdict(list)
+    tests: dict[str, list[tuple[pytest.Item, str, dict[str, str]]]]
+    tests = collections.defaultdict(list)
     for item in items:
         mark = None if EVERYTHING else item.get_closest_marker("in_turn")
-        given = dict(getattr(getattr(item, "callspec", None), "params", {}))
-        if mark is not None and mark.args[0] in given:
-            value = repr(given.pop(mark.args[0]))
-            tests[item.nodeid.partition("[")[0]].append((item, value, repr(given)))
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if mark is not None and mark.args[0] in params:
+            given = {name: repr(value) for name, value in params.items()}
+            value = given.pop(mark.args[0])
+            tests[item.nodeid.partition("[")[0]].append((item, value, given))
     left_out: set[pytest.Item] = set()
     for rows in tests.values():
         values = list(dict.fromkeys(value for _, value, _ in rows))
-        cases = list(dict.fromkeys(case for _, _, case in rows))
+        cases = list({str(case): case for _, _, case in rows}.values())
         fewer = min(len(values), len(cases))
+        numbers = _diagonals(cases)
+        if {number % fewer for number in numbers} != set(range(fewer)):
+            numbers = list(range(len(cases)))
         for item, value, case in rows:
-            if values.index(value) % fewer != cases.index(case) % fewer:
+            if values.index(value) % fewer != numbers[cases.index(case)] % fewer:
                 left_out.add(item)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+def _diagonals(cases: Sequence[dict[str, str]]) -> list[int]:
+    """Number cases so that another value of any one parameter is another number."""
+    values = {name: list(dict.fromkeys(case[name] for case in cases)) for name in cases[0]}
+    return [sum(values[name].index(case[name]) for name in values) for case in cases]

@@ -71,6 +71,18 @@ def test_ways_are_taken_in_turn() -> None:
     assert _left(*alone, *other) == [item.row for item in (*alone, *other)]
 
 
+@pytest.mark.skipif(profile.EVERYTHING, reason="everything is taken")
+def test_each_way_meets_each_value_of_parameters_that_make_the_cases() -> None:
+    rows = [
+        Item("many", way=way, kind=kind, inside=inside, server=server)
+        for way, kind, inside, server in itertools.product("ab", "xy", (1, 2), range(3))
+    ]
+    left = _left(*rows)
+    assert len(left) == 12
+    for place, count in ((2, 2), (3, 2), (4, 3)):
+        assert len({(row[1], row[place]) for row in left}) == 2 * count
+
+
 def test_everything_takes_nothing_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "EVERYTHING", True)
     rows = [Item("many", way=way, case=case) for way in "ab" for case in range(5)]

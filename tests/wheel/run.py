@@ -2,8 +2,8 @@
 
 Then check the types of a project that uses it.
 
-Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build``, ``twine``, mypy, pyright and
-ty installed.
+Usage: ``python tests/wheel/run.py SCRATCH_DIRECTORY``, with ``build``, ``twine``, ``uv``, mypy,
+pyright and ty installed.
 """
 
 import email
@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +24,7 @@ SOURCES = (ROOT / "core", ROOT / "adapters")
 DOCUMENTS = "share/doc/tokenwire/"
 # The extras of what tests/wheel/consumer imports.
 CONSUMED = "anthropic,gateway,openai,pytest"
+BUILD = (sys.executable, "-m", "build", "--installer", "uv")
 FRESH = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -34,7 +34,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 
 def build(dist: Path) -> Path:
-    run(sys.executable, "-m", "build", "--outdir", dist)
+    run(*BUILD, "--outdir", dist)
     (wheel,) = dist.glob("*.whl")
     return wheel
 
@@ -131,16 +131,16 @@ def with_source(sdist: Path, scratch: Path) -> Path:
     (root / "PKG-INFO").unlink()  # from which hatchling would take the description
     with (root / "pyproject.toml").open("a", encoding="utf-8") as project:
         project.write(f'\n[project.urls]\nSource = "{SOURCE}"\n')
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", scratch / "published-dist", cwd=root)
+    run(*BUILD, "--wheel", "--outdir", scratch / "published-dist", cwd=root)
     (wheel,) = (scratch / "published-dist").iterdir()
     return wheel
 
 
 def install(requirement: str | Path, environment: Path) -> Path:
     """Install into an environment that has nothing else; return its Python."""
-    venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement)
+    run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, environment)
+    run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python, requirement)
     return python
 
 

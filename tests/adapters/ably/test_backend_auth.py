@@ -29,16 +29,16 @@ from tokenwire_adapters.testing.ably import ServerThread, make_certificate
 PATIENCE = 60
 
 
-def streamed(made: Sink, between: Callable[[], None] = lambda: None, steps: int = 3) -> None:
+def streamed(created: Sink, between: Callable[[], None] = lambda: None, steps: int = 3) -> None:
     """Stream a reply in a few steps, and check that a watcher, live and late, has all of it."""
-    watch = made.watch("ai:chat").open()
+    watch = created.watch("ai:chat").open()
     expected = ""
-    with made.respond("ai:chat", response_id="r") as response:
+    with created.respond("ai:chat", response_id="r") as response:
         for step in range(steps):
             text = f"step {step}, "
             response.write(text)
             expected += text
-            assert made.flush(PATIENCE)
+            assert created.flush(PATIENCE)
             between()
     assert response.wait(PATIENCE).status in ("delivered", "recovered")
     events = read_until(watch, lambda event: event.type == "end")
@@ -47,7 +47,7 @@ def streamed(made: Sink, between: Callable[[], None] = lambda: None, steps: int 
     for event in events:
         live.apply(event)
     assert live["r"].text == expected
-    assert made.history("ai:chat").items[0].text == expected
+    assert created.history("ai:chat").items[0].text == expected
 
 
 # -- keys
@@ -65,9 +65,9 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerTh
 def test_a_key_over_tls(secure: ServerThread) -> None:
     server = secure.server
     url = f"ably://{server.key.full}?endpoint=127.0.0.1&port={server.port}&client_id=agent"
-    with tokenwire.open_sink(url) as made:
-        streamed(made)
-        report = background.run(made, made.backend.check())
+    with tokenwire.open_sink(url) as created:
+        streamed(created)
+        report = background.run(created, created.backend.check())
         assert report["account"].startswith("app.key at")
         # The connections brought the key itself, and REST had it as basic authentication.
         connections = [session.params for session in server.sessions]
@@ -80,11 +80,11 @@ def test_a_wrong_key_is_reported_and_its_secret_is_not(
 ) -> None:
     server = secure.server
     url = f"ably://app.key:wr0ng?endpoint=127.0.0.1&port={server.port}"
-    with tokenwire.open_sink(url, close_timeout=0.1) as made:
-        with made.respond("ai:chat") as response:
+    with tokenwire.open_sink(url, close_timeout=0.1) as created:
+        with created.respond("ai:chat") as response:
             response.write("anybody there?")  # the agent goes on
         with pytest.raises(BackendMisconfigured, match="key or token is not valid") as raised:
-            background.run(made, made.backend.check())
+            background.run(created, created.backend.check())
         assert "wr0ng" not in str(raised.value)
     messages = [record.getMessage() for record in caplog.records if record.name == "tokenwire"]
     assert any("not valid" in message for message in messages)
@@ -177,8 +177,8 @@ def signed(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
 def test_tokens_from_a_url(kind: Callable[..., tuple[int, str, str]]) -> None:
     with ServerThread() as thread:
         with Giver(lambda asked: kind(thread, asked)) as giver:
-            with sink(thread, token=None, auth_url=giver.url, client_id="agent") as made:
-                streamed(made)
+            with sink(thread, token=None, auth_url=giver.url, client_id="agent") as created:
+                streamed(created)
             assert giver.asked
             assert {session.state.principal.client_id for session in thread.server.sessions} <= {
                 "agent"
@@ -198,8 +198,8 @@ def test_what_a_url_is_asked_with(method: str) -> None:
                 auth_headers={"Authorization": "Bearer of the application"},
                 auth_params={"user": "u 1&2"},
                 client_id="agent",
-            ) as made:
-                streamed(made)
+            ) as created:
+                streamed(created)
             for used, path, headers, form in giver.asked:
                 assert used == method
                 assert headers["authorization"] == "Bearer of the application"
@@ -213,11 +213,11 @@ def test_what_a_url_is_asked_with(method: str) -> None:
 def test_a_url_that_refuses_is_reported() -> None:
     with ServerThread() as thread:
         with Giver(lambda asked: (403, "application/json", "{}")) as giver:
-            with sink(thread, token=None, auth_url=giver.url, close_timeout=0.1) as made:
-                with made.respond("ai:chat") as response:
+            with sink(thread, token=None, auth_url=giver.url, close_timeout=0.1) as created:
+                with created.respond("ai:chat") as response:
                     response.write("x")
                 with pytest.raises(BackendMisconfigured, match="auth_url"):
-                    background.run(made, made.backend.check())
+                    background.run(created, created.backend.check())
 
 
 def test_a_url_that_fails_for_a_while() -> None:
@@ -231,14 +231,14 @@ def test_a_url_that_fails_for_a_while() -> None:
             return details(thread, asked)
 
         with Giver(answer) as giver:
-            with sink(thread, token=None, auth_url=giver.url, retry=0.05) as made:
-                response = made.respond("ai:chat", response_id="r")
+            with sink(thread, token=None, auth_url=giver.url, retry=0.05) as created:
+                response = created.respond("ai:chat", response_id="r")
                 response.write("late, but whole")
-                assert not made.flush(1)
+                assert not created.flush(1)
                 broken.clear()
                 response.finish()
                 assert response.wait(PATIENCE).status in ("delivered", "recovered")
-                assert made.history("ai:chat").items[0].text == "late, but whole"
+                assert created.history("ai:chat").items[0].text == "late, but whole"
 
 
 # -- auth_callback
@@ -280,8 +280,8 @@ def called(thread: ServerThread, kind: str, ttl: float | None = None) -> Iterato
 )
 def test_callbacks(kind: str) -> None:
     with ServerThread() as thread, called(thread, kind) as known:
-        with sink(thread, token=None, auth_callback=known["callback"]) as made:
-            streamed(made)
+        with sink(thread, token=None, auth_callback=known["callback"]) as created:
+            streamed(created)
         # What may block does so beside the I/O thread.
         inside = [name.startswith("tokenwire-io") for name in known["threads"]]
         assert inside
@@ -323,16 +323,16 @@ def test_a_callback_that_raises_is_reported() -> None:
         raise LookupError("s3cret")
 
     with ServerThread() as thread:
-        with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as made:
+        with sink(thread, token=None, auth_callback=callback, close_timeout=0.1) as created:
             with pytest.raises(BackendMisconfigured, match="auth_callback failed") as raised:
-                background.run(made, made.backend.check())
+                background.run(created, created.backend.check())
             assert "s3cret" not in str(raised.value)
 
 
 def test_a_token_expires_again_and_again_while_text_flows() -> None:
     with ServerThread() as thread, called(thread, "coroutine") as known:
-        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as made:
-            streamed(made, lambda: thread.fault("expire_tokens"), steps=5)
+        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as created:
+            streamed(created, lambda: thread.fault("expire_tokens"), steps=5)
         assert len(known["threads"]) >= 10  # for each of five times, publishing and watching
 
 
@@ -340,31 +340,31 @@ def test_a_token_expires_again_and_again_while_text_flows() -> None:
 def test_tokens_of_a_short_life() -> None:
     """By itself ably-python 3.1.4 renews a token once, and then tries the old one for ever."""
     with ServerThread() as thread, called(thread, "coroutine details", ttl=1.5) as known:
-        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as made:
-            streamed(made, lambda: threading.Event().wait(1.0), steps=6)
+        with sink(thread, token=None, auth_callback=known["callback"], retry=0.05) as created:
+            streamed(created, lambda: threading.Event().wait(1.0), steps=6)
 
 
 def test_ably_asks_for_a_new_token() -> None:
     """RTN22: the connection goes on with it, and nothing is lost or sent again."""
     with ServerThread() as thread, called(thread, "coroutine") as known:
-        with sink(thread, token=None, auth_callback=known["callback"]) as made:
+        with sink(thread, token=None, auth_callback=known["callback"]) as created:
             before: list[int] = []
-            streamed(made, lambda: [thread.fault("ask_reauth"), before.append(1)][0], steps=3)
+            streamed(created, lambda: [thread.fault("ask_reauth"), before.append(1)][0], steps=3)
             assert thread.server.stats["resumes"] == 0
         assert len(known["threads"]) >= 2 + 3
 
 
 def test_a_token_that_cannot_be_renewed_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with ServerThread() as thread:
-        with sink(thread, close_timeout=0.1, retry=0.05) as made:
-            response = made.respond("ai:chat")
+        with sink(thread, close_timeout=0.1, retry=0.05) as created:
+            response = created.respond("ai:chat")
             response.write("x")
-            assert made.flush(PATIENCE)
+            assert created.flush(PATIENCE)
             thread.fault("expire_tokens")
             response.write("y")
             with pytest.raises(BackendMisconfigured, match="auth_callback="):
-                background.run(made, made.backend.check())
-            assert not made.flush(1)
+                background.run(created, created.backend.check())
+            assert not created.flush(1)
 
 
 # -- hosts
@@ -388,10 +388,10 @@ def test_fallback_hosts(first: str) -> None:
             if first == "is silent":
                 silent.bind(("127.0.0.2", thread.server.port))
                 silent.listen(100)
-            with tokenwire.open_sink("ably://", **settings) as made:
-                streamed(made)
+            with tokenwire.open_sink("ably://", **settings) as created:
+                streamed(created)
                 # The host that served is kept to, after a lost connection as well.
-                streamed_again = made.respond("ai:chat", response_id="again")
+                streamed_again = created.respond("ai:chat", response_id="again")
                 thread.fault("disconnect")
                 streamed_again.write("x")
                 streamed_again.finish()
@@ -399,7 +399,7 @@ def test_fallback_hosts(first: str) -> None:
 
 
 def test_fallback_hosts_in_a_url() -> None:
-    made = AblyBackend(
+    created = AblyBackend(
         "ably://app.key:secret?endpoint=a.example&fallback_hosts=b.example,c.example"
     )
-    assert made.settings.fallback_hosts == ["b.example", "c.example"]
+    assert created.settings.fallback_hosts == ["b.example", "c.example"]

@@ -137,31 +137,31 @@ def test_a_client_without_an_id_is_reported() -> None:
 
 def test_a_missing_channel_rule_is_reported_with_what_to_click() -> None:
     with ServerThread(settings=Settings(mutable=("ai",))) as thread:
-        with sink(thread, check_channel="plain:x") as made:
+        with sink(thread, check_channel="plain:x") as created:
             with pytest.raises(BackendMisconfigured, match="Rules"):
-                background.run(made, made.backend.check())
-        with sink(thread, check_channel="plain:x", granularity="token") as made:
-            report = background.run(made, made.backend.check())
+                background.run(created, created.backend.check())
+        with sink(thread, check_channel="plain:x", granularity="token") as created:
+            report = background.run(created, created.backend.check())
         assert report["channel"] == "plain:x"
-        with sink(thread, check_channel="ai:x") as made:
-            report = background.run(made, made.backend.check())
+        with sink(thread, check_channel="ai:x") as created:
+            report = background.run(created, created.backend.check())
         assert {"connect_ms", "publish_ms", "append_ms", "round_trip_ms"} <= set(report)
 
 
 def test_what_is_missing_may_be_corrected_while_the_agent_runs() -> None:
     settings = Settings(mutable=("ai",))
     with ServerThread(settings=settings) as thread:
-        with sink(thread) as made:
-            response = made.respond("plain:chat", response_id="r")
+        with sink(thread) as created:
+            response = created.respond("plain:chat", response_id="r")
             response.write("one ")
-            made.flush(2)
+            created.flush(2)
             response.write("two ")
-            assert not made.flush(0.5)
+            assert not created.flush(0.5)
             settings.mutable = ("*",)
             response.write("three")
             response.finish()
             assert response.wait(60).status in ("delivered", "recovered")
-            assert made.history("plain:chat").items[0].text == "one two three"
+            assert created.history("plain:chat").items[0].text == "one two three"
 
 
 def test_many_cuts_while_nobody_writes() -> None:
@@ -237,18 +237,18 @@ def test_after_a_fork() -> None:
 
 def test_closing_does_not_hang_when_ably_is_gone() -> None:
     with ServerThread() as thread:
-        made: Sink = sink(thread)
-        response = made.respond("ai:chat")
+        created: Sink = sink(thread)
+        response = created.respond("ai:chat")
         response.write("x")
-        assert made.flush(30)
+        assert created.flush(30)
         thread.vanish()
         begun = time.monotonic()
-        made.close(1.0)
+        created.close(1.0)
         assert time.monotonic() - begun < 30
 
 
 def test_secrets_are_not_shown() -> None:
-    made = AblyBackend("ably://app.key:s3cret?granularity=token")
-    assert "s3cret" not in repr(made) + repr(made.settings)
+    created = AblyBackend("ably://app.key:s3cret?granularity=token")
+    assert "s3cret" not in repr(created) + repr(created.settings)
     with ServerThread() as thread:
         assert "tok" not in repr(backend(thread, token="tok")).replace("token", "")

@@ -17,8 +17,8 @@ TOKENS = [f" tök{i}" for i in range(40)]
 
 async def a_message_per_response(channel: Any) -> None:
     extras = {"headers": {"responseId": "r"}}
-    made = await channel.publish(Message(name="response", data="", extras=extras))
-    serial = made.serials[0]
+    created = await channel.publish(Message(name="response", data="", extras=extras))
+    serial = created.serials[0]
     tasks = [
         asyncio.create_task(
             channel.append_message(Message(serial=serial, data=token, extras=extras))

@@ -74,7 +74,7 @@ def test_the_rollup_of_the_sink_is_asked_of_ably(
     rollup: float, settings: dict[str, Any], asked: str | None
 ) -> None:
     with ServerThread() as thread:
-        made = tokenwire.open_sink(
+        created = tokenwire.open_sink(
             "ably://",
             rollup=rollup,
             endpoint="127.0.0.1",
@@ -83,8 +83,8 @@ def test_the_rollup_of_the_sink_is_asked_of_ably(
             token=thread.server.token("agent"),
             **settings,
         )
-        with made:
-            with made.respond("ai:chat") as response:
+        with created:
+            with created.respond("ai:chat") as response:
                 response.write("x")
             assert response.wait(60).status == "delivered"
             publishing, *others = [
@@ -100,18 +100,18 @@ def test_a_ready_client_may_belong_to_another_loop() -> None:
     with ServerThread() as thread:
 
         async def main() -> list[str]:
-            made = AblyRealtime(
+            created = AblyRealtime(
                 endpoint=thread.server.endpoint,
                 tls=False,
                 token=thread.server.token("agent"),
                 auto_connect=False,
             )
-            async with Sink(AblyBackend(client=made)) as sink:
+            async with Sink(AblyBackend(client=created)) as sink:
                 async with sink.respond("ai:chat") as response:
                     response.write("through a client's options")
                 await sink.aflush(30)
                 page = await sink.ahistory("ai:chat")
-            await AblyRest.close(made)
+            await AblyRest.close(created)
             return [response.text for response in page.items]
 
         assert asyncio.run(main()) == ["through a client's options"]
@@ -125,12 +125,12 @@ def test_tokens_come_from_a_callback_and_are_renewed() -> None:
             asked.append(1)
             return thread.server.token("agent")
 
-        with sink(thread, auth_callback=callback, token=None) as made:
-            with made.respond("ai:chat", response_id="r") as response:
+        with sink(thread, auth_callback=callback, token=None) as created:
+            with created.respond("ai:chat", response_id="r") as response:
                 response.write("one ")
-                assert made.flush(30)
+                assert created.flush(30)
                 thread.fault("expire_tokens")
                 response.write("two")
             assert response.wait(60).status in ("delivered", "recovered")
-            assert made.history("ai:chat").items[0].text == "one two"
+            assert created.history("ai:chat").items[0].text == "one two"
         assert len(asked) >= 2

@@ -19,6 +19,8 @@ from tokenwire.events import InputEvent
 from tokenwire.testing import read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "js"
 
 
@@ -53,15 +55,15 @@ class Page:
 
 @pytest.fixture
 def thread() -> Iterator[ServerThread]:
-    with ServerThread(settings=Settings(inbound_rate=None)) as made:
-        yield made
+    with ServerThread(settings=Settings(inbound_rate=None)) as created:
+        yield created
 
 
 @pytest.fixture
 def page(thread: ServerThread) -> Iterator[Page]:
-    made = Page(thread)
-    yield made
-    made.close()
+    created = Page(thread)
+    yield created
+    created.close()
 
 
 TEXTS = {f"r{n}": [f" wörd{n}.{i} 🙂" for i in range(60)] for n in range(3)}

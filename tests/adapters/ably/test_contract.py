@@ -1,4 +1,4 @@
-"""The contract of all backends, on the local Ably with the real client."""
+"""The contract of all backends, on the local Ably with the real client; in trouble, a smoke."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.contract import smoke
 from tokenwire.backend import Backend, Granularity
 from tokenwire.testing import BackendContract
 from tokenwire_adapters.ably import AblyBackend
@@ -34,8 +35,9 @@ class TestAbly(BackendContract):
 
 
 @pytest.mark.slow
+@smoke
 class TestAblyInTrouble(TestAbly):
-    """The same while one publish in ten is refused and all connections are cut twice a second."""
+    """A smoke of it, while Ably refuses one publish in ten and cuts connections twice a second."""
 
     lease = 6.0
 

@@ -18,6 +18,8 @@ from tokenwire.events import Event, InputEvent
 from tokenwire.testing import read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def thread() -> Iterator[ServerThread]:

@@ -18,27 +18,29 @@ from tokenwire.events import Event, InputEvent
 from tokenwire.testing import FaultyBackend, read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 TOKENS = [f" tök{i} 🙂" for i in range(60)]
 TEXT = "".join(TOKENS)
 
 
 @pytest.fixture
 def thread() -> Iterator[ServerThread]:
-    with ServerThread(settings=Settings(inbound_rate=None)) as made:
-        yield made
+    with ServerThread(settings=Settings(inbound_rate=None)) as created:
+        yield created
 
 
 @pytest.fixture
 def page(thread: ServerThread) -> Iterator[Page]:
-    made = Page(thread, "dialect.cjs", 22)
-    yield made
-    made.close()
+    created = Page(thread, "dialect.cjs", 22)
+    yield created
+    created.close()
 
 
 @pytest.fixture
 def agent(thread: ServerThread) -> Iterator[Sink]:
-    with sink(thread, rate=0, retry=0.05, dialect="ai-transport") as made:
-        yield made
+    with sink(thread, rate=0, retry=0.05, dialect="ai-transport") as created:
+        yield created
 
 
 def asked(agent: Sink, **fields: str) -> InputEvent:

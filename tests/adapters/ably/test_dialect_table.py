@@ -24,6 +24,8 @@ from tokenwire.events import Event, InputEvent
 from tokenwire.testing import read_until
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[3] / "docs" / "ably.md"
 
 Scenario = Callable[["Scene"], None]

@@ -25,8 +25,8 @@ def start(index: int, block: dict[str, Any]) -> dict[str, Any]:
 
 
 def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
-    told = {"type": f"{kind}_delta", **fields}
-    return {"type": "content_block_delta", "index": index, "delta": told}
+    reported = {"type": f"{kind}_delta", **fields}
+    return {"type": "content_block_delta", "index": index, "delta": reported}
 
 
 def stop(index: int) -> dict[str, Any]:

@@ -72,13 +72,13 @@ WHOLE = {
 @pytest.mark.parametrize("recording", parameters("anthropic"))
 def test_the_same_chunks(recording: Recording, sink: Sink) -> None:
     def chunks(on: Any) -> list[str]:
-        told: list[str] = []
+        reported: list[str] = []
         try:
             with on.messages.stream(**ARGUMENTS) as stream:
-                told.extend(repr(event) for event in stream)
+                reported.extend(repr(event) for event in stream)
         except anthropic.APIError as error:
-            told.append(repr(error))
-        return told
+            reported.append(repr(error))
+        return reported
 
     with Replay(recording.body) as replay, client(replay) as on:
         bare = chunks(on)

@@ -8,6 +8,8 @@ import pytest
 
 from tokenwire_adapters._tools.cli.run import environment
 
+pytestmark = pytest.mark.slow
+
 SLOW = {
     "asyncio",
     "email",

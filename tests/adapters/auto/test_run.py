@@ -47,8 +47,8 @@ def tell():  # after tokenwire's own exit, which was registered later
         store = tokenwire.MemoryBackend.from_url(os.environ.get("TOKENWIRE_URL", "memory://"))
         found = asyncio.run(store.history(os.environ.get("WITNESS_CHANNEL", "run"), limit=20)).items
     with open(os.environ["WITNESS"], "a") as file:
-        told = [[r.text, r.state] for r in found]
-        file.write(json.dumps({"argv": sys.argv, "told": told}) + "\\n")
+        reported = [[r.text, r.state] for r in found]
+        file.write(json.dumps({"argv": sys.argv, "reported": reported}) + "\\n")
 
 if os.environ.get("WITNESS"):
     atexit.register(tell)
@@ -116,20 +116,20 @@ def test_an_unmodified_program(place: Path, command: list[str]) -> None:
     assert done.stdout == "done --flag x\n"
     assert done.stderr == ""
     assert done.returncode == 3
-    assert [program["told"] for program in programs] == [TOLD]
+    assert [program["reported"] for program in programs] == [TOLD]
 
 
 def test_without_a_url_it_says_so(place: Path) -> None:
     done, programs = run(place, "--channel", "run", "--", sys.executable, "agent.py")
     assert "tokens will stay inside the program" in done.stderr
-    assert programs[0]["told"] == TOLD
+    assert programs[0]["reported"] == TOLD
 
 
 def test_disabled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENWIRE_DISABLED", "1")
     done, programs = run(place, "--to", "memory://", "--channel", "run", "--", "my-agent")
     assert done.returncode == 3
-    assert programs[0]["told"] == []
+    assert programs[0]["reported"] == []
 
 
 def test_one_line_says_that_nothing_was_published(place: Path) -> None:
@@ -189,7 +189,7 @@ def test_children(place: Path, children: bool) -> None:
     command = [*flags, "--to", "memory://", "--channel", "run", "--", sys.executable, "parent.py"]
     done, programs = run(place, *command)
     assert done.returncode == 3
-    assert [program["told"] for program in programs] == [TOLD if children else [], []]
+    assert [program["reported"] for program in programs] == [TOLD if children else [], []]
     assert done.stderr == ("" if children else NOTHING)
 
 
@@ -220,7 +220,7 @@ def test_a_channel_given_by_hand_comes_before_a_session(
     monkeypatch.setenv("WITNESS_CHANNEL", channel)
     done, programs = run(place, *flags, "--to", "memory://", "--", sys.executable, "sessions.py")
     assert (done.stderr, done.returncode) == ("", 0)
-    assert [program["told"] for program in programs] == [[["Hello", "complete"]]]
+    assert [program["reported"] for program in programs] == [[["Hello", "complete"]]]
 
 
 CANCELLED = """
@@ -264,7 +264,7 @@ def test_the_program_finds_its_environment_as_it_was(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "told"),
+    ("args", "status", "reported"),
     [
         ([], 2, "name the program"),
         (["--"], 2, "name the program"),
@@ -273,10 +273,10 @@ def test_the_program_finds_its_environment_as_it_was(place: Path) -> None:
         (["--wrong"], 2, "unrecognized"),
     ],
 )
-def test_wrong_command_lines(place: Path, args: list[str], status: int, told: str) -> None:
+def test_wrong_command_lines(place: Path, args: list[str], status: int, reported: str) -> None:
     done, _ = run(place, *args)
     assert done.returncode == status
-    assert told in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
 
 

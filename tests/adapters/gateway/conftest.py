@@ -10,6 +10,7 @@ import pytest
 import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.gateway.ways import parametrize_ways, way
+from tests.support.profile import EVERYTHING
 from tokenwire_adapters.asgi import Gateway
 
 __all__ = ["way"]
@@ -20,11 +21,10 @@ BOTH_WAYS = {
     "test_events",
     "test_eventsource",
     "test_operations",
-    "test_redis",
     "test_resume",
     "test_slow_clients",
     "test_socket",
-}
+} | ({"test_redis"} if EVERYTHING else set())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

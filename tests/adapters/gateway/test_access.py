@@ -29,6 +29,7 @@ from tokenwire_adapters._web.gateway.asgi import Request
 from tokenwire_adapters._web.gateway.auth import same_origin
 from tokenwire_adapters.asgi import AccessDenied, Gateway, Limits, Tokens, mint_token
 
+pytestmark = pytest.mark.in_turn("way")
 OTHER = "another secret of the tests, long enough"
 ALL = {"*": ["*"]}
 ROUTES = [

@@ -39,10 +39,10 @@ def test_it_resumes_exactly_over_lost_connections(sink: tokenwire.Sink, server: 
         def until(field: str) -> dict[str, Any]:
             assert process.stdout is not None
             for line in process.stdout:
-                told: dict[str, Any] = json.loads(line)
-                assert "wrong" not in told, told
-                if field in told:
-                    return told
+                reported: dict[str, Any] = json.loads(line)
+                assert "wrong" not in reported, reported
+                if field in reported:
+                    return reported
             raise AssertionError("the client ended")
 
         until("opened")
@@ -54,10 +54,10 @@ def test_it_resumes_exactly_over_lost_connections(sink: tokenwire.Sink, server: 
                 response.write(" while it is away")
                 until("opened")
         response.finish()
-        told = until("text")
+        reported = until("text")
         process.stdout.close()
         assert process.wait(60) == 0
     kept = sink.history("chat").items[0]
-    assert told["text"] == kept.text
-    assert told["state"] == "complete"
-    assert len(set(told["ids"])) == len(told["ids"])  # nothing came twice
+    assert reported["text"] == kept.text
+    assert reported["state"] == "complete"
+    assert len(set(reported["ids"])) == len(reported["ids"])  # nothing came twice

@@ -29,6 +29,8 @@ from tokenwire.backend import HistoryPage
 from tokenwire.errors import BackendUnavailable
 from tokenwire_adapters.asgi import Gateway
 
+pytestmark = pytest.mark.in_turn("way")
+
 
 async def test_a_shutdown_leaves_nothing_behind(sink: tokenwire.Sink) -> None:
     """The loop may be closed right after it."""

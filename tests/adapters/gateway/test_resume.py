@@ -16,6 +16,7 @@ from tests.adapters.gateway.support import PATIENCE, Server, chatting, native, s
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway, Limits
 
+pytestmark = pytest.mark.in_turn("way")
 PIECES = [" the", " cat", "\n", "  ", "é", "😀", "x" * 300, "\u2028", "data: ", "\r\n"]
 
 

@@ -164,6 +164,7 @@ def test_the_table_has_a_row_for_each_server() -> None:
     assert list(documented())[2:] == list(SERVERS)
 
 
+@pytest.mark.in_turn("app")
 @pytest.mark.parametrize("app", ["alone", "mounted"])
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_server_that_stops_does_what_its_row_says(

@@ -24,6 +24,7 @@ from tests.adapters.gateway.support import PATIENCE, serving
 from tests.support.needs import needs
 from tokenwire_adapters.asgi import Gateway, Limits
 
+pytestmark = pytest.mark.in_turn("way")
 EVENTS = b"GET %s/channels/c/events?rewind=all HTTP/1.1\r\nhost: localhost\r\n\r\n"
 SOCKET = (
     b"GET %s/channels/c/ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n"

@@ -14,12 +14,11 @@ __all__ = ["parametrize_ways", "way"]
 def parametrize_ways(metafunc: pytest.Metafunc, modules: Collection[str]) -> None:
     """Run the tests of these modules over both ways."""
     if metafunc.module.__name__.rpartition(".")[2] in modules:
-        metafunc.fixturenames.insert(0, "way")
         metafunc.parametrize("way", support.PROTOCOLS, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # so that it comes before any server
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How event streams leave a server: by ASGI's `send`, or over transports handed over."""
-    monkeypatch.setattr(support, "way", request.param)
-    return str(request.param)
+    monkeypatch.setattr(support, "way", getattr(request, "param", support.way))
+    return support.way

@@ -38,7 +38,7 @@ class Script:
         )
         self._lines: queue.Queue[str] = queue.Queue()
         self._calls = 0
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self._looked = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -63,39 +63,39 @@ class Script:
 
     def outcome(self, call: int) -> Any:
         """What came of a call: its value, or ``{"failed": code}``."""
-        found = self._find(lambda told: call in (told.get("done"), told.get("failed")), 0)
+        found = self._find(lambda one: call in (one.get("done"), one.get("failed")), 0)
         return found["value"] if "done" in found else {"failed": found["code"]}
 
     def wait(self, **wanted: Any) -> dict[str, Any]:
         """Wait for a message with these fields, after the one that was waited for last."""
 
-        def fits(told: dict[str, Any]) -> bool:
-            return all(told.get(name) == value for name, value in wanted.items())
+        def fits(reported: dict[str, Any]) -> bool:
+            return all(reported.get(name) == value for name, value in wanted.items())
 
         found = self._find(fits, self._looked)
-        self._looked = self.told.index(found, self._looked) + 1
+        self._looked = self.reported.index(found, self._looked) + 1
         return found
 
     def seen(self, **wanted: Any) -> None:
         """Wait until there was such a message, at any time."""
-        self._find(lambda told: wanted.items() <= told.items(), 0)
+        self._find(lambda reported: wanted.items() <= reported.items(), 0)
 
     def texts(self, key: str, response_id: str) -> list[str]:
         """Every text that a response has had on a channel, in order."""
         return [
-            told["text"]
-            for told in self.told
-            if told.get("on") == "response" and (told["key"], told["id"]) == (key, response_id)
+            one["text"]
+            for one in self.reported
+            if one.get("on") == "response" and (one["key"], one["id"]) == (key, response_id)
         ]
 
     def _find(self, fits: Callable[[dict[str, Any]], bool], at: int) -> dict[str, Any]:
         while True:
-            for told in self.told[at:]:
-                if fits(told):
-                    return told
-            at = len(self.told)
+            for reported in self.reported[at:]:
+                if fits(reported):
+                    return reported
+            at = len(self.reported)
             try:
-                self.told.append(json.loads(self._lines.get(timeout=PATIENCE)))
+                self.reported.append(json.loads(self._lines.get(timeout=PATIENCE)))
             except queue.Empty:
                 raise AssertionError(f"not told in time; told so far: {self.told}") from None
 

@@ -44,10 +44,10 @@ def stories(draw: st.DrawFn) -> list[Event]:
     story: list[Event] = [start]
     lengths: list[int] = []
     for _ in range(draw(st.integers(0, 10))):
-        kind, made = draw(_kinds), True
+        kind, created = draw(_kinds), True
         if not lengths or draw(st.integers(0, 3)) == 0:
-            made = kind == "tool_call" or draw(st.booleans())
-            if made:
+            created = kind == "tool_call" or draw(st.booleans())
+            if created:
                 call = draw(_calls) if kind == "tool_call" else None
                 story.append(
                     PartEvent(
@@ -62,7 +62,7 @@ def stories(draw: st.DrawFn) -> list[Event]:
             lengths.append(0)
         at = (
             draw(st.integers(0, len(lengths) - 1))
-            if made and draw(st.booleans())
+            if created and draw(st.booleans())
             else len(lengths) - 1
         )
         text = draw(texts)

@@ -139,7 +139,7 @@ def test_cancel_and_send(
     script.wait(on="input")
     script.do("send", key="c", name="message", data=1)
     script.wait(on="input")
-    assert [told["value"]["data"] for told in script.told if told.get("on") == "input"] == [
+    assert [one["value"]["data"] for one in script.reported if one.get("on") == "input"] == [
         {"text": "hi"},
         1,
     ]
@@ -204,7 +204,7 @@ def test_a_quiet_response_is_not_lost(
             script.do("history", key="c")
             response.write(" done")
         script.wait(on="response", state="complete", text="thinking done")
-    assert not [told for told in script.told if told.get("on") == "reset"]
+    assert not [reported for reported in script.reported if reported.get("on") == "reset"]
 
 
 def test_starts_over_from_a_cursor_that_is_none(
@@ -300,7 +300,7 @@ def test_a_refusal_by_rate_is_waited_out(
             script.seen(on="ready", key=name)
         script.do("close")
         script.seen(on="status", status="closed")
-    statuses = [told["status"] for told in script.told if told.get("on") == "status"]
+    statuses = [one["status"] for one in script.reported if one.get("on") == "status"]
     assert statuses == ["connecting", "live", "idle", "closed"]
 
 
@@ -317,7 +317,7 @@ def test_a_channel_may_be_left_before_it_is_joined(
     with sink.respond("c0", response_id="r") as response:
         response.write("still here")
     script.wait(on="response", key="last", state="complete", text="still here")
-    assert not any(told.get("on") == "error" for told in script.told)
+    assert not any(reported.get("on") == "error" for reported in script.reported)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_refused_for_good(
     with serving(Gateway(sink, tokens=Tokens(SECRET))) as server:
         connected(script, server.url, transport, token=token)
         script.do("channel", key="c", name="c")
-        told = script.wait(on="error", key="c")
-        assert told["code"] in (code, "unauthorized")
+        reported = script.wait(on="error", key="c")
+        assert reported["code"] in (code, "unauthorized")
         script.wait(on="close", key="c")
         assert "failed" in script.do("cancel", key="c", id="r1")

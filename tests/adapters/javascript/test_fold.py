@@ -15,6 +15,8 @@ from tests.adapters.javascript.conftest import MODULE, node_path
 from tests.adapters.javascript.logs import as_json, folded, logs
 from tests.support.profile import scaled
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).with_name("fold.mjs")
 
 

@@ -63,8 +63,8 @@ class Liar:
             ]
         )
 
-    def next(self, told: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-        self.asked.append((told.get("after"), told.get("rewind")))
+    def next(self, reported: Any) -> list[tuple[str, list[dict[str, Any]]]]:
+        self.asked.append((reported.get("after"), reported.get("rewind")))
         return self.stories.pop(0) if self.stories else []
 
     async def stream(self, request: Request) -> StreamingResponse:
@@ -111,7 +111,7 @@ def test_reads_again_from_the_last_cursor(script: Script, transport: str) -> Non
         script.wait(on="response", text="Hello, you")
         assert liar.asked == [(None, "all"), ("1", None)]
     assert all("Hello, you".startswith(text) for text in script.texts("c", "r1"))
-    assert not [told for told in script.told if told.get("on") == "reset"]
+    assert not [reported for reported in script.reported if reported.get("on") == "reset"]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])

@@ -196,8 +196,8 @@ async def test_parallel_branches(provider: Provider, config: Any, responses: Res
         builder.add_node(name, call)
         builder.add_edge(START, name)
     result = await builder.compile().ainvoke({"messages": [HumanMessage("hi")]}, config)
-    told = [each for each in result["messages"] if isinstance(each, AIMessage)]
-    assert sorted(each.text for each in responses()) == sorted(each.content for each in told)
+    reported = [each for each in result["messages"] if isinstance(each, AIMessage)]
+    assert sorted(each.text for each in responses()) == sorted(each.content for each in reported)
     assert len({each.run for each in responses()}) == 1
     assert {each.metadata["langgraph_node"] for each in responses()} == {"a", "b", "c"}
 

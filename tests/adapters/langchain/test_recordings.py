@@ -91,10 +91,10 @@ async def test_the_channel_carries_what_the_provider_sent(
     assert response.state == "complete"
     assert response.finish_reason == expected.finish
     if expected.usage:
-        told = expected.usage
+        reported = expected.usage
         for ours, theirs in (("input", "prompt"), ("output", "completion")):
             if ours == "input" and recording.api == "anthropic" and not tapped:
                 continue  # ChatAnthropic counts what the last event tells, and it may tell none
             counts = response.usage or {}
             count = counts.get(f"{ours}_tokens", counts.get(f"{theirs}_tokens"))
-            assert count == told.get(f"{ours}_tokens", told.get(f"{theirs}_tokens"))
+            assert count == reported.get(f"{ours}_tokens", reported.get(f"{theirs}_tokens"))

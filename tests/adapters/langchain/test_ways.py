@@ -174,7 +174,7 @@ def test_the_channel_comes_from_the_config(sink: tokenwire.Sink) -> None:
 def test_metadata(sink: tokenwire.Sink, responses: Responses) -> None:
     secret = {"api_key": "sk-secretsecret", "user": "ann"}
     handler = TokenwireCallbackHandler(
-        sink, channel="c", metadata=lambda told: {"user": told["user"]}
+        sink, channel="c", metadata=lambda reported: {"user": reported["user"]}
     )
     with Replay(recordings.named("chat-escapes").body) as replay:
         model = models.model("chat", replay)
@@ -194,11 +194,11 @@ def test_another_client_in_the_middle_of_a_stream_is_not_heard(
 ) -> None:
     text = recordings.named("chat-text")
     with Replay(text.body) as replay, openai.OpenAI(base_url=replay.base_url, api_key="x") as bare:
-        told: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
+        reported: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
         for number, _ in enumerate(models.model("chat", replay).stream("hi", config)):
             if number == 0:
-                assert list(bare.chat.completions.create(**told))
-                with bare.chat.completions.with_raw_response.create(**told).parse() as stream:
+                assert list(bare.chat.completions.create(**reported))
+                with bare.chat.completions.with_raw_response.create(**reported).parse() as stream:
                     assert list(stream)
     (response,) = responses()
     assert response.text == text.expected.text

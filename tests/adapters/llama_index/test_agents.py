@@ -86,10 +86,10 @@ async def test_a_tool_that_fails(provider: Provider, responses: Responses) -> No
 @pytest.mark.usefixtures("handler")
 def test_chat_engine(provider: Provider, sink: tokenwire.Sink, responses: Responses) -> None:
     engine = SimpleChatEngine.from_defaults(llm=llm(provider))
-    told = "".join(engine.stream_chat("hi").response_gen)
+    reported = "".join(engine.stream_chat("hi").response_gen)
     asyncio.run(ended(sink))
     (response,) = responses()
-    assert (response.state, response.text) == ("complete", told)
+    assert (response.state, response.text) == ("complete", reported)
     assert (response.run or "").startswith("SimpleChatEngine.stream_chat-")
     assert engine.chat("again").response == responses()[1].text
 
@@ -99,10 +99,10 @@ async def test_async_chat_engine(
     provider: Provider, sink: tokenwire.Sink, responses: Responses
 ) -> None:
     engine = SimpleChatEngine.from_defaults(llm=llm(provider))
-    told = [token async for token in (await engine.astream_chat("hi")).async_response_gen()]
+    reported = [token async for token in (await engine.astream_chat("hi")).async_response_gen()]
     await ended(sink)
     (response,) = responses()
-    assert (response.state, response.text) == ("complete", "".join(told))
+    assert (response.state, response.text) == ("complete", "".join(reported))
 
 
 @pytest.mark.usefixtures("handler")
@@ -116,12 +116,12 @@ def test_query_engine(provider: Provider, responses: Responses) -> None:
             return synthesizer.synthesize(query_str, [NodeWithScore(node=TextNode(text="a fact"))])
 
     # The model is first asked when the query's span is over: LlamaIndex no longer knows of it.
-    told = "".join(Engine().query("why?").response_gen)  # type: ignore[union-attr]
+    reported = "".join(Engine().query("why?").response_gen)  # type: ignore[union-attr]
     with tokenwire.run("query-7"):
         again = "".join(Engine().query("why?").response_gen)  # type: ignore[union-attr]
     one, two = responses()
     assert [(each.state, each.text) for each in (one, two)] == [
-        ("complete", told),
+        ("complete", reported),
         ("complete", again),
     ]
     assert (one.run or "").startswith("OpenAI.stream-")
@@ -213,10 +213,10 @@ async def test_a_sink_that_raises(
     root.add_event_handler(handler)
     try:
         with caplog.at_level(logging.WARNING, "tokenwire"):
-            told = await _agent(provider).run("What is the weather in Paris?")
+            reported = await _agent(provider).run("What is the weather in Paris?")
     finally:
         root.event_handlers = [each for each in root.event_handlers if each is not handler]
         stop_claimed_sdks()
         adapter._calls.by_span.clear()
-    assert "sunny in Paris" in str(told)
+    assert "sunny in Paris" in str(reported)
     assert "tokenwire" in caplog.text

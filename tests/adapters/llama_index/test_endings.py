@@ -132,14 +132,14 @@ async def atimed_out(model: Any) -> None:
 
 def engine_exhausted(model: Any) -> None:
     engine = SimpleChatEngine.from_defaults(llm=model)
-    told = "".join(engine.stream_chat("hi").response_gen)
-    assert told == TEXT.expected.text
+    reported = "".join(engine.stream_chat("hi").response_gen)
+    assert reported == TEXT.expected.text
 
 
 async def aengine_exhausted(model: Any) -> None:
     engine = SimpleChatEngine.from_defaults(llm=model)
-    told = [each async for each in (await engine.astream_chat("hi")).async_response_gen()]
-    assert "".join(told) == TEXT.expected.text
+    reported = [each async for each in (await engine.astream_chat("hi")).async_response_gen()]
+    assert "".join(reported) == TEXT.expected.text
 
 
 def get_weather(city: str) -> str:

@@ -180,12 +180,12 @@ async def test_any_order_anywhere(
     waiting = list(tasks)
     streams: dict[str, Any] = {}
     items = dict.fromkeys(limits, 0)
-    made: list[Any] = []
+    created: list[Any] = []
     while waiting or streams:
         if waiting and (not streams or chance.random() < 0.3):
             name, text, way = waiting.pop()
             model = models.model("chat", replays[text])
-            made.append(model)
+            created.append(model)
             streams[name] = await make(way, model, name, chance)
             continue
         name = chance.choice(list(streams))
@@ -199,11 +199,11 @@ async def test_any_order_anywhere(
     assert await sink.aflush(60)
     for name, text, way in tasks:
         expected = TEXTS[text].expected
-        told = sink.history(name).items
+        reported = sink.history(name).items
         if items[name] == 0:
-            assert told == (), name
+            assert reported == (), name
             continue
-        (response,) = told
+        (response,) = reported
         assert response.run, name
         assert ("provider" in response.metadata) is stop_provider, name  # the tap found its call
         if limits[name] < 10**6:
@@ -215,7 +215,7 @@ async def test_any_order_anywhere(
             assert response.id.startswith("Layered." if way is layered else "OpenAI."), name
             assert response.metadata["llm"] == ("custom_llm" if way is layered else "openai_llm")
     assert sink.history("default").items == ()
-    for model in made:
+    for model in created:
         await model._get_aclient().close()
 
 
@@ -259,8 +259,8 @@ def test_a_cancel_stops_the_stream_that_was_made_first(sink: tokenwire.Sink) -> 
             if response.delta:
                 break
         assert sink.flush(60)
-        (told,) = sink.history("one").items
-        assert sink.cancel("one", told.id).state == "cancelled"
+        (reported,) = sink.history("one").items
+        assert sink.cancel("one", reported.id).state == "cancelled"
         one.wait_closed_early()
         with pytest.raises(tokenwire.ResponseCancelled):
             list(first)
@@ -281,8 +281,8 @@ def test_a_stream_that_nobody_is_to_see(
         while left:
             left = [stream for stream in left if next(stream, None) is not None]
     assert sink.flush(60)
-    (told,) = sink.history("one").items
-    assert told.text == TEXTS[1].expected.text
+    (reported,) = sink.history("one").items
+    assert reported.text == TEXTS[1].expected.text
     assert sink.history("default").items == ()
 
 
@@ -299,5 +299,5 @@ def test_a_call_of_the_programs_own_in_between(sink: tokenwire.Sink, replays: li
             assert list(create(model="m", messages=[], stream=True))
         assert list(stream)
     assert sink.flush(60)
-    (told,) = sink.history("one").items
-    assert (told.state, told.text) == ("complete", TEXTS[0].expected.text)
+    (reported,) = sink.history("one").items
+    assert (reported.state, reported.text) == ("complete", TEXTS[0].expected.text)

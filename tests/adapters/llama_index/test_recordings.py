@@ -69,11 +69,11 @@ async def test_the_channel_carries_what_the_provider_sent(
     if stop_provider:
         assert response.finish_reason == expected.finish
         if expected.usage:
-            told = expected.usage
+            reported = expected.usage
             for ours, theirs in (("input", "prompt"), ("output", "completion")):
                 counts = response.usage or {}
                 count = counts.get(f"{ours}_tokens", counts.get(f"{theirs}_tokens"))
-                assert count == told.get(f"{ours}_tokens", told.get(f"{theirs}_tokens"))
+                assert count == reported.get(f"{ours}_tokens", reported.get(f"{theirs}_tokens"))
 
 
 @pytest.mark.parametrize("way", models.WAYS, ids=lambda way: way.__name__)

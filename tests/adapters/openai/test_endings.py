@@ -63,8 +63,8 @@ async def test_async(talk: Talk, way: Any, state: Any, sink: Sink) -> None:
 
 
 def test_an_error_in_the_stream(sink: Sink) -> None:
-    told = named("chat-error").expected.error
-    endings.check_failures(CHAT, Reply(CHAT.bad), told, sink)
+    reported = named("chat-error").expected.error
+    endings.check_failures(CHAT, Reply(CHAT.bad), reported, sink)
 
 
 @talks

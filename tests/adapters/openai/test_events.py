@@ -23,9 +23,9 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 
 def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    told = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", **more}
+    reported = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", **more}
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return {**told, "choices": [] if delta is None else [choice]}
+    return {**reported, "choices": [] if delta is None else [choice]}
 
 
 def chat(sink: Sink, *chunks: dict[str, Any]) -> Response:
@@ -193,8 +193,8 @@ async def test_a_reply_that_goes_on_long_after_a_finish_reason(
 
 def piece(text: str, finish: str | None = None, index: int = 0) -> dict[str, Any]:
     choice = {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
-    told = {"id": "c1", "object": "text_completion", "created": 1, "model": "m"}
-    return {**told, "choices": [choice]}
+    reported = {"id": "c1", "object": "text_completion", "created": 1, "model": "m"}
+    return {**reported, "choices": [choice]}
 
 
 COMPLETION = body(
@@ -313,8 +313,14 @@ def event(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def whole(*output: dict[str, Any], status: str = "completed", **more: Any) -> dict[str, Any]:
-    told = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": status}
-    return {**told, "output": list(output), "tools": [], **more}
+    response = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": status,
+    }
+    return {**response, "output": list(output), "tools": [], **more}
 
 
 def said(sink: Sink, *events: dict[str, Any]) -> Response:
@@ -324,17 +330,17 @@ def said(sink: Sink, *events: dict[str, Any]) -> Response:
     return ended(sink, "c")
 
 
-def item(sink: Sink, told: dict[str, Any], *between: dict[str, Any]) -> Response:
+def item(sink: Sink, reported: dict[str, Any], *between: dict[str, Any]) -> Response:
     """A response with one item, which is told of in all three ways."""
     return said(
         sink,
         event("created", response=whole(status="in_progress")),
         event("queued", response=whole(status="queued")),
         event("in_progress", response=whole(status="in_progress")),
-        event("output_item.added", output_index=0, item=told),
+        event("output_item.added", output_index=0, item=reported),
         *between,
-        event("output_item.done", output_index=0, item=told),
-        event("completed", response=whole(told)),
+        event("output_item.done", output_index=0, item=reported),
+        event("completed", response=whole(reported)),
     )
 
 
@@ -342,10 +348,10 @@ def item(sink: Sink, told: dict[str, Any], *between: dict[str, Any]) -> Response
 def test_responses_speech(kind: str, sink: Sink) -> None:
     place = {} if kind.startswith("audio") else {"output_index": 0, "content_index": 0}
     spoken = {"type": "output_audio", "transcript": "Hello", "data": "UklGRg=="}
-    told = {"id": "m", "type": "message", "role": "assistant", "status": "completed"}
+    reported = {"id": "m", "type": "message", "role": "assistant", "status": "completed"}
     got = item(
         sink,
-        {**told, "content": [spoken]},
+        {**reported, "content": [spoken]},
         event(f"{kind}.delta", delta="Hel", **place),
         event("audio.delta", delta="UklGRg=="),
         event(f"{kind}.delta", delta="lo", **place),
@@ -359,7 +365,7 @@ CALLED = {"call_id": "k", "id": "i", "status": "completed"}
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("reported", "expected"),
     [
         ({**CALLED, "type": "local_shell_call", "action": {"type": "exec", "command": ["ls"]}},
          ("tool_call", '{"command": ["ls"], "type": "exec"}', "local_shell", "k")),
@@ -385,8 +391,8 @@ CALLED = {"call_id": "k", "id": "i", "status": "completed"}
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_responses_items(told: dict[str, Any], expected: tuple[Any, ...], sink: Sink) -> None:
-    got = item(sink, told)
+def test_responses_items(reported: dict[str, Any], expected: tuple[Any, ...], sink: Sink) -> None:
+    got = item(sink, reported)
     assert parts(got) == [expected]
     assert got.state == "complete"
     assert "iVBO" not in repr(got)
@@ -399,8 +405,8 @@ def test_responses_items_that_only_the_provider_can_read(kind: str, sink: Sink) 
 
 
 def test_responses_tool_outputs(sink: Sink) -> None:
-    told = {**CALLED, "type": "shell_call_output", "output": [{"stdout": "a", "stderr": ""}]}
-    got = item(sink, told)
+    reported = {**CALLED, "type": "shell_call_output", "output": [{"stdout": "a", "stderr": ""}]}
+    got = item(sink, reported)
     assert [(r.call_id, r.output) for r in got.tool_results] == [
         ("k", [{"stdout": "a", "stderr": ""}])
     ]
@@ -408,14 +414,14 @@ def test_responses_tool_outputs(sink: Sink) -> None:
 
 def test_responses_arguments_as_they_grow(sink: Sink) -> None:
     place = {"output_index": 0, "item_id": "i"}
-    told = {"id": "i", "type": "custom_tool_call", "call_id": "k", "name": "sh", "input": ""}
+    reported = {"id": "i", "type": "custom_tool_call", "call_id": "k", "name": "sh", "input": ""}
     got = said(
         sink,
-        event("output_item.added", output_index=0, item=told),
+        event("output_item.added", output_index=0, item=reported),
         event("custom_tool_call_input.delta", delta="l", **place),
         event("custom_tool_call_input.delta", delta="s", **place),
         event("custom_tool_call_input.done", input="ls", **place),
-        event("output_item.done", output_index=0, item={**told, "input": "ls"}),
+        event("output_item.done", output_index=0, item={**reported, "input": "ls"}),
         event("output_item.added", output_index=1, item={"id": "j", "type": "code_interpreter_call",
               "status": "in_progress", "code": "", "container_id": "x", "outputs": None}),
         event("code_interpreter_call.in_progress", output_index=1, item_id="j"),

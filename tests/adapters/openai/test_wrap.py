@@ -59,16 +59,16 @@ def _json(body: Any) -> Reply:
 @pytest.mark.parametrize("recording", parameters("chat") + parameters("responses"))
 def test_the_same_chunks(recording: Recording, sink: Sink) -> None:
     def chunks(on: Any) -> list[str]:
-        told: list[str] = []
+        reported: list[str] = []
         try:
             if recording.api == "chat":
                 stream: Any = on.chat.completions.create(**CHAT, stream=True)
             else:
                 stream = on.responses.create(model="m", input="x", stream=True)
-            told.extend(repr(chunk) for chunk in stream)
+            reported.extend(repr(chunk) for chunk in stream)
         except openai.APIError as error:
-            told.append(repr(error))
-        return told
+            reported.append(repr(error))
+        return reported
 
     with Replay(recording.body) as replay, client(replay) as on:
         bare = chunks(on)
@@ -386,14 +386,14 @@ class BrokenLater(Broken):
 
 
 def _broken() -> list[Any]:
-    made: list[Any] = [Broken("respond"), Broken("_runtime"), Broken("strict")]
-    made += [
+    created: list[Any] = [Broken("respond"), Broken("_runtime"), Broken("strict")]
+    created += [
         BrokenLater(at)
         for at in ("write", "part", "finish", "add_cancel_callback", "fail", "cancel")
     ]
     closed = fresh_sink(strict=False)
     closed.close()
-    return [*made, closed]
+    return [*created, closed]
 
 
 @pytest.mark.parametrize("name", ["chat-text", "chat-error", "chat-tool-calls", "responses-text"])
@@ -404,17 +404,17 @@ def test_a_broken_sink_changes_nothing(name: str, broken: int) -> None:
     sink = _broken()[broken]
 
     def chunks(on: Any) -> list[str]:
-        told: list[str] = []
+        reported: list[str] = []
         try:
             if recording.api == "chat":
                 stream: Any = on.chat.completions.create(**CHAT, stream=True)
             else:
                 stream = on.responses.create(model="m", input="x", stream=True)
-            told.extend(repr(chunk) for chunk in stream)
+            reported.extend(repr(chunk) for chunk in stream)
             stream.close()
         except openai.APIError as error:
-            told.append(repr(error))
-        return told
+            reported.append(repr(error))
+        return reported
 
     with Replay(recording.body) as replay, client(replay) as on:
         bare = chunks(on)

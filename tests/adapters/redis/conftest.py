@@ -6,6 +6,6 @@ from tokenwire_adapters.redis import RedisBackend
 
 @pytest.fixture
 async def backend(shared_redis):
-    made = RedisBackend(shared_redis.url)
-    yield made
-    await made.close()
+    created = RedisBackend(shared_redis.url)
+    yield created
+    await created.close()

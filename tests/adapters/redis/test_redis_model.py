@@ -126,7 +126,7 @@ class Pair:
     async def entry(self, name, fence, advance, events):
         seq = self.seqs[name] = self.seqs.get(name, 0) + advance
         lengths = dict(self.lengths.get(name, {}))
-        made = []
+        real = []
         for event in events:
             if isinstance(event, tuple):  # a delta, more or less where the text ends
                 part, slip, text = event
@@ -138,9 +138,9 @@ class Pair:
                 lengths[part] = max(have, offset + len(text))
             if isinstance(event, SnapshotEvent):
                 event = replace(event, response=replace(event.response, channel=self.channel))
-            made.append(event)
+            real.append(event)
         await self._publish(
-            Entry(channel=self.channel, events=tuple(made), response_id=name, fence=fence, seq=seq,
+            Entry(channel=self.channel, events=tuple(real), response_id=name, fence=fence, seq=seq,
                   lease=600.0)
         )  # fmt: skip
         kept = {one.id: one for one in (await self._history(self.backends[1], 100, None)).items}

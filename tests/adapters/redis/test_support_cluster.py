@@ -90,7 +90,7 @@ async def test_proxies_carry_every_client_connection(redis_cluster):
         assert await client.get("key-7") == b"7"
 
 
-@pytest.mark.slow
+@pytest.mark.in_turn("each_redis_binary")
 @pytest.mark.parametrize("kill", [False, True])
 def test_failover(each_redis_binary, kill):
     with (

@@ -14,6 +14,8 @@ from tests.support.producing import Producer
 from tokenwire.events import decode_json
 from tokenwire.response import Transcript
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 WATCHERS = 8  # enough for both workers to have some
 

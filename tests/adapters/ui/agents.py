@@ -111,13 +111,13 @@ class Agent:
         )
         async for chunk in stream:
             for choice in chunk.choices:
-                for told in choice.delta.tool_calls or ():
+                for reported in choice.delta.tool_calls or ():
                     call = calls.setdefault(
-                        told.index,
+                        reported.index,
                         {"type": "function", "function": {"name": "", "arguments": ""}},
                     )
-                    call["id"] = told.id or call["id"]
-                    assert told.function is not None
-                    call["function"]["name"] += told.function.name or ""
-                    call["function"]["arguments"] += told.function.arguments or ""
+                    call["id"] = reported.id or call["id"]
+                    assert reported.function is not None
+                    call["function"]["name"] += reported.function.name or ""
+                    call["function"]["arguments"] += reported.function.arguments or ""
         return list(calls.values())

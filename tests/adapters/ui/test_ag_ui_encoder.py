@@ -63,8 +63,10 @@ def test_state_and_data():
     run = AgUiRun()
     run._state_delta = lambda event: None  # type: ignore[attr-defined]
     run.read(frames_of(AgUiEncoder(), events))
-    told = [(e["type"], e.get("snapshot") or e.get("delta") or e.get("name")) for e in run.events]
-    assert told[1:-1] == [
+    reported = [
+        (e["type"], e.get("snapshot") or e.get("delta") or e.get("name")) for e in run.events
+    ]
+    assert reported[1:-1] == [
         ("STATE_SNAPSHOT", {"step": 1}),
         ("STATE_DELTA", patch),
         ("CUSTOM", "note"),

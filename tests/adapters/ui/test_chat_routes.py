@@ -157,9 +157,9 @@ async def test_who_may(sink, agent):
                 ("POST", "/api/chat/c1/stop"),
             ):
                 body = ask() if path == "/api/chat" else {}
-                told = await client.request(method, path, json=body, headers={"x-user": "c2"})
-                assert told.status_code == 403, path
-                assert told.json()["detail"] == "not yours"
+                reported = await client.request(method, path, json=body, headers={"x-user": "c2"})
+                assert reported.status_code == 403, path
+                assert reported.json()["detail"] == "not yours"
     assert agent.turns[0].principal == "c1"
     assert agent.turns[0].channel == "chat:c1"
 

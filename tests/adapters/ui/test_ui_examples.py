@@ -63,7 +63,7 @@ def test_the_client_of_ag_ui_joins_again():
     node = node_with(Path(__file__).parent / "js" / "package.json")
     with running("ag_ui_chat.py") as url:
         script = str(node.script(EXAMPLES / "ag_ui_client.mjs"))
-        told = subprocess.run(
+        reported = subprocess.run(
             [node.executable, script, "tell me a story"],
             env={**os.environ, "AGENT_URL": f"{url}/agent"},
             capture_output=True,
@@ -71,7 +71,7 @@ def test_the_client_of_ag_ui_joins_again():
             check=True,
             timeout=PATIENCE,
         ).stdout
-    had, has = told.split("has: ")
+    had, has = reported.split("has: ")
     assert had.startswith("had: ")
     part = had.removeprefix("had: ").strip()
     assert has.startswith(part)

@@ -118,7 +118,7 @@ def check_response(message: VercelMessage, response: Response, log: Log) -> None
 
 
 def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
-    told: set[str] = set()
+    reported: set[str] = set()
     for index, call in enumerate(response.parts):
         if call.kind != "tool_call":
             continue
@@ -131,15 +131,15 @@ def check_tools(message: VercelMessage, response: Response, log: Log) -> None:
         assert part["providerExecuted"] is call.provider_executed
         name = call.call_id or ""
         result = log.results.get(name) or log.results.get(f"{response.id}/{name}")
-        if result is None or name in told:
+        if result is None or name in reported:
             if response.state == "complete":
                 assert part["state"] in ("input-available", "output-available", "output-error")
                 assert part["input"] == loaded(call.text)
         elif result.error is not None:
-            told.add(name)
+            reported.add(name)
             assert any(p.get("errorText") == result.error for p in parts)
         else:
-            told.add(name)
+            reported.add(name)
             assert any(p.get("output", ...) == without(result.output) for p in parts)
 
 

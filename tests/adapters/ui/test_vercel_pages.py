@@ -52,10 +52,10 @@ async def the_response(sink: tokenwire.Sink, *, ended: bool = True) -> tokenwire
 async def test_send_and_stream(page, server, sink, agent):
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
     await page.do("send", tab=1, text="hello there")
-    told = await page.do("done", tab=1)
-    assert told["status"] == "ready"
-    assert not told["errors"]
-    user, answer = told["messages"]
+    reported = await page.do("done", tab=1)
+    assert reported["status"] == "ready"
+    assert not reported["errors"]
+    user, answer = reported["messages"]
     response = await the_response(sink)
     assert text_of(answer) == response.text != ""
     assert answer["id"] == response.run
@@ -63,7 +63,7 @@ async def test_send_and_stream(page, server, sink, agent):
     assert answer["parts"][1]["text"] == response.reasoning
     assert all(part.get("state") == "done" for part in answer["parts"][1:])
     assert answer["metadata"]["usage"]["outputTokens"] > 0
-    assert told["finish"]["finishReason"] == "stop"
+    assert reported["finish"]["finishReason"] == "stop"
     assert agent.turns[0].text == "hello there"
     assert agent.turns[0].messages == [user]
 
@@ -71,9 +71,9 @@ async def test_send_and_stream(page, server, sink, agent):
 async def test_a_tool_is_called_and_answered_in_steps(page, server, sink):
     await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
     await page.do("send", tab=1, text="What is the weather in São Paulo?")
-    told = await page.do("done", tab=1)
-    assert not told["errors"]
-    answer = told["messages"][-1]
+    reported = await page.do("done", tab=1)
+    assert not reported["errors"]
+    answer = reported["messages"][-1]
     tool = next(part for part in answer["parts"] if part["type"] == "tool-get_weather")
     assert tool["state"] == "output-available"
     assert tool["output"] == REPORT
@@ -81,8 +81,8 @@ async def test_a_tool_is_called_and_answered_in_steps(page, server, sink):
     assert kinds(answer).count("step-start") == 2
     assert text_of(answer)
     saved = await get(server, "/api/chat/c1/messages")
-    assert [each["id"] for each in saved] == [each["id"] for each in told["messages"]]
-    assert saved[0]["parts"] == told["messages"][0]["parts"]
+    assert [each["id"] for each in saved] == [each["id"] for each in reported["messages"]]
+    assert saved[0]["parts"] == reported["messages"][0]["parts"]
     assert [comparable(part) for part in saved[1]["parts"]] == [
         comparable(part) for part in answer["parts"]
     ]
@@ -102,10 +102,10 @@ async def test_reload_and_resume(page, server, sink, provider):
     await page.do("text", tab=2, length=20)
     assert not (await the_response(sink, ended=False)).ended
     provider.pace = 0
-    told = await page.do("done", tab=2)
-    assert not told["errors"]
-    assert len(told["messages"]) == 2
-    assert text_of(told["messages"][-1]) == (await the_response(sink)).text
+    reported = await page.do("done", tab=2)
+    assert not reported["errors"]
+    assert len(reported["messages"]) == 2
+    assert text_of(reported["messages"][-1]) == (await the_response(sink)).text
 
 
 async def test_a_page_that_lost_its_connection_resumes_what_it_has(page, server, sink, provider):
@@ -118,11 +118,11 @@ async def test_a_page_that_lost_its_connection_resumes_what_it_has(page, server,
     before = await page.do("done", tab=1)
     await page.do("resume", tab=1)
     provider.pace = 0
-    told = await page.do("done", tab=1)
-    assert not told["errors"]
-    assert len(told["messages"]) == 2
-    assert told["messages"][-1]["id"] == before["messages"][-1]["id"]
-    assert text_of(told["messages"][-1]) == (await the_response(sink)).text
+    reported = await page.do("done", tab=1)
+    assert not reported["errors"]
+    assert len(reported["messages"]) == 2
+    assert reported["messages"][-1]["id"] == before["messages"][-1]["id"]
+    assert text_of(reported["messages"][-1]) == (await the_response(sink)).text
 
 
 async def test_nothing_to_resume(page, server):
@@ -151,8 +151,8 @@ async def test_a_refresh_before_the_first_token(page, sink, provider):
         await page.do("resume", tab=2)
         await page.do("begun", tab=2)
         thought.set()
-        told = await page.do("done", tab=2)
-    assert text_of(told["messages"][-1]) == "at last"
+        reported = await page.do("done", tab=2)
+    assert text_of(reported["messages"][-1]) == "at last"
 
 
 async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provider):
@@ -171,11 +171,11 @@ async def test_stop_stops_the_provider_for_every_tab(page, server, sink, provide
     tabs = [await page.do("done", tab=tab) for tab in (1, 2)]
     response = await the_response(sink)
     assert response.state == "cancelled"
-    for told in tabs:
-        assert told["status"] == "ready"
-        assert not told["errors"]
-        assert text_of(told["messages"][-1]) == response.text
-        assert told["messages"][-1]["metadata"]["state"] == "cancelled"
+    for reported in tabs:
+        assert reported["status"] == "ready"
+        assert not reported["errors"]
+        assert text_of(reported["messages"][-1]) == response.text
+        assert reported["messages"][-1]["metadata"]["state"] == "cancelled"
     with anyio.fail_after(PATIENCE):
         while provider.records[-1].outcome != "closed_early":
             await anyio.sleep(0.01)
@@ -202,13 +202,13 @@ async def test_the_next_message_takes_the_place_of_an_answer_under_way(
     await page.do("done", tab=1)
     provider.pace = 0
     await page.do("send", tab=1, text="hello there")
-    told = await page.do("done", tab=1)
-    assert not told["errors"]
+    reported = await page.do("done", tab=1)
+    assert not reported["errors"]
     states = [each.state for each in (await sink.ahistory("c1")).items if each.parts]
     assert states == ["complete", "cancelled"]
-    assert [each["role"] for each in told["messages"]] == ["user", "assistant"] * 2
+    assert [each["role"] for each in reported["messages"]] == ["user", "assistant"] * 2
     saved = await get(server, "/api/chat/c1/messages")
-    assert [each["id"] for each in saved] == [each["id"] for each in told["messages"]]
+    assert [each["id"] for each in saved] == [each["id"] for each in reported["messages"]]
 
 
 async def test_an_answer_is_made_anew(page, server, sink):
@@ -216,11 +216,11 @@ async def test_an_answer_is_made_anew(page, server, sink):
     await page.do("send", tab=1, text="hello there")
     first = await page.do("done", tab=1)
     await page.do("again", tab=1)
-    told = await page.do("done", tab=1)
-    assert len(told["messages"]) == 2
-    assert told["messages"][1]["id"] != first["messages"][1]["id"]
+    reported = await page.do("done", tab=1)
+    assert len(reported["messages"]) == 2
+    assert reported["messages"][1]["id"] != first["messages"][1]["id"]
     saved = await get(server, "/api/chat/c1/messages")
-    assert [each["id"] for each in saved] == [each["id"] for each in told["messages"]]
+    assert [each["id"] for each in saved] == [each["id"] for each in reported["messages"]]
 
 
 async def test_a_tool_of_the_page(page, server, sink, agent, provider):
@@ -237,10 +237,10 @@ async def test_a_tool_of_the_page(page, server, sink, agent, provider):
     await page.do("join", api=api, id="c1")
     provider.pace = 0
     again = (await page.do("rest"))["message"]
-    told = await page.do("done", tab=1)
-    assert not told["errors"]
-    assert len(told["messages"]) == 2
-    answer = told["messages"][-1]
+    reported = await page.do("done", tab=1)
+    assert not reported["errors"]
+    assert len(reported["messages"]) == 2
+    answer = reported["messages"][-1]
     assert kinds(answer).count("step-start") == 2
     # Another tab, and one that comes back, are told the whole message.
     assert again["id"] == answer["id"]
@@ -261,11 +261,11 @@ async def test_an_agent_that_fails(page, sink):
     with serving(Starlette(routes=ChatRoutes(sink, agent).routes)) as server:
         await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
         await page.do("send", tab=1, text="hm?")
-        told = await page.do("done", tab=1)
-    assert told["status"] == "error"
-    assert "no more money" in told["error"]
-    assert "abcdefghijklmnopqrstuvwx" not in told["error"]
-    assert text_of(told["messages"][-1]) == "I will "
+        reported = await page.do("done", tab=1)
+    assert reported["status"] == "error"
+    assert "no more money" in reported["error"]
+    assert "abcdefghijklmnopqrstuvwx" not in reported["error"]
+    assert text_of(reported["messages"][-1]) == "I will "
 
 
 async def test_an_agent_in_a_thread(page, sink):
@@ -276,8 +276,8 @@ async def test_an_agent_in_a_thread(page, sink):
     with serving(Starlette(routes=ChatRoutes(sink, agent).routes)) as server:
         await page.do("open", tab=1, api=f"{server.url}/api/chat", id="c1")
         await page.do("send", tab=1, text="hm?")
-        told = await page.do("done", tab=1)
-    assert text_of(told["messages"][-1]) == "You said 'hm?'."
+        reported = await page.do("done", tab=1)
+    assert text_of(reported["messages"][-1]) == "You said 'hm?'."
 
 
 async def test_the_gateways_format(page, server, sink):

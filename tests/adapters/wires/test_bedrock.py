@@ -4,8 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
+
+from tests.support.needs import needs
+
+needs("botocore")
+
+from botocore.eventstream import EventStreamBuffer
 
 from tests.adapters.wires.frames import FRAMES, chunk, event, frame
 from tests.adapters.wires.reading import JSON, cuts, read, result_of

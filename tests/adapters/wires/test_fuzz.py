@@ -13,6 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.needs import needs
+
+needs("botocore")
+
 from tests.adapters.wires import (
     test_bedrock,
     test_cohere,

@@ -8,9 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.needs import needs
+
+needs("zstandard")
+
+import zstandard
 
 from tests.adapters.wires.reading import JSON, SSE, cuts, read, wire_of
 from tests.support.recordings import named
