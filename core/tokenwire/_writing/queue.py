@@ -100,7 +100,7 @@ class Queue:
     def unknown(self, response: PendingResponse, message: str) -> None:
         """Begin a response again that the backend does not know any more."""
         if not response.done:
-            self._restart(response, ResponseUnknown(message))
+            self._restart(response, response.retry, ResponseUnknown(message))
 
     def absorb_all(self) -> None:
         """Merge what is written while nothing can be sent, so that it takes little room."""
@@ -327,7 +327,7 @@ class Queue:
         elif error is None:
             self._accepted(response, entry, outcome)
         elif isinstance(error, ResponseUnknown):
-            self._restart(response, error)
+            self._restart(response, entry, error)
         elif isinstance(error, Fenced):
             self._stop(response, error)
         elif isinstance(error, PublishRejected):
@@ -349,7 +349,16 @@ class Queue:
         if outcome.cancel is not None and not response.done:
             response.on_cancel(outcome.cancel)
 
-    def _restart(self, response: PendingResponse, error: ResponseUnknown) -> None:
+    def _restart(
+        self, response: PendingResponse, entry: Entry | None, error: ResponseUnknown
+    ) -> None:
+        end = entry.events[-1] if entry is not None and response.attempts else None
+        if isinstance(end, EndEvent) and end.state == "cancelled":
+            # It arrived, though its reply did not: whoever cancelled it has deleted it since.
+            response.done = True
+            response.draft.silence()
+            response.on_outcome(None)
+            return
         if time.monotonic() - response.contact > response.template.lease:
             self._stop(response, error)  # we may have been declared dead, and forgotten since
             return

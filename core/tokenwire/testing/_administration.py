@@ -12,6 +12,7 @@ from tokenwire.errors import NotSupported, StillStreaming
 from tokenwire.events import DataEvent, Event, InputEvent, Response, SnapshotEvent
 from tokenwire.sink import Page, Sink
 from tokenwire.testing._base import ContractBase, ended, raises
+from tokenwire.testing.faulty import FaultyBackend, Publish
 from tokenwire.testing.producers import Spectator
 
 __all__ = ["AdministrationContract"]
@@ -129,6 +130,22 @@ class AdministrationContract(ContractBase):
             delete()
             assert response.cancelled
             assert self._ids(sink) == []
+
+    def test_what_was_deleted_does_not_come_back(self) -> None:
+        """The reply to its end was lost, so that its producer tries that again."""
+        backend = FaultyBackend(self.connect())
+        if not backend.capabilities.delete:
+            return
+        sink, other = self.sink(backend), self.sink()
+        response = sink.respond(self.channel, response_id="r")
+        response.write("so far")
+        assert sink.flush(self.patience)
+        backend.publish_faults.extend([Publish.LOSE_REPLY, *[Publish.FAIL] * 100])
+        assert other.delete_response(self.channel, "r", timeout=self.patience)
+        backend.publish_faults.clear()
+        assert sink.flush(self.patience)
+        assert response.cancelled
+        assert self._ids(sink) == []
 
     def test_what_does_not_stop_is_not_deleted(self) -> None:
         sink, other = self.sink(), self.sink()
