@@ -14,7 +14,7 @@ needs("ag_ui")
 needs("redis")
 needs("starlette")
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.adapters.ui.approving import Process
 from tests.e2e.bundles import bundle
@@ -61,6 +61,17 @@ def joined(kind: str, page: Page) -> contextlib.AbstractContextManager[object]:
     )
 
 
+def ask(box: Locator) -> None:
+    """Send what is in a box: again where the page has taken nothing, as while a run goes on.
+
+    A page that is slow to empty it is given time, so that it is not sent twice.
+    """
+    while box.input_value():
+        box.press("Enter")
+        with contextlib.suppress(AssertionError):
+            expect(box).to_have_value("", timeout=10_000)
+
+
 def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) -> None:
     page = open_page("about:blank")
     with joined(kind, page):
@@ -68,8 +79,7 @@ def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) 
     for number in (1, 2):
         box = page.locator("textarea:visible, input:visible").first
         box.fill("write to Ann")
-        while box.input_value():  # it takes none while a run goes on
-            box.press("Enter")
+        ask(box)
         approve = page.get_by_role("button", name="Approve")
         approve.wait_for(timeout=TIMEOUT)
         if kind == "assistant-ui":  # where a question is not shown to a page that was loaded later
