@@ -16,7 +16,8 @@ __all__ = ["MEASURED", "SCENARIOS", "Needs", "Scenario", "needs", "predicted", "
 
 WRITE_US = 11.4  # CPU of a gateway for one write to one watcher
 TOKEN_US = 80.0  # CPU of a gateway for one token of one channel, whoever watches it
-WRITES = 25.0  # a second and watcher, at most, once a loop is busy: `Limits(gather=0.04)`
+WRITES = 20.0  # a second and watcher, at most, once a loop is busy: `Limits(gather=0.05)`
+REST = 6.0  # a round of writes begins no sooner after the last one than so many times what that took
 WATCHER_KIB = 4.0  # of an event stream that is level; a WebSocket has 27
 CHANNEL_KIB = 6.0  # of a channel with an open response, in a gateway
 TOKEN_BYTES = 170.0  # of a token as a server-sent event
@@ -56,7 +57,6 @@ class Point(NamedTuple):
 
     name: str
     watchers: int
-    gathering: bool
     cpu_us_per_watcher: float
 
 
@@ -64,19 +64,19 @@ SCENARIOS = [Scenario("chats", 2, 0.05), Scenario("broadcasts", 1000, 1.0)]
 WATCHERS = [1_000, 100_000, 10_000_000]
 # CPU microseconds a second and watcher: 60 tokens / deliveries per CPU second.
 MEASURED = [
-    Point("100 event streams", 100, False, 60e6 / 81_500),
-    Point("1,000 event streams", 1000, True, 60e6 / 207_000),
-    Point("500 event streams", 500, True, 60e6 / 222_000),
-    Point("500 WebSockets", 500, True, 60e6 / 187_500),
-    Point("500 watchers of useChat's protocol", 500, True, 60e6 / 153_846),
-    Point("500 watchers of AG-UI", 500, True, 60e6 / 184_615),
+    Point("100 event streams", 100, 60e6 / 81_500),
+    Point("1,000 event streams", 1000, 60e6 / 251_261),
+    Point("500 event streams", 500, 60e6 / 144_599),
+    Point("500 WebSockets", 500, 60e6 / 150_997),
+    Point("500 watchers of useChat's protocol", 500, 60e6 / 142_016),
+    Point("500 watchers of AG-UI", 500, 60e6 / 143_758),
 ]
 FITTED = 2  # of these, which gave the constants
 
 
 def predicted(point: Point, rate: float = 60.0) -> float:
     """The CPU of a watcher, in microseconds a second, as the model has it."""
-    writes = min(rate, WRITES) if point.gathering else rate
+    writes = min(rate, max(WRITES, 1e6 / (REST * point.watchers * WRITE_US)))
     return writes * WRITE_US + rate * TOKEN_US / point.watchers
 
 
