@@ -17,9 +17,7 @@ __all__ = ["MEASURED", "SCENARIOS", "Needs", "Scenario", "needs", "predicted", "
 WRITE_US = 11.4  # CPU of a gateway for one write to one watcher
 TOKEN_US = 80.0  # CPU of a gateway for one token of one channel, whoever watches it
 WRITES = 20.0  # a second and watcher, at most, once a loop is busy: `Limits(gather=0.05)`
-REST = (
-    6.0  # a round of writes begins no sooner after the last one than so many times what that took
-)
+REST = 6.0  # times what a round of writes took have to pass before the next one begins
 WATCHER_KIB = 4.0  # of an event stream that is level; a WebSocket has 27
 CHANNEL_KIB = 6.0  # of a channel with an open response, in a gateway
 TOKEN_BYTES = 170.0  # of a token as a server-sent event
