@@ -24,9 +24,10 @@ class CancelCallbacks:
     def add(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Add a function, or call it now where a watcher has cancelled; return what removes it."""
         with self._lock:
-            if self._callbacks is not None:
-                self._callbacks.append(callback)
-        if self._callbacks is None:
+            callbacks = self._callbacks
+            if callbacks is not None:
+                callbacks.append(callback)
+        if callbacks is None:
             _call(callback)
 
         def remove() -> None:

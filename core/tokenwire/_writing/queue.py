@@ -127,7 +127,7 @@ class Queue:
             if self.dirty[0].alone and batch:
                 break
             item = self.dirty.popleft()
-            if not item.dirty:
+            if isinstance(item, PendingEvent) and not item.dirty:
                 continue  # it went along with the end that follows it
             item.dirty = False
             item.mark_at = 0.0
