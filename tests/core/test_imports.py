@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tokenwire
+from tests.support.modules import modules_loaded
 
 ROOT = Path(tokenwire.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -33,13 +34,9 @@ def test_module_imports_only_what_the_core_may(path: Path) -> None:
 
 
 def test_importing_the_core_loads_no_other_package() -> None:
-    code = (
-        # msgspec first: what it takes along is not ours to answer for.
-        "import sys, msgspec; before = set(sys.modules); from tokenwire import *; "
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(run.stdout.split()) <= ALLOWED
+    # What msgspec takes along is not ours to answer for.
+    loaded = modules_loaded("from tokenwire import *", beyond="import msgspec")
+    assert {name.partition(".")[0] for name in loaded} <= ALLOWED
 
 
 SLOW = {"email", "hmac", "importlib.metadata", "json", "secrets", "tempfile", "zipfile"}
@@ -59,22 +56,15 @@ def test_importing_the_core_loads_no_slow_module() -> None:
     assert not SLOW & set(run.stdout.split())
 
 
-def loaded_by(code: str) -> set[str]:
-    """The modules that are loaded once `code` has run."""
-    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
-
-
 def test_importing_the_package_alone_loads_nothing_else() -> None:
-    loaded = loaded_by("import tokenwire")
+    loaded = modules_loaded("import tokenwire")
     ours = {name for name in loaded if name.partition(".")[0] == "tokenwire"}
     assert ours == {"tokenwire", "tokenwire._version"}
     assert not {"asyncio", "msgspec"} & loaded
 
 
 def test_an_error_class_loads_neither_backend_nor_event_loop() -> None:
-    loaded = loaded_by("from tokenwire import TokenwireError")
+    loaded = modules_loaded("from tokenwire import TokenwireError")
     assert "tokenwire.errors" in loaded
     assert not {"asyncio", "msgspec", "tokenwire.sink", "tokenwire.memory"} & loaded
 
@@ -107,7 +97,7 @@ def test_star_import_gives_every_name() -> None:
 def test_modules_are_attributes_without_an_import_of_their_own() -> None:
     modules = sorted({module.partition(".")[2] for module in static_names().values()})
     for module in {*modules, "claims"} - {"_version"}:
-        loaded = loaded_by(f"import tokenwire; tokenwire.{module}.__all__")
+        loaded = modules_loaded(f"import tokenwire; tokenwire.{module}.__all__")
         assert f"tokenwire.{module}" in loaded
 
 

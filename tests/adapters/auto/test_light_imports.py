@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.support.modules import modules_loaded
 from tokenwire_adapters._tools.cli.run import environment
 
 pytestmark = pytest.mark.slow
@@ -27,12 +28,8 @@ SLOW = {
 def test_an_adapter_loads_no_part_of_its_sdk_that_the_sdk_does_not(sdk: str) -> None:
     if importlib.util.find_spec(sdk) is None:
         pytest.skip(f"{sdk} is not installed")
-    code = (
-        f"import sys, {sdk}; from tokenwire import *; before = set(sys.modules);"
-        f" import tokenwire_adapters.{sdk}; print(*set(sys.modules) - before)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = run.stdout.split()
+    beyond = f"import {sdk}; from tokenwire import *"
+    loaded = modules_loaded(f"import tokenwire_adapters.{sdk}", beyond=beyond)
     assert f"tokenwire_adapters.{sdk}" in loaded
     assert {name.partition(".")[0] for name in loaded} == {"tokenwire", "tokenwire_adapters"}
 
@@ -40,9 +37,7 @@ def test_an_adapter_loads_no_part_of_its_sdk_that_the_sdk_does_not(sdk: str) -> 
 def test_the_langchain_adapter_does_not_load_the_client_of_langsmith() -> None:
     if importlib.util.find_spec("langchain_core") is None:
         pytest.skip("langchain_core is not installed")
-    code = "import sys, tokenwire_adapters.langchain; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(run.stdout.split())
+    loaded = modules_loaded("import tokenwire_adapters.langchain")
     assert "tokenwire_adapters._agents.langchain.quirks" in loaded
     assert not {"langsmith.client", "langchain_core.tracers.langchain"} & loaded
 
@@ -50,12 +45,7 @@ def test_the_langchain_adapter_does_not_load_the_client_of_langsmith() -> None:
 def test_the_gateway_loads_late_what_few_requests_need() -> None:
     if importlib.util.find_spec("starlette") is None or importlib.util.find_spec("joserfc") is None:
         pytest.skip("starlette or joserfc is not installed")
-    code = (
-        "import sys, starlette.requests; before = set(sys.modules);"
-        " import tokenwire_adapters.asgi; print(*set(sys.modules) - before)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(run.stdout.split())
+    loaded = modules_loaded("import tokenwire_adapters.asgi", beyond="import starlette.requests")
     assert "tokenwire_adapters._web.gateway.operations" in loaded
     assert not {"opentelemetry", "gzip", "importlib.resources"} & loaded
 

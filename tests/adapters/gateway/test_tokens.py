@@ -6,14 +6,13 @@ import base64
 import hmac
 import json
 import logging
-import subprocess
-import sys
 import time
 
 import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from tests.adapters.gateway.support import SECRET
+from tests.support.modules import modules_loaded
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import matches
 from tokenwire_adapters.asgi import MaskTokens, Tokens, mint_token
@@ -249,11 +248,7 @@ def test_tokens_are_masked_in_logs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_gateway_without_tokens_does_not_load_what_checks_them() -> None:
-    code = (
-        "import sys; from tokenwire_adapters.asgi import Gateway; import tokenwire; "
-        "Gateway(tokenwire.MemoryBackend()); print(*sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(run.stdout.split())
+    code = "from tokenwire_adapters.asgi import Gateway; import tokenwire; "
+    loaded = modules_loaded(code + "Gateway(tokenwire.MemoryBackend())")
     assert "tokenwire_adapters._web.gateway.tokens" in loaded
     assert not {"joserfc.jwt", "cryptography"} & loaded
