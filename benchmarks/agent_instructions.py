@@ -9,6 +9,10 @@ of its own, against the scripted provider in another; only calls that are measur
 on the agent's thread alone. A stream of few tokens and one of many give the price of a token and
 of a call. Time passes slower under callgrind, so the times within which text gathers are widened by
 as much: about as many publishes a token as without callgrind.
+
+With ``--pace 25``, the provider sends 25 tokens a second, each of which wakes the program and is
+published by itself, as at 100 tokens a second where time passes a fourth as fast: the times of the
+sink are four times as long. All threads of the process are counted then.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ import tokenwire
 from tokenwire._writing import inline
 
 FEW = 20  # tokens of the short stream
+PACE = 100  # tokens a second of a model, which `--pace` slows down
 WARM = 20  # short streams before: Python specialises what has run a number of times
 ASKED: Any = [{"role": "user", "content": "hi"}]
 
@@ -250,11 +255,13 @@ GROUPS: dict[str, Callable[[tokenwire.Sink], Iterator[Case]]] = {
 # -- in the process that is measured
 
 
-def measure(group: str, urls: list[str], calls: int, library: str, native: float | None) -> None:
+def measure(
+    group: str, urls: list[str], calls: int, library: str, native: float | None, pace: float
+) -> None:
     """Run a group's cases, and print for each its publishes; natively, also how long one takes."""
     requests: Any = ctypes.CDLL(library) if native is not None else None
-    slower = 1.0  # so much slower time passes under callgrind
-    if native is not None:
+    slower = PACE / pace if pace else 1.0  # so much slower time passes, as under callgrind
+    if native is not None and not pace:
         with tokenwire.open_sink("memory://slower") as sink:
             _, call, _ = next(GROUPS[group](sink))
             read = call(urls[1])
@@ -265,14 +272,15 @@ def measure(group: str, urls: list[str], calls: int, library: str, native: float
     with tokenwire.open_sink("memory://measured") as sink:
         sink._runtime.producer.outbox._interval *= slower  # more than may be asked for
         inline.GRACE *= slower
+        inline.BURST_WINDOW *= slower
         for number, (name, call, in_force) in enumerate(GROUPS[group](sink)):
             publishes = []
             with in_force:
                 reads = [call(url) for url in urls]
                 for _ in range(WARM):
-                    reads[0]()
-                reads[1](), reads[1]()
-                for length, read in enumerate(reads):
+                    reads[-1]()
+                for length, read in enumerate(reads[:2]):
+                    read()
                     sink.flush(60)
                     gc.collect()
                     gc.freeze()
@@ -299,26 +307,29 @@ def seconds(read: Read) -> float:
 # -- in the process that prints
 
 
-def instructions(folder: Path) -> dict[str, int]:
-    """By the name of a measurement, the instructions of the main thread."""
+def instructions(folder: Path, threads: str) -> dict[str, int]:
+    """By the name of a measurement, the instructions of these threads."""
     found: dict[str, int] = {}
-    for path in folder.glob("callgrind.out.*-01"):
+    for path in folder.glob(f"callgrind.out.*-{threads}"):
         name, count = "", 0
         for line in path.read_text().splitlines():
             if line.startswith("desc: Trigger: Client Request: "):
                 name = line.rpartition(" ")[2]
             elif line.startswith(("totals: ", "summary: ")):
                 count = int(line.split()[1])
-        found[name] = count
+        found[name] = found.get(name, 0) + count
     return found
 
 
-def compare(group: str, tokens: int, calls: int, folder: Path, urls: list[str]) -> None:
+def compare(
+    group: str, tokens: int, calls: int, folder: Path, urls: list[str], pace: float
+) -> None:
     library = folder / "requests.so"
     (folder / "requests.c").write_text(REQUESTS)
     build = ["cc", "-O1", "-shared", "-fPIC", "-o", library, folder / "requests.c"]
     subprocess.run(build, check=True)
     script = [sys.executable, __file__, "--measure", group, "--calls", str(calls), "--urls", *urls]
+    script += ["--pace", str(pace)]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     run = functools.partial(
         subprocess.run, check=True, env=environment, stdout=subprocess.PIPE, text=True
@@ -328,7 +339,7 @@ def compare(group: str, tokens: int, calls: int, folder: Path, urls: list[str]) 
     valgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no"]
     valgrind += ["--separate-threads=yes", f"--callgrind-out-file={folder}/callgrind.out.%p"]
     slow = run([*valgrind, *script, "--library", str(library), "--native", str(quick)])
-    counts = instructions(folder)
+    counts = instructions(folder, "*" if pace else "01")
     first: tuple[float, float] | None = None
     for number, (line, other) in enumerate(zip(slow.stdout.splitlines(), native[1:], strict=True)):
         name, publishes = json.loads(line)
@@ -353,24 +364,27 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, action="append")
     parser.add_argument("--tokens", type=int, default=300, help="of the longer streams")
     parser.add_argument("--calls", type=int, default=4, help="of each length")
+    parser.add_argument("--pace", type=float, default=0.0, help="tokens a second")
     parser.add_argument("--keep", type=Path, help="a folder for callgrind's files")
     for inner in ("--measure", "--library", "--native"):
         parser.add_argument(inner, help=argparse.SUPPRESS)
-    parser.add_argument("--urls", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--urls", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         native = float(args.native) if args.native else None
-        measure(args.measure, args.urls, args.calls, args.library, native)
+        measure(args.measure, args.urls, args.calls, args.library, native, args.pace)
         return
-    print(f"{'instructions, agent thread':36}{'a token':>11} {'':8}{'a call':>12}")
+    what = "all threads" if args.pace else "agent thread"
+    print(f"{f'instructions, {what}':36}{'a token':>11} {'':8}{'a call':>12}")
     with contextlib.ExitStack() as closing:
-        urls = [closing.enter_context(provider(count, 0)) for count in (FEW, args.tokens)]
+        lengths = ((FEW, args.pace), (args.tokens, args.pace), (FEW, 0))  # the last to warm up
+        urls = [closing.enter_context(provider(*length)) for length in lengths]
         for group in args.only or GROUPS:
             with tempfile.TemporaryDirectory() as folder:
                 there = args.keep / group if args.keep else Path(folder)
                 there.mkdir(parents=True, exist_ok=True)
                 served = [str(FEW), str(args.tokens)] if group == "write" else urls
-                compare(group, args.tokens, args.calls, there, served)
+                compare(group, args.tokens, args.calls, there, served, args.pace)
 
 
 if __name__ == "__main__":

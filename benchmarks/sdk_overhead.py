@@ -29,7 +29,7 @@ from tokenwire_adapters.openai import wrap as wrap_openai
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
 RESPONSES: dict[str, Any] = {"model": "m", "input": "x", "stream": True}
-MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [], "stream": True}
+MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 99_999, "messages": [], "stream": True}
 
 
 def chat_body(events: int) -> bytes:

@@ -272,20 +272,21 @@ class Assembler:
         return True
 
     def _delta(self, event: DeltaEvent) -> bool:
-        if not self._accepts(event.part):
+        number, parts = event.part, self._parts
+        # The usual delta takes the shortest way: nothing is called for it.
+        usual = self.state == "streaming" and number < len(parts)
+        if not usual and not self._accepts(number):
             return False
-        new = event.part == len(self._parts)
-        have = 0 if new else self._parts[event.part].text.length
-        text = overlap(have, event.offset, event.text)
+        new = number == len(parts)
+        have = 0 if new else parts[number].text.length
+        text = event.text if event.offset == have else overlap(have, event.offset, event.text)
         if text is None:
-            raise self._gap(
-                f"has {have} code points of part {event.part}, text at {event.offset} came"
-            )
+            raise self._gap(f"has {have} code points of part {number}, text at {event.offset} came")
         if new:
-            self._parts.append(_GrowingPart(Part(kind=event.kind)))
+            parts.append(_GrowingPart(Part(kind=event.kind)))
         elif not text:
             return False
-        part = self._parts[event.part]
+        part = parts[number]
         part.text.append(text)
         part.grown = True
         self.length += len(text)

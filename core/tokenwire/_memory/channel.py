@@ -27,7 +27,7 @@ class LogEntry:
         self.n = n
         self.at = at
         self.event = event
-        self.size = len(event.text) if isinstance(event, DeltaEvent) else 64
+        self.size = len(event.text) if type(event) is DeltaEvent else 64
 
 
 class StoredResponse:

@@ -30,6 +30,7 @@ from tokenwire.backend import (
 )
 from tokenwire.errors import Fenced, GapError, PublishRejected, ResponseUnknown
 from tokenwire.events import (
+    ENDED,
     CancelEvent,
     EndEvent,
     Event,
@@ -95,7 +96,8 @@ class MemoryLog:
         try:
             for event in entry.events:
                 check_event(event)
-            return self._publish(self._channel(entry.channel), entry)
+            channel = self._channels.get(entry.channel) or self._channel(entry.channel)
+            return self._publish(channel, entry)
         except Exception as error:
             text = f"cannot be kept: {type(error).__name__}: {error}"[:500]
             return Outcome(error=PublishRejected(text))
@@ -105,34 +107,36 @@ class MemoryLog:
         if entry.response_id is None:
             return self._publish_single(channel, entry)
         stored = channel.responses.get(entry.response_id)
-        if isinstance(entry.events[0], StartEvent) and stored is None:
+        if stored is None:
+            if not isinstance(entry.events[0], StartEvent):
+                return Outcome(error=ResponseUnknown(f"no response {entry.response_id!r} here"))
             stored = StoredResponse(entry.response_id, entry.fence, entry.lease)
             stored.first = channel.head + 1
-        elif stored is None:
-            return Outcome(error=ResponseUnknown(f"no response {entry.response_id!r} here"))
         elif stored.fence != entry.fence:
             return Outcome(
                 error=Fenced(f"response {entry.response_id!r} belongs to another producer")
             )
-        waiting = channel.cancels.get(entry.response_id)
+        waiting = channel.cancels.get(entry.response_id) if channel.cancels else None
         if entry.seq <= stored.seq:
             return Outcome(cursor=channel.cursor(stored.last), cancel=waiting)
-        if stored.assembler.ended:
+        assembler = stored.assembler
+        if assembler.state in ENDED:
             return Outcome(error=Fenced(f"response {entry.response_id!r} has ended"))
         try:
             if len(entry.events) > 1:
-                stored.assembler.check(entry.events)
+                assembler.check(entry.events)
             for event in entry.events:
-                stored.assembler.apply(event, channel=channel.name)
+                assembler.apply(event, channel=channel.name)
         except GapError as error:
             return Outcome(error=PublishRejected(str(error)))
-        channel.responses[entry.response_id] = stored
-        channel.streaming[entry.response_id] = stored
+        if stored.seq < 0:
+            channel.responses[entry.response_id] = stored
+            channel.streaming[entry.response_id] = stored
         stored.seq = entry.seq
         stored.lease_until = now + stored.ttl
-        cursor = self._append(channel, entry.events)
+        cursor = self._append(channel, entry.events, now)
         stored.last, stored.last_at = channel.head, now
-        if stored.assembler.ended:
+        if assembler.state in ENDED:
             self._ended(channel, stored)
         return Outcome(cursor=cursor, cancel=waiting)
 
@@ -152,7 +156,7 @@ class MemoryLog:
                 stored = channel.responses[event.response_id]
                 if stored.assembler.apply(event):
                     stored.last, stored.last_at = channel.head + 1, channel.touched
-        cursor = self._append(channel, entry.events, single=True)
+        cursor = self._append(channel, entry.events, channel.touched, single=True)
         outcome = Outcome(cursor=cursor, state=state)
         if entry.key is not None:
             channel.keys[entry.key] = outcome
@@ -160,10 +164,12 @@ class MemoryLog:
                 channel.keys.popitem(last=False)
         return outcome
 
-    def _append(self, channel: Channel, events: Sequence[Event], *, single: bool = False) -> str:
+    def _append(
+        self, channel: Channel, events: Sequence[Event], now: float, *, single: bool = False
+    ) -> str:
         """Append events to the log, and hand them out; return the cursor of the last one."""
-        after = cursor = channel.cursor(channel.head)
-        now = self.clock()
+        before = channel.head
+        cursor = None
         for event in events:
             channel.head += 1
             cursor = channel.cursor(channel.head)
@@ -175,12 +181,12 @@ class MemoryLog:
                 channel.singles.append(item)
         self._trim_tail(channel)
         if channel.listeners:
-            self._hand_out(channel.listeners, events, after)
+            self._hand_out(channel.listeners, events, channel.cursor(before))
         if channel.controls and single:  # what is asked of producers is no response's
             requests = [e for e in events if isinstance(e, CancelEvent | InputEvent)]
             if requests:
                 self._hand_out(channel.controls, requests, None)
-        return cursor
+        return cursor or channel.cursor(before)
 
     def _hand_out(
         self, mailboxes: list[Mailbox], events: Sequence[Event], after: str | None
@@ -202,10 +208,9 @@ class MemoryLog:
 
     def _trim_tail(self, channel: Channel) -> None:
         keep = self._retentions.get(channel.name, self.retention)
-        while channel.tail and (
-            len(channel.tail) > keep.events or channel.tail_size > keep.event_bytes
-        ):
-            channel.tail_size -= channel.tail.popleft().size
+        tail = channel.tail
+        while tail and (len(tail) > keep.events or channel.tail_size > keep.event_bytes):
+            channel.tail_size -= tail.popleft().size
         while len(channel.singles) > keep.responses:
             channel.singles.popleft()
 
@@ -280,7 +285,7 @@ class MemoryLog:
                 ts=now_ms(),
             )
             stored.assembler.apply(end)
-            self._append(channel, [end])
+            self._append(channel, [end], now)
             stored.last, stored.last_at = channel.head, now
             self._ended(channel, stored)
         return len(expired)

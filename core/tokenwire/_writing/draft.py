@@ -200,6 +200,47 @@ class Draft:
                 self._waiting.append((part, part.waiting))
             part.waiting.append(text)
 
+    def take_text(
+        self, writes: list[tuple[object, str | None]], max_text: int | None
+    ) -> DeltaEvent | None:
+        """Do what `absorb` and `take` do, where that is one text, and a part's next one.
+
+        None, and nothing taken, where it is more, or less, or not known at a glance.
+        """
+        if self._waiting or self.end is not None or self._silent or len(writes) != 1:
+            return None
+        target, text = writes[0]
+        if type(text) is not str or not text or self.first_token_at is None:
+            return None
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # half a character, perhaps
+                return None
+        if target.__class__ is str:
+            part = self._parts[-1]
+            if part.spec.kind != target or not part.spec.bare:
+                return None
+        elif isinstance(target, PartSpec) and target.index is not None:
+            part = self._parts[target.index]
+        else:
+            return None
+        if part.half or (max_text is not None and len(text) > max_text):
+            return None
+        del writes[:1]  # another thread may have appended meanwhile
+        self.tokens += 1
+        sent = part.sent
+        event = DeltaEvent(
+            response_id=self.start.response_id,
+            part=part.index,
+            kind=part.spec.kind,
+            offset=sent.length,
+            text=text,
+            ts=now_ms(),
+        )
+        sent.append(text)
+        return event
+
     def take(self, *, with_end: bool, max_text: int | None, ts: int) -> list[Event]:
         """Hand over what waits, as events; the end only if `with_end`."""
         events: list[Event] = []

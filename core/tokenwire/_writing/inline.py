@@ -35,11 +35,13 @@ class InlineOutbox(Outbox):
         """Publish `item` now, where it is urgent or text is due; else see that it soon is."""
         due = self._due
         waiting = self._queue.dirty
+        now = time.monotonic()
+        if not (urgent or waiting or now < due) and self._publish_text(item, now):
+            return
         if not item.dirty:
             item.dirty = True
             item.mark_at = due if len(waiting) < MAX_INLINE_ITEMS else None
             waiting.append(item)
-        now = time.monotonic()
         if urgent:
             self._urgent = True
             if not self._publish_here():
@@ -91,6 +93,41 @@ class InlineOutbox(Outbox):
                 return False
             self._publish_batch()
             return not (self._queue.dirty or self._queue.degraded or self._idle)
+        finally:
+            self._lock.release()
+
+    def _publish_text(self, item: PendingResponse | PendingEvent, now: float) -> bool:
+        """Publish the only thing that waits where it is the next text of a response that is well.
+
+        Does what `_publish_batch` does, in a third of its steps: at a model's pace, each token is
+        published so. Says whether it was, and leaves everything as it is where not.
+        """
+        if isinstance(item, PendingEvent) or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            queue = self._queue
+            if self._flushing or self._idle or queue.degraded or queue.problem:
+                return False
+            self._flushing = True
+            try:
+                entry = item.next_text(self._backend.capabilities.max_text)
+                if entry is None:
+                    return False
+                self._last_publish = now
+                self._due = now + self._interval
+                queue.begin(item)
+                well = False
+                try:
+                    outcomes = self._backend.publish_nowait((entry,))
+                except Exception as error:
+                    queue.failed([(item, entry)], error)
+                else:
+                    well = queue.text_sent(item, entry, outcomes, now)
+            finally:
+                self._flushing = False
+            if not well or queue.dirty or self._idle:
+                self._wake_by(now)
+            return True
         finally:
             self._lock.release()
 

@@ -261,6 +261,35 @@ class Queue:
         if problem is not None:
             raise problem
 
+    def begin(self, response: PendingResponse) -> None:
+        """An entry is about to be published that no batch was made for."""
+        self._unsettled.add(response)
+        response.inflight += 1
+        self.stats.tokens += 1
+
+    def text_sent(
+        self, response: PendingResponse, entry: Entry, outcomes: Sequence[Outcome], begun: float
+    ) -> bool:
+        """Do what `sent` does for one delta of a response; say whether there is no more to do.
+
+        :raises BackendError: in strict mode, where writing must stop.
+        """
+        outcome = outcomes[0]
+        if outcome.error is not None or outcome.cancel is not None or response.done:
+            self.sent([(response, entry)], outcomes, begun)
+            return False
+        stats = self.stats
+        stats.publishes += 1
+        stats.entries += 1
+        stats.events += 1
+        response.contact = now = time.monotonic()
+        stats.publish_seconds += now - begun
+        response.attempts = 0
+        response.cursor = outcome.cursor or response.cursor
+        response.inflight -= 1
+        self._unsettled.discard(response)
+        return True
+
     def failed(self, batch: Batch, error: Exception) -> None:
         """Put off a batch whose publish failed as a whole: nothing is known of its entries."""
         if not isinstance(error, BackendError):
