@@ -401,8 +401,10 @@ async def test_a_socket_that_falls_behind_leaves_the_group_and_comes_back(
     server: Server, gateway: Gateway, sink: tokenwire.Sink
 ) -> None:
     async with (
-        support.chatting(server.ws_url) as quick,
-        support.chatting(server.ws_url, compression=None, max_queue=1, ping_interval=None) as slow,
+        support.chatting(server.ws_url, max_size=None) as quick,
+        support.chatting(
+            server.ws_url, compression=None, max_queue=1, max_size=None, ping_interval=None
+        ) as slow,
     ):
         await subscribed(quick)
         await subscribed(slow)
