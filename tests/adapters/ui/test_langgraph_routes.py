@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import Gate
 from tests.adapters.ui.pages import PATIENCE
+from tokenwire.backend import HistoryPage
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.langgraph import LangGraphRoutes, LangGraphTurn
 
@@ -137,6 +139,50 @@ async def test_a_client_that_joins_has_the_beginning_once(client, agent, sink):
     chunks = [data[0] for name, data in events_of(body) if name == "messages"]
     assert [chunk["type"] for chunk in chunks] == ["remove", "AIMessageChunk"]
     assert chunks[1]["content"] == "You said hello."
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_run_that_begins_while_its_thread_is_opened(agent, earlier):
+    """A page asks for a thread's events when its run was begun, but had not arrived."""
+    pending: list[str] = []
+    command = {"id": 1, "method": "run.start", "params": {**HELLO, "assistant_id": "agent"}}
+
+    def begin() -> None:
+        url = f"{pending.pop()}/threads/t1"
+        answer = httpx.post(f"{url}/commands", json=command, timeout=PATIENCE).json()
+        run = f"{url}/runs/{answer['result']['run_id']}"
+        # Not watched: those who come within a second share what a watcher was replayed.
+        while httpx.get(run, timeout=PATIENCE).json().get("status") != "success":
+            pass
+
+    class Between(tokenwire.MemoryBackend):
+        """A run begins after it was asked what has been said."""
+
+        async def history(
+            self, channel: str, *, limit: int, before: str | None = None
+        ) -> HistoryPage:
+            page = await super().history(channel, limit=limit, before=before)
+            if pending:
+                await asyncio.to_thread(begin)
+            return page
+
+    body = {"channels": ["messages", "lifecycle"]}
+    with tokenwire.open_sink(Between(), strict=True) as sink:
+        with serving(Starlette(routes=LangGraphRoutes(sink, agent).routes)) as server:
+            url = f"{server.url}/langgraph"
+            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+                if earlier:
+                    await run(client)
+                pending.append(url)
+                async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
+                    received = ""
+                    with anyio.fail_after(PATIENCE):
+                        async for piece in stream.aiter_text():
+                            received += piece
+                            if '"completed"' in received:
+                                break
+    assert agent.turns[-1].run in received
+    assert "You said hello." in received
 
 
 @pytest.mark.parametrize(("asked", "state"), [("cancel", "cancelled"), ("continue", "complete")])

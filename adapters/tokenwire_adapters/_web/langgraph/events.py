@@ -10,15 +10,19 @@ from tokenwire._ids import new_id
 from tokenwire.approvals import Approval
 from tokenwire.encoding import Encoder, Frame
 from tokenwire.events import Event, StartEvent
+from tokenwire.sink import Sink
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, usage_metadata
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
+from tokenwire_adapters._web.ui.runs import join_run
 from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
 
 __all__ = ["ThreadEncoder"]
 
 _MAX_REMEMBERED = 200
+_NEWEST = 5  # responses among which is one that has just begun
 _CHANNELS = {"input.requested": "input", "input.answered": "input"}
 
 
@@ -43,8 +47,31 @@ class ThreadEncoder(Encoder):
         self._run: _RunEvents | None = None
         self._messages: list[dict[str, Any]] = []
 
-    def follow(self, run: str, events: Sequence[Event]) -> None:
-        """Give what has happened of the newest run; `begin` encodes it."""
+    async def join(self, sink: Sink, channel: str) -> ChannelReader | None:
+        """Open the channel, for `begin` to encode what has happened of the newest run.
+
+        :return: None where another run has begun since the thread was read, whose beginning would
+            be missed: then it is to be read again.
+        :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
+        """
+        last = self._thread.last
+        joined = None if last is None else await join_run(sink, channel, run=last.id)
+        if joined is None or last is None:
+            reader = await sink.reader(channel).aopen()
+        else:
+            reader = joined.reader
+            self._follow(last.id, joined.events)
+        try:
+            newest = await sink.ahistory(channel, limit=_NEWEST)
+        except BaseException:
+            reader.close()
+            raise
+        if any((one.run or one.id) not in self._thread.runs for one in newest.items):
+            reader.close()
+            return None
+        return reader
+
+    def _follow(self, run: str, events: Sequence[Event]) -> None:
         checkpoint = input_of(run)
         before, parent = self._thread.before(run), self._thread.parent_of(checkpoint)
         self._remember(checkpoint, before)
