@@ -17,8 +17,12 @@ from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import Gate
 from tests.adapters.ui.pages import PATIENCE
 from tokenwire.backend import HistoryPage
+from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.langgraph.events import ThreadEncoder
+from tokenwire_adapters._web.langgraph.threads import Thread
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.langgraph import LangGraphRoutes, LangGraphTurn
+from tokenwire_adapters.ui import recent_runs
 
 HELLO = {"input": {"messages": [{"type": "human", "content": "hello", "id": "m1"}]}}
 
@@ -266,3 +270,29 @@ async def test_the_gateways_format(server, sink):
                 body = (await stream.aread()).decode()
     (message,) = events_of(body)[-1][1]["messages"]
     assert message["content"] == "It is done."
+
+
+async def test_a_run_that_comes_as_a_snapshot(client, agent, sink):
+    """As where a backend's log begins with it, or the reader had a gap."""
+    await run(client)
+    first = await recent_runs(sink, "t1")
+    encoder = ThreadEncoder(Thread("t1", first), ["lifecycle", "messages"])
+    assert [*encoder.encode(SnapshotEvent(response=first[0].responses[0]))] == []
+    agent.gate = Gate()
+    async with client.stream("POST", "/threads/t1/runs/stream", json=HELLO) as stream:
+        async for piece in stream.aiter_text():
+            if "You said" in piece:
+                break
+        (newest,) = (await sink.ahistory("t1", limit=1)).items
+        assert newest.state == "streaming"
+        sent = [json.loads(frame.data) for frame in encoder.encode(SnapshotEvent(response=newest))]
+        data = [event["params"]["data"] for event in sent]
+        assert [one["event"] for one in data] == [
+            "running",
+            "message-start",
+            "content-block-start",
+            "content-block-delta",
+        ]
+        assert data[-1]["delta"]["text"] == "You said hello."
+        assert [*encoder.encode(SnapshotEvent(response=newest))] == []
+        agent.gate.set()
