@@ -276,6 +276,21 @@ def test_a_response_that_was_flushed_is_made_again() -> None:
         sink.close()
 
 
+def test_a_retry_of_long_ago_does_not_make_a_cancelled_response_count_as_arrived() -> None:
+    """Only an end that was itself tried before may have arrived, and been deleted since."""
+    store = MemoryStore()
+    with Sink(FaultyBackend(MemoryBackend(store), publish=[Publish.FAIL])) as sink:
+        response = sink.respond("c", response_id="r")
+        response.write("text")
+        assert sink.flush(_PATIENCE)
+        assert response.receipt.retries == 1
+        store._channels.clear()  # pyright: ignore[reportPrivateUsage]
+        response.cancel("enough")
+        assert response.wait(_PATIENCE).status == "recovered"
+        (kept,) = sink.history("c").items
+        assert (kept.text, kept.state) == ("text", "cancelled")
+
+
 def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:
     backend = FaultyBackend(MemoryBackend())
     sink = Sink(backend, close_timeout=0.05)
