@@ -237,6 +237,30 @@ def test_what_is_written_while_a_publish_takes_long_is_merged() -> None:
         assert sink.history("c").items[0].text == "text 0. text 1. "
 
 
+def test_what_interrupts_a_publish_and_writes_takes_nothing_from_it() -> None:
+    """A finalizer or a signal's handler may run, and write, wherever a batch is being made."""
+    with Sink(MemoryBackend()) as sink:
+        sink._runtime.producer.outbox._interval = 3600.0  # so that text gathers
+        first, second, finalizer = (sink.respond("c", response_id=name) for name in "abf")
+
+        class Interrupting(str):
+            __slots__ = ()
+
+            def __bool__(self) -> bool:  # asked while the batch is made
+                finalizer.write("f")
+                return True
+
+        for response in (first, second):
+            response.write("1")
+        first.write(Interrupting("2"))
+        second.write("2")
+        first.finish()  # takes both along
+        for response in (second, finalizer):
+            response.finish()
+        assert sink.flush(_PATIENCE)
+        assert {r.id: r.text for r in sink.history("c").items} == {"a": "12", "b": "12", "f": "f"}
+
+
 def test_publishes_that_fail_together_are_one_failure() -> None:
     backend = Pipelined(MemoryBackend())
     backend.publish_faults.extend([Publish.FAIL] * 4)
