@@ -281,6 +281,26 @@ def test_publishes_that_fail_together_are_one_failure() -> None:
         assert sink.flush(30)
 
 
+def test_text_goes_on_after_a_recovery_took_what_waited() -> None:
+    """What was refused is healed by a snapshot that has the text which came meanwhile, too."""
+    backend = FaultyBackend(MemoryBackend(), publish=[Publish.REJECT])
+    backend.stall()
+    with Sink(backend) as sink:
+        response = sink.respond("c", response_id="r")
+        pending = response._pending
+        deadline = time.monotonic() + _PATIENCE
+        while not pending.inflight:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+        response.write("before, ")
+        background.call_soon(sink, backend.unstall)
+        assert sink.flush(_PATIENCE)
+        response.write("and after")
+        response.finish()
+        assert response.wait(_PATIENCE).status == "recovered"
+        assert sink.history("c").items[0].text == "before, and after"
+
+
 def test_a_response_that_was_flushed_is_made_again() -> None:
     for quiet in (True, False):
         store = MemoryStore()
