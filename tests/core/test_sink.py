@@ -32,7 +32,7 @@ from tokenwire import (
     background,
     open_sink,
 )
-from tokenwire.backend import Entry, Outcome
+from tokenwire.backend import Entry, Outcome, Receiver, Subscription
 from tokenwire.errors import MissingExtra
 from tokenwire.memory import MemoryStore
 from tokenwire.registry import backend_schemes, open_backend
@@ -333,6 +333,35 @@ def test_a_retry_of_long_ago_does_not_make_a_cancelled_response_count_as_arrived
         assert response.wait(_PATIENCE).status == "recovered"
         (kept,) = sink.history("c").items
         assert (kept.text, kept.state) == ("text", "cancelled")
+
+
+class LateControl(FaultyBackend):
+    """Listens for cancels only once somebody says so."""
+
+    def __init__(self, inner: MemoryBackend) -> None:
+        super().__init__(inner)
+        self.go_on = threading.Event()
+
+    async def control(self, channel: str, receiver: Receiver) -> Subscription:
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.001)
+        return await super().control(channel, receiver)
+
+
+def test_a_cancel_that_came_before_its_producer_listened_is_not_missed() -> None:
+    store = MemoryStore()
+    backend = LateControl(MemoryBackend(store))
+    with Sink(backend, lease=3600.0) as sink, Sink(MemoryBackend(store)) as other:
+        response = sink.respond("c", response_id="r")
+        response.write("text")
+        assert sink.flush(_PATIENCE)
+        cancelled = threading.Event()
+        response.add_cancel_callback(cancelled.set)
+        assert other.cancel("c", "r", timeout=0.01).state == "streaming"
+        assert not cancelled.is_set()
+        backend.go_on.set()
+        assert cancelled.wait(_PATIENCE)  # though it writes nothing, and renews in twenty minutes
+        assert response.state == "cancelled"
 
 
 def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:
