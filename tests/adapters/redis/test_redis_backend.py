@@ -98,6 +98,18 @@ async def test_a_snapshot_takes_the_place_of_what_is_there(backend, shared_redis
     assert [r.call_id for r in kept.tool_results] == ["c1"]
 
 
+async def test_a_snapshot_of_very_many_parts_is_kept(backend):
+    """More of them than Lua gives to one command."""
+    parts = tuple(Part(kind="data", text=str(number)) for number in range(5000))
+    snapshot = SnapshotEvent(response=Response(id="r", channel="c", parts=parts))
+    await publish(backend, make_entry(0, make_start(), snapshot))
+    delta = make_delta(4, "!", part=4999, kind="data")
+    await publish(backend, make_entry(1, delta, EndEvent(response_id="r", state="complete")))
+    kept = (await kept_in(backend))["r"]
+    assert [part.text for part in kept.parts] == [*map(str, range(4999)), "4999!"]
+    assert kept.state == "complete"
+
+
 async def test_large_entries_are_announced_and_read_from_the_log(backend, shared_redis):
     reader = await another(shared_redis)
     receiver = RecordingReceiver()
@@ -222,6 +234,17 @@ async def test_a_cancel_waits_for_its_response(backend, shared_redis):
     (outcome,) = await publish(backend, make_entry(1, make_delta(0, "x")))
     assert outcome.cancel is not None
     assert shared_redis.cli("EXISTS", "tokenwire:{c}:cancels") == 0
+
+
+async def test_a_cancel_waits_while_as_many_come_as_are_remembered(backend):
+    cancels = [
+        Entry(channel="c", events=(CancelEvent(response_id=f"r{n}"),), key=f"k{n}")
+        for n in range(2049)  # with the last one, the hash of the others is put aside
+    ]
+    for begin in range(0, len(cancels), 500):
+        await publish(backend, *cancels[begin : begin + 500])
+    (outcome,) = await publish(backend, make_entry(0, make_start("r0"), response_id="r0"))
+    assert outcome.cancel is not None
 
 
 async def test_cancels_of_nothing_are_bounded(backend, shared_redis):
