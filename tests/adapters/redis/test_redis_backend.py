@@ -16,7 +16,7 @@ from tests.adapters.redis.support import (
     make_start,
     publish,
 )
-from tokenwire.backend import Entry, Lease
+from tokenwire.backend import Entry, Lease, ReplayFrom
 from tokenwire.errors import (
     BackendUnavailable,
     Fenced,
@@ -32,6 +32,7 @@ from tokenwire.events import (
     PartEvent,
     Response,
     SnapshotEvent,
+    ToolResult,
     ToolResultEvent,
 )
 
@@ -96,6 +97,38 @@ async def test_a_snapshot_takes_the_place_of_what_is_there(backend, shared_redis
     kept = (await kept_in(backend))["r"]
     assert kept.text == "abcdefghi"
     assert [r.call_id for r in kept.tool_results] == ["c1"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65_535, 65_536])
+async def test_text_may_have_any_length(backend, size):
+    """The header of a text in msgpack differs with its length."""
+    text = "x" * size
+    await publish(backend, make_entry(0, make_start(), make_delta(0, text)))
+    await publish(backend, make_entry(1, make_delta(size, "!")))
+    assert (await kept_in(backend))["r"].text == text + "!"
+
+
+async def test_a_snapshot_with_tool_results_is_delivered(backend, shared_redis):
+    reader = await another(shared_redis)
+    receiver = RecordingReceiver()
+    subscription = await reader.subscribe("c", receiver)
+    whole = Response(
+        id="r",
+        channel="c",
+        parts=(Part(kind="text", text="text"),),
+        tool_results=(ToolResult(call_id="c1", output=1),),
+    )
+    await publish(backend, make_entry(0, make_start(), SnapshotEvent(response=whole)))
+    await receiver.until(2)
+    replay = await reader.replay("c", ReplayFrom(all=True))
+    assert [event.type for event in receiver.events] == ["start", "snapshot"]
+    assert receiver.events[1].response.tool_results == whole.tool_results
+    assert replay.events[0].response.tool_results == whole.tool_results
+    exact = await reader.replay("c", ReplayFrom(after=receiver.events[0].cursor))
+    assert [event.type for event in exact.events] == ["snapshot"]
+    assert reader.unreadable == 0
+    await subscription.close()
+    await reader.close()
 
 
 async def test_a_snapshot_of_very_many_parts_is_kept(backend):
