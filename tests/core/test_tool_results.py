@@ -16,6 +16,7 @@ from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingEvent
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendUnavailable
+from tokenwire.events import SnapshotEvent
 from tokenwire.memory import MemoryStore
 from tokenwire.testing import FaultyBackend, Publish
 
@@ -92,6 +93,20 @@ def test_an_end_comes_after_what_was_published_before_it(
     end = seen.index("end:r")
     assert "data:" in seen[:end]
     assert "tool_result:before" in seen[:end]
+
+
+def test_a_late_result_makes_its_response_the_one_that_changed_last() -> None:
+    with Sink(MemoryBackend()) as sink:
+        for name in ("r0", "r1"):
+            sink.respond("c", response_id=name).finish()
+        sink.tool_result("c", "call-1", 7, response_id="r0")
+        assert sink.flush(PATIENCE)
+        reader = sink.reader("c", rewind=1)
+        (item,) = reader.batch()
+        reader.close()
+        assert isinstance(item.event, SnapshotEvent)
+        (result,) = item.event.response.tool_results
+        assert (item.event.response.id, result.output) == ("r0", 7)
 
 
 def test_an_end_does_not_wait_for_what_came_after_it() -> None:
