@@ -77,6 +77,18 @@ async def test_each_event_of_a_join_has_a_cursor_to_resume_after(sink: tokenwire
         assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}
 
 
+async def test_a_single_event_is_not_given_again_where_a_reader_resumes_after_it(
+    sink: tokenwire.Sink,
+) -> None:
+    sink.send_event("c", "note")
+    with sink.respond("c", response_id="r3") as response:
+        response.write("text 3")
+    items = await joined(sink.reader("c", rewind="all"))
+    assert [item.event.type for item in items] == [*["snapshot"] * 3, "data", "snapshot"]
+    rest = await joined(sink.reader("c", after=str(items[3].event.cursor)))
+    assert [item.event.response_id for item in rest] == ["r3"]
+
+
 async def test_reset_says_that_a_cursor_is_no_longer_retained(sink: tokenwire.Sink) -> None:
     cursor = [str(item.event.cursor) for item in await joined(sink.reader("c", rewind="all"))][-1]
     async with sink.watch("c", after=cursor) as watch:
