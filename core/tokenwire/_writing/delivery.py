@@ -17,9 +17,12 @@ from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.errors import Fenced, PublishRejected, ResponseUnknown
 from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 
-__all__ = ["RETRY", "Delivery"]
+__all__ = ["DELETING", "RETRY", "Delivery"]
 
 logger = logging.getLogger("tokenwire")
+
+DELETING = "it is being deleted"
+"""Why a response is cancelled that is to be deleted."""
 
 RETRY = Backoff(0.05, 5.0)  # between tries of what failed
 _RECOVERY = Backoff(0.05, 2.0, jitter=0.0)  # between snapshots of one response
@@ -129,9 +132,14 @@ class Delivery:
         self, response: PendingResponse, entry: Entry | None, error: ResponseUnknown
     ) -> None:
         """Begin a response again that the backend does not know any more."""
-        end = entry.events[-1] if entry is not None and response.attempts else None
-        if isinstance(end, EndEvent) and end.state == "cancelled":
-            # It arrived, though its reply did not: whoever cancelled it has deleted it since.
+        end = entry.events[-1] if entry is not None else None
+        if (
+            isinstance(end, EndEvent)
+            and end.state == "cancelled"
+            and (response.attempts or end.error == DELETING)
+        ):
+            # It arrived, though its reply did not (a backend, too, may have tried again): whoever
+            # cancelled it has deleted it since.
             response.done = True
             response.draft.silence()
             response.on_outcome(None)
