@@ -291,8 +291,7 @@ class ResponseWriter(PublicDir):
         with self._pending.lock:
             if self._state != "streaming":
                 return False
-            # First: an event that comes behind this end must not be among those before it.
-            self._pending.after = self._outbox.events_of(self.channel)
+            self._pending.after = self._outbox.events_of(self.channel)  # none is behind it yet
             self._state = state
             self._cancel = cancel
         self._pending_writes.append((event, None))
