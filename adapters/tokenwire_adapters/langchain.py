@@ -158,51 +158,36 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         messages: list[list[Any]],
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._start_model(run_id, parent_run_id, tags, metadata, kwargs)
+        self._start_model(run_id, kwargs)
 
     def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
     ) -> None:
-        self._start_model(run_id, parent_run_id, tags, metadata, kwargs, batch=len(prompts))
+        self._start_model(run_id, kwargs, batch=len(prompts))
 
-    def _start_model(
-        self,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        tags: list[str] | None,
-        metadata: dict[str, Any] | None,
-        extra: dict[str, Any],
-        *,
-        batch: int = 1,
-    ) -> None:
-        node = self._guard(_runs.enter, run_id, parent_run_id)
+    def _start_model(self, run_id: UUID, about: dict[str, Any], *, batch: int = 1) -> None:
+        node = self._guard(_runs.enter, run_id, about.get("parent_run_id"))
         if node is None:
             return
         if node.root.cancelled is not None and self._on_cancel == "raise":
             _runs.remove(run_id.int)
             raise node.root.cancelled  # a retry, a fallback or the next step of what was cancelled
-        batch = max(batch, extra.get("batch_size") or 1)
+        batch = max(batch, about.get("batch_size") or 1)
         try:
-            self._guard(self._begin, run_id, node, tags or (), metadata or {}, batch)
+            self._guard(self._begin, run_id, node, about.get("tags"), about.get("metadata"), batch)
         except BaseException:  # a strict sink's: LangChain does not go on with this run
             _runs.remove(run_id.int)
             raise
 
     def _begin(
-        self, run_id: UUID, node: Node, tags: Any, metadata: dict[str, Any], batch: int
+        self,
+        run_id: UUID,
+        node: Node,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+        batch: int,
     ) -> None:
         key = run_id.int
         other = _runs.calls.get(key)
@@ -215,15 +200,15 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if self._stop_provider and not self._automatic:
             record_claimed_calls()
         call = Call(self, node, None)
-        if content.HIDDEN.isdisjoint(tags):
+        if content.HIDDEN.isdisjoint(tags or ()):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "langchain",
                 channel=self._channel,
-                session=session_of(metadata),
+                session=session_of(metadata or {}),
                 response_id=str(run_id),
                 run=node.root.id,
-                metadata=content.metadata(metadata, self._metadata),
+                metadata=content.metadata(metadata or {}, self._metadata),
                 on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
             )

@@ -152,8 +152,11 @@ class Arguments:
         if isinstance(value, str):
             return self._well_formed(str.__str__(value))
         if isinstance(value, dict):
-            # A copy in one go: another thread may change the original meanwhile.
-            return self._mapping(value, list(_dict_items(value)))
+            # A copy in one go: another thread may change the original meanwhile, even while a list
+            # is made of its items, where the collector runs.
+            is_plain = type(cast("Any", value)) is dict
+            copy = cast("Any", value).copy() if is_plain else cast("Any", value)
+            return self._mapping(value, list(_dict_items(copy)))
         if isinstance(value, Mapping):
             return self._mapping(value, _items(cast("Mapping[Any, Any]", value)))
         if isinstance(value, _SEQUENCES):

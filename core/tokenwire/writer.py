@@ -291,9 +291,9 @@ class ResponseWriter(PublicDir):
         with self._pending.lock:
             if self._state != "streaming":
                 return False
+            self._pending.after = self._outbox.events_of(self.channel)  # none is behind it yet
             self._state = state
             self._cancel = cancel
-        self._pending.after = self._outbox.events_of(self.channel)
         self._pending_writes.append((event, None))
         if self._pending.discarded:
             self._settle()

@@ -1,6 +1,7 @@
 """The local provider as a server: clients that leave, bounds and errors, the command."""
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -343,6 +344,17 @@ def test_one_connection_serves_many_requests(fast):
         while piece := client.recv(65536):
             data += piece
     assert data.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_stream_in_chunks_says_that_it_is_whole(fast):
+    body = json.dumps({"model": "m", "messages": user("hi"), "stream": True})
+    connection = http.client.HTTPConnection("127.0.0.1", fast.port, timeout=60)
+    for _ in range(2):  # the same connection serves another request
+        connection.request("POST", "/v1/chat/completions", body)
+        reply = connection.getresponse()
+        assert reply.getheader("transfer-encoding") == "chunked"
+        assert reply.read().endswith(b"data: [DONE]\n\n")
+    connection.close()
 
 
 def test_http_1_0_streams_until_the_end_of_the_connection(fast):

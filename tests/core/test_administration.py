@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,12 @@ from tokenwire import (
     Sink,
     open_sink,
 )
-from tokenwire.backend import Backend
-from tokenwire.events import DataEvent, InputEvent
+from tokenwire.backend import Backend, Entry, Outcome
+from tokenwire.events import DataEvent, EndEvent, InputEvent
 from tokenwire.memory import MemoryStore
 from tokenwire.testing import FaultyBackend, Publish
 
+PATIENCE = 30.0
 EXPORTS = Path(__file__).parent / "exports"  # data: written by the release that had the format
 
 
@@ -233,3 +236,27 @@ def test_every_method_has_an_asynchronous_twin():
             assert (await sink.aretention("a")).responses == 1
 
     asyncio.run(scenario())
+
+
+def test_a_deleted_response_stays_so_where_the_backend_tried_its_end_again():
+    """As a client of Redis does, when it gets no reply: the second try finds no response."""
+    deleted = threading.Event()
+
+    class Repeating(FaultyBackend):
+        async def publish(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+            outcomes = await super().publish(entries)
+            if not any(isinstance(event, EndEvent) for entry in entries for event in entry.events):
+                return outcomes
+            await asyncio.to_thread(deleted.wait, PATIENCE)
+            return await super().publish(entries)
+
+    store = MemoryStore()
+    with Sink(Repeating(MemoryBackend(store))) as sink, Sink(MemoryBackend(store)) as other:
+        response = sink.respond("c", response_id="r")
+        response.write("so far")
+        assert sink.flush(PATIENCE)
+        assert other.delete_response("c", "r", timeout=PATIENCE)
+        deleted.set()
+        assert sink.flush(PATIENCE)
+        assert response.cancelled
+        assert list(other.history("c").items) == []

@@ -150,6 +150,17 @@ def test_check_passes_over_a_snapshot_that_is_behind() -> None:
     assert assembler.response.text == "abcdef"
 
 
+def test_a_snapshot_that_is_ahead_keeps_results_that_it_does_not_have() -> None:
+    """Its producer need not know of a tool's result that another process has sent."""
+    state = fold(None, StartEvent(response_id="r"))
+    state = fold(state, ToolResultEvent(response_id="r", call_id="call-1", output="42"))
+    ahead = Response(id="r", parts=(Part(kind="text", text="more"),))
+    state = fold(state, SnapshotEvent(response=ahead))
+    assert state is not None
+    assert state.text == "more"
+    assert [(result.call_id, result.output) for result in state.tool_results] == [("call-1", "42")]
+
+
 def test_overlapping_text_adds_what_is_new() -> None:
     state = folded(events_of([("text", 0, "Hello")], ended=False))
     state = fold(state, DeltaEvent(response_id="r", part=0, kind="text", offset=3, text="lo Wo"))

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import tokenwire
 from tokenwire import Response, ResponseCancelled, Sink
+from tokenwire._instrument.recorder import _settle
 from tokenwire.claims import Claim, claiming
 from tokenwire.instrument import Options, Patches, Recorder, SdkInstrumentor, record, recorder_of
 
@@ -186,6 +188,28 @@ def test_a_finished_reply_that_is_not_read_to_its_end(
             recorder.settle_later(chunk)
             break
     assert (only().text, only().state) == ("Hello there.", "complete")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_finished_reply_whose_consumer_waits_for_more_is_not_ended(
+    is_async: bool, options: Options, only: Only
+) -> None:
+    """The usage, say, may come long after the last word."""
+    recorder = Words(options)
+
+    def source() -> Iterator[str]:
+        yield "Hello."
+        _settle(weakref.ref(recorder), recorder.last, False)  # as the timer does meanwhile
+        yield " And more."
+
+    async def asource() -> AsyncIterator[str]:
+        for chunk in source():
+            yield chunk
+
+    stream = record(asource() if is_async else source(), recorder)
+    assert await collect(stream) == ["Hello.", " And more."]
+    response = await asyncio.to_thread(only)
+    assert (response.text, response.state) == ("Hello. And more.", "complete")
 
 
 def _cancel(sink: Sink) -> None:

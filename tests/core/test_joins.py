@@ -38,6 +38,32 @@ async def test_watchers_that_join_alike_are_given_the_same_items(sink: tokenwire
     assert sink.stats().reading.replays == 2
 
 
+def test_a_live_watch_is_not_given_what_is_past(sink: tokenwire.Sink) -> None:
+    for number in range(3):
+        with sink.watch("c") as watch:
+            sink.input("c", "question", str(number))
+            with sink.respond("c", response_id=f"live{number}") as response:
+                response.write("text")
+            events = [next(watch) for _ in range(4)]
+        assert [event.type for event in events] == ["input", "start", "delta", "end"]
+        assert {event.response_id for event in events} == {None, f"live{number}"}
+
+
+def test_live_watches_of_a_streaming_response_share_a_replay(sink: tokenwire.Sink) -> None:
+    response = sink.respond("c", response_id="live")
+    response.write("text")
+    assert sink.flush(10)
+    with sink.watch("c") as watch:
+        assert next(watch).type == "snapshot"
+        replays = sink.stats().reading.replays
+        response.write(" and more")
+        assert next(watch).type == "delta"
+        with sink.watch("c") as other:
+            assert [next(other).type, next(other).type] == ["snapshot", "delta"]
+        assert sink.stats().reading.replays == replays
+    response.finish()
+
+
 async def test_each_event_of_a_join_has_a_cursor_to_resume_after(sink: tokenwire.Sink) -> None:
     items = await joined(sink.reader("c", rewind="all"))
     cursors = [str(item.event.cursor) for item in items]
@@ -49,6 +75,18 @@ async def test_each_event_of_a_join_has_a_cursor_to_resume_after(sink: tokenwire
         rest = await joined(sink.reader("c", after=cursor))
         transcript = Transcript([item.event for item in (*items[: n + 1], *rest)])
         assert {response.text for response in transcript} == {"text 0", "text 1", "text 2"}
+
+
+async def test_a_single_event_is_not_given_again_where_a_reader_resumes_after_it(
+    sink: tokenwire.Sink,
+) -> None:
+    sink.send_event("c", "note")
+    with sink.respond("c", response_id="r3") as response:
+        response.write("text 3")
+    items = await joined(sink.reader("c", rewind="all"))
+    assert [item.event.type for item in items] == [*["snapshot"] * 3, "data", "snapshot"]
+    rest = await joined(sink.reader("c", after=str(items[3].event.cursor)))
+    assert [item.event.response_id for item in rest] == ["r3"]
 
 
 async def test_reset_says_that_a_cursor_is_no_longer_retained(sink: tokenwire.Sink) -> None:

@@ -55,6 +55,16 @@ def test_a_reader_behind_the_deduplicator_gets_each_code_point_once(
             assert text.startswith(have)
 
 
+def test_late_writes_are_known_as_such_however_many_responses_have_ended() -> None:
+    deduplicator = Deduplicator(lenient=True)
+    for n in range(1100):
+        deduplicator.admit(StartEvent(response_id=f"r{n}"))
+        deduplicator.admit(EndEvent(response_id=f"r{n}", state="complete"))
+    late = DeltaEvent(response_id="r1099", part=0, kind="text", offset=0, text="late")
+    assert deduplicator.admit(late) is None
+    assert deduplicator.admit(EndEvent(response_id="r1099", state="complete")) is None
+
+
 @st.composite
 def _logs(draw: st.DrawFn) -> list[Event]:
     """Deltas of several parts and responses, whose kinds may change, among other events."""

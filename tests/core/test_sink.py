@@ -32,7 +32,7 @@ from tokenwire import (
     background,
     open_sink,
 )
-from tokenwire.backend import Entry, Outcome
+from tokenwire.backend import Entry, Outcome, Receiver, Subscription
 from tokenwire.errors import MissingExtra
 from tokenwire.memory import MemoryStore
 from tokenwire.registry import backend_schemes, open_backend
@@ -237,6 +237,30 @@ def test_what_is_written_while_a_publish_takes_long_is_merged() -> None:
         assert sink.history("c").items[0].text == "text 0. text 1. "
 
 
+def test_what_interrupts_a_publish_and_writes_takes_nothing_from_it() -> None:
+    """A finalizer or a signal's handler may run, and write, wherever a batch is being made."""
+    with Sink(MemoryBackend()) as sink:
+        sink._runtime.producer.outbox._interval = 3600.0  # so that text gathers
+        first, second, finalizer = (sink.respond("c", response_id=name) for name in "abf")
+
+        class Interrupting(str):
+            __slots__ = ()
+
+            def __bool__(self) -> bool:  # asked while the batch is made
+                finalizer.write("f")
+                return True
+
+        for response in (first, second):
+            response.write("1")
+        first.write(Interrupting("2"))
+        second.write("2")
+        first.finish()  # takes both along
+        for response in (second, finalizer):
+            response.finish()
+        assert sink.flush(_PATIENCE)
+        assert {r.id: r.text for r in sink.history("c").items} == {"a": "12", "b": "12", "f": "f"}
+
+
 def test_publishes_that_fail_together_are_one_failure() -> None:
     backend = Pipelined(MemoryBackend())
     backend.publish_faults.extend([Publish.FAIL] * 4)
@@ -257,6 +281,26 @@ def test_publishes_that_fail_together_are_one_failure() -> None:
         assert sink.flush(30)
 
 
+def test_text_goes_on_after_a_recovery_took_what_waited() -> None:
+    """What was refused is healed by a snapshot that has the text which came meanwhile, too."""
+    backend = FaultyBackend(MemoryBackend(), publish=[Publish.REJECT])
+    backend.stall()
+    with Sink(backend) as sink:
+        response = sink.respond("c", response_id="r")
+        pending = response._pending
+        deadline = time.monotonic() + _PATIENCE
+        while not pending.inflight:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+        response.write("before, ")
+        background.call_soon(sink, backend.unstall)
+        assert sink.flush(_PATIENCE)
+        response.write("and after")
+        response.finish()
+        assert response.wait(_PATIENCE).status == "recovered"
+        assert sink.history("c").items[0].text == "before, and after"
+
+
 def test_a_response_that_was_flushed_is_made_again() -> None:
     for quiet in (True, False):
         store = MemoryStore()
@@ -274,6 +318,50 @@ def test_a_response_that_was_flushed_is_made_again() -> None:
         assert (kept.text, kept.state) == ("before after", "complete")
         assert kept.metadata == {"user": "u1"}
         sink.close()
+
+
+def test_a_retry_of_long_ago_does_not_make_a_cancelled_response_count_as_arrived() -> None:
+    """Only an end that was itself tried before may have arrived, and been deleted since."""
+    store = MemoryStore()
+    with Sink(FaultyBackend(MemoryBackend(store), publish=[Publish.FAIL])) as sink:
+        response = sink.respond("c", response_id="r")
+        response.write("text")
+        assert sink.flush(_PATIENCE)
+        assert response.receipt.retries == 1
+        store._channels.clear()  # pyright: ignore[reportPrivateUsage]
+        response.cancel("enough")
+        assert response.wait(_PATIENCE).status == "recovered"
+        (kept,) = sink.history("c").items
+        assert (kept.text, kept.state) == ("text", "cancelled")
+
+
+class LateControl(FaultyBackend):
+    """Listens for cancels only once somebody says so."""
+
+    def __init__(self, inner: MemoryBackend) -> None:
+        super().__init__(inner)
+        self.go_on = threading.Event()
+
+    async def control(self, channel: str, receiver: Receiver) -> Subscription:
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.001)
+        return await super().control(channel, receiver)
+
+
+def test_a_cancel_that_came_before_its_producer_listened_is_not_missed() -> None:
+    store = MemoryStore()
+    backend = LateControl(MemoryBackend(store))
+    with Sink(backend, lease=3600.0) as sink, Sink(MemoryBackend(store)) as other:
+        response = sink.respond("c", response_id="r")
+        response.write("text")
+        assert sink.flush(_PATIENCE)
+        cancelled = threading.Event()
+        response.add_cancel_callback(cancelled.set)
+        assert other.cancel("c", "r", timeout=0.01).state == "streaming"
+        assert not cancelled.is_set()
+        backend.go_on.set()
+        assert cancelled.wait(_PATIENCE)  # though it writes nothing, and renews in twenty minutes
+        assert response.state == "cancelled"
 
 
 def test_a_join_under_way_ends_when_the_sink_is_closed() -> None:

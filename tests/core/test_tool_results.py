@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 import tokenwire
 from tokenwire import MemoryBackend, Sink, background
+from tokenwire._writing.outbox import Outbox
+from tokenwire._writing.pending import PendingEvent
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendUnavailable
+from tokenwire.events import SnapshotEvent
 from tokenwire.memory import MemoryStore
 from tokenwire.testing import FaultyBackend, Publish
 
@@ -92,6 +95,20 @@ def test_an_end_comes_after_what_was_published_before_it(
     assert "tool_result:before" in seen[:end]
 
 
+def test_a_late_result_makes_its_response_the_one_that_changed_last() -> None:
+    with Sink(MemoryBackend()) as sink:
+        for name in ("r0", "r1"):
+            sink.respond("c", response_id=name).finish()
+        sink.tool_result("c", "call-1", 7, response_id="r0")
+        assert sink.flush(PATIENCE)
+        reader = sink.reader("c", rewind=1)
+        (item,) = reader.batch()
+        reader.close()
+        assert isinstance(item.event, SnapshotEvent)
+        (result,) = item.event.response.tool_results
+        assert (item.event.response.id, result.output) == ("r0", 7)
+
+
 def test_an_end_does_not_wait_for_what_came_after_it() -> None:
     """Two that end, each followed by a result that may not overtake it: none waits for ever."""
     store = MemoryBackend()
@@ -151,3 +168,26 @@ def test_an_end_that_is_tried_again_waits_for_what_is_tried_more_often() -> None
         reader.send_event("c", "done")
         seen = [event.type for event in itertools.islice(watch, 4)]
     assert seen == ["start", "data", "end", "data"]
+
+
+def test_a_result_that_comes_while_its_response_ends_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes behind an end is not what that end waits for."""
+    events_of = Outbox.events_of
+
+    def result_comes(outbox: Outbox, channel: str) -> tuple[PendingEvent, ...]:
+        sink.tool_result("c", "call-1", 7, response_id="r")
+        return events_of(outbox, channel)
+
+    monkeypatch.setattr(Outbox, "events_of", result_comes)
+    backend = FaultyBackend(MemoryBackend())
+    with Sink(backend) as sink:
+        response = sink.respond("c", response_id="r")
+        response.tool_call("weather", "call-1", "{}")
+        backend.stall()
+        response.finish()
+        background.call_soon(sink, backend.unstall)
+        assert sink.flush(PATIENCE)
+        (kept,) = sink.history("c").items
+    assert [result.output for result in kept.tool_results] == [7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import uuid
 from collections.abc import Callable
@@ -208,6 +209,25 @@ def test_a_dict_that_another_thread_changes_is_taken_as_it_is_at_some_moment() -
     finally:
         done.set()
         thread.join()
+
+
+def test_a_dict_that_changes_while_garbage_is_collected_is_taken_as_it_was() -> None:
+    shared: dict[str, Any] = {str(n): n for n in range(1000)}
+
+    def change(phase: str, info: dict[str, int]) -> None:
+        shared[str(len(shared))] = 0
+
+    with open_sink(MemoryBackend(), strict=True) as sink:
+        before, threshold = len(shared), gc.get_threshold()
+        gc.callbacks.append(change)
+        gc.set_threshold(100)
+        try:
+            sink.respond("c", metadata=shared).finish()
+        finally:
+            gc.set_threshold(*threshold)
+            gc.callbacks.remove(change)
+        (response,) = sink.history("c").items
+        assert before <= len(response.metadata) <= len(shared)
 
 
 def test_what_is_kept_is_a_copy() -> None:

@@ -22,7 +22,12 @@ from tests.support.browser import launched
 __all__ = ["browser", "context", "demo", "open_page", "open_screen", "tabs_on"]
 
 # What Chromium itself says when a test takes the network away.
-_EXPECTED = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
+_EXPECTED = (
+    "net::ERR_",
+    "network error",  # of a body that breaks off
+    "WebSocket connection to",
+    "Failed to load resource",
+)
 
 
 @pytest.fixture(scope="module")  # while it runs, its loop keeps others from the main thread
@@ -50,13 +55,17 @@ def open_page(context: BrowserContext) -> Iterator[Callable[[str], Page]]:
     """Open a page in a new tab. One that throws, or breaks its policy, fails the test."""
     complaints: list[str] = []
 
+    def complain(text: str) -> None:
+        if not any(known in text for known in _EXPECTED):
+            complaints.append(text)
+
     def received(message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(known in message.text for known in _EXPECTED):
-            complaints.append(message.text)
+        if message.type == "error":
+            complain(message.text)
 
     def opened(page: Page) -> None:
         page.on("console", received)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: complain(str(error)))
 
     context.on("page", opened)
 

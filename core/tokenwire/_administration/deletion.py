@@ -8,12 +8,12 @@ from collections.abc import Iterable
 
 from tokenwire._ids import check_name
 from tokenwire._runtime import Runtime
+from tokenwire._writing.delivery import DELETING
 from tokenwire.backend import Deleted, Deletion
 from tokenwire.errors import StillStreaming
 
 __all__ = ["delete", "delete_user"]
 
-_REASON = "it is being deleted"
 _PAGE = 100  # responses
 
 
@@ -44,7 +44,7 @@ async def delete(runtime: Runtime, channel: str, deletion: Deletion, timeout: fl
             )
         await asyncio.gather(
             *(
-                runtime.requests.cancel(channel, response_id, _REASON, left)
+                runtime.requests.cancel(channel, response_id, DELETING, left)
                 for response_id in deleted.streaming
             )
         )

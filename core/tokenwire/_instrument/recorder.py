@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from tokenwire._instrument.deferred import call_later, when_dropped
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
-from tokenwire._instrument.options import Options
+from tokenwire._instrument.options import Options, value_of
 from tokenwire._options import OnCancel
 from tokenwire.background import call_soon
 from tokenwire.claims import Claim, begin_recording, covering_claim, end_recording
@@ -180,16 +180,17 @@ class Recorder:
     def _settle_target(self) -> Sink:
         """Decide where the responses go: by the options, else the claim, else the context."""
         options, claim = self.options, self._claim
-        owned = claim is not None and not claim.closed and claim.take(self)
-        run, base_id, metadata = options.run, None, dict[str, Any]()
+        sink, run, channel = options.sink, options.run, value_of(options.channel, "channel")
+        base_id, metadata = None, dict[str, Any]()
         if claim is not None:
+            sink, channel = sink or claim.sink, channel or claim.channel
             run = run or claim.run or (claim.writer.run if claim.writer is not None else None)
-            base_id = claim.response_id if owned else None
-            metadata = claim.metadata if owned else {}
-        if owned and claim is not None and claim.on_cancel == "raise":
-            self.on_cancel = "raise"
-        sink = options.sink or (claim.sink if claim is not None else None) or default_sink()
-        self._channel = resolve_channel(self._named_channel, default=sink.default_channel)
+            if not claim.closed and claim.take(self):
+                base_id, metadata = claim.response_id, claim.metadata
+                if claim.on_cancel == "raise":
+                    self.on_cancel = "raise"
+        sink = sink or default_sink()
+        self._channel = resolve_channel(channel, default=sink.default_channel)
         self._run = run or self._current_run
         self._base_id = base_id or f"r-{os.urandom(8).hex()}"
         known = {"provider": self.provider, "api": self.api, "model": self.request.get("model")}
@@ -197,29 +198,9 @@ class Recorder:
             **{key: value for key, value in known.items() if value is not None},
             **self._current_metadata,
             **metadata,
-            **self._own_metadata(),
+            **(value_of(options.metadata, "metadata") or {}),
         }
         return sink
-
-    def _own_metadata(self) -> Mapping[str, Any]:
-        own = self.options.metadata
-        if not callable(own):
-            return own
-        try:
-            return own() or {}
-        except Exception:
-            logger.warning("tokenwire: the metadata function failed", exc_info=True)
-            return {}
-
-    def _named_channel(self) -> str | None:
-        name = self.options.channel
-        if callable(name):
-            try:
-                name = name()
-            except Exception:
-                logger.warning("tokenwire: the channel function failed", exc_info=True)
-                name = None
-        return name or (self._claim.channel if self._claim is not None else None)
 
     def bind(self, response: Any, abort: Callable[[Any], object] | None = None) -> None:
         """Name the object whose life is the provider's connection.

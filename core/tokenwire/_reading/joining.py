@@ -22,6 +22,7 @@ from tokenwire.response import Transcript
 
 __all__ = ["JoinPoint", "Joins"]
 
+_LIVE = ReplayFrom()
 _REPLAYS_KEPT = 16
 _REPLAY_FRESH = 1.0  # seconds in which watchers that join alike share one replay
 _PAGE_FRESH = 0.1  # likewise, one piece of a long one: while it is sent, the next can be read
@@ -193,7 +194,7 @@ class Joins:
         """Replay, sharing it among watchers that join alike at about the same time."""
         loop = asyncio.get_running_loop()
         shared = self._replays.get(start)
-        if shared is None or not self._usable(shared, loop.time()):
+        if shared is None or not self._usable(shared, start, loop.time()):
             self._stats.replays += 1
             task = self._io.spawn(self._backend.replay(self._channel, start))
             fresh = _REPLAY_FRESH if start.page is None else _PAGE_FRESH
@@ -215,15 +216,18 @@ class Joins:
         else:
             del self._replays[start]
 
-    def _usable(self, shared: SharedReplay, now: float) -> bool:
+    def _usable(self, shared: SharedReplay, start: ReplayFrom, now: float) -> bool:
         task = shared.task
         if not task.done():
             return True
         if task.cancelled() or task.exception() is not None or now >= shared.until:
             return False
         replay = task.result()
-        order = self._backend.order(replay.cursor)
-        return replay.next is not None or (
-            self._in_ring(replay.cursor)
-            and self._ring.position_after(order, ahead=True) is not None
-        )
+        if replay.next is not None:
+            return True
+        if not self._in_ring(replay.cursor):
+            return False
+        order, settled = self._backend.order(replay.cursor), self._ring.settled
+        if start == _LIVE and settled and order < self._backend.order(settled):
+            return False  # with what came since, it would bring a live watcher what is past
+        return self._ring.position_after(order, ahead=True) is not None

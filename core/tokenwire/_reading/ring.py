@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tokenwire.events import DeltaEvent, Event, SnapshotEvent
+from tokenwire.events import DeltaEvent, Event, SnapshotEvent, ends_response
 from tokenwire.response import extent
 
 __all__ = ["Item", "Ring", "RingLimits"]
@@ -44,11 +44,14 @@ class Ring:
     :param order: sorts cursors (see `Backend.order`).
     :ivar state: the position of the first item that is kept, and the items.
     :ivar head: the cursor up to which everything of the channel has been put in.
+    :ivar settled: the cursor of the last event that no live watcher is given who joins after it: an
+        end, or an event of no response; empty while there is none.
     """
 
     def __init__(self, limits: RingLimits, order: Callable[[str], Any]) -> None:
         self.state: tuple[int, list[Item]] = (0, [])
         self.head = ""
+        self.settled = ""
         self._max_events = limits.events
         self._max_bytes = limits.bytes
         self._bytes = 0
@@ -67,11 +70,14 @@ class Ring:
         self._bytes = 0
         self.state = (self.end + 1, [])
         self.head = self._floor = cursor
+        self.settled = ""
         self._floor_at = self.end
 
     def append(self, event: Event) -> None:
         base, items = self.state
         items.append(Item(event))
+        if event.response_id is None or ends_response(event):
+            self.settled = event.cursor or ""
         self._bytes += size_of(event)
         if len(items) >= 2 * self._max_events or self._bytes > 2 * self._max_bytes:
             self._trim(base, items)

@@ -1,8 +1,12 @@
-"""The queue of what waits for the backend: makes batches, and applies their outcomes.
+"""The queue of what waits for the backend: which items go into a batch, and when again.
 
-For each response, entries go out in order. What cannot be delivered in order is healed by a
-snapshot of the whole text; nothing is ever sent past a hole that is known. When a batch is made,
-and on which thread, is the outbox's business.
+What is sent of a response, and what its outcome means, is in `tokenwire._writing.delivery`. When a
+batch is made, and on which thread, is the outbox's business.
+
+The end of a response closes many a stream, which would miss what comes after it. So it is taken
+after, or together with, the single events that were published before it in its channel. It does
+come before one that the backend refuses at its first try, and takes the end beside it: to send the
+end in a batch of its own would let what is published after it overtake it.
 """
 
 from __future__ import annotations
@@ -14,19 +18,17 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from tokenwire._clock import Backoff, now_ms
 from tokenwire._results import OutboxStats
+from tokenwire._writing.delivery import RETRY, Delivery
 from tokenwire._writing.pending import PendingEvent, PendingResponse
 from tokenwire.backend import Backend, Entry, Outcome
 from tokenwire.errors import (
     BackendError,
     BackendUnavailable,
-    Fenced,
     PublishRejected,
     RateLimited,
     ResponseUnknown,
 )
-from tokenwire.events import EndEvent, Event, SnapshotEvent, StartEvent
 
 __all__ = ["Batch", "Queue"]
 
@@ -35,10 +37,8 @@ logger = logging.getLogger("tokenwire")
 Batch = list[tuple[PendingResponse | PendingEvent, Entry]]
 
 _MAX_BATCH = 512  # entries in one publish
-_RETRY = Backoff(0.05, 5.0)
 _MAX_RAISES = 2  # retries of an entry for which the backend raises
 _BEHIND = 0.02  # seconds between looks at the response that an entry waits for
-_RECOVERY = Backoff(0.05, 2.0, jitter=0.0)  # between snapshots of one response
 
 
 class Queue:
@@ -53,8 +53,8 @@ class Queue:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
         self.stats = OutboxStats()
+        self._delivery = Delivery(backend, self.stats, self._put_off)
         self.reset()
 
     def reset(self) -> None:
@@ -64,7 +64,7 @@ class Queue:
         self._numbers = itertools.count()
         self._unsettled: set[PendingResponse | PendingEvent] = set()
         self.events: set[PendingEvent] = set()
-        self._held: set[PendingResponse] = set()  # whose end waits for single events
+        self._held: set[PendingResponse] = set()  # whose end waits for some of them
         self.failures = 0
         self.down_until = 0.0
         self.interval = 0.0
@@ -93,14 +93,14 @@ class Queue:
     def fence(self, response: PendingResponse, error: PublishRejected) -> None:
         """Stop a response whose lease was lost."""
         if not response.done:
-            self._stop(response, error)
+            self._delivery.stop(response, error)
             if not response.inflight:
                 self._unsettled.discard(response)
 
     def unknown(self, response: PendingResponse, message: str) -> None:
         """Begin a response again that the backend does not know any more."""
         if not response.done:
-            self._restart(response, response.retry, ResponseUnknown(message))
+            self._delivery.restart(response, response.retry, ResponseUnknown(message))
 
     def absorb_all(self) -> None:
         """Merge what is written while nothing can be sent, so that it takes little room."""
@@ -147,18 +147,15 @@ class Queue:
         self.stats.tokens += item.draft.absorb(item.writes)
         if item.after and item.draft.end is not None:
             self._collect_before_end(item, now, batch)
-        entry = self._next_entry(item, now)
+        entry = self._delivery.next_entry(item, now)
         if entry is not None:
             item.inflight += 1
             batch.append((item, entry))
-        elif not item.inflight and not self._pending(item):
+        elif not item.inflight and not self._delivery.pending(item):
             self._unsettled.discard(item)
 
     def _collect_before_end(self, response: PendingResponse, now: float, batch: Batch) -> None:
-        """Take the single events that the end of a response is to follow, or hold the end back.
-
-        The end closes many a stream, which would miss what comes after it.
-        """
+        """Take the single events that the end of a response is to follow, or hold the end back."""
         for event in response.after:
             if event.dirty and not (event.alone or response.alone):
                 event.dirty = False
@@ -170,55 +167,6 @@ class Queue:
         response.held = any(event not in batched or event.attempts for event in response.after)
         if response.held:
             self._held.add(response)
-
-    def _pending(self, response: PendingResponse) -> bool:
-        return not response.done and (
-            response.retry is not None
-            or response.damaged
-            or response.draft.waiting
-            or response.inflight > 0
-        )
-
-    def _next_entry(self, response: PendingResponse, now: float) -> Entry | None:
-        if response.done:
-            return None
-        if response.retry is not None:
-            if now < response.not_before or response.inflight:
-                return None  # it is in `_later`
-            if response.held and isinstance(response.retry.events[-1], EndEvent):
-                return None  # it comes back with what holds it
-            entry, response.retry = response.retry, None
-            return entry
-        draft = response.draft
-        if response.damaged:
-            return self._recovery(response, now)
-        if response.inflight and self._backend.capabilities.window == 1:
-            return None
-        # The end waits until all before it is known to be there.
-        with_end = response.inflight == 0 and not response.held
-        if not draft.waiting or (draft.only_end and not with_end):
-            return None
-        events = draft.take(
-            with_end=with_end, max_text=self._backend.capabilities.max_text, ts=now_ms()
-        )
-        return _entry(response, events)
-
-    def _recovery(self, response: PendingResponse, now: float) -> Entry | None:
-        """The entry that heals a response: the whole text, and the end if it was reached."""
-        if response.inflight or response.held:
-            return None
-        if now < response.not_before and response.draft.end is None:
-            self._put_off(response, response.not_before)
-            return None
-        draft = response.draft
-        events: list[Event] = [] if response.started else [draft.start]
-        events.append(SnapshotEvent(response=draft.snapshot(), ts=now_ms()))
-        if draft.end is not None:
-            events.append(draft.end)
-        response.recoveries += 1
-        response.not_before = now + _RECOVERY.after(response.recoveries)
-        self.stats.recoveries += 1
-        return _entry(response, events)
 
     def _put_off(self, item: PendingResponse | PendingEvent, when: float) -> None:
         heapq.heappush(self._later, (when, next(self._numbers), item))
@@ -301,7 +249,7 @@ class Queue:
             now = time.monotonic()
             if now >= self.down_until:  # else it is one of several that failed together
                 self.failures += 1
-                self.down_until = now + _RETRY.after(self.failures)
+                self.down_until = now + RETRY.after(self.failures)
             if self.problem is None:
                 self.problem = str(error)
                 logger.warning("tokenwire: the backend does not take tokens, retrying: %s", error)
@@ -335,100 +283,15 @@ class Queue:
             return
         item.inflight -= 1
         try:
-            self._apply_outcome(item, entry, outcome)
+            self._delivery.apply(item, entry, outcome)
         finally:
-            if self._pending(item):
+            if self._delivery.pending(item):
                 self._unsettled.add(item)
                 if not item.dirty and not item.inflight and item.retry is None:
                     item.dirty = True
                     self.dirty.append(item)
             elif not item.dirty:
                 self._unsettled.discard(item)
-
-    def _apply_outcome(self, response: PendingResponse, entry: Entry, outcome: Outcome) -> None:
-        """Act on the outcome of an entry.
-
-        :raises BackendError: in strict mode, on the thread that wrote, where writing must stop.
-        """
-        error = outcome.error
-        if response.done:
-            pass
-        elif error is None:
-            self._accepted(response, entry, outcome)
-        elif isinstance(error, ResponseUnknown):
-            self._restart(response, entry, error)
-        elif isinstance(error, Fenced):
-            self._stop(response, error)
-        elif isinstance(error, PublishRejected):
-            self._rejected(response, entry, error)
-        else:
-            self._try_again(response, entry)
-
-    def _accepted(self, response: PendingResponse, entry: Entry, outcome: Outcome) -> None:
-        response.attempts = 0
-        response.contact = time.monotonic()
-        response.cursor = outcome.cursor or response.cursor
-        if isinstance(entry.events[0], StartEvent):
-            response.started = True
-        if response.damaged and any(isinstance(event, SnapshotEvent) for event in entry.events):
-            response.damaged = False
-        if isinstance(entry.events[-1], EndEvent):
-            response.done = True
-        response.on_outcome(None)
-        if outcome.cancel is not None and not response.done:
-            response.on_cancel(outcome.cancel)
-
-    def _restart(
-        self, response: PendingResponse, entry: Entry | None, error: ResponseUnknown
-    ) -> None:
-        end = entry.events[-1] if entry is not None and response.attempts else None
-        if isinstance(end, EndEvent) and end.state == "cancelled":
-            # It arrived, though its reply did not: whoever cancelled it has deleted it since.
-            response.done = True
-            response.draft.silence()
-            response.on_outcome(None)
-            return
-        if time.monotonic() - response.contact > response.template.lease:
-            self._stop(response, error)  # we may have been declared dead, and forgotten since
-            return
-        response.started = False
-        response.damaged = True
-
-    def _stop(self, response: PendingResponse, error: PublishRejected) -> None:
-        response.done = True
-        response.draft.silence()
-        self.stats.fenced += 1
-        response.on_outcome(error)
-
-    def _rejected(self, response: PendingResponse, entry: Entry, error: PublishRejected) -> None:
-        if not any(isinstance(event, SnapshotEvent) for event in entry.events):
-            if response.lost:
-                self._stop(response, error)
-            else:
-                response.damaged = True
-            return
-        response.lost = True
-        response.damaged = False
-        self.stats.lost += 1
-        response.draft.silence()
-        response_id = response.template.response_id
-        logger.warning("tokenwire: response %r cannot be delivered: %s", response_id, error)
-        response.on_outcome(None)
-        if not response.started:
-            self._stop(response, error)
-
-    def _try_again(self, response: PendingResponse, entry: Entry) -> None:
-        self.stats.retries += 1
-        response.retries += 1
-        response.attempts += 1
-        if response.inflight or response.retry is not None or response.damaged:
-            # Later entries may be there already: order can only be had back by a snapshot.
-            response.damaged = True
-            response.retry = None
-            return
-        response.retry = entry
-        response.not_before = time.monotonic() + _RETRY.after(response.attempts)
-        self._put_off(response, response.not_before)
 
     def _complete_event(self, item: PendingEvent, outcome: Outcome) -> None:
         error = outcome.error
@@ -445,7 +308,7 @@ class Queue:
         if item.future.cancelled():
             self._forget(item)
             return
-        self._put_off(item, time.monotonic() + _RETRY.after(item.attempts))
+        self._put_off(item, time.monotonic() + RETRY.after(item.attempts))
 
     def _forget(self, item: PendingEvent) -> None:
         """Drop an event that is with the backend, or given up, and go on with what it held."""
@@ -459,18 +322,3 @@ class Queue:
             elif not (response.dirty or response.inflight):
                 response.dirty = True
                 self.dirty.append(response)
-
-
-def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:
-    """The next entry of a response, numbered."""
-    template = response.template
-    entry = Entry(
-        channel=template.channel,
-        events=tuple(events),
-        response_id=template.response_id,
-        fence=template.fence,
-        seq=response.seq,
-        lease=template.lease,
-    )
-    response.seq += 1
-    return entry

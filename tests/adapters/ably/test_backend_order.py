@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tests.adapters.ably.places import sink
-from tokenwire.events import DataEvent
+from tokenwire.events import DataEvent, Event
+from tokenwire.response import Transcript
 from tokenwire.testing import read_until
+from tokenwire_adapters._backends.ably import subscriber
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
 
@@ -71,3 +73,31 @@ def test_much_metadata_before_a_long_token(granularity: str) -> None:
             assert response.wait(60).status == "delivered"
             (kept,) = agent.history("ai:chat").items
             assert (kept.text, kept.metadata) == (text, metadata)
+
+
+def test_who_joins_is_given_what_began_many_messages_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """History is read on until each response in it has its beginning."""
+    monkeypatch.setattr(subscriber, "_LIVE_PAGE", 5)
+    with ServerThread(settings=Settings(inbound_rate=None)) as thread:
+        options = {"rate": 0, "granularity": "token"}
+        with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
+            long = agent.respond("ai:chat", response_id="long")
+            for number in range(20):
+                long.write(f"{number} ")
+            assert agent.flush(60)
+            new = agent.respond("ai:chat", response_id="new")
+            new.write("new")
+            assert agent.flush(60)
+            transcript = Transcript()
+
+            def whole(event: Event) -> bool:
+                transcript.apply(event)
+                return {response.id for response in transcript} == {"long", "new"}
+
+            watch = viewer.watch("ai:chat").open()
+            read_until(watch, whole, timeout=60)
+            watch.close()
+            assert transcript["long"].text == "".join(f"{number} " for number in range(20))
+            assert transcript["new"].text == "new"
+            long.finish()
+            new.finish()

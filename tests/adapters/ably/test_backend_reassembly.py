@@ -123,3 +123,24 @@ def test_a_doubled_append_in_history_is_not_shown_as_text() -> None:
     assert [event.type for event in log.add_message(channel.write(msg.serial, 0, "d"))] == ["delta"]
     assert record.response.parts[0].text == "abcd"
     assert not log.reassembler.incomplete
+
+
+def test_an_abandoned_response_ends_though_some_of_its_text_is_lost() -> None:
+    """Whoever ended it had read all of history: what is missing there will not come."""
+    channel, log = Channel(), EventLog("c")
+    started = channel.write(None, 0, "abc")
+    end = replace(
+        channel.write(None, 1, ""),
+        name="end",
+        data="",
+        headers={FORMAT_HEADER: 1, "responseId": "r", "producer": "f"}
+        | end_headers(EndEvent(response_id="r", state="abandoned"), [5]),
+    )
+    log.hydrate([started])
+    assert log.add_message(end) == []  # what is missing may be on its way
+    assert log.reassembler.incomplete == {"r"}
+    assert [event.type for event in log.catch_up([started, end])] == ["end"]
+    response = log.reassembler.records["r"].response
+    assert (response.text, response.state) == ("", "abandoned")
+    assert response.parts[0].text == "abc"
+    assert not log.reassembler.incomplete

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.adapters.ably.places import sink
-from tokenwire_adapters._backends.ably import rate_limit
+from tokenwire.events import ends_response
+from tokenwire.response import Transcript
+from tokenwire.testing import read_until
+from tokenwire_adapters._backends.ably import rate_limit, subscription
 from tokenwire_adapters._backends.ably.ownership import Ownership
 from tokenwire_adapters._backends.ably.wire import ChannelMessage, from_ably
 from tokenwire_adapters.testing.ably import ServerThread, Settings, Subscriber, realtime, rest
@@ -114,3 +118,46 @@ def test_each_message_of_a_batch_counts_for_the_limit(monkeypatch: pytest.Monkey
             backend: Any = agent.backend
             limiter: rate_limit.RateLimiter = backend._parts.publisher._sender.limiter
             assert limiter.available == 900 - taken  # a tenth of the limit is kept free
+
+
+def test_too_many_messages_while_history_is_read_are_read_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscription, "_MAX_BUFFERED", 0)
+    read = subscription.ChannelSubscriptions.read
+    take = subscription.ChannelSubscription._on_message
+    held, arrived = threading.Event(), list[Any]()
+
+    async def read_slowly(self: Any, channel: str, attach_serial: str | None) -> Any:
+        messages = await read(self, channel, attach_serial)
+        while held.is_set() and self._enough is subscription.starts_known:  # a watcher's
+            reading.set()
+            await asyncio.sleep(0.001)
+        return messages
+
+    def count(self: Any, message: Any) -> None:
+        take(self, message)
+        if self._owner._enough is subscription.starts_known:
+            arrived.append(message)
+
+    reading = threading.Event()
+    monkeypatch.setattr(subscription.ChannelSubscriptions, "read", read_slowly)
+    monkeypatch.setattr(subscription.ChannelSubscription, "_on_message", count)
+    with ServerThread(settings=UNLIMITED) as thread:
+        options = {"rate": 0, "granularity": "token"}
+        with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
+            watch = viewer.watch("ai:chat").open()
+            held.set()
+            thread.fault("reattach", "ai:chat")
+            assert reading.wait(60)
+            with agent.respond("ai:chat", response_id="r") as response:
+                response.write("text")
+            assert response.wait(60).status == "delivered"
+            deadline = time.monotonic() + 60
+            while "complete" not in _statuses(arrived, "r"):
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.001)
+            held.clear()
+            events = read_until(watch, ends_response, timeout=60)
+            assert Transcript(events)["r"].text == "text"
+            watch.close()

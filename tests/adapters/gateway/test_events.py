@@ -12,7 +12,7 @@ from httpx_sse import aconnect_sse
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, chatting, native, serving, watching
-from tokenwire.events import encode_json
+from tokenwire.events import SnapshotEvent, encode_json
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway, Limits
 
@@ -166,6 +166,22 @@ async def test_a_stream_of_one_response_ends_with_it_and_is_not_begun_again(
         events = await stream.rest()
     assert Transcript(native(events))["r1"].text == "text"
     assert (await client.get(path, headers={"last-event-id": events[-1].id})).status_code == 204
+
+
+async def test_who_stopped_midway_in_a_response_that_has_ended_is_given_the_rest(
+    client: httpx.AsyncClient, sink: tokenwire.Sink
+) -> None:
+    path = f"{CHANNEL}/events?response=r1"
+    response = sink.respond("c", response_id="r1")
+    async with watching(client, path) as stream:
+        response.write("text")
+        begun = await stream.next()
+    response.finish()
+    headers = {"last-event-id": f"~{(begun.id or '').removeprefix('~')}"}
+    async with watching(client, path, headers=headers) as stream:
+        (rest,) = native(await stream.rest())
+    assert isinstance(rest, SnapshotEvent)
+    assert (rest.response.text, rest.response.state) == ("text", "complete")
 
 
 async def test_a_stream_may_be_asked_for_before_its_response_begins(

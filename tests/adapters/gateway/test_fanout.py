@@ -118,7 +118,7 @@ async def test_a_watcher_that_falls_behind_leaves_the_group_and_comes_back(
             while behind.sending_since is None:
                 response.write("x" * 50_000)
                 size += 50_000
-                await anyio.sleep(0.001)
+                assert await sink.aflush(PATIENCE)
             await until(lambda: behind._group is None)
             for _ in range(3):
                 response.write("y")
@@ -156,7 +156,7 @@ async def test_a_watcher_that_never_reads_is_reset_and_others_are_not(
                     response = sink.respond("c", response_id="r")
                     while member.sending_since is None:
                         response.write("x" * 10_000)
-                        await anyio.sleep(0.001)
+                        assert await sink.aflush(PATIENCE)
                     response.finish()
                     await until(lambda: member.reason == "slow")
                     assert await is_reset(slow)
@@ -401,8 +401,10 @@ async def test_a_socket_that_falls_behind_leaves_the_group_and_comes_back(
     server: Server, gateway: Gateway, sink: tokenwire.Sink
 ) -> None:
     async with (
-        support.chatting(server.ws_url) as quick,
-        support.chatting(server.ws_url, compression=None, max_queue=1, ping_interval=None) as slow,
+        support.chatting(server.ws_url, max_size=None) as quick,
+        support.chatting(
+            server.ws_url, compression=None, max_queue=1, max_size=None, ping_interval=None
+        ) as slow,
     ):
         await subscribed(quick)
         await subscribed(slow)
@@ -420,7 +422,7 @@ async def test_a_socket_that_falls_behind_leaves_the_group_and_comes_back(
         while not subscription.paused:
             response.write("x" * 50_000)
             size += 50_000
-            await anyio.sleep(0.001)
+            assert await sink.aflush(PATIENCE)
         await until(lambda: subscription._group is None)
         for _ in range(3):
             response.write("y")

@@ -113,6 +113,22 @@ def test_an_error_of_the_provider(sink: Sink) -> None:
     assert (response.state, response.error) == ("failed", "slow down")
 
 
+def test_an_error_of_the_provider_that_breaks_off_is_in_its_words(sink: Sink) -> None:
+    body = b'{"error": {"message": "slow down, please"}}'
+    head = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n"
+    reply = head + b"content-length: 1000\r\n\r\n" + body
+    with (
+        RawServer(reply) as upstream,
+        running({"up": upstream.url}, sink, channel="c") as origin,
+        pytest.raises(httpx.RemoteProtocolError),
+        post(origin) as answer,
+    ):
+        answer.read()
+    response = ended(sink, "c")
+    assert response.state == "failed"
+    assert "slow down, please" in str(response.error)
+
+
 def test_an_upstream_that_is_not_there(sink: Sink, reserved_port: int) -> None:
     upstream = f"http://127.0.0.1:{reserved_port}"
     with running({"up": upstream}, sink, channel="c") as origin:

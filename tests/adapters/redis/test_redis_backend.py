@@ -16,7 +16,7 @@ from tests.adapters.redis.support import (
     make_start,
     publish,
 )
-from tokenwire.backend import Entry, Lease
+from tokenwire.backend import Entry, Lease, ReplayFrom
 from tokenwire.errors import (
     BackendUnavailable,
     Fenced,
@@ -32,6 +32,7 @@ from tokenwire.events import (
     PartEvent,
     Response,
     SnapshotEvent,
+    ToolResult,
     ToolResultEvent,
 )
 
@@ -96,6 +97,50 @@ async def test_a_snapshot_takes_the_place_of_what_is_there(backend, shared_redis
     kept = (await kept_in(backend))["r"]
     assert kept.text == "abcdefghi"
     assert [r.call_id for r in kept.tool_results] == ["c1"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65_535, 65_536])
+async def test_text_may_have_any_length(backend, size):
+    """The header of a text in msgpack differs with its length."""
+    text = "x" * size
+    await publish(backend, make_entry(0, make_start(), make_delta(0, text)))
+    await publish(backend, make_entry(1, make_delta(size, "!")))
+    assert (await kept_in(backend))["r"].text == text + "!"
+
+
+async def test_a_snapshot_with_tool_results_is_delivered(backend, shared_redis):
+    reader = await another(shared_redis)
+    receiver = RecordingReceiver()
+    subscription = await reader.subscribe("c", receiver)
+    whole = Response(
+        id="r",
+        channel="c",
+        parts=(Part(kind="text", text="text"),),
+        tool_results=(ToolResult(call_id="c1", output=1),),
+    )
+    await publish(backend, make_entry(0, make_start(), SnapshotEvent(response=whole)))
+    await receiver.until(2)
+    replay = await reader.replay("c", ReplayFrom(all=True))
+    assert [event.type for event in receiver.events] == ["start", "snapshot"]
+    assert receiver.events[1].response.tool_results == whole.tool_results
+    assert replay.events[0].response.tool_results == whole.tool_results
+    exact = await reader.replay("c", ReplayFrom(after=receiver.events[0].cursor))
+    assert [event.type for event in exact.events] == ["snapshot"]
+    assert reader.unreadable == 0
+    await subscription.close()
+    await reader.close()
+
+
+async def test_a_snapshot_of_very_many_parts_is_kept(backend):
+    """More of them than Lua gives to one command."""
+    parts = tuple(Part(kind="data", text=str(number)) for number in range(5000))
+    snapshot = SnapshotEvent(response=Response(id="r", channel="c", parts=parts))
+    await publish(backend, make_entry(0, make_start(), snapshot))
+    delta = make_delta(4, "!", part=4999, kind="data")
+    await publish(backend, make_entry(1, delta, EndEvent(response_id="r", state="complete")))
+    kept = (await kept_in(backend))["r"]
+    assert [part.text for part in kept.parts] == [*map(str, range(4999)), "4999!"]
+    assert kept.state == "complete"
 
 
 async def test_large_entries_are_announced_and_read_from_the_log(backend, shared_redis):
@@ -222,6 +267,17 @@ async def test_a_cancel_waits_for_its_response(backend, shared_redis):
     (outcome,) = await publish(backend, make_entry(1, make_delta(0, "x")))
     assert outcome.cancel is not None
     assert shared_redis.cli("EXISTS", "tokenwire:{c}:cancels") == 0
+
+
+async def test_a_cancel_waits_while_as_many_come_as_are_remembered(backend):
+    cancels = [
+        Entry(channel="c", events=(CancelEvent(response_id=f"r{n}"),), key=f"k{n}")
+        for n in range(2049)  # with the last one, the hash of the others is put aside
+    ]
+    for begin in range(0, len(cancels), 500):
+        await publish(backend, *cancels[begin : begin + 500])
+    (outcome,) = await publish(backend, make_entry(0, make_start("r0"), response_id="r0"))
+    assert outcome.cancel is not None
 
 
 async def test_cancels_of_nothing_are_bounded(backend, shared_redis):

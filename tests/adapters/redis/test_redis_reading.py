@@ -206,6 +206,36 @@ def test_a_watcher_of_a_long_past_holds_a_page_of_it(shared_redis):
         assert most <= 200_000
 
 
+def test_a_reader_that_stops_between_pages_is_given_the_others(shared_redis):
+    with open_sink(shared_redis.url, page_bytes=20_000) as sink:
+        going = sink.respond("c", response_id="going")
+        going.write("on ")
+        assert sink.flush(PATIENCE)
+        for number in range(6):
+            with sink.respond("c", response_id=f"r{number}") as response:
+                response.write(f"{number}" * 10_000)
+            assert sink.flush(PATIENCE)
+        going.write("and on")
+        assert sink.flush(PATIENCE)
+
+        async def read():
+            first = sink.reader("c", rewind="all")
+            events = [item.event for item in await first.ahydrate()]
+            assert first.hydrating
+            first.close()
+            rest = sink.reader("c", after=first.cursor)
+            while items := await rest.ahydrate():
+                events += [item.event for item in items]
+            rest.close()
+            return events
+
+        transcript = Transcript(asyncio.run(read()))
+        assert {response.id: response.text for response in transcript} == {
+            "going": "on and on",
+            **{f"r{number}": f"{number}" * 10_000 for number in range(6)},
+        }
+
+
 def test_what_was_missed_may_be_more_than_a_page(redis_server, faulty_proxy):
     """Watchers that were away long read what they missed page by page, each for itself."""
     url, quick = faulty_proxy.url, {"page_bytes": 20_000, "events": 4}

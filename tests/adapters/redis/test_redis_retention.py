@@ -55,6 +55,19 @@ async def test_so_many_ended_responses_are_kept(shared_redis):
     await backend.close()
 
 
+async def test_of_a_long_log_no_more_is_kept_than_was_said(shared_redis):
+    """However much there is to remove: the log is read in batches."""
+    long = RedisBackend(shared_redis.url)
+    notes = [Entry(channel="c", events=(DataEvent(name="n", data=n),)) for n in range(200)]
+    await publish(long, *notes)
+    await long.close()
+    short = RedisBackend(shared_redis.url, events=10)
+    await publish(short, Entry(channel="c", events=(DataEvent(name="n", data=200),)))
+    assert int(shared_redis.cli("XLEN", "tokenwire:{c}:log")) == 10
+    assert int(shared_redis.cli("HGET", "tokenwire:{c}", "events")) == 10
+    await short.close()
+
+
 async def test_so_much_text_is_kept(shared_redis):
     backend = RedisBackend(shared_redis.url, bytes=5000)
     await _some(backend, 10, size=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import re
@@ -12,6 +13,7 @@ import pytest
 import redis.asyncio
 import redis.asyncio.sentinel
 
+from tests.adapters.redis.support import RecordingReceiver
 from tests.redis_support import RedisServer, eventually
 from tokenwire import background, open_sink
 from tokenwire.backend import ReplayFrom
@@ -413,6 +415,19 @@ def test_a_slot_moves_midway(redis_cluster):
             assert spectator.ends["r"] == 1
         for name in watches:
             assert reader.history(name).items[0].text == text
+
+
+async def test_a_subscription_whose_slot_has_moved_reads_what_it_may_have_missed(redis_cluster):
+    backend = RedisBackend(_cluster_url(redis_cluster))
+    receiver = RecordingReceiver()
+    subscription = await backend.subscribe("moves", receiver)
+    if backend._topology.sharded:  # else all nodes pass on what is published
+        await asyncio.to_thread(redis_cluster.migrate, redis_cluster.slot_of("{moves}"))
+        async with asyncio.timeout(PATIENCE):
+            while not receiver.resyncs:
+                await asyncio.sleep(0.001)
+    await subscription.close()
+    await backend.close()
 
 
 def test_a_node_of_the_cluster_restarts(redis_cluster, caplog):

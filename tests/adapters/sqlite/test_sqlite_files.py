@@ -25,6 +25,8 @@ from tokenwire_adapters.sqlite import SQLiteBackend
 
 T = TypeVar("T")
 
+PATIENCE = 30.0
+
 
 def run(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
     """Use a backend of its own, on a loop of its own."""
@@ -357,6 +359,22 @@ def test_a_locked_file_is_waited_for(path: Path, url: str) -> None:
     run(url, wait)
     other.close()
     assert run(url, names) == ["n", "n"]
+
+
+def test_what_another_process_adds_to_a_response_stays_in_it(url: str) -> None:
+    """Its producer goes on from what the file has, not from what it remembers."""
+    with open_sink(url) as producer, open_sink(url) as other:
+        response = producer.respond("c", response_id="r")
+        response.write("before, ")
+        assert producer.flush(PATIENCE)
+        other.tool_result("c", "call-1", 7, response_id="r")
+        assert other.flush(PATIENCE)
+        response.write("after")
+        response.finish()
+        assert response.wait(PATIENCE).status == "delivered"
+        (kept,) = other.history("c").items
+        assert kept.text == "before, after"
+        assert [(result.call_id, result.output) for result in kept.tool_results] == [("call-1", 7)]
 
 
 def test_a_child_has_connections_of_its_own(url: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from tests.adapters.ui.ag_ui_checker import AgUiRun
 from tests.adapters.ui.logs import Log, logs, without
 from tests.adapters.ui.vercel_checker import frames_of
 from tokenwire.encoding import find_encoder
-from tokenwire.events import DataEvent, EndEvent, PartEvent, Response, StartEvent
+from tokenwire.events import DataEvent, EndEvent, PartEvent, Response, StartEvent, ToolResultEvent
 from tokenwire_adapters.ag_ui import AgUiEncoder
 
 
@@ -49,6 +51,20 @@ def _until(log: Log, had: int) -> list:
 @given(log=logs())
 def test_it_finds_the_run_that_streams(log):
     check(AgUiRun().read(frames_of(AgUiEncoder(), log.events)), log)
+
+
+def test_a_result_that_the_client_sent_itself_is_not_sent_back():
+    mine = {"id": "r:0:result", "role": "tool", "toolCallId": "call-1", "content": "42"}
+    encoder = AgUiEncoder(run="r", history=[mine])
+    call = PartEvent(response_id="r", part=0, kind="tool_call", name="tool", call_id="call-1")
+    encoder.prime([StartEvent(response_id="r", run="r"), call])
+    live = [
+        ToolResultEvent(response_id="r", call_id="call-1", output=42),
+        EndEvent(response_id="r", state="complete"),
+    ]
+    kinds = [json.loads(frame.data)["type"] for frame in frames_of(encoder, live)]
+    assert "TOOL_CALL_RESULT" not in kinds
+    assert kinds[-1] == "RUN_FINISHED"
 
 
 def test_state_and_data():

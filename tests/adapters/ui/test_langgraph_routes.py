@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,8 +16,13 @@ import tokenwire
 from tests.adapters.gateway.support import Server, serving
 from tests.adapters.ui.agents import Gate
 from tests.adapters.ui.pages import PATIENCE
+from tokenwire.backend import HistoryPage
+from tokenwire.events import SnapshotEvent
+from tokenwire_adapters._web.langgraph.events import ThreadEncoder
+from tokenwire_adapters._web.langgraph.threads import Thread
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.langgraph import LangGraphRoutes, LangGraphTurn
+from tokenwire_adapters.ui import recent_runs
 
 HELLO = {"input": {"messages": [{"type": "human", "content": "hello", "id": "m1"}]}}
 
@@ -139,6 +145,50 @@ async def test_a_client_that_joins_has_the_beginning_once(client, agent, sink):
     assert chunks[1]["content"] == "You said hello."
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_run_that_begins_while_its_thread_is_opened(agent, earlier):
+    """A page asks for a thread's events when its run was begun, but had not arrived."""
+    pending: list[str] = []
+    command = {"id": 1, "method": "run.start", "params": {**HELLO, "assistant_id": "agent"}}
+
+    def begin() -> None:
+        url = f"{pending.pop()}/threads/t1"
+        answer = httpx.post(f"{url}/commands", json=command, timeout=PATIENCE).json()
+        run = f"{url}/runs/{answer['result']['run_id']}"
+        # Not watched: those who come within a second share what a watcher was replayed.
+        while httpx.get(run, timeout=PATIENCE).json().get("status") != "success":
+            pass
+
+    class Between(tokenwire.MemoryBackend):
+        """A run begins after it was asked what has been said."""
+
+        async def history(
+            self, channel: str, *, limit: int, before: str | None = None
+        ) -> HistoryPage:
+            page = await super().history(channel, limit=limit, before=before)
+            if pending:
+                await asyncio.to_thread(begin)
+            return page
+
+    body = {"channels": ["messages", "lifecycle"]}
+    with tokenwire.open_sink(Between(), strict=True) as sink:
+        with serving(Starlette(routes=LangGraphRoutes(sink, agent).routes)) as server:
+            url = f"{server.url}/langgraph"
+            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+                if earlier:
+                    await run(client)
+                pending.append(url)
+                async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
+                    received = ""
+                    with anyio.fail_after(PATIENCE):
+                        async for piece in stream.aiter_text():
+                            received += piece
+                            if '"completed"' in received:
+                                break
+    assert agent.turns[-1].run in received
+    assert "You said hello." in received
+
+
 @pytest.mark.parametrize(("asked", "state"), [("cancel", "cancelled"), ("continue", "complete")])
 async def test_a_page_that_goes(client, agent, sink, asked, state):
     gate = agent.gate = Gate()
@@ -220,3 +270,29 @@ async def test_the_gateways_format(server, sink):
                 body = (await stream.aread()).decode()
     (message,) = events_of(body)[-1][1]["messages"]
     assert message["content"] == "It is done."
+
+
+async def test_a_run_that_comes_as_a_snapshot(client, agent, sink):
+    """As where a backend's log begins with it, or the reader had a gap."""
+    await run(client)
+    first = await recent_runs(sink, "t1")
+    encoder = ThreadEncoder(Thread("t1", first), ["lifecycle", "messages"])
+    assert [*encoder.encode(SnapshotEvent(response=first[0].responses[0]))] == []
+    agent.gate = Gate()
+    async with client.stream("POST", "/threads/t1/runs/stream", json=HELLO) as stream:
+        async for piece in stream.aiter_text():
+            if "You said" in piece:
+                break
+        (newest,) = (await sink.ahistory("t1", limit=1)).items
+        assert newest.state == "streaming"
+        sent = [json.loads(frame.data) for frame in encoder.encode(SnapshotEvent(response=newest))]
+        data = [event["params"]["data"] for event in sent]
+        assert [one["event"] for one in data] == [
+            "running",
+            "message-start",
+            "content-block-start",
+            "content-block-delta",
+        ]
+        assert data[-1]["delta"]["text"] == "You said hello."
+        assert [*encoder.encode(SnapshotEvent(response=newest))] == []
+        agent.gate.set()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import pytest
 
 import tokenwire
+from tests.adapters.ui.pages import PATIENCE
 from tests.adapters.ui.vercel_checker import VercelMessage
+from tokenwire.backend import Replay, ReplayFrom
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.ui.runs import find_run
 from tokenwire_adapters.vercel import VercelEncoder
@@ -88,6 +93,38 @@ async def test_waiting_for_the_next_run(sink):
     work(sink, "run-1").cancel()
     message = await tell(sink, encoder, watch)
     assert (message.id, message.over) == ("run-1", "abort")
+
+
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_run_that_begins_while_the_channel_is_opened(earlier, over):
+    begun: list[tokenwire.ResponseWriter] = []
+
+    def begin() -> None:
+        begun.append(work(sink, "run-1"))
+        if over:
+            begun[0].finish()
+        sink.flush()
+
+    class Between(tokenwire.MemoryBackend):
+        """A run begins after it was asked what is under way."""
+
+        async def replay(self, channel: str, start: ReplayFrom) -> Replay:
+            replay = await super().replay(channel, start)
+            if not begun:
+                await asyncio.to_thread(begin)
+            return replay
+
+    with tokenwire.open_sink(Between(), strict=True) as sink:
+        if earlier:
+            work(sink, "run-0").finish()
+        encoder = VercelEncoder()
+        with anyio.fail_after(PATIENCE):
+            watch = await encoder.join(sink, "c")
+            assert watch is not None
+            begun[0].finish()
+            message = await tell(sink, encoder, watch)
+    assert (message.id, message.over) == ("run-1", "finish")
 
 
 async def test_a_run_of_many_responses_is_found_whole(sink):

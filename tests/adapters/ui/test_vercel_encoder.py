@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from tests.adapters.ui.logs import Log, loaded, logs, without
 from tests.adapters.ui.vercel_checker import VercelMessage, frames_of
 from tokenwire.encoding import find_encoder
-from tokenwire.events import DeltaEvent, EndEvent, PartEvent, Response, StartEvent, ToolResultEvent
+from tokenwire.events import (
+    DataEvent,
+    DeltaEvent,
+    EndEvent,
+    PartEvent,
+    Response,
+    StartEvent,
+    ToolResultEvent,
+)
 from tokenwire_adapters._web.vercel.requests import steps_of
 from tokenwire_adapters.vercel import VercelEncoder
 
@@ -50,6 +58,17 @@ def test_repeated_events_change_nothing(log, data):
         VercelMessage().read(frames_of(VercelEncoder(run=log.run, enveloped=log.enveloped), seen)),
         log,
     )
+
+
+def test_what_was_said_of_a_past_moment_is_not_said_again():
+    def note(data):
+        return DataEvent(name="note", data=data, run="r", transient=True)
+
+    encoder = VercelEncoder(run="r")
+    encoder.prime([StartEvent(response_id="r", run="r"), note("then")])
+    frames = frames_of(encoder, [note("now"), EndEvent(response_id="r", state="complete")])
+    chunks = [json.loads(frame.data) for frame in frames if frame.data != b"[DONE]"]
+    assert [chunk["data"] for chunk in chunks if chunk["type"] == "data-note"] == ["now"]
 
 
 @given(log=logs())

@@ -203,20 +203,24 @@ class Change:
             if isinstance(event, CancelEvent):
                 state = response.state if response else None
             key = entry.key if number == len(entry.events) else None
+            assembler = None
+            if response is not None and not isinstance(event, CancelEvent):
+                assembler = self._assembler(channel, response)  # before the log has the event
             last = self._append(channel, encoded, 1, kind, event.response_id, key, state)
             if response is None:
                 continue
-            if not isinstance(event, CancelEvent):
-                self._add_result(channel, response, event, last)
+            if assembler is not None:
+                self._add_result(response, assembler, event, last)
             elif response.state == "streaming":
                 self.db.execute(
                     "UPDATE responses SET cancel = ? WHERE number = ?", (encoded, response.number)
                 )
         return Outcome(cursor=cursor_of(self.epoch, last), state=state)
 
-    def _add_result(self, channel: Channel, response: _Response, event: Event, last: int) -> None:
+    def _add_result(
+        self, response: _Response, assembler: Assembler, event: Event, last: int
+    ) -> None:
         """Fold an event of another than its producer into a response: the result of a tool."""
-        assembler = self._assembler(channel, response)
         if assembler.apply(event):
             store_body(self.db, response.number, assembler)
             self.db.execute(

@@ -135,12 +135,8 @@ class Socket(Connection):
             await self.send({"type": "websocket.close", "code": number, "reason": text})
 
     async def _release(self) -> None:
-        tasks = [*self._requests]
-        for subscription in filter(None, self._subscriptions.values()):
-            subscription.watch.close()
-            if subscription.task is not None:
-                tasks.append(subscription.task)
-        for task in tasks:
+        tasks = [*self._requests, *filter(None, map(self._end, [*self._subscriptions]))]
+        for task in self._requests:
             task.cancel()
         self._counted.close()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -281,8 +277,7 @@ class Socket(Connection):
                 self._end(key)
                 await self._send_message({**subscription.about("error"), "error": problem.error()})
 
-    async def _ping(self, fields: dict[str, Any]) -> dict[str, Any]:
-        _ = fields
+    async def _ping(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"ts": now_ms()}
 
     async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:

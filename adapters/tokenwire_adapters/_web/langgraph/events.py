@@ -9,16 +9,20 @@ from typing import Any
 from tokenwire._ids import new_id
 from tokenwire.approvals import Approval
 from tokenwire.encoding import Encoder, Frame
-from tokenwire.events import Event, StartEvent
+from tokenwire.events import Event, SnapshotEvent, StartEvent
+from tokenwire.sink import Sink
+from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, usage_metadata
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
+from tokenwire_adapters._web.ui.runs import join_run
 from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
 
 __all__ = ["ThreadEncoder"]
 
 _MAX_REMEMBERED = 200
+_NEWEST = 5  # responses among which is one that has just begun
 _CHANNELS = {"input.requested": "input", "input.answered": "input"}
 
 
@@ -43,8 +47,31 @@ class ThreadEncoder(Encoder):
         self._run: _RunEvents | None = None
         self._messages: list[dict[str, Any]] = []
 
-    def follow(self, run: str, events: Sequence[Event]) -> None:
-        """Give what has happened of the newest run; `begin` encodes it."""
+    async def join(self, sink: Sink, channel: str) -> ChannelReader | None:
+        """Open the channel, for `begin` to encode what has happened of the newest run.
+
+        :return: None where another run has begun since the thread was read, whose beginning would
+            be missed: then it is to be read again.
+        :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
+        """
+        last = self._thread.last
+        joined = None if last is None else await join_run(sink, channel, run=last.id)
+        if joined is None or last is None:
+            reader = await sink.reader(channel).aopen()
+        else:
+            reader = joined.reader
+            self._follow(last.id, joined.events)
+        try:
+            newest = await sink.ahistory(channel, limit=_NEWEST)
+        except BaseException:
+            reader.close()
+            raise
+        if any((one.run or one.id) not in self._thread.runs for one in newest.items):
+            reader.close()
+            return None
+        return reader
+
+    def _follow(self, run: str, events: Sequence[Event]) -> None:
         checkpoint = input_of(run)
         before, parent = self._thread.before(run), self._thread.parent_of(checkpoint)
         self._remember(checkpoint, before)
@@ -57,30 +84,36 @@ class ThreadEncoder(Encoder):
         return self._flush()
 
     def encode(self, event: Event) -> Iterable[Frame]:
-        if (
-            isinstance(event, StartEvent)
-            and is_envelope(event.response_id, event.run, event.metadata)
-            and (self._run is None or self._run.run != event.response_id)
+        if isinstance(event, StartEvent) and is_envelope(
+            event.response_id, event.run, event.metadata
         ):
-            self._begin_run(event)
+            self._meet_run(event.response_id, event.metadata)
+        elif isinstance(event, SnapshotEvent):
+            # What the reader has of a run that began where it had a gap, or before its log was one.
+            response = event.response
+            if is_envelope(response.id, response.run, response.metadata):
+                self._meet_run(response.id, response.metadata)
         if self._run is not None:
             list(self._run.encode(event))
         return self._flush()
 
-    def _begin_run(self, event: StartEvent) -> None:
+    def _meet_run(self, run: str, metadata: dict[str, Any]) -> None:
+        """Turn to a run, unless it is one of those before."""
+        if run in self._thread.runs or input_of(run) in self._at:
+            return
         before: list[dict[str, Any]] = []
         if self._run is not None and self._run.run is not None:
             before = self._run.messages
             self._remember(self._run.run, before)
-        parent: Any = event.metadata.get(PARENT)
+        parent: Any = metadata.get(PARENT)
         if isinstance(parent, str) and parent in self._at:
             before = self._at[parent]
         elif isinstance(parent, str) and self._thread.has(parent):
             before = self._thread.messages(parent)
-        asked: Any = event.metadata.get(ASKED)
+        asked: Any = metadata.get(ASKED)
         before = [*before, *(asked or ())]
-        self._remember(input_of(event.response_id), before)
-        self._run = _RunEvents(self, event.response_id, before, parent)
+        self._remember(input_of(run), before)
+        self._run = _RunEvents(self, run, before, parent)
         list(self._run.begin())
 
     def _remember(self, checkpoint: str, messages: list[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import list_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import Run, join_run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run, recent_runs
 
 __all__ = ["LangGraphRoutes"]
 
@@ -373,20 +373,12 @@ class LangGraphRoutes(ProtocolRoutes):
 
     async def _events(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
-        channels = list_of(body.get("channels")) or list(_CHANNELS)
-        channel, _, thread = await self._thread(exchange, "subscribe")
+        channels = [str(one) for one in list_of(body.get("channels")) or _CHANNELS]
+        channel, name, thread = await self._thread(exchange, "subscribe")
         with admitted(self.service, exchange):
-            encoder = ThreadEncoder(thread, [str(one) for one in channels])
-            last = thread.last
-            joined = None
-            if last is not None:
-                joining = join_run(self.sink, channel, run=last.id)
-                joined = await self.service.within(joining)
-            if joined is None or last is None:
-                reader = await self.service.within(self.sink.reader(channel).aopen())
-            else:
-                reader = joined.reader
-                encoder.follow(last.id, joined.events)
+            encoder = ThreadEncoder(thread, channels)
+            while (reader := await self.service.within(encoder.join(self.sink, channel))) is None:
+                encoder = ThreadEncoder(await self._read(channel, name), channels)
             await self.stream(exchange, channel, encoder, reader)
 
 

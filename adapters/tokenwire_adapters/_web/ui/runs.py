@@ -157,16 +157,19 @@ async def run_ended_within(sink: Sink, channel: str, seconds: float) -> Run | No
 
     :raises BackendUnavailable: when the history cannot be read now.
     """
-    page = await sink.ahistory(channel, limit=1)
-    if not page.items:
-        return None
-    newest = page.items[0]
-    run = await find_run(sink, channel, newest.run or newest.id)
+    newest = await _newest_run(sink, channel)
+    run = None if newest is None else await find_run(sink, channel, newest)
     if run is None or run.state in ("streaming", "cancelled") or run.awaits_page:
         return None
     ended_at = run.ended_at
     recent = ended_at is not None and time.time() - ended_at / 1000 <= seconds
     return run if recent else None
+
+
+async def _newest_run(sink: Sink, channel: str) -> str | None:
+    """The run of the newest response."""
+    page = await sink.ahistory(channel, limit=1)
+    return next((response.run or response.id for response in page.items), None)
 
 
 async def _active_run(sink: Sink, channel: str) -> str | None:
@@ -199,11 +202,22 @@ async def join_run(
     :param earlier: whether to give the events, too, of runs whose message this one continues.
     :raises InvalidName, BackendUnavailable: as `Sink.reader` and `ChannelReader.aopen` do.
     """
+    newest = await _newest_run(sink, channel) if wait and run is None else None
     found = await find_run(sink, channel, run)
     if found is None or (run is None and not found.streaming):
         if not wait or run is not None:
             return None
-        return JoinedRun(await sink.reader(channel).aopen())
+        live = await sink.reader(channel).aopen()
+        try:
+            # One that began before the channel was open may be over by now.
+            began = await _newest_run(sink, channel)
+            found = None if began == newest else await find_run(sink, channel, began)
+        except BaseException:
+            live.close()
+            raise
+        if found is None:
+            return JoinedRun(live)
+        live.close()
     age = time.time() - found.started_at / 1000 if found.started_at else 0.0
     rewind = f"{math.ceil(max(0.0, age) + _CLOCK_SLACK)}s"
     reader = sink.reader(channel, rewind=rewind)
