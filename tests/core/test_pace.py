@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenwire import Fenced, MemoryBackend, ResponseWriter, Sink, Watch
 from tokenwire.backend import Entry, Outcome
@@ -306,3 +309,71 @@ def test_a_stalled_backend_is_sent_what_gathered_in_few_deltas() -> None:
         window = backend.capabilities.window
         assert len(deltas) <= window + 2
         assert backend.published - before <= window + 3
+
+
+_TEXTS = st.one_of(st.text(max_size=4), st.sampled_from(["", "a", "\ud83d", "\ude00", "😀", "é"]))
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.sampled_from(["text", "reasoning"]), _TEXTS),
+        st.tuples(st.just("part"), st.sampled_from(["text", "data"]), _TEXTS),
+        st.tuples(st.just("more"), st.integers(0, 3), _TEXTS),
+        st.tuples(st.just("result"), st.integers(0, 2), _TEXTS),
+        st.tuples(st.just("flush"), st.none(), st.none()),
+    ),
+    max_size=25,
+)
+
+
+def _written(steps: list[Any], interval: float, granularity: Any) -> tuple[Any, ...]:
+    with Sink(MemoryBackend(granularity=granularity)) as sink:
+        sink._runtime.producer.outbox._interval = interval
+        response, parts = sink.respond("c", response_id="r"), []
+        for step, which, text in steps:
+            if step == "write":
+                response.write(text, kind=which)
+            elif step == "part":
+                parts.append(response.part(which, name="n", text=text))
+            elif step == "more" and parts:
+                parts[which % len(parts)].write(text)
+            elif step == "result":
+                response.tool_result(f"call-{which}", text)
+            elif step == "flush":
+                sink.flush()
+        response.finish()
+        assert response.wait(_PATIENCE).status == "delivered"
+        (kept,) = sink.history("c").items
+        return kept.parts, kept.tool_results, sink.stats().writing.tokens
+
+
+@given(steps=_STEPS, granularity=st.sampled_from(["token", "response"]))
+def test_what_is_published_at_once_is_what_gathers(steps: list[Any], granularity: Any) -> None:
+    at_once = _written(steps, 0.0, granularity)
+    assert at_once == _written(steps, 3600.0, granularity)
+
+
+@pytest.mark.parametrize("granularity", ["token", "response"])
+def test_threads_that_publish_at_once_lose_nothing(granularity: Any) -> None:
+    count = 300
+    with Sink(MemoryBackend(granularity=granularity), strict=True) as sink:
+        sink._runtime.producer.outbox._interval = 0.0
+        responses = [sink.respond("c", response_id=f"r{number}") for number in range(3)]
+
+        def write(letter: str) -> None:
+            for number in range(count):
+                responses[number % 3].write(letter)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(before)
+        for response in responses:
+            response.finish()
+        kept = sink.history("c").items
+        assert sorted("".join(one.text for one in kept)) == sorted("abcd" * count)
+        assert sink.stats().writing.tokens == 4 * count

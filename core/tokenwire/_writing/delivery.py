@@ -78,6 +78,25 @@ class Delivery:
         )
         return _entry(response, events)
 
+    def next_text(self, response: PendingResponse) -> Entry | None:
+        """The next entry, where it is one more text of a part, and nothing else is to be sent.
+
+        None where that is not so, or not seen at a glance; nothing has changed then.
+        """
+        if (
+            not response.started
+            or response.done
+            or response.damaged
+            or response.lost
+            or response.alone
+            or response.inflight
+            or response.retry is not None
+            or response.dirty
+        ):
+            return None
+        event = response.draft.take_text(response.writes, self._backend.capabilities.max_text)
+        return None if event is None else _entry(response, (event,))
+
     def _recovery(self, response: PendingResponse, now: float) -> Entry | None:
         """The entry that heals a response: the whole text, and the end if it was reached."""
         if response.inflight or response.held:

@@ -110,12 +110,11 @@ class InlineOutbox(Outbox):
                 return False
             self._flushing = True
             try:
-                entry = item.next_text(self._backend.capabilities.max_text)
+                entry = queue.collect_text(item)
                 if entry is None:
                     return False
                 self._last_publish = now
                 self._due = now + self._interval
-                queue.begin(item)
                 well = False
                 try:
                     outcomes = self._backend.publish_nowait((entry,))

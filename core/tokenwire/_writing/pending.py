@@ -95,37 +95,6 @@ class PendingResponse:
         self._settled = False
         self._waiters: tuple[concurrent.futures.Future[Receipt], ...] = ()
 
-    def next_text(self, max_text: int | None) -> Entry | None:
-        """The next entry, where it is one more text of a part, and nothing else is to be said.
-
-        None where that is not so, or not known at a glance; nothing has changed then.
-        """
-        if (
-            not self.started
-            or self.done
-            or self.damaged
-            or self.lost
-            or self.alone
-            or self.inflight
-            or self.retry is not None
-            or self.dirty
-        ):
-            return None
-        event = self.draft.take_text(self.writes, max_text)
-        if event is None:
-            return None
-        template = self.template
-        entry = Entry(
-            channel=template.channel,
-            events=(event,),
-            response_id=template.response_id,
-            fence=template.fence,
-            seq=self.seq,
-            lease=template.lease,
-        )
-        self.seq += 1
-        return entry
-
     def discard(self, error: Exception | None = None) -> None:
         """Deliver nothing: the sink cannot take this response (bad name, closed, forked)."""
         self.discarded = True

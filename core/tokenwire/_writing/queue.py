@@ -137,6 +137,15 @@ class Queue:
                 break
         return batch
 
+    def collect_text(self, response: PendingResponse) -> Entry | None:
+        """Take one more text of a response, for a batch of its own; see `Delivery.next_text`."""
+        entry = self._delivery.next_text(response)
+        if entry is not None:
+            self._unsettled.add(response)
+            response.inflight += 1
+            self.stats.tokens += 1
+        return entry
+
     def _collect_one(self, item: PendingResponse | PendingEvent, now: float, batch: Batch) -> None:
         if isinstance(item, PendingEvent):
             if item.behind is not None and item.behind in self._unsettled:
@@ -208,12 +217,6 @@ class Queue:
             logger.warning("tokenwire: the backend takes tokens again")
         if problem is not None:
             raise problem
-
-    def begin(self, response: PendingResponse) -> None:
-        """An entry is about to be published that no batch was made for."""
-        self._unsettled.add(response)
-        response.inflight += 1
-        self.stats.tokens += 1
 
     def text_sent(
         self, response: PendingResponse, entry: Entry, outcomes: Sequence[Outcome], begun: float
