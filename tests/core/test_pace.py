@@ -340,7 +340,8 @@ def _written(steps: list[Any], interval: float, granularity: Any) -> tuple[Any, 
             elif step == "flush":
                 sink.flush()
         response.finish()
-        assert response.wait(_PATIENCE).status == "delivered"
+        # A part of half a character is not sent before the next one, which then heals it.
+        assert response.wait(_PATIENCE).status in ("delivered", "recovered")
         (kept,) = sink.history("c").items
         return kept.parts, kept.tool_results, sink.stats().writing.tokens
 
