@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -349,7 +350,33 @@ def _written(steps: list[Any], interval: float, granularity: Any) -> tuple[Any, 
 @given(steps=_STEPS, granularity=st.sampled_from(["token", "response"]))
 def test_what_is_published_at_once_is_what_gathers(steps: list[Any], granularity: Any) -> None:
     at_once = _written(steps, 0.0, granularity)
-    assert at_once == _written(steps, 3600.0, granularity)
+    assert at_once == _written(steps, 0.01, granularity)
+
+
+def test_what_is_written_while_a_text_is_taken_follows_it() -> None:
+    """By another thread, or by a signal's handler."""
+
+    def interrupt(frame: FrameType, event: str, function: Any) -> None:
+        name = getattr(function, "__name__", "")
+        if frame.f_code.co_name == "take_text" and name == "isascii" and interruptions:
+            interruptions.pop()
+            response.write("b")
+
+    with Sink(MemoryBackend(), strict=True) as sink:
+        sink._runtime.producer.outbox._interval = 0.0
+        response = sink.respond("c")
+        response.write("a")
+        interruptions = [1]
+        before = sys.getprofile()
+        sys.setprofile(interrupt)
+        try:
+            response.write("a")
+        finally:
+            sys.setprofile(before)
+        assert not interruptions
+        response.write("c")
+        response.finish()
+        assert sink.history("c").items[0].text == "aabc"
 
 
 @pytest.mark.parametrize("granularity", ["token", "response"])

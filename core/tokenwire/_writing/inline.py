@@ -99,7 +99,7 @@ class InlineOutbox(Outbox):
     def _publish_text(self, item: PendingResponse | PendingEvent, now: float) -> bool:
         """Publish the only thing that waits where it is the next text of a response that is well.
 
-        Does what `_publish_batch` does, in a third of its steps: at a model's pace, each token is
+        Does what `_publish_batch` does, in half of its steps: at a model's pace, each token is
         published so. Says whether it was, and leaves everything as it is where not.
         """
         if isinstance(item, PendingEvent) or not self._lock.acquire(blocking=False):
