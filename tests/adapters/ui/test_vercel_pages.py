@@ -200,7 +200,6 @@ async def test_the_next_message_takes_the_place_of_an_answer_under_way(
     await page.do("text", tab=1, length=20)
     await page.do("stop", tab=1)
     await page.do("done", tab=1)
-    provider.pace = 0
     await page.do("send", tab=1, text="hello there")
     reported = await page.do("done", tab=1)
     assert not reported["errors"]
