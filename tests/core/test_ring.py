@@ -7,7 +7,9 @@ from tokenwire.events import DeltaEvent
 
 
 def delta(number: int) -> DeltaEvent:
-    return DeltaEvent(response_id="r", part=0, offset=number, text="x", cursor=str(number))
+    return DeltaEvent(
+        response_id="r", part=0, kind="text", offset=number, text="x", cursor=str(number)
+    )
 
 
 def test_who_reads_when_a_ring_begins_anew_has_fallen_behind() -> None:
