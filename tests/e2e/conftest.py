@@ -22,12 +22,7 @@ from tests.support.browser import launched
 __all__ = ["browser", "context", "demo", "open_page", "open_screen", "tabs_on"]
 
 # What Chromium itself says when a test takes the network away.
-_EXPECTED = (
-    "net::ERR_",
-    "network error",  # of a body that breaks off
-    "WebSocket connection to",
-    "Failed to load resource",
-)
+_EXPECTED = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
 
 
 @pytest.fixture(scope="module")  # while it runs, its loop keeps others from the main thread
@@ -51,21 +46,29 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def open_page(context: BrowserContext) -> Iterator[Callable[[str], Page]]:
+def own_errors() -> tuple[str, ...]:
+    """What pages of a module may say or throw, since its tests provoke it."""
+    return ()
+
+
+@pytest.fixture
+def open_page(
+    context: BrowserContext, own_errors: tuple[str, ...]
+) -> Iterator[Callable[[str], Page]]:
     """Open a page in a new tab. One that throws, or breaks its policy, fails the test."""
     complaints: list[str] = []
 
-    def complain(text: str) -> None:
-        if not any(known in text for known in _EXPECTED):
+    def complain(text: str, expected: tuple[str, ...]) -> None:
+        if not any(known in text for known in expected):
             complaints.append(text)
 
     def received(message: ConsoleMessage) -> None:
         if message.type == "error":
-            complain(message.text)
+            complain(message.text, (*_EXPECTED, *own_errors))
 
     def opened(page: Page) -> None:
         page.on("console", received)
-        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("pageerror", lambda error: complain(str(error), own_errors))
 
     context.on("page", opened)
 

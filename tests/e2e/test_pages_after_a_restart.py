@@ -34,6 +34,11 @@ PAGES = {
 }
 
 
+@pytest.fixture
+def own_errors() -> tuple[str, ...]:
+    return ("network error",)  # of a body that breaks off, where its server is killed
+
+
 @pytest.fixture(params=list(PAGES))
 def kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
