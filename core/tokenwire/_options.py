@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import logging
+from typing import Any, Literal, TypeAlias
 
 from tokenwire.errors import InvalidCursor
 
-__all__ = ["OnCancel", "check_lease", "check_page", "check_rollup", "choose_on_cancel"]
+__all__ = ["OnCancel", "check_lease", "check_page", "check_rollup", "choose_on_cancel", "value_of"]
+
+logger = logging.getLogger("tokenwire")
 
 OnCancel: TypeAlias = Literal["end", "raise"]
 """What a watcher's cancel does to the code that writes: ``"end"``: the response ends, and further
@@ -63,3 +66,14 @@ def check_page(limit: int, before: str | None) -> None:
         raise ValueError(f"limit must be from 1 to {_MAX_PAGE}, not {limit!r}")
     if before is not None and not 0 < len(before) <= 512:
         raise InvalidCursor("a page token has 1 to 512 characters")
+
+
+def value_of(option: Any, name: str) -> Any:
+    """An option, or what it returns where it is a function; None where that fails."""
+    if not callable(option):
+        return option
+    try:
+        return option()
+    except Exception:
+        logger.warning("tokenwire: the %s function failed", name, exc_info=True)
+        return None

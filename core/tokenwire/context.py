@@ -13,6 +13,7 @@ from uuid import UUID
 
 from tokenwire._context import ContextBlock, current_block
 from tokenwire._ids import check_name
+from tokenwire._options import value_of
 from tokenwire.claims import Claim, claiming, current_claim, set_claim
 from tokenwire.errors import InvalidName
 
@@ -145,13 +146,7 @@ def resolve_channel(
 def _candidates(
     explicit: str | Callable[[], str | None] | None, session: str | None
 ) -> Iterator[Any]:
-    if callable(explicit):
-        try:
-            explicit = explicit()
-        except Exception:
-            logger.warning("tokenwire: the channel function failed", exc_info=True)
-            explicit = None
-    for candidate in (explicit, current_channel()):
+    for candidate in (value_of(explicit, "channel"), current_channel()):
         if candidate is not None and candidate != "":
             yield candidate
     environment = os.environ.get("TOKENWIRE_CHANNEL")  # slow where it is not set, so last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -10,9 +9,7 @@ from typing import Any, TypeAlias
 from tokenwire._options import OnCancel, choose_on_cancel
 from tokenwire.sink import Sink
 
-__all__ = ["Channel", "Metadata", "Options", "value_of"]
-
-logger = logging.getLogger("tokenwire")
+__all__ = ["Channel", "Metadata", "Options"]
 
 Channel: TypeAlias = str | Callable[[], str | None] | None
 """A channel's name, a function that returns one at each call, or None for the context's."""
@@ -46,14 +43,3 @@ class Options:
         choose_on_cancel(self.on_cancel, None, "end")
         if not (self.channel is None or isinstance(self.channel, str) or callable(self.channel)):
             raise TypeError("channel must be a string or a function that returns one")
-
-
-def value_of(option: Any, name: str) -> Any:
-    """An option, or what it returns where it is a function; None where that fails."""
-    if not callable(option):
-        return option
-    try:
-        return option()
-    except Exception:
-        logger.warning("tokenwire: the %s function failed", name, exc_info=True)
-        return None

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self
 from tokenwire._instrument.deferred import call_later, when_dropped
 from tokenwire._instrument.hang_up import hang_up
 from tokenwire._instrument.last_chunk import LAST_CHUNKS
-from tokenwire._instrument.options import Options, value_of
-from tokenwire._options import OnCancel
+from tokenwire._instrument.options import Options
+from tokenwire._options import OnCancel, value_of
 from tokenwire.background import call_soon
 from tokenwire.claims import Claim, begin_recording, covering_claim, end_recording
 from tokenwire.context import current_metadata, current_run, resolve_channel
