@@ -96,8 +96,7 @@ class MemoryLog:
         try:
             for event in entry.events:
                 check_event(event)
-            channel = self._channels.get(entry.channel) or self._channel(entry.channel)
-            return self._publish(channel, entry)
+            return self._publish(self._channel(entry.channel), entry)
         except Exception as error:
             text = f"cannot be kept: {type(error).__name__}: {error}"[:500]
             return Outcome(error=PublishRejected(text))

@@ -213,9 +213,8 @@ class Draft:
         if type(text) is not str or not text or self.first_token_at is None:
             return None
         if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:  # half a character, perhaps
+            text, half = joined(text)
+            if half:
                 return None
         if target.__class__ is str:
             part = self._parts[-1]
