@@ -87,17 +87,17 @@ class ThreadEncoder(Encoder):
         if isinstance(event, StartEvent) and is_envelope(
             event.response_id, event.run, event.metadata
         ):
-            self._meet_run(event.response_id, event.metadata)
+            self._switch_run(event.response_id, event.metadata)
         elif isinstance(event, SnapshotEvent):
             # What the reader has of a run that began where it had a gap, or before its log was one.
             response = event.response
             if is_envelope(response.id, response.run, response.metadata):
-                self._meet_run(response.id, response.metadata)
+                self._switch_run(response.id, response.metadata)
         if self._run is not None:
             list(self._run.encode(event))
         return self._flush()
 
-    def _meet_run(self, run: str, metadata: dict[str, Any]) -> None:
+    def _switch_run(self, run: str, metadata: dict[str, Any]) -> None:
         """Turn to a run, unless it is one of those before."""
         if run in self._thread.runs or input_of(run) in self._at:
             return
