@@ -9,6 +9,6 @@ needs("uvicorn")
 needs("starlette")
 needs("openai")
 
-from tests.e2e.conftest import browser, context, open_page
+from tests.e2e.conftest import browser, context, open_page, own_errors
 
-__all__ = ["browser", "context", "open_page"]
+__all__ = ["browser", "context", "open_page", "own_errors"]
