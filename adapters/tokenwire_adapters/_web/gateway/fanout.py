@@ -247,7 +247,10 @@ class Fanout:
             if items is None:
                 level = False
                 continue
-            member.send(b"".join(member.framer.batch(items, member.reader)), len(items))
+            events = len(items)
+            for data in member.framer.batch(items, member.reader):
+                member.send(data, events)
+                events = 0
             if member.paused:
                 return  # that was too much; it follows once it has been read
             if group.matches(member):

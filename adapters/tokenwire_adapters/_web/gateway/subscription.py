@@ -41,7 +41,7 @@ class _BatchFramer:
             self._whole, self._conflated = reader.hydrating, reader.conflated
             yield from self._framer.whole(items, None if self._whole else reader.cursor)
         else:
-            yield self._framer.live(items)
+            yield from self._framer.live(items)
 
     def batch(self, items: Sequence[Item], reader: ChannelReader) -> Iterator[bytes]:
         """The messages of one batch, as bytes."""
