@@ -194,13 +194,12 @@ class ChannelSubscription(Generic[H]):
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._buffer = []
         await self._attach()
         messages = await self._read(just_attached=True)
         await self.handler.load(messages)
         self.is_ready = True
         self._handle_buffer()
-        if self.handler.incomplete:
+        if not self._is_complete:
             self._catch_up()
         self._connection.on_replaced.append(self._on_client_replaced)
 
@@ -318,7 +317,6 @@ class ChannelSubscription(Generic[H]):
                 return
         just_attached = not initial_delay
         while not self.closed:
-            self._reload_again = False
             try:
                 if attach or self._attached is None or state_of(self._attached) != "attached":
                     await self._attach()
@@ -342,6 +340,7 @@ class ChannelSubscription(Generic[H]):
             await asyncio.sleep(backoff.next())
             if self._is_complete:
                 return
+            self._reload_again = False
 
     async def _read(self, *, just_attached: bool) -> list[ChannelMessage]:
         """Read history; up to where the channel was attached, if that was just now."""
