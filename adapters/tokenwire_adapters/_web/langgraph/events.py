@@ -17,7 +17,7 @@ from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, 
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
 from tokenwire_adapters._web.ui.runs import join_run
-from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
+from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope, run_of
 
 __all__ = ["ThreadEncoder"]
 
@@ -66,7 +66,7 @@ class ThreadEncoder(Encoder):
         except BaseException:
             reader.close()
             raise
-        if any((one.run or one.id) not in self._thread.runs for one in newest.items):
+        if any(run_of(response) not in self._thread.runs for response in newest.items):
             reader.close()
             return None
         return reader

@@ -22,11 +22,11 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 from tokenwire_adapters._web.langgraph.events import ThreadEncoder
 from tokenwire_adapters._web.langgraph.requests import answers_to
-from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, bounded_messages
+from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread
 from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
-from tokenwire_adapters._web.ui.json import list_of, object_of
+from tokenwire_adapters._web.ui.json import list_of, newest_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run, recent_runs
 
@@ -273,7 +273,7 @@ class LangGraphRoutes(ProtocolRoutes):
                 answered=answered,
             )
 
-        metadata = {ASKED: bounded_messages(beginning.asked), PARENT: beginning.parent}
+        metadata = {ASKED: newest_of(beginning.asked), PARENT: beginning.parent}
         self.tasks.begin(channel, run, metadata, turn)
 
     def _name_run(self, exchange: Exchange, name: str, run: str) -> None:

@@ -5,9 +5,26 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tokenwire.approvals import Approval, ApprovalRequest
-from tokenwire.events import ENDED, State, ToolResult
+from tokenwire.events import (
+    ENDED,
+    Event,
+    Response,
+    SnapshotEvent,
+    StartEvent,
+    State,
+    ToolResult,
+)
 
-__all__ = ["ENVELOPE", "MAY_WAIT", "METADATA", "PartState", "ResponseState", "is_envelope"]
+__all__ = [
+    "ENVELOPE",
+    "MAY_WAIT",
+    "METADATA",
+    "PartState",
+    "ResponseState",
+    "is_envelope",
+    "run_of",
+    "run_shown_by",
+]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
@@ -26,6 +43,18 @@ _TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})
 def is_envelope(response_id: str, run: str | None, metadata: dict[str, Any]) -> bool:
     """Whether a response represents its whole run: it is open for as long as the run is."""
     return run == response_id and ENVELOPE in metadata
+
+
+def run_of(response: Response) -> str:
+    """The run that a response is of; one that names no run is a run by itself."""
+    return response.run or response.id
+
+
+def run_shown_by(event: Event) -> str | None:
+    """The run of the response that an event begins or has whole; None for all other events."""
+    if isinstance(event, StartEvent):
+        return event.run or event.response_id
+    return run_of(event.response) if isinstance(event, SnapshotEvent) else None
 
 
 class PartState:

@@ -298,10 +298,8 @@ class ChatRoutes(ProtocolRoutes):
         active = await self.service.within(self.tasks.active(channel))
         if active is None:
             return False
-        envelope = active.envelope
-        metadata = envelope.metadata if envelope is not None else {}
         asked = asked_in(messages, body)
-        if asked is not None and metadata.get("asked") == asked:
+        if asked is not None and active.metadata.get("asked") == asked:
             encoder = self._encoder(None)
             reader = await self.service.within(
                 encoder.join(self.sink, channel, run=active.id, wait=False)
