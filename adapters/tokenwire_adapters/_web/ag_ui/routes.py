@@ -8,6 +8,7 @@ from typing import Any, cast
 from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
 
+from tokenwire._ids import check_name
 from tokenwire._version import __version__
 from tokenwire.approvals import Answer
 from tokenwire.events import Event
@@ -18,7 +19,6 @@ from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import asked_by, conversation, merged, place_of
 from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
-from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -155,7 +155,7 @@ class AgentRoutes(ProtocolRoutes):
 
     async def _run(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
-        run = checked_name(request.run_id, "runId")
+        run = check_name(request.run_id, "runId")
         channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from tokenwire._ids import check_name
 from tokenwire._version import __version__
 from tokenwire.approvals import Answer, Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import checked_name, send_response
+from tokenwire_adapters._web.gateway.asgi import send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -127,7 +128,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _create(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
         given = body.get("thread_id")
-        name = checked_name(given, "thread_id") if isinstance(given, str) else str(uuid4())
+        name = check_name(given, "thread_id") if isinstance(given, str) else str(uuid4())
         await self.authorize(exchange, name, "input")
         await self.send_json(exchange, self._described(name, None, body.get("metadata")))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from tokenwire._ids import check_name
 from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
+from tokenwire_adapters._web.gateway.asgi import send_response, unstored
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -320,8 +321,7 @@ class ChatRoutes(ProtocolRoutes):
         """
         if "application/problem+json" in (exchange.request.header(b"accept") or ""):
             raise Problem("busy", _BUSY)
-        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-        headers = [*own, NOSNIFF, *exchange.headers]
+        headers = [*unstored(b"text/plain; charset=utf-8"), *exchange.headers]
         await send_response(exchange.send, 409, _BUSY.encode(), headers=headers)
 
     async def _resume(self, exchange: Exchange) -> None:
@@ -330,7 +330,7 @@ class ChatRoutes(ProtocolRoutes):
         parameter = exchange.request.parameter
         run = parameter("run")
         if run is not None:
-            checked_name(run, "run")
+            check_name(run, "run")
         await self.resume(
             exchange,
             channel,
