@@ -9,15 +9,13 @@ from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.langgraph.messages import Messages, interrupt_of, is_text
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import WITHDRAWN, failure_text
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, object_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["LangGraphEncoder", "RunReader"]
 
 _UTTERED = frozenset({"text", "refusal", "reasoning", "tool_result"})
-_WITHDRAWN = "The run ended before anybody approved this call."
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 
 class RunReader(RunEncoder):
@@ -52,9 +50,7 @@ class RunReader(RunEncoder):
     def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
         _ = cut
         if part.kind == "tool_result":
-            if part.call_id is not None:
-                output = part.data if part.data is not None else part.text
-                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+            self.take_result_part(response, part, part.text)
         elif part.kind in ("tool_call", "reasoning") or is_text(part):
             self.part_ended(response, part)
         elif part.data is None or part.length:
@@ -68,7 +64,7 @@ class RunReader(RunEncoder):
         self.custom(event.name, event.data)
 
     def _data_part(self, response: ResponseState, part: PartState) -> None:
-        name = part.name if part.kind == "data" and part.name else part.kind
+        name = part.label
         value: Any = part.data if part.data is not None else part.text
         if name == "state" and isinstance(value, dict):
             self.values |= {key: one for key, one in object_of(value).items() if key != "messages"}
@@ -81,16 +77,10 @@ class RunReader(RunEncoder):
 
     def add_decision(self, approval: Approval) -> None:
         if not approval.approved:
-            self._refuse(approval.request, denial_text(approval.reason))
+            self.refuse_call(approval.request, denial_text(approval.reason))
 
     def withdraw_approval(self, request: ApprovalRequest) -> None:
-        self._refuse(request, _WITHDRAWN)
-
-    def _refuse(self, request: ApprovalRequest, error: str) -> None:
-        called = self.call_of(request)
-        if called is not None:
-            result = ToolResult(call_id=called[1].call_id or "", error=error)
-            self.record_result(called[0], result)
+        self.refuse_call(request, WITHDRAWN)
 
     def end_message(self, response: ResponseState | None) -> None:
         pass
@@ -98,10 +88,8 @@ class RunReader(RunEncoder):
     @staticmethod
     def failure_of(response: ResponseState | None) -> str | None:
         """What went wrong, where the run failed."""
-        if response is None:
-            return _LOST
-        if response.state in ("failed", "abandoned"):
-            return response.error or _ABANDONED
+        if response is None or response.state in ("failed", "abandoned"):
+            return failure_text(response)
         return None
 
     # -- what a protocol sends of it

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-__all__ = ["GENERIC", "OnError", "safe_error", "shown_error"]
+from tokenwire_adapters._web.ui.state import ResponseState
+
+__all__ = ["GENERIC", "WITHDRAWN", "OnError", "failure_text", "safe_error", "shown_error"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -15,6 +17,10 @@ OnError = Callable[[str], str]
 """From the text of an error to what pages are shown of it."""
 
 GENERIC = "An error occurred."
+WITHDRAWN = "The run ended before anybody approved this call."
+
+_ABANDONED = "The agent stopped without an answer."
+_LOST = "The connection to the agent was lost."
 
 _INTERNAL = re.compile(
     r"""(?ix)
@@ -37,6 +43,11 @@ def safe_error(text: str) -> str:
     What a provider says to users ("You have run out of credits") stays.
     """
     return GENERIC if _INTERNAL.search(text) or "\n" in text.strip() else text
+
+
+def failure_text(response: ResponseState | None) -> str:
+    """What pages are shown of a run that failed; None: it is not known how it ended."""
+    return _LOST if response is None else response.error or _ABANDONED
 
 
 def shown_error(text: str, on_error: OnError, where: str) -> str:

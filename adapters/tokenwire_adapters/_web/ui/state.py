@@ -116,6 +116,11 @@ class PartState:
         """The text so far of a part that is not of the textual kinds."""
         return "".join(self._pieces or ())
 
+    @property
+    def label(self) -> str:
+        """What a part of data is called, for protocols that send it under a name."""
+        return self.name if self.kind == "data" and self.name else self.kind
+
     def append(self, text: str) -> None:
         """Add text; a producer may return to a part that seemed to be done."""
         self.length += len(text)

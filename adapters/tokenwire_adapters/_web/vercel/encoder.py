@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import failure_text
 from tokenwire_adapters._web.ui.json import (
     is_json,
     json_bytes,
@@ -22,8 +23,6 @@ from tokenwire_adapters._web.ui.state import METADATA, PartState, ResponseState
 __all__ = ["VercelEncoder"]
 
 _TEXT = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 
 class VercelEncoder(RunEncoder):
@@ -114,11 +113,9 @@ class VercelEncoder(RunEncoder):
             self._chunk("abort", **reasons)
         else:
             if state != "complete":
-                error = response.error if response else None
-                text = error or (_LOST if state == "lost" else _ABANDONED)
                 # A client may stop reading at an error.
                 self._chunk("message-metadata", messageMetadata=metadata)
-                self._chunk("error", errorText=text)
+                self._chunk("error", errorText=failure_text(response))
                 reason = "error"
             elif response is not None and response.envelope and response.finish_reason is None:
                 reason = reason_of(self.last_ended.finish_reason if self.last_ended else None)
@@ -258,9 +255,7 @@ class VercelEncoder(RunEncoder):
                 return  # it was answered; or half a call is not one: nobody may act on it
             self._call_chunk(part)
         elif kind == "tool_result":
-            if part.call_id is not None:
-                output = part.data if part.data is not None else parsed(part.text)
-                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+            self.take_result_part(response, part, parsed(part.text))
         elif part.data is None or part.length:
             self._data_part(response, part)
 
@@ -333,11 +328,10 @@ class VercelEncoder(RunEncoder):
             if media is not None:
                 self._chunk("file", url=media[0], mediaType=media[1])
                 return
-        name = part.name if part.kind == "data" and part.name else part.kind
         text = part.text
         if text:
             data = text if data is None else {"data": data, "text": text}
-        self._chunk(f"data-{name}", id=tag, data=data)
+        self._chunk(f"data-{part.label}", id=tag, data=data)
 
     def _source(self, tag: str, data: Any) -> None:
         source = source_of(data)
