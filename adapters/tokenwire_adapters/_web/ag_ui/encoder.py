@@ -10,7 +10,7 @@ from tokenwire.encoding import Frame
 from tokenwire.events import DataEvent, Event, ToolResult
 from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.errors import WITHDRAWN, failure_text
+from tokenwire_adapters._web.ui.errors import WITHDRAWN
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, usage_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
@@ -151,7 +151,7 @@ class AgUiEncoder(RunEncoder):
             self._run_finished(outcome, counted)
             return
         code = _CODES.get(state, "lost")
-        self._event("RUN_ERROR", message=failure_text(response), code=code, **counted)
+        self._event("RUN_ERROR", message=self.failure_text(response), code=code, **counted)
 
     def _run_finished(self, outcome: dict[str, Any], counted: dict[str, Any]) -> None:
         result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}

@@ -9,7 +9,7 @@ from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.langgraph.messages import Messages, interrupt_of, is_text
 from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.errors import WITHDRAWN, failure_text
+from tokenwire_adapters._web.ui.errors import WITHDRAWN
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, object_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
@@ -85,11 +85,10 @@ class RunReader(RunEncoder):
     def end_message(self, response: ResponseState | None) -> None:
         pass
 
-    @staticmethod
-    def failure_of(response: ResponseState | None) -> str | None:
+    def failure_of(self, response: ResponseState | None) -> str | None:
         """What went wrong, where the run failed."""
         if response is None or response.state in ("failed", "abandoned"):
-            return failure_text(response)
+            return self.failure_text(response)
         return None
 
     # -- what a protocol sends of it

@@ -7,9 +7,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from tokenwire_adapters._web.ui.state import ResponseState
-
-__all__ = ["GENERIC", "WITHDRAWN", "OnError", "failure_text", "safe_error", "shown_error"]
+__all__ = ["GENERIC", "WITHDRAWN", "OnError", "safe_error", "shown_error"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -18,9 +16,6 @@ OnError = Callable[[str], str]
 
 GENERIC = "An error occurred."
 WITHDRAWN = "The run ended before anybody approved this call."
-
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 _INTERNAL = re.compile(
     r"""(?ix)
@@ -43,11 +38,6 @@ def safe_error(text: str) -> str:
     What a provider says to users ("You have run out of credits") stays.
     """
     return GENERIC if _INTERNAL.search(text) or "\n" in text.strip() else text
-
-
-def failure_text(response: ResponseState | None) -> str:
-    """What pages are shown of a run that failed; None: it is not known how it ended."""
-    return _LOST if response is None else response.error or _ABANDONED
 
 
 def shown_error(text: str, on_error: OnError, where: str) -> str:

@@ -16,6 +16,9 @@ from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["MessageEncoder"]
 
+_ABANDONED = "The agent stopped without an answer."
+_LOST = "The connection to the agent was lost."
+
 
 class MessageEncoder(Encoder):
     """What is known of a message, and the methods by which a protocol writes it.
@@ -84,6 +87,11 @@ class MessageEncoder(Encoder):
     @abstractmethod
     def end_message(self, response: ResponseState | None) -> None:
         """End the message. `response`: the one that says how; None: it is not known."""
+
+    @staticmethod
+    def failure_text(response: ResponseState | None) -> str:
+        """What pages are shown of a run that failed; None: it is not known how it ended."""
+        return _LOST if response is None else response.error or _ABANDONED
 
     def emit(self, data: bytes, *, event: str | None = None) -> None:
         """Send a frame to the client: its data, and the name of the server-sent event."""

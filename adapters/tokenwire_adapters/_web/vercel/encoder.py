@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.ui.encoder import RunEncoder
-from tokenwire_adapters._web.ui.errors import failure_text
 from tokenwire_adapters._web.ui.json import (
     is_json,
     json_bytes,
@@ -115,7 +114,7 @@ class VercelEncoder(RunEncoder):
             if state != "complete":
                 # A client may stop reading at an error.
                 self._chunk("message-metadata", messageMetadata=metadata)
-                self._chunk("error", errorText=failure_text(response))
+                self._chunk("error", errorText=self.failure_text(response))
                 reason = "error"
             elif response is not None and response.envelope and response.finish_reason is None:
                 reason = reason_of(self.last_ended.finish_reason if self.last_ended else None)
