@@ -142,7 +142,8 @@ class AgentRoutes(ProtocolRoutes):
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
         with admitted(service, exchange):
-            settled = await self._settle(exchange, request, channel)
+            answers = [_answer(entry) for entry in request.resume or ()]
+            settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
             if settled is not None and settled.begin is None:
                 encoder = _encoder(request, client_run=run)
                 await self.follow(exchange, channel, encoder, settled)
@@ -210,15 +211,6 @@ class AgentRoutes(ProtocolRoutes):
             state=state_of(before),
             protocol_version=PROTOCOL_VERSION if request is None else request.protocol_version,
         )
-
-    async def _settle(
-        self, exchange: Exchange, request: RunAgentInput, channel: str
-    ) -> Settled | None:
-        """Have the answers in a request decided; None where there are none to what was asked."""
-        answers = [_answer(entry) for entry in request.resume or ()]
-        if not answers:
-            return None
-        return await self.settle(exchange, channel, answers, self.tasks.new_run())
 
     def _begin(
         self,

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from tokenwire._ids import check_name
 from tokenwire._version import __version__
-from tokenwire.approvals import Answer, Approval
+from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import send_response
@@ -203,18 +203,11 @@ class LangGraphRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread: Thread, value: Any
     ) -> Settled | None:
         """Have a resume decided. :raises Problem: where the thread asks nothing."""
-        settled = await self._decide(exchange, channel, answers_to(thread.questions, value))
+        answers = answers_to(thread.questions, value)
+        settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
         if settled is None:
             raise Problem("invalid", "the thread waits for no answer", status=409)
         return settled
-
-    async def _decide(
-        self, exchange: Exchange, channel: str, answers: Sequence[Answer]
-    ) -> Settled | None:
-        """Have answers decided; None where there are none to what was asked."""
-        if not answers:
-            return None
-        return await self.settle(exchange, channel, answers, self.tasks.new_run())
 
     async def _beginning(self, channel: str, thread: Thread, body: dict[str, Any]) -> Beginning:
         """What a run begins with, once no other is under way.
@@ -346,7 +339,7 @@ class LangGraphRoutes(ProtocolRoutes):
         named = {str(one.get("interrupt_id")): one.get("response") for one in responses}
         known = {name: value for name, value in named.items() if name in ids}
         answers = answers_to(questions, known) if known else []
-        settled = await self._decide(exchange, channel, answers)
+        settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
         if settled is None:
             return None
         if settled.begin is None:

@@ -255,11 +255,13 @@ class ProtocolRoutes(ABC):
     async def settle(
         self, exchange: Exchange, channel: str, answers: Sequence[Answer], new_run: str
     ) -> Settled | None:
-        """Have answers of a page decided; None where nobody asked for them.
+        """Have answers of a page decided; None where there are none, or nobody asked for them.
 
         :param new_run: the id of a run to begin where the one that asked is gone.
         :raises Problem: ``unavailable`` when the agent or the backend does not answer in time.
         """
+        if not answers:
+            return None
         sender = exchange.caller.principal
         settling = settle(self.sink, channel, answers, sender=sender, new_run=new_run)
         return await self.service.within(settling, timeout=_ANSWER_TIMEOUT)

@@ -170,7 +170,7 @@ class ChatRoutes(ProtocolRoutes):
 
         with admitted(service, exchange):
             answers = answers_in(messages[-1])
-            settled = await self.settle(exchange, channel, answers, run) if answers else None
+            settled = await self.settle(exchange, channel, answers, run)
             if settled is not None and settled.begin is None:
                 await self.follow(exchange, channel, self._encoder(None), settled)
                 return
