@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.auth import NO_CONNECTION, Caller
 from tokenwire_adapters._web.gateway.connections import Admission, Connections, Owner, Reason
-from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupFramer, GroupKey
+from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupKey
 from tokenwire_adapters._web.gateway.framing import LAST_CHUNK, StreamFramer, chunk
 from tokenwire_adapters._web.gateway.goodbye import (
     CLOSE_TIMEOUT,
@@ -103,7 +103,7 @@ class Member:
         self._admission: Admission | None = None
         self._fanout = host.fanout
         self._ends = ends
-        self._group: Group | None = None
+        self._group: Group[StreamFramer] | None = None
         self._key = key
         self._on_end: Callable[[], None] | None = None
         self._reader = reader
@@ -250,19 +250,15 @@ class Member:
         """Whether its client has not read what was written."""
         return self.sending_since is not None
 
-    def joined(self, group: Group, framer: GroupFramer) -> None:
+    def joined(self, group: Group[StreamFramer], framer: StreamFramer) -> None:
         """Be a member of a group, whose framer this is."""
         self._group = group
-        self._set_framer(framer)
-
-    def _set_framer(self, framer: GroupFramer) -> None:
-        assert isinstance(framer, StreamFramer)
         self.framer = framer
 
-    def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
+    def leave(self, leader: ChannelReader, framer: StreamFramer) -> None:
         """Be no member of the group any more, whose reader is here."""
         self._group = None
-        self._set_framer(framer)
+        self.framer = framer
         if self._taken is not None:
             self._reader.follow(leader)
 
