@@ -23,6 +23,7 @@ from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
+from tokenwire_adapters._web.ui.json import content_text
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
 from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
 from tokenwire_adapters._web.ui.turn import Turn
@@ -44,7 +45,7 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
     @staticmethod
     def text_of(message: dict[str, Any]) -> str:
         """The text of an AG-UI message."""
-        return _text_of(message)
+        return content_text(message.get("content"))
 
     def state(self, snapshot: Any) -> None:
         """Give clients a new state. It is kept for those that join later, also after the run."""
@@ -58,17 +59,15 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
         """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
         messages: list[dict[str, Any]] = []
         for message in self.messages:
-            role = message["role"]
+            role, text = message["role"], self.text_of(message)
             if role in ("developer", "system", "user"):
-                messages.append({"role": role, "content": _text_of(message)})
+                messages.append({"role": role, "content": text})
             elif role == "tool":
-                content = _text_of(message)
-                messages.append(
-                    {"role": role, "tool_call_id": message["toolCallId"], "content": content}
-                )
+                call_id = message["toolCallId"]
+                messages.append({"role": role, "tool_call_id": call_id, "content": text})
             elif role == "assistant":
                 calls = message.get("toolCalls")
-                entry = {"role": role, "content": _text_of(message) or None}
+                entry = {"role": role, "content": text or None}
                 messages.append({**entry, "tool_calls": calls} if calls else entry)
         return messages
 
@@ -344,11 +343,3 @@ def _answer(entry: ResumeEntry) -> Answer:
 
 def _plain(request: RunAgentInput) -> list[dict[str, Any]]:
     return [message.model_dump(by_alias=True, mode="json") for message in request.messages]
-
-
-def _text_of(message: dict[str, Any]) -> str:
-    content: Any = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if part.get("type") == "text")

@@ -11,6 +11,7 @@ from tokenwire_adapters._ai_sdk_values import media_of, reason_of, source_of, us
 
 __all__ = [
     "MAX_METADATA",
+    "content_text",
     "denial_text",
     "is_json",
     "json_bytes",
@@ -40,6 +41,15 @@ def object_of(value: Any) -> dict[str, Any]:
 def list_of(value: Any) -> list[Any]:
     """The JSON array that a value from outside is; an empty one where it is none."""
     return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def content_text(content: Any) -> str:
+    """The text of a message: its content, or, where that has parts, those that are text."""
+    if isinstance(content, str):
+        return content
+    parts = [{"type": "text", "text": p} if isinstance(p, str) else p for p in list_of(content)]
+    texts = [object_of(p).get("text") for p in parts if object_of(p).get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def newest_of(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import msgspec
 
 from tokenwire.approvals import Answer
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.ui.json import MAX_METADATA, denial_text, object_of
+from tokenwire_adapters._web.ui.json import MAX_METADATA, content_text, denial_text, object_of
 
 __all__ = [
     "answers_in",
@@ -102,11 +102,7 @@ def _bounded(message: dict[str, Any]) -> dict[str, Any]:
 
 def text_of(message: dict[str, Any]) -> str:
     """The text parts of a message, joined."""
-    return "".join(
-        part["text"]
-        for part in message["parts"]
-        if part.get("type") == "text" and isinstance(part.get("text"), str)
-    )
+    return content_text(message["parts"])
 
 
 def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:
