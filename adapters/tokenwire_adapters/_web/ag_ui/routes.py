@@ -25,7 +25,7 @@ from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import content_text
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
-from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run, find_run
 from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = ["AgentRoutes", "AgentTurn"]
@@ -175,7 +175,7 @@ class AgentRoutes(ProtocolRoutes):
         outputs = {str(message.get("toolCallId")) for message in asked}
         if not asked or any(message["role"] != "tool" for message in asked):
             return False
-        for run in reversed(await self.service.within(recent_runs(self.sink, channel))):
+        for run in reversed(await self.recent_runs(channel)):
             calls = outputs & {call.call_id for r in run.responses for call in r.tool_calls}
             if calls:
                 encoder = _encoder(request, client_run=request.run_id)
@@ -191,7 +191,7 @@ class AgentRoutes(ProtocolRoutes):
         service = self.service
         if await service.within(find_run(self.sink, channel, run)) is None:
             return _encoder(request), None
-        runs = await service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         encoder = self._joining(request.thread_id, request, runs, run)
         return encoder, await service.within(encoder.join(self.sink, channel, run=run))
 
@@ -252,7 +252,7 @@ class AgentRoutes(ProtocolRoutes):
     ) -> None:
         service = self.service
         with admitted(service, exchange):
-            runs = await service.within(recent_runs(self.sink, channel))
+            runs = await self.recent_runs(channel)
             active = next((run.id for run in reversed(runs) if run.streaming), None)
             encoder = self._joining(thread_id, request, runs, active)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))

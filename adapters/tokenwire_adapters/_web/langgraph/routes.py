@@ -25,7 +25,7 @@ from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.json import list_of, newest_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
-from tokenwire_adapters._web.ui.runs import Run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["LangGraphRoutes"]
 
@@ -135,7 +135,7 @@ class LangGraphRoutes(ProtocolRoutes):
         return channel, name, await self._read(channel, name)
 
     async def _read(self, channel: str, name: str) -> Thread:
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         return Thread(name, runs, self.on_error)
 
     async def _thread_info(self, exchange: Exchange) -> None:

@@ -43,7 +43,7 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled, begun, claim, continued_by, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
-from tokenwire_adapters._web.ui.runs import Run, find_run, run_ended_within
+from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs, run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route", "RouteOptions"]
@@ -189,6 +189,13 @@ class ProtocolRoutes(ABC):
         :raises Problem: when it is no object, is too large or does not arrive in time.
         """
         return await read_object(exchange.request, exchange.receive, self.service.limits)
+
+    async def recent_runs(self, channel: str) -> list[Run]:
+        """The runs of the newest responses of a channel, oldest first.
+
+        :raises Problem: ``unavailable`` when the backend does not answer in time.
+        """
+        return await self.service.within(recent_runs(self.sink, channel))
 
     async def watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> ChannelReader:
         """Open a channel, and only then begin what is to be seen there."""

@@ -14,7 +14,7 @@ from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
-from tokenwire_adapters._web.ui.runs import Run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
@@ -192,7 +192,7 @@ class ChatRoutes(ProtocolRoutes):
         messages = messages_of(body)
         if "messages" in body:
             return messages
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         history = self._conversation(runs, streaming=True)
         return with_history(history, messages[-1])
 
@@ -233,7 +233,7 @@ class ChatRoutes(ProtocolRoutes):
         """Answer with the run by which another tab goes on with this message, if there is one."""
         if message["role"] != "assistant":
             return False
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         seen = object_of(message.get("metadata")).get("run")
         outputs = {part["toolCallId"] for part in message["parts"] if is_answered(part)}
         for run in reversed(runs):
@@ -253,7 +253,7 @@ class ChatRoutes(ProtocolRoutes):
         if message["role"] != "assistant" or not answered:
             return
         name = message.get("id")
-        for run in await recent_runs(self.sink, channel):
+        for run in await self.recent_runs(channel):
             if run.message_id != name:
                 continue
             for response in run.responses:
@@ -330,7 +330,7 @@ class ChatRoutes(ProtocolRoutes):
 
     async def _messages(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         await self.send_json(exchange, self._conversation(runs))
 
     def _conversation(
