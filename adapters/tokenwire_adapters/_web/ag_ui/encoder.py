@@ -80,7 +80,6 @@ class AgUiEncoder(RunEncoder):
         }
         self._snapshot_messages: dict[str, dict[str, Any]] = {}  # of the run, by id
         self._open_parts: dict[str, PartState] = {}  # by response: the one that is growing
-        self._tool_ids: set[str] = set()
         self._answered: set[str] = set()
         self._decided: set[str] = set()  # calls that the agent makes, or does not
 
@@ -231,11 +230,7 @@ class AgUiEncoder(RunEncoder):
 
     def _wire_id_of(self, response: ResponseState, part: PartState) -> str:
         if part.kind == "tool_call":
-            tag = part.call_id or ""
-            if tag in self._tool_ids:  # ids of some providers repeat from response to response
-                tag = f"{tag}:{response.id}:{part.index}"
-            self._tool_ids.add(tag)
-            return tag
+            return self.unique_call_id(response, part)
         if part.kind in _TEXT:
             first = all(other is part or other.kind not in _TEXT for other in response.parts)
             if first:

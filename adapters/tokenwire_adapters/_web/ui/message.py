@@ -41,6 +41,7 @@ class MessageEncoder(Encoder):
         self.on_error: OnError = safe_error
         self._runs: set[str | None] = {run}
         self._frames: list[Frame] = []
+        self._call_ids: set[str] = set()
 
     # -- what a protocol writes
 
@@ -96,6 +97,14 @@ class MessageEncoder(Encoder):
     def emit(self, data: bytes, *, event: str | None = None) -> None:
         """Send a frame to the client: its data, and the name of the server-sent event."""
         self._frames.append(Frame(data, event=event))
+
+    def unique_call_id(self, response: ResponseState, part: PartState) -> str:
+        """An id for a new tool call: ids of some providers repeat from response to response."""
+        call_id = part.call_id or ""
+        if call_id in self._call_ids:
+            call_id = f"{call_id}:{response.id}:{part.index}"
+        self._call_ids.add(call_id)
+        return call_id
 
     # -- for its parts
 

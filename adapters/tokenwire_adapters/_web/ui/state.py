@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tokenwire.approvals import Approval, ApprovalRequest
-from tokenwire.events import (
-    ENDED,
-    Event,
-    Response,
-    SnapshotEvent,
-    StartEvent,
-    State,
-    ToolResult,
-)
+from tokenwire.events import ENDED, Event, Response, SnapshotEvent, StartEvent, State, ToolResult
 
 __all__ = [
     "ENVELOPE",

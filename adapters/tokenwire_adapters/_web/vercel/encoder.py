@@ -62,7 +62,6 @@ class VercelEncoder(RunEncoder):
         self._stepped = False  # a step has begun in this stream
         self._continuing = False
         self._step_calls: list[PartState] = []  # tool calls of the step that is open
-        self._tool_ids: set[str] = set()
         self._reasoning: PartState | None = None  # the one that is closed by what comes next
 
     def _chunk(self, type_: str, **fields: Any) -> None:
@@ -223,11 +222,7 @@ class VercelEncoder(RunEncoder):
         self._chunk(f"{protocol}-start", id=part.wire_id, **extra)
 
     def _open_tool(self, response: ResponseState, part: PartState) -> None:
-        tag = part.call_id or ""
-        if tag in self._tool_ids:  # ids of some providers repeat from response to response
-            tag = f"{tag}:{response.id}:{part.index}"
-        self._tool_ids.add(tag)
-        part.wire_id = tag
+        tag = part.wire_id = self.unique_call_id(response, part)
         part.name = part.name or "tool"
         self._step_calls.append(part)
         self._chunk(
