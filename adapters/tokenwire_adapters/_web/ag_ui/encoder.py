@@ -245,7 +245,7 @@ class AgUiEncoder(RunEncoder):
             # Its text comes next; an id that is chosen now follows the order of the parts.
             part.wire_id = self._wire_id_of(response, part)
         elif kind != "tool_result" and part.data is not None:
-            self._data_part(part)
+            self._custom(part.label, part.value)
 
     def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
         kind = part.kind
@@ -271,7 +271,7 @@ class AgUiEncoder(RunEncoder):
         elif kind == "tool_result":
             self.take_result_part(response, part, part.text)
         elif kind not in _GROWING and (part.data is None or part.length):
-            self._data_part(part)
+            self._custom(part.label, part.value)
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         if part.open:
@@ -323,13 +323,6 @@ class AgUiEncoder(RunEncoder):
         self.refuse_call(request, WITHDRAWN)
 
     # -- everything else
-
-    def _data_part(self, part: PartState) -> None:
-        value: Any = part.data
-        text = part.text
-        if text:
-            value = text if value is None else {"data": value, "text": text}
-        self._custom(part.label, value)
 
     def add_data(self, event: DataEvent) -> None:
         self._custom(event.name, event.data)

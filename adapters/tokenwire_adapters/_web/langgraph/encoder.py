@@ -175,11 +175,8 @@ class LangGraphEncoder(RunReader):
             chunk["tool_call_chunks"] = calls
         self._event("messages", [chunk, {"run_id": self.run, "langgraph_node": "agent"}])
 
-    def _parts_of(self, response_id: str) -> list[PartState]:
-        return self.responses[response_id].parts
-
     def _args(self, response_id: str, call: dict[str, Any]) -> str:
-        for part in self._parts_of(response_id):
+        for part in self.responses[response_id].parts:
             if part.kind == "tool_call" and part.call_id == call["id"]:
                 return part.text
         return ""

@@ -168,12 +168,9 @@ class _RunEvents(RunReader):
         return [*(message for message in self._before if message["id"] not in ids), *said]
 
     def _lifecycle(self, event: str, **more: Any) -> None:
-        name = f"{self.run}.{event}.{len(self._decided)}"
+        decided = sum(len(response.decisions) for response in self.responses.values())
+        name = f"{self.run}.{event}.{decided}"
         self._thread.send("lifecycle", {"event": event, **more}, event_id=name)
-
-    @property
-    def _decided(self) -> list[str]:
-        return [name for one in self.responses.values() for name in one.decisions]
 
     def values_changed(self) -> None:
         self._checkpoint(f"{self.run}", input_of(f"{self.run}"))

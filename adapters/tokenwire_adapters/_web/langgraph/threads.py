@@ -122,12 +122,9 @@ class Thread:
             "result": None,
             "error": error,
         }
-        values = self._values(checkpoint)
-        if checkpoint is None:
-            values = {}
         parent = None if checkpoint is None else self.parent_of(checkpoint)
         return {
-            "values": values,
+            "values": {} if checkpoint is None else self._values(checkpoint),
             "next": ["agent"] if running or interrupts else [],
             "tasks": [task] if running or interrupts or error else [],
             "interrupts": interrupts,

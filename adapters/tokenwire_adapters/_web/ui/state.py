@@ -113,6 +113,14 @@ class PartState:
         """What a part of data is called, for protocols that send it under a name."""
         return self.name if self.kind == "data" and self.name else self.kind
 
+    @property
+    def value(self) -> Any:
+        """What a part of data holds: its data, its text, or both."""
+        text = self.text
+        if not text:
+            return self.data
+        return text if self.data is None else {"data": self.data, "text": text}
+
     def append(self, text: str) -> None:
         """Add text; a producer may return to a part that seemed to be done."""
         self.length += len(text)

@@ -264,20 +264,10 @@ class VercelEncoder(RunEncoder):
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         _ = response
+        kind, fields = "tool-output-available", {"output": result.output}
         if result.error is not None:
-            self._chunk(
-                "tool-output-error",
-                toolCallId=part.wire_id,
-                errorText=result.error or "error",
-                **self._tool_fields(part),
-            )
-        else:
-            self._chunk(
-                "tool-output-available",
-                toolCallId=part.wire_id,
-                output=result.output,
-                **self._tool_fields(part),
-            )
+            kind, fields = "tool-output-error", {"errorText": result.error or "error"}
+        self._chunk(kind, toolCallId=part.wire_id, **fields, **self._tool_fields(part))
 
     # -- approvals
 
@@ -322,10 +312,7 @@ class VercelEncoder(RunEncoder):
             if media is not None:
                 self._chunk("file", url=media[0], mediaType=media[1])
                 return
-        text = part.text
-        if text:
-            data = text if data is None else {"data": data, "text": text}
-        self._chunk(f"data-{part.label}", id=tag, data=data)
+        self._chunk(f"data-{part.label}", id=tag, data=part.value)
 
     def _source(self, tag: str, data: Any) -> None:
         source = source_of(data)
