@@ -21,16 +21,23 @@ _UTTERED = frozenset({"text", "refusal", "reasoning", "tool_result"})
 class RunReader(RunEncoder):
     """Puts the messages of a run together; encoders add what is sent of it.
 
+    :param values: the state that the run begins with, without messages.
     :ivar said: the messages of the run so far.
     """
 
     name = "langgraph"
     pauses = True
 
-    def __init__(self, *, run: str | None = None, enveloped: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        run: str | None = None,
+        enveloped: bool = False,
+        values: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(run=run, enveloped=enveloped)
         self.said = Messages()
-        self.values: dict[str, Any] = {}
+        self.values = dict(values or {})
 
     def begin_message(self, run: str) -> None:
         pass
@@ -132,9 +139,8 @@ class LangGraphEncoder(RunReader):
         before: Sequence[dict[str, Any]] = (),
         values: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(run=run, enveloped=enveloped)
+        super().__init__(run=run, enveloped=enveloped, values=values)
         self._before = before
-        self.values = dict(values or {})
         self._joining = True  # what has happened is gathered, to be sent as one
 
     def _event(self, name: str, data: Any) -> None:

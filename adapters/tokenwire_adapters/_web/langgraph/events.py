@@ -75,7 +75,7 @@ class ThreadEncoder(Encoder):
         checkpoint = input_of(run)
         before, parent = self._thread.before(run), self._thread.parent_of(checkpoint)
         self._remember(checkpoint, before)
-        self._run = _RunEvents(self, run, before, parent)
+        self._run = _RunEvents(self, run, before, parent, self._thread.values_before(run))
         self._run.prime(events)
 
     def begin(self) -> Iterable[Frame]:
@@ -102,8 +102,9 @@ class ThreadEncoder(Encoder):
         if run in self._thread.runs or input_of(run) in self._at:
             return
         before: list[dict[str, Any]] = []
+        values = self._thread.values_before()
         if self._run is not None and self._run.run is not None:
-            before = self._run.messages
+            before, values = self._run.messages, self._run.values
             self._remember(self._run.run, before)
         parent: Any = metadata.get(PARENT)
         if isinstance(parent, str) and parent in self._at:
@@ -113,7 +114,7 @@ class ThreadEncoder(Encoder):
         asked: Any = metadata.get(ASKED)
         before = [*before, *(asked or ())]
         self._remember(input_of(run), before)
-        self._run = _RunEvents(self, run, before, parent)
+        self._run = _RunEvents(self, run, before, parent, values)
         list(self._run.begin())
 
     def _remember(self, checkpoint: str, messages: list[dict[str, Any]]) -> None:
@@ -150,9 +151,14 @@ class _RunEvents(RunReader):
     """One run of the thread."""
 
     def __init__(
-        self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]], parent: str | None
+        self,
+        thread: ThreadEncoder,
+        run: str,
+        before: Sequence[dict[str, Any]],
+        parent: str | None,
+        values: dict[str, Any],
     ) -> None:
-        super().__init__(run=run, enveloped=True)
+        super().__init__(run=run, enveloped=True, values=values)
         self._parent = parent
         self._thread = thread
         self.on_error = thread.on_error

@@ -187,7 +187,8 @@ class LangGraphRoutes(ProtocolRoutes):
             run = settled.begin if settled and settled.begin else self.tasks.new_run()
             with self.tasks.starting(channel, run):
                 beginning = await self._beginning(channel, thread, body)
-                encoder = LangGraphEncoder(run=run, enveloped=True, before=beginning.messages)
+                before, values = beginning.messages, beginning.thread.values_before()
+                encoder = LangGraphEncoder(run=run, enveloped=True, before=before, values=values)
 
                 async def begin() -> None:
                     self._begin(exchange, channel, run, beginning, settled)
@@ -269,7 +270,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _follow(self, exchange: Exchange, channel: str, thread: Thread, run: str) -> None:
         if run not in thread.runs:
             raise Problem("not_found", "the thread has no such run")
-        encoder = LangGraphEncoder(before=thread.before(run))
+        encoder = LangGraphEncoder(before=thread.before(run), values=thread.values_before(run))
         reader = await self.service.within(encoder.join(self.sink, channel, run=run))
         if reader is None:
             raise Problem("not_found", "the thread has no such run")

@@ -102,6 +102,15 @@ class Thread:
         """The messages that a run begins with, those that it answers among them."""
         return self.messages(input_of(run))
 
+    def values_before(self, run: str | None = None) -> dict[str, Any]:
+        """What the runs before one, by default all, have put into the state, without messages."""
+        values: dict[str, Any] = {}
+        for other in self.runs.values():
+            if other.id == run:
+                break
+            values |= values_of(other)
+        return values
+
     def state(self, checkpoint: str | None) -> dict[str, Any]:
         """The state at a checkpoint, as a client reads it."""
         run = None if checkpoint is None else self.runs[checkpoint.removesuffix(_INPUT)]
@@ -122,9 +131,10 @@ class Thread:
             "result": None,
             "error": error,
         }
+        values = {**self.values_before(), "messages": self.messages(checkpoint)}
         parent = None if checkpoint is None else self.parent_of(checkpoint)
         return {
-            "values": {} if checkpoint is None else self._values(checkpoint),
+            "values": {} if checkpoint is None else values,
             "next": ["agent"] if running or interrupts else [],
             "tasks": [task] if running or interrupts or error else [],
             "interrupts": interrupts,
@@ -133,12 +143,6 @@ class Thread:
             "metadata": {},
             "created_at": _iso(None if run is None else run.started_at),
         }
-
-    def _values(self, checkpoint: str | None) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for run in self.runs.values():
-            values |= values_of(run)
-        return {**values, "messages": self.messages(checkpoint)}
 
     def _reference(self, checkpoint: str | None) -> dict[str, Any] | None:
         if checkpoint is None:
