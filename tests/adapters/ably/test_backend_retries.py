@@ -122,10 +122,10 @@ def test_each_message_of_a_batch_counts_for_the_limit(monkeypatch: pytest.Monkey
 
 
 class HeldReads:
-    """Lets watchers' reads of history end only when a test says so, and nothing be buffered."""
+    """Lets watchers' reads of history end only when a test says so."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subscription, "_MAX_BUFFERED", 0)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, buffered: int = 0) -> None:
+        monkeypatch.setattr(subscription, "_MAX_BUFFERED", buffered)
         read = subscription.ChannelSubscriptions.read
         take = subscription.ChannelSubscription._on_message
         self.held = threading.Event()
@@ -195,6 +195,41 @@ def test_too_many_messages_while_a_channel_is_opened_are_read_from_history(
             reads.held.clear()
             opening.join(60)
             events = read_until(watch, ends_response, timeout=60)  # no other message comes
+            assert Transcript(events)["r"].text == "text"
+            watch.close()
+
+
+def test_what_is_lost_while_a_channel_is_opened_is_read_from_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = HeldReads(monkeypatch, buffered=100)
+    interrupted, on_state = threading.Event(), subscription.ChannelSubscription._on_state
+
+    def note(watched: Any, channel: Any, change: Any) -> None:
+        on_state(watched, channel, change)
+        if reads.reading.is_set() and watched._owner._enough is subscription.starts_known:
+            interrupted.set()
+
+    monkeypatch.setattr(subscription.ChannelSubscription, "_on_state", note)
+    with ServerThread(settings=UNLIMITED) as thread:
+        options = {"rate": 0, "granularity": "token"}
+        with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
+            reads.held.set()
+            watch = viewer.watch("ai:chat", rewind=None)
+            opening = threading.Thread(target=watch.open)
+            opening.start()
+            assert reads.reading.wait(60)
+            thread.fault("drop_frames", 100, action="MESSAGE")
+            with agent.respond("ai:chat", response_id="r") as response:
+                response.write("text")
+            assert response.wait(60).status == "delivered"
+            thread.fault("clear")
+            thread.fault("reattach", "ai:chat")
+            assert interrupted.wait(60)
+            assert not reads.arrived
+            reads.held.clear()
+            opening.join(60)
+            events = read_until(watch, ends_response, timeout=60)
             assert Transcript(events)["r"].text == "text"
             watch.close()
 

@@ -223,16 +223,19 @@ class ChannelSubscription(Generic[H]):
                     await channel.attach()
             except Exception as error:
                 raise translate(error, f"attaching to {self.channel!r}") from error
+        else:
+            return
+        self._reload_again = False  # history has what came before
 
     def _on_state(self, channel: Any, change: Any) -> None:
         """Catch up when the channel's state says that messages may have been missed."""
-        if channel is not self._attached or not self.is_ready or self.closed:
+        if channel is not self._attached or self.closed:
             return
         state = state_of(change)
         if state == "attached" and not change.resumed:
             self._catch_up()
         elif state in ("failed", "suspended", "detached"):
-            if change.reason is not None:
+            if change.reason is not None and self.is_ready:
                 problem = translate(change.reason, f"listening to {self.channel!r}")
                 logger.warning("tokenwire: %s", problem)
             self._catch_up(attach=state != "suspended")
@@ -298,7 +301,10 @@ class ChannelSubscription(Generic[H]):
         :param attach: attach again first.
         :param delay: seconds in which the missing messages may still arrive.
         """
-        if self.closed or not self.is_ready:
+        if self.closed:
+            return
+        if not self.is_ready:  # it is being opened
+            self._reload_again = True
             return
         if self._catching_up is not None and not self._catching_up.done():
             self._reload_again = self._reload_again or not delay
