@@ -36,7 +36,9 @@ import threading
 import time
 from typing import Any
 
+import durable_streams
 import nchan
+import posted_server
 
 MARK = b"^|$"  # ends each token, and is nowhere else: not in the head of a WebSocket frame either
 ENDS = re.compile(rb'"type":"(end|finish|RUN_FINISHED)"')  # natively, or in a UI protocol
@@ -293,10 +295,17 @@ SERVERS = {
     "bare": serve_bare,
     "naive": serve_naive,
 }
+PEERS: dict[str, type[posted_server.PostedServer]] = {
+    "nchan": nchan.Nchan,
+    "durable": durable_streams.DurableStreams,
+    "durable-file": durable_streams.DurableFile,
+}
 
 
 class Server:
     """A server in a process of its own."""
+
+    stream = "sse"  # which of `STREAMS` watchers read
 
     def __init__(self, kind: str, loop: str) -> None:
         self._start([sys.executable, __file__, "--serve", kind, "--loop", loop])
@@ -343,6 +352,7 @@ STREAMS = {  # where they are, and what says that one has begun
     "sse": ("/channels/c/events", b"\r\n\r\n"),
     "chat": ("/api/chat/c/stream", b'"type":"start"'),
     "ag-ui": ("/agent/c/stream", b"RUN_STARTED"),
+    "durable": ("/channels/c/events?offset=-1&live=sse", b'"upToDate":true'),
 }
 
 
@@ -446,12 +456,12 @@ def read_all(clients: list[Client], deadline: float) -> tuple[list[float], float
 
 
 def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) -> dict[str, Any]:
-    server: Any = nchan.Nchan() if kind == "nchan" else Server(kind, options.loop)
+    server = PEERS[kind]() if kind in PEERS else Server(kind, options.loop)
     try:
         time.sleep(0.5)
         empty = server.memory
         ours = kind in ("gateway", "asgi")
-        counts = {"sse": options.sse, "ws": options.ws if ours else 0}
+        counts = {server.stream: options.sse, "ws": options.ws if ours else 0}
         counts |= {"chat": options.chat, "ag-ui": options.ag_ui} if ours else {}
         clients = connect(server.port, [one for one, n in counts.items() for _ in range(n)])
         time.sleep(0.5)
