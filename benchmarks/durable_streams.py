@@ -12,10 +12,9 @@ from __future__ import annotations
 import http.client
 import shutil
 import tempfile
-from pathlib import Path
 
 import npm_packages
-from posted_server import PostedServer, free_port
+from posted_server import HEADERS, PostedServer, free_port
 
 __all__ = ["DurableFile", "DurableStreams"]
 
@@ -32,7 +31,6 @@ class DurableStreams(PostedServer):
 
     stream = "durable"
     publish_to = "/channels/c/events"
-    headers = {"Content-Type": "application/json"}
     at_once = 1000
 
     def __init__(self, *arguments: str) -> None:
@@ -43,7 +41,7 @@ class DurableStreams(PostedServer):
         assert node is not None
         super().__init__([node, str(script), str(port), *arguments], port)
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("PUT", self.publish_to, headers=self.headers)
+        connection.request("PUT", self.publish_to, headers=HEADERS)
         assert connection.getresponse().status == 201
         connection.close()
 

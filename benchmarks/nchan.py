@@ -6,6 +6,7 @@ Debian's `libnginx-mod-nchan`, or a module whose path is in ``$NCHAN_MODULE``.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class Nchan(PostedServer):
 
     @staticmethod
     def missing() -> str | None:
+        if shutil.which("nginx") is None:
+            return "nginx is not on PATH"
         return None if Path(_MODULE).exists() else f"there is no {_MODULE}"
 
     def processes(self) -> list[int]:

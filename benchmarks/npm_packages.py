@@ -14,7 +14,7 @@ __all__ = ["installed"]
 def installed(*packages: str) -> Path:
     """Return the folder of packages, each ``name@version``; they are installed there once.
 
-    Where ``npm_config_offline`` is set, npm looks for them in its own cache alone.
+    Where ``NPM_CONFIG_OFFLINE`` is set, npm looks for them in its own cache alone.
 
     :raises ImportError: where that does not work.
     """

@@ -10,9 +10,11 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-__all__ = ["PostedServer", "free_port"]
+__all__ = ["HEADERS", "PostedServer", "free_port"]
+
+HEADERS = {"Content-Type": "application/json"}
 
 
 def free_port() -> int:
@@ -27,7 +29,6 @@ class PostedServer:
 
     stream = "sse"  # which of `gateway_load.STREAMS` watchers read
     publish_to = ""
-    headers: ClassVar[dict[str, str]] = {}
     at_once = 1  # events in a request, at most: those that came during the one before
 
     def __init__(self, command: list[str], port: int) -> None:
@@ -96,7 +97,7 @@ class PostedServer:
             events = [waiting.get()]
             while len(events) < self.at_once and not waiting.empty():
                 events.append(waiting.get())
-            connection.request("POST", self.publish_to, self.body(events), self.headers)
+            connection.request("POST", self.publish_to, self.body(events), HEADERS)
             answer = connection.getresponse()
             answer.read()
             assert answer.status < 300, answer.status
