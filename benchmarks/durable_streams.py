@@ -1,22 +1,21 @@
 """Durable Streams' server in Node, as a peer of the gateway: where Node and npm are installed.
 
-One stream of JSON, which watchers read from its beginning by the protocol's event streams. It is
+One stream of JSON, which watchers read from its tail by the protocol's event streams. It is
 published to as its own client does: events that come during a request go into the next one.
 The store is in memory, as that of the gateway is here; ``DurableFile`` has the one in files, which
-syncs each request to the disk. The protocol lets servers end an event stream after a minute; this
-one does not, and the benchmark's client would fail on it rather than count a token twice.
+syncs each request to the disk. The protocol asks servers to end an event stream after a minute;
+this one does not, and the benchmark's client would fail on it rather than count a token twice.
 """
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import tempfile
 
 import npm_packages
-from posted_server import HEADERS, PostedServer, free_port
+from posted_server import PostedServer, free_port
 
-__all__ = ["DurableFile", "DurableStreams"]
+__all__ = ["DurableFile", "DurableLong", "DurableStreams"]
 
 PACKAGE = "@durable-streams/server@0.3.7"
 _SERVER = """
@@ -40,10 +39,7 @@ class DurableStreams(PostedServer):
         node = shutil.which("node")
         assert node is not None
         super().__init__([node, str(script), str(port), *arguments], port)
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("PUT", self.publish_to, headers=HEADERS)
-        assert connection.getresponse().status == 201
-        connection.close()
+        self.publish("PUT")
 
     @staticmethod
     def missing() -> str | None:
@@ -55,6 +51,15 @@ class DurableStreams(PostedServer):
 
     def body(self, events: list[bytes]) -> bytes:
         return b"[" + b",".join(events) + b"]"
+
+
+class DurableLong(DurableStreams):
+    """The server with a stream that has been published to ten thousand times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number in range(10_000):
+            self.publish("POST", b"[%d]" % number)
 
 
 class DurableFile(DurableStreams):

@@ -13,8 +13,9 @@ and writes all figures and what they were measured on to a file; `--seconds`, `-
 `--rounds` make it shorter.
 
 Servers run on uvicorn with uvloop and httptools where they are installed. `naive` needs
-sse-starlette, `nchan` nginx with that module, `durable` and `durable-file` (Durable Streams'
-server, with its store in memory and in files) Node and npm. A delivery is one token at one watcher.
+sse-starlette, `nchan` nginx with that module, `durable` (Durable Streams' server with its store in
+memory, `-file` with one in files, `-long` with a long stream) Node and npm. A delivery is one token
+at one watcher.
 """
 
 from __future__ import annotations
@@ -301,6 +302,7 @@ PEERS: dict[str, type[posted_server.PostedServer]] = {
     "nchan": nchan.Nchan,
     "durable": durable_streams.DurableStreams,
     "durable-file": durable_streams.DurableFile,
+    "durable-long": durable_streams.DurableLong,
 }
 
 
@@ -354,7 +356,7 @@ STREAMS = {  # where they are, and what says that one has begun
     "sse": ("/channels/c/events", b"\r\n\r\n"),
     "chat": ("/api/chat/c/stream", b'"type":"start"'),
     "ag-ui": ("/agent/c/stream", b"RUN_STARTED"),
-    "durable": ("/channels/c/events?offset=-1&live=sse", b'"upToDate":true'),
+    "durable": ("/channels/c/events?live=sse&offset=now", b'"upToDate":true'),
 }
 
 

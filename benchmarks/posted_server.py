@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HEADERS", "PostedServer", "free_port"]
+__all__ = ["PostedServer", "free_port"]
 
-HEADERS = {"Content-Type": "application/json"}
+_HEADERS = {"Content-Type": "application/json"}
 
 
 def free_port() -> int:
@@ -45,6 +45,7 @@ class PostedServer:
                 assert time.monotonic() < until, f"{command[0]} did not start"
                 assert self._process.poll() is None, f"{command[0]} has ended"
                 time.sleep(0.05)
+        self._publisher = http.client.HTTPConnection("127.0.0.1", port)
         self._replies: list[dict[str, Any]] = []
         self._used = 0.0
 
@@ -91,16 +92,20 @@ class PostedServer:
         self._replies.append({"produced": produced})
 
     def _post(self, waiting: queue.SimpleQueue[bytes], end: bytes) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        self._publisher.close()  # what was idle the server may have closed; the next request opens it
         events: list[bytes] = []
         while end not in events:
             events = [waiting.get()]
             while len(events) < self.at_once and not waiting.empty():
                 events.append(waiting.get())
-            connection.request("POST", self.publish_to, self.body(events), HEADERS)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status < 300, answer.status
+            self.publish("POST", self.body(events))
+
+    def publish(self, method: str, body: bytes | None = None) -> None:
+        """One request to where this server is published to."""
+        self._publisher.request(method, self.publish_to, body, _HEADERS)
+        answer = self._publisher.getresponse()
+        answer.read()
+        assert answer.status < 300, answer.status
 
     def _cpu(self) -> float:
         """CPU seconds so far."""

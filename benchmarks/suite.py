@@ -261,7 +261,7 @@ def table(report: dict[str, Any]) -> str:
         )
     for kind, points in report.get("growth", {}).items():
         lines += markdown(
-            f"As {kind} grow:",
+            f"Growth of {kind}:",
             f"{kind} | CPU of a token | bytes of each",
             (
                 f"{row['count']:,} | {row['us_per_token']:.1f} µs | {row['bytes_each']:,.0f}"
