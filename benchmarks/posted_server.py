@@ -92,7 +92,7 @@ class PostedServer:
         self._replies.append({"produced": produced})
 
     def _post(self, waiting: queue.SimpleQueue[bytes], end: bytes) -> None:
-        self._publisher.close()  # what was idle the server may have closed; the next request opens it
+        self._publisher.close()  # the server may have, too; a request opens it again
         events: list[bytes] = []
         while end not in events:
             events = [waiting.get()]
