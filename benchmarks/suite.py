@@ -109,7 +109,8 @@ def over_redis(tokens: int, watchers: int, rounds: int) -> tuple[dict[str, Any],
     Returns what was measured, and who was left out and why.
     """
     try:
-        import redis_peers  # which needs more than the other parts
+        import redis_common  # which needs more than the other parts
+        import redis_peers
 
         from tests.redis_support import find_binary
 
@@ -118,7 +119,7 @@ def over_redis(tokens: int, watchers: int, rounds: int) -> tuple[dict[str, Any],
         return {}, {"Redis": str(error)}
     runs: dict[str, list[dict[str, Any]]] = {kind.name: [] for kind in redis_peers.KINDS}
     left_out: dict[str, str] = {}
-    with redis_peers.server() as server:
+    with redis_common.server() as server:
         for _ in range(rounds):
             for kind in redis_peers.KINDS:
                 if kind.name not in left_out:
