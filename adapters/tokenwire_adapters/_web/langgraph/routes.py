@@ -304,8 +304,8 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _command(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
         given = object_of(body.get("params"))
-        number = body.get("id")
-        result: dict[str, Any] | None
+        error = {"error": "no_such_interrupt", "message": "the thread waits for no such answer"}
+        result: dict[str, Any] | None = None
         match body.get("method"):
             case "run.start":
                 result = await self._start(exchange, given)
@@ -313,13 +313,10 @@ class LangGraphRoutes(ProtocolRoutes):
                 result = await self._respond(exchange, given)
             case other:
                 error = {"error": "unknown_command", "message": f"no such command: {other!a}"[:200]}
-                await self.send_json(exchange, {"type": "error", "id": number, **error})
-                return
-        if result is None:
-            error = {"error": "no_such_interrupt", "message": "the thread waits for no such answer"}
-            await self.send_json(exchange, {"type": "error", "id": number, **error})
-            return
-        await self.send_json(exchange, {"type": "success", "id": number, "result": result})
+        answer: dict[str, Any] = {"type": "error", "id": body.get("id"), **error}
+        if result is not None:
+            answer = {"type": "success", "id": body.get("id"), "result": result}
+        await self.send_json(exchange, answer)
 
     async def _start(
         self, exchange: Exchange, params: dict[str, Any], settled: Settled | None = None
