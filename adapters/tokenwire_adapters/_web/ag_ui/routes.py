@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Unpack, cast
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, cast
 
 from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
@@ -19,12 +19,15 @@ from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import asked_by, conversation, merged, place_of
 from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
+from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
+from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import content_text
-from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
+from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run, find_run
 from tokenwire_adapters._web.ui.turn import Turn
 
@@ -101,9 +104,24 @@ class AgentRoutes(ProtocolRoutes):
         agent: Callable[[AgentTurn], Awaitable[object] | object],
         *,
         path: str = "/agent",
-        **options: Unpack[RouteOptions],
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
-        super().__init__(sink, agent, path=path, **options)
+        super().__init__(
+            sink,
+            agent,
+            path=path,
+            channel=channel,
+            authorize=authorize,
+            tokens=tokens,
+            allow_origins=allow_origins,
+            limits=limits,
+            on_error=on_error,
+        )
 
     def find(self, names: Sequence[str]) -> Route | None:
         match names:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Unpack
+from typing import Any
 from uuid import uuid4
 
 from tokenwire._ids import check_name
@@ -15,16 +15,20 @@ from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import send_response
+from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
+from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 from tokenwire_adapters._web.langgraph.events import ThreadEncoder
 from tokenwire_adapters._web.langgraph.requests import answers_to
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread
 from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import list_of, newest_of, object_of
-from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
+from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["LangGraphRoutes"]
@@ -54,9 +58,24 @@ class LangGraphRoutes(ProtocolRoutes):
         agent: Callable[[LangGraphTurn], Awaitable[object] | object],
         *,
         path: str = "/langgraph",
-        **options: Unpack[RouteOptions],
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
+        on_error: OnError | None = None,
     ) -> None:
-        super().__init__(sink, agent, path=path, **options)
+        super().__init__(
+            sink,
+            agent,
+            path=path,
+            channel=channel,
+            authorize=authorize,
+            tokens=tokens,
+            allow_origins=allow_origins,
+            limits=limits,
+            on_error=on_error,
+        )
 
     def find(self, names: Sequence[str]) -> Route | None:
         match names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
@@ -46,7 +46,7 @@ from tokenwire_adapters._web.ui.errors import OnError, safe_error
 from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs, run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
-__all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route", "RouteOptions"]
+__all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
 
 _MAX_TAB = 128
 _ANSWER_TIMEOUT = 70.0  # seconds, a little more than `settle` waits for an agent
@@ -54,17 +54,6 @@ _STOP_PATIENCE = 1.0  # seconds that a stop waits for the run which it is meant 
 
 LIMITS = Limits(input_bytes=4 * 2**20)
 """The gateway's limits, but for bodies: pages send the whole conversation."""
-
-
-class RouteOptions(TypedDict, total=False):
-    """The keyword arguments that all routes take beside their path (see `ProtocolRoutes`)."""
-
-    channel: Callable[[str], str] | None
-    authorize: Authorize | None
-    tokens: Tokens | None
-    allow_origins: Iterable[str]
-    limits: Limits | None
-    on_error: OnError | None
 
 
 class ProtocolRoutes(ABC):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeAlias, Unpack
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
 
 from tokenwire._ids import check_name
 from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.gateway.asgi import send_response, unstored
+from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
+from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
+from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import object_of
-from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
+from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
@@ -112,12 +116,27 @@ class ChatRoutes(ProtocolRoutes):
         agent: Callable[[ChatTurn], Awaitable[object] | object],
         *,
         path: str = "/api/chat",
+        channel: Callable[[str], str] | None = None,
+        authorize: Authorize | None = None,
+        tokens: Tokens | None = None,
+        allow_origins: Iterable[str] = (),
+        limits: Limits | None = None,
         busy: Busy = "replace",
         dynamic_tools: bool = False,
         resume_ended: float = 60.0,
-        **options: Unpack[RouteOptions],
+        on_error: OnError | None = None,
     ) -> None:
-        super().__init__(sink, agent, path=path, **options)
+        super().__init__(
+            sink,
+            agent,
+            path=path,
+            channel=channel,
+            authorize=authorize,
+            tokens=tokens,
+            allow_origins=allow_origins,
+            limits=limits,
+            on_error=on_error,
+        )
         if busy not in ("replace", "refuse"):
             raise ValueError(f"busy must be 'replace' or 'refuse', not {busy!r}")
         self._busy = busy
