@@ -74,10 +74,14 @@ MEASURED = [
 FITTED = 2  # of these, which gave the constants
 
 
+def writes(watchers: int, rate: float) -> float:
+    """How often a second a gateway with so many watchers writes to each of them."""
+    return min(rate, max(WRITES, 1e6 / (REST * watchers * WRITE_US)))
+
+
 def predicted(point: Point, rate: float = 60.0) -> float:
     """The CPU of a watcher, in microseconds a second, as the model has it."""
-    writes = min(rate, max(WRITES, 1e6 / (REST * point.watchers * WRITE_US)))
-    return writes * WRITE_US + rate * TOKEN_US / point.watchers
+    return writes(point.watchers, rate) * WRITE_US + rate * TOKEN_US / point.watchers
 
 
 def needs(scenario: Scenario, watchers: int) -> Needs:
