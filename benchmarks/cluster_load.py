@@ -1,13 +1,13 @@
 """Several gateways on a Redis Cluster of three masters, beside what the model of scale.py says.
 
     python benchmarks/cluster_load.py [--gateways 3] [--channels 12] [--watchers 10] [--seconds 20]
-    python benchmarks/cluster_load.py --namespaces [--delay MS] [--cut SECONDS]
+    python benchmarks/cluster_load.py --namespaces [--delay MS] [--cut master0:4]
 
 Three masters, gateways in a process each, one producer that writes a response in every channel at
 60 tokens a second, and, in this process, so many watchers of each channel at each gateway. All on
 loopback, or each in a network namespace of its own, on a switch between them, where what is sent
 can be counted, headers and all. Reports the CPU of gateways and masters, and what masters send,
-each beside the model. Every watcher has to get every token, also where a master's cable is pulled.
+each beside the model. Every watcher has to get every token, also where a cable is pulled.
 """
 
 from __future__ import annotations
@@ -120,8 +120,9 @@ def measure(options: argparse.Namespace) -> None:
         begun = time.monotonic()
         producer.send_command(do="produce")
         if network and options.cut:
-            for after, into in ((seconds / 3, False), (seconds / 3 + options.cut, True)):
-                pull = threading.Timer(after, network.plug, (places[0], into))
+            name, _, length = options.cut.partition(":")
+            for after, into in ((seconds / 3, False), (seconds / 3 + float(length), True)):
+                pull = threading.Timer(after, network.plug, (name, into))
                 stack.callback(pull.cancel)
                 pull.start()
         latencies, _ = gateway_load.read_all(clients, begun + seconds * 6 + 120)
@@ -140,7 +141,7 @@ def measure(options: argparse.Namespace) -> None:
         {
             "network": "namespaces" if network else "loopback",
             "delay_ms": options.delay,
-            "cut_seconds": options.cut,
+            "cut": options.cut,
             "gateways": options.gateways,
             "channels": channels,
             "watchers of a channel and gateway": options.watchers,
@@ -184,7 +185,7 @@ def main() -> None:
         "--delay", type=float, default=0.0, metavar="MS", help="of what each node sends"
     )
     parser.add_argument(
-        "--cut", type=float, default=0.0, metavar="SECONDS", help="a master is cut off for so long"
+        "--cut", metavar="NODE:SECONDS", help="pull a cable in mid-run: master0, gateway0, producer"
     )
     parser.add_argument("--host", default="127.0.0.1", help=argparse.SUPPRESS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)

@@ -92,9 +92,9 @@ class Network:
             _run("tc", *inside, "qdisc", "add", "dev", "eth0", *netem)
         return address
 
-    def plug(self, node: Node, into: bool) -> None:
+    def plug(self, name: str, into: bool) -> None:
         """Pull the node's cable out of the switch, or put it back."""
-        _run("ip", "-n", _SWITCH, "link", "set", "dev", node.name, "up" if into else "down")
+        _run("ip", "-n", _SWITCH, "link", "set", "dev", name, "up" if into else "down")
 
     def sent(self, nodes: list[Node]) -> int:
         """Bytes that nodes have sent, with the headers of Ethernet, IP and TCP."""
