@@ -54,7 +54,8 @@ def produce(url: str, channels: int, seconds: float) -> None:
         writers = [sink.respond(f"c{number}") for number in range(channels)]
         sink.flush(60)
         gateway_load.send_reply(port=0)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            return  # the program that measures has gone
 
         def write(text: str) -> None:
             for writer in writers:

@@ -39,7 +39,7 @@ def on_loopback(name: str) -> Node:
 
 
 def enter() -> None:
-    """Begin the program again in fresh network and mount namespaces, unless that is done.
+    """Begin the program again in fresh namespaces, unless that is done.
 
     Needs root, or a kernel that lets users have user namespaces, and exits where it is refused.
     """
