@@ -118,6 +118,7 @@ def measure(options: argparse.Namespace) -> None:
         busy = [used(server._process.pid) for server in servers]
         masters, out = [cpu(node) for node in cluster.nodes], sent(cluster)
         wire = network.sent(places) if network else 0
+        delivery = network.sent(homes) if network else 0
         begun = time.monotonic()
         producer.send_command(do="produce")
         if network and options.cut:
@@ -129,6 +130,7 @@ def measure(options: argparse.Namespace) -> None:
         latencies, _ = gateway_load.read_all(clients, begun + seconds * 6 + 120)
         took = time.monotonic() - begun
         wire = network.sent(places) - wire if network else 0
+        delivery = network.sent(homes) - delivery if network else 0
         busy = [used(server._process.pid) - old for server, old in zip(servers, busy, strict=True)]
         masters = [cpu(node) - old for node, old in zip(cluster.nodes, masters, strict=True)]
         out = sent(cluster) - out
@@ -136,7 +138,6 @@ def measure(options: argparse.Namespace) -> None:
     lost = sum(produced - client.count for client in clients)
     tokens = produced * channels
     writes = scale.writes(len(kinds), RATE)
-    model = (tokens * scale.TOKEN_US + len(kinds) * writes * seconds * scale.WRITE_US) / 1e6
     per_copy = tokens * options.gateways
     report(
         {
@@ -153,13 +154,20 @@ def measure(options: argparse.Namespace) -> None:
             "max_ms": round(max(latencies), 1),
         },
         {
-            "CPU seconds of a gateway": (statistics.mean(busy), model),
+            "CPU µs of a gateway for a token": (
+                statistics.mean(busy) * 1e6 / tokens,
+                scale.gateway_us(channels, options.watchers, RATE),
+            ),
             "CPU µs of the masters for a token": (sum(masters) * 1e6 / tokens, None),
             "bytes from the masters for a token and gateway": (
                 out / per_copy,
                 scale.REDIS_OUT_BYTES,
             ),
-            "the same on the wire": (wire / per_copy, None),
+            "the same on the wire": (wire / per_copy, scale.REDIS_OUT_BYTES * scale.WIRE),
+            "bytes on the wire from a gateway for a delivery": (
+                delivery / (per_copy * options.watchers),
+                scale.delivered_bytes(writes, RATE),
+            ),
         },
     )
     if lost:
