@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # An A2A agent streams its answer as the protocol has it: pieces of one artifact, each after the first with `append`,
 # the last with `last_chunk`. Its task then holds all four pieces. But the final event of ADK's RemoteA2aAgent, and so
-# its session, which the next turn is asked with, holds the last piece alone. agno's `send_message` returns no text, and
-# its stream says `is_final` before the first piece. Strands' result, as text, has a line break behind each piece.
+# its session, which the next turn is asked with, holds the last piece alone, and nothing if no piece is marked as the
+# last one, which the protocol leaves open. agno's `send_message` returns no text, and its stream says `is_final` before
+# the first piece. Strands' result, as text, has a line break behind each piece.
 #
 # google-adk 2.13.0 with a2a-sdk 1.3.0, agno 3.1.10, strands-agents 1.62.0 with a2a-sdk 0.3.26, 2026-11-29. Output seen:
 #   adk: shown 'It rains in ' as partial, final 'Paris.', in the session 'Paris.'
+#   adk, no last_chunk: shown 'It rains in Paris.' as partial, final '', in the session ''
 #   agno: sent '', streamed 'It rains in Paris.', is_final before the text True
 #   strands: 'It \nrains \nin \nParis.\n'
 set -euo pipefail
@@ -22,7 +24,7 @@ import logging
 import socket
 
 import uvicorn
-from a2a.helpers import new_task_from_user_message, new_text_part
+from a2a.helpers import get_message_text, new_task_from_user_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
@@ -39,12 +41,13 @@ class Executor(AgentExecutor):
         await event_queue.enqueue_event(task)
         updater = TaskUpdater(event_queue, task.id, task.context_id)
         await updater.start_work()
+        marked = "no last_chunk" not in get_message_text(context.message)
         for index, piece in enumerate(PIECES):
             await updater.add_artifact(
                 [new_text_part(piece)],
                 artifact_id="answer",
                 append=index > 0,
-                last_chunk=index == len(PIECES) - 1,
+                last_chunk=marked and index == len(PIECES) - 1,
             )
         await updater.complete()
 
@@ -86,18 +89,26 @@ def text(events):
     return "".join(part.text or "" for event in events if event.content for part in event.content.parts)
 
 
-async def main(url):
+async def ask(url, question):
     agent = RemoteA2aAgent(name="weather", agent_card=f"{url}/.well-known/agent-card.json")
     runner = InMemoryRunner(agent=agent, app_name="app")
     session = await runner.session_service.create_session(app_name="app", user_id="user")
-    question = Content(role="user", parts=[Part(text="Does it rain?")])
-    events = [e async for e in runner.run_async(user_id="user", session_id=session.id, new_message=question)]
+    content = Content(role="user", parts=[Part(text=question)])
+    events = [e async for e in runner.run_async(user_id="user", session_id=session.id, new_message=content)]
     session = await runner.session_service.get_session(app_name="app", user_id="user", session_id=session.id)
     partial = text(event for event in events if event.partial)
     final = text(event for event in events if not event.partial)
     kept = text(event for event in session.events if event.author != "user")
-    print(f"adk: shown {partial!r} as partial, final {final!r}, in the session {kept!r}")
-    sys.exit((partial, final, kept) != ("It rains in ", "Paris.", "Paris."))
+    return partial, final, kept
+
+
+async def main(url):
+    seen = []
+    for name, question in (("adk", "Does it rain?"), ("adk, no last_chunk", "Does it rain? (no last_chunk)")):
+        partial, final, kept = await ask(url, question)
+        seen.append((partial, final, kept))
+        print(f"{name}: shown {partial!r} as partial, final {final!r}, in the session {kept!r}")
+    sys.exit(seen != [("It rains in ", "Paris.", "Paris."), ("It rains in Paris.", "", "")])
 
 
 logging.disable(logging.CRITICAL)
