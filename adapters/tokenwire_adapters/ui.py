@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tokenwire_adapters._web.gateway.asgi import Request
     from tokenwire_adapters._web.gateway.auth import Caller
     from tokenwire_adapters._web.ui.answers import Settled
-    from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
+    from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route, RouteOptions
     from tokenwire_adapters._web.ui.tasks import AgentTasks
     from tokenwire_adapters._web.ui.turn import Turn
 
@@ -50,6 +50,7 @@ __all__ = [
     "Request",
     "ResponseState",
     "Route",
+    "RouteOptions",
     "Run",
     "RunEncoder",
     "Settled",
@@ -75,6 +76,7 @@ _LAZY = {
     "ProtocolRoutes": "ui.routes",
     "Request": "gateway.asgi",
     "Route": "ui.routes",
+    "RouteOptions": "ui.routes",
     "Settled": "ui.answers",
     "Turn": "ui.turn",
 }
