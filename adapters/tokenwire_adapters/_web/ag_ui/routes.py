@@ -25,6 +25,7 @@ from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
+from tokenwire_adapters._web.ui.calls import answered_calls
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import content_text
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
@@ -59,7 +60,11 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
         self.response.data_part("state_delta", patch)
 
     def chat_messages(self) -> list[dict[str, Any]]:
-        """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
+        """The conversation for OpenAI's Chat Completions (and for what takes its messages).
+
+        Tool calls without an answer, which providers refuse, are left out; but for those that were
+        approved or denied before this turn (`answered`), which the agent is about to answer.
+        """
         messages: list[dict[str, Any]] = []
         for message in self.messages:
             role, text = message["role"], self.text_of(message)
@@ -72,7 +77,7 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
                 calls = message.get("toolCalls")
                 entry = {"role": role, "content": text or None}
                 messages.append({**entry, "tool_calls": calls} if calls else entry)
-        return messages
+        return answered_calls(messages, [one.request.call_id for one in self.answered])
 
 
 class AgentRoutes(ProtocolRoutes):

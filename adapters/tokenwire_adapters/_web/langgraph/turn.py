@@ -7,6 +7,7 @@ from typing import Any
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.langgraph.requests import chat_message, messages_in, text_of
 from tokenwire_adapters._web.langgraph.threads import Thread
+from tokenwire_adapters._web.ui.calls import answered_calls
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.turn import Turn
 
@@ -41,8 +42,13 @@ class LangGraphTurn(Turn, frozen=True, kw_only=True):
         self.response.data_part("state", values)
 
     def chat_messages(self) -> list[dict[str, Any]]:
-        """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
-        return [chat_message(message) for message in self.messages]
+        """The conversation for OpenAI's Chat Completions (and for what takes its messages).
+
+        Tool calls without an answer, which providers refuse, are left out; but for those that were
+        approved or denied before this turn (`answered`), which the agent is about to answer.
+        """
+        messages = [chat_message(message) for message in self.messages]
+        return answered_calls(messages, [one.request.call_id for one in self.answered])
 
 
 class Beginning:

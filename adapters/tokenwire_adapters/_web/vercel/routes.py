@@ -15,6 +15,7 @@ from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
+from tokenwire_adapters._web.ui.calls import answered_calls
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
@@ -74,7 +75,7 @@ class ChatTurn(Turn, frozen=True, kw_only=True):
                 messages += steps_of(message)
             else:
                 messages.append({"role": message["role"], "content": text_of(message)})
-        return messages
+        return answered_calls(messages)
 
 
 class ChatRoutes(ProtocolRoutes):
