@@ -22,6 +22,7 @@ from tests.adapters.ui import agents
 from tests.adapters.ui.pages import PATIENCE
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.sse import body
+from tokenwire import approvals
 from tokenwire_adapters._web.ui.calls import answered_calls
 from tokenwire_adapters.ag_ui import AgentRoutes
 from tokenwire_adapters.langgraph import LangGraphRoutes
@@ -148,6 +149,59 @@ async def test_a_chat_goes_on_after_a_stop(sink: tokenwire.Sink, page: Any, cut:
     assert len(asked) == 2
     assert faults(asked[1]) == []
     assert [(m["role"], m["content"]) for m in asked[1]] == [("user", QUESTION), ("user", NEXT)]
+
+
+RESUMING = {
+    "/agent": {
+        "threadId": "t",
+        "runId": "r2",
+        "state": {},
+        "tools": [],
+        "context": [],
+        "forwardedProps": {},
+        "messages": [
+            {"id": "u1", "role": "user", "content": QUESTION},
+            {
+                "id": "a1",
+                "role": "assistant",
+                "toolCalls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "get_weather", "arguments": WHOLE},
+                    }
+                ],
+            },
+        ],
+        "resume": [{"interruptId": "q", "status": "resolved", "payload": True}],
+    },
+    "/langgraph/threads/t/runs/stream": {"command": {"resume": True}},
+}
+
+
+@pytest.mark.parametrize("path", RESUMING)
+async def test_a_call_that_was_approved_after_a_restart_is_kept(
+    sink: tokenwire.Sink, path: str
+) -> None:
+    turns: list[Any] = []
+
+    async def agent(turn: Any) -> None:
+        turns.append(turn)
+
+    mark = {"tokenwire.run": True}
+    with sink.respond("t", response_id="r1", run="r1", metadata=mark) as envelope:
+        with sink.respond("t", run="r1") as response:
+            response.tool_call("get_weather", "c1", WHOLE)
+        asked = approvals.ask(envelope, "get_weather", json.loads(WHOLE), call_id="c1")
+    request = json.loads(json.dumps(RESUMING[path]).replace('"q"', json.dumps(asked.id)))
+    routes = [*AgentRoutes(sink, agent).routes, *LangGraphRoutes(sink, agent).routes]
+    with serving(Starlette(routes=routes)) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            (await client.post(path, json=request)).raise_for_status()
+    (turn,) = turns
+    assert [one.request.call_id for one in turn.answered] == ["c1"]
+    (call,) = turn.chat_messages()[-1]["tool_calls"]
+    assert (call["id"], json.loads(call["function"]["arguments"])) == ("c1", json.loads(WHOLE))
 
 
 def faults(messages: list[dict[str, Any]]) -> list[str]:
