@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
+from time import time_ns
 from typing import Any
 
 from tokenwire._clock import now_ms
@@ -235,7 +236,7 @@ class Draft:
             kind=part.spec.kind,
             offset=sent.length,
             text=text,
-            ts=now_ms(),
+            ts=time_ns() // 1_000_000,  # as `now_ms`, without the call
         )
         sent.append(text)
         return event
