@@ -16,7 +16,7 @@ from tokenwire._values import Arguments
 from tokenwire._writing.draft import Draft
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendError
-from tokenwire.events import CancelEvent, ToolResultEvent
+from tokenwire.events import CancelEvent, State, ToolResultEvent
 
 __all__ = ["PendingEvent", "PendingResponse", "tool_result_event"]
 
@@ -25,7 +25,8 @@ class PendingResponse:
     """One response on its way to the backend.
 
     :ivar writes: what its producer wrote since it was last looked at; any thread may append.
-    :ivar lock: guards the state of its writer, and who waits for the receipt.
+    :ivar state: the state of the response, as its producer has it.
+    :ivar lock: guards it, and who waits for the receipt.
     :ivar dirty: whether it is queued to be looked at.
     :ivar alone: whether it is to be published alone, since a batch with it made the backend raise.
     :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
@@ -61,6 +62,7 @@ class PendingResponse:
         "retry",
         "seq",
         "started",
+        "state",
         "template",
         "writes",
     )
@@ -70,6 +72,7 @@ class PendingResponse:
         self.template = entry
         self.lock = threading.RLock()  # a signal's handler, say, may write while it is held
         self.writes: list[tuple[object, str | None]] = []
+        self.state: State = "streaming"
         self.dirty = False
         self.alone = False
         self.after: tuple[PendingEvent, ...] = ()
