@@ -11,11 +11,11 @@ from functools import partial
 from uuid import UUID
 
 from tokenwire._instrument.deferred import when_dropped
-from tokenwire.claims import Claim
 from tokenwire.instrument import call_soon
-from tokenwire_adapters._agents.calls import ModelCall, Reporter, drop_oldest
+from tokenwire_adapters._agents.calls import Reporter, drop_oldest
+from tokenwire_adapters._agents.langchain.call import Call
 
-__all__ = ["Call", "Node", "Runs"]
+__all__ = ["Node", "Runs"]
 
 
 class Root:
@@ -49,25 +49,6 @@ class Node:
                 return True
             node = node.parent
         return False
-
-
-class Call:
-    """A call of a model that is going on.
-
-    :ivar owner: the handler that publishes it.
-    :ivar model: None where the call is not published.
-    :ivar suppressed: the claim that keeps layers below from publishing it.
-    :ivar source: which of LangChain's two kinds of events its text is taken from.
-    """
-
-    __slots__ = ("model", "node", "owner", "source", "suppressed")
-
-    def __init__(self, owner: object, node: Node, model: ModelCall | None) -> None:
-        self.owner = owner
-        self.node = node
-        self.model = model
-        self.suppressed: Claim | None = None
-        self.source = ""
 
 
 class Runs:
@@ -115,8 +96,7 @@ class Runs:
         call = self.remove(key)
         if call is None:
             return
-        if call.suppressed is not None:
-            call.suppressed.close()
+        call.unsuppress()
         model = call.model
         if model is not None and model.writer is not None:
             try:
