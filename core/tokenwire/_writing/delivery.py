@@ -126,8 +126,8 @@ class Delivery:
             response.damaged = False
         if isinstance(entry.events[-1], EndEvent):
             response.done = True
-        response.on_outcome(None)
-        if outcome.cancel is not None and not response.done:
+            response.on_outcome(None)
+        elif outcome.cancel is not None:
             response.on_cancel(outcome.cancel)
 
     def restart(
@@ -172,7 +172,6 @@ class Delivery:
         response.draft.silence()
         response_id = response.template.response_id
         logger.warning("tokenwire: response %r cannot be delivered: %s", response_id, error)
-        response.on_outcome(None)
         if not response.started:
             self.stop(response, error)
 

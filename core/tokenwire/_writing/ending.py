@@ -58,7 +58,7 @@ class Ending:
         self._callbacks: list[Callback] | None = []  # None: a watcher has cancelled
         self.cancel: CancelEvent | None = None
         pending.on_cancel = self._cancelled
-        pending.on_outcome = self._entry_settled
+        pending.on_outcome = self._done
 
     def end(
         self,
@@ -121,16 +121,15 @@ class Ending:
             for callback in callbacks or ():
                 self._outbox.call_soon(_call, callback)  # not here: the caller holds locks
 
-    def _entry_settled(self, error: BackendError | None) -> None:
-        """An entry was taken, or (with `error`) writing must stop."""
+    def _done(self, error: BackendError | None) -> None:
+        """The response is with the backend, or (with `error`) writing must stop."""
         pending = self._pending
         if error is not None:
             with pending.lock:
                 pending.error = error
                 if pending.state == "streaming":
                     pending.state = "abandoned"
-        if pending.done:
-            self._settle()
+        self._settle()
         if error is not None:
             self._problems.report(error)
 

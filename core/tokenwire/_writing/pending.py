@@ -32,7 +32,7 @@ class PendingResponse:
     :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
     :ivar after: single events of its channel that its end is to follow; `held`: it waits for one.
     :ivar on_cancel: called when a watcher cancels it, under the outbox's lock.
-    :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
+    :ivar on_outcome: called when it is done; with an error where writing must stop.
     """
 
     __slots__ = (
