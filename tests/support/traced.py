@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import tokenwire
 import tokenwire_adapters
@@ -45,7 +45,7 @@ class Trace:
         self.files: list[str] = []
         self._on = False
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Self:
         threading.setprofile(self._see)
         return self
 
