@@ -210,7 +210,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 other.model.withdraw()
         if self._stop_provider and not self._automatic:
             record_claimed_calls()
-        call = Call(self, node, None)
+        call = Call(self, node)
         if content.HIDDEN.isdisjoint(tags):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),

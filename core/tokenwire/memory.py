@@ -154,10 +154,10 @@ class MemoryStore:
         self, name: str, receiver: Receiver, kind: Literal["listeners", "controls"]
     ) -> Subscription:
         """Deliver what is appended from now on: all, or (`controls`) cancels and inputs."""
-        mailbox = Mailbox(receiver)
+        mailbox = Mailbox(receiver, partial(self._unlisten, name))
         with self._lock:
             getattr(self._channel(name), kind).append(mailbox)
-        return _Subscription(partial(self._unlisten, name, mailbox))
+        return mailbox
 
     def _unlisten(self, name: str, mailbox: Mailbox) -> None:
         """End a subscription; an empty channel that nobody listens to is forgotten."""
@@ -259,16 +259,6 @@ class MemoryStore:
                 self._retentions[name] = retention
             if name in self._channels:
                 self._channels[name].retention = self.retention_of(name)
-
-
-class _Subscription:
-    """A receiver's place among the listeners of a channel."""
-
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
-
-    async def close(self) -> None:
-        self._end()
 
 
 _process_stores: dict[str, MemoryStore] = {}

@@ -77,10 +77,7 @@ class ResponseWriter(PublicDir):
         self._pending = pending
         self._outbox = outbox
         self._problems = problems
-        raising = on_cancel == "raise"
-        self._ending = Ending(
-            pending, outbox, problems, raise_on_cancel=raising, on_settled=on_settled
-        )
+        self._ending = Ending(pending, outbox, problems, on_settled, on_cancel == "raise")
         self._calls: dict[str | None, PartWriter] = {}
         self._fresh = True  # the first text does not wait for a rollup window
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import force_setattr
 
@@ -49,27 +50,29 @@ class LogEntry:
         self.size = len(event.text) if type(event) is DeltaEvent else 64
 
 
+@dataclass(slots=True, eq=False)
 class StoredResponse:
     """A response, its producer and its place in the log."""
 
-    __slots__ = ("assembler", "fence", "first", "last", "last_at", "lease_until", "seq", "ttl")
-
-    def __init__(self, response_id: str, fence: str | None, ttl: float) -> None:
-        self.assembler = Assembler(response_id)
-        self.fence = fence
-        self.seq = -1
-        self.ttl = ttl
-        self.lease_until = 0.0
-        self.first = 0
-        self.last = 0
-        self.last_at = 0.0
+    assembler: Assembler
+    fence: str | None
+    ttl: float
+    first: int
+    last: int = 0
+    last_at: float = 0.0
+    lease_until: float = 0.0
+    seq: int = -1
 
 
 class Mailbox:
-    """Hands events to a receiver, on its loop, in order, from whichever thread they come."""
+    """Hands events to a receiver, on its loop, in order, from whichever thread they come.
 
-    def __init__(self, receiver: Receiver) -> None:
+    :param leave: takes it out of the channel.
+    """
+
+    def __init__(self, receiver: Receiver, leave: Callable[[Mailbox], None]) -> None:
         self.receiver = receiver
+        self._leave = leave
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[tuple[Sequence[Event], str | None]] = deque()
         self.scheduled = False
@@ -84,6 +87,10 @@ class Mailbox:
                 self.loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # the loop is gone, and so is who listened there
                 self.closed = True
+
+    async def close(self) -> None:
+        """Hand out nothing more (see `Subscription`)."""
+        self._leave(self)
 
     def _drain(self) -> None:
         self.scheduled = False
@@ -149,8 +156,8 @@ class Channel:
         if stored is None:
             if not isinstance(entry.events[0], StartEvent):
                 return Outcome(error=ResponseUnknown(f"no response {entry.response_id!r} here"))
-            stored = StoredResponse(entry.response_id, entry.fence, entry.lease)
-            stored.first = self.head + 1
+            assembler = Assembler(entry.response_id)
+            stored = StoredResponse(assembler, entry.fence, entry.lease, first=self.head + 1)
         elif stored.fence != entry.fence:
             return Outcome(
                 error=Fenced(f"response {entry.response_id!r} belongs to another producer")

@@ -7,6 +7,7 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from time import time_ns
@@ -64,20 +65,15 @@ class PartSpec:
         )
 
 
+@dataclass(slots=True, eq=False)
 class PartState:
-    """A part: what has been handed to the backend of it, and what waits.
+    """A part: what has been handed to the backend of it, and what waits."""
 
-    :ivar half: the first half of a surrogate pair, whose other half has not come.
-    """
-
-    __slots__ = ("half", "index", "sent", "spec", "waiting")
-
-    def __init__(self, spec: PartSpec, index: int) -> None:
-        self.spec = spec
-        self.index = index
-        self.sent = TextBuffer()
-        self.waiting: TextBuffer | None = None
-        self.half = ""
+    spec: PartSpec
+    index: int
+    sent: TextBuffer = field(default_factory=TextBuffer)
+    waiting: TextBuffer | None = None
+    half: str = ""  # of a surrogate pair: the first, whose other has not come
 
 
 class Draft:

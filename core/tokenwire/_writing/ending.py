@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokenwire._clock import now_ms
@@ -23,42 +24,24 @@ logger = logging.getLogger("tokenwire")
 Callback = Callable[[], object]
 
 
+@dataclass(slots=True, eq=False)
 class Ending:
     """Ends a response, once, and has whoever is to know called. Thread-safe.
 
-    :param raise_on_cancel: whether a write after a watcher's cancel raises.
-    :param on_settled: called when the ended response is with the backend, or given up.
-    :ivar cancel: the cancel that ended it, where a watcher did.
+    :ivar on_settled: called when the ended response is with the backend, or given up.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_on_settled",
-        "_outbox",
-        "_pending",
-        "_problems",
-        "_raise_on_cancel",
-        "cancel",
-    )
+    pending: PendingResponse
+    outbox: Outbox
+    problems: Problems
+    on_settled: Callable[[PendingResponse], None]
+    raise_on_cancel: bool  # a write after a watcher's cancel raises
+    cancel: CancelEvent | None = None  # of the watcher who ended it
+    callbacks: list[Callback] | None = field(default_factory=list[Callback])  # None: called
 
-    def __init__(
-        self,
-        pending: PendingResponse,
-        outbox: Outbox,
-        problems: Problems,
-        *,
-        raise_on_cancel: bool,
-        on_settled: Callable[[PendingResponse], None],
-    ) -> None:
-        self._pending = pending
-        self._outbox = outbox
-        self._problems = problems
-        self._raise_on_cancel = raise_on_cancel
-        self._on_settled = on_settled
-        self._callbacks: list[Callback] | None = []  # None: a watcher has cancelled
-        self.cancel: CancelEvent | None = None
-        pending.on_cancel = self._cancelled
-        pending.on_outcome = self._done
+    def __post_init__(self) -> None:
+        self.pending.on_cancel = self._cancelled
+        self.pending.on_outcome = self._done
 
     def end(
         self,
@@ -71,7 +54,7 @@ class Ending:
     ) -> bool:
         """End the response; False where it has ended."""
         args = Arguments()
-        pending = self._pending
+        pending = self.pending
         event = EndEvent(
             response_id=pending.draft.start.response_id,
             state=state,
@@ -84,16 +67,16 @@ class Ending:
             if pending.state != "streaming":
                 return False
             # None of these is behind it yet.
-            pending.after = self._outbox.events_of(pending.template.channel)
+            pending.after = self.outbox.events_of(pending.template.channel)
             pending.state = state
             self.cancel = cancel
         pending.writes.append((event, None))
         if pending.discarded:
             self._settle()
         else:
-            self._outbox.mark(pending, True)
-            self._outbox.flush()
-        self._problems.check(args)  # last: the response ends, whatever its arguments are
+            self.outbox.mark(pending, True)
+            self.outbox.flush()
+        self.problems.check(args)  # last: the response ends, whatever its arguments are
         return True
 
     def refuse(self) -> None:
@@ -102,13 +85,13 @@ class Ending:
         :raises ResponseCancelled: with `raise_on_cancel`, after a watcher's cancel.
         :raises ResponseClosed: in strict mode, after another end.
         """
-        pending = self._pending
+        pending = self.pending
         response_id = pending.draft.start.response_id
         if self.cancel is None:
             if not pending.discarded:
                 ended = ResponseClosed(f"response {response_id!r} has ended")
-                self._problems.report(pending.error or ended)
-        elif self._raise_on_cancel:
+                self.problems.report(pending.error or ended)
+        elif self.raise_on_cancel:
             raise ResponseCancelled(response_id, self.cancel.reason)
 
     # -- what others have it end by
@@ -116,14 +99,14 @@ class Ending:
     def _cancelled(self, cancel: CancelEvent) -> None:
         """Freeze the text, end the response, and have the callbacks called."""
         if self.end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
-            with self._pending.lock:
-                callbacks, self._callbacks = self._callbacks, None
+            with self.pending.lock:
+                callbacks, self.callbacks = self.callbacks, None
             for callback in callbacks or ():
-                self._outbox.call_soon(_call, callback)  # not here: the caller holds locks
+                self.outbox.call_soon(_call, callback)  # not here: the caller holds locks
 
     def _done(self, error: BackendError | None) -> None:
         """The response is with the backend, or (with `error`) writing must stop."""
-        pending = self._pending
+        pending = self.pending
         if error is not None:
             with pending.lock:
                 pending.error = error
@@ -131,27 +114,27 @@ class Ending:
                     pending.state = "abandoned"
         self._settle()
         if error is not None:
-            self._problems.report(error)
+            self.problems.report(error)
 
     def _settle(self) -> None:
-        self._on_settled(self._pending)
-        self._pending.settle()
+        self.on_settled(self.pending)
+        self.pending.settle()
 
     def add_callback(self, callback: Callback) -> Callable[[], None]:
         """Have `callback` called when a watcher cancels, or call it now where one has.
 
         :return: a function that removes it.
         """
-        with self._pending.lock:
-            callbacks = self._callbacks
+        with self.pending.lock:
+            callbacks = self.callbacks
             if callbacks is not None:
                 callbacks.append(callback)
         if callbacks is None:
             _call(callback)
 
         def remove() -> None:
-            with self._pending.lock, suppress(ValueError):
-                (self._callbacks or []).remove(callback)
+            with self.pending.lock, suppress(ValueError):
+                (self.callbacks or []).remove(callback)
 
         return remove
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenwire.claims import Claim, set_claim
@@ -14,23 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["Call"]
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """A call of a model that is going on.
+    """A call of a model that is going on."""
 
-    :ivar owner: the handler that publishes it.
-    :ivar model: None where the call is not published.
-    :ivar suppressed: the claim that keeps layers below from publishing it.
-    :ivar source: which of LangChain's two kinds of events its text is taken from.
-    """
-
-    __slots__ = ("model", "node", "owner", "source", "suppressed")
-
-    def __init__(self, owner: object, node: Node, model: ModelCall | None) -> None:
-        self.owner = owner
-        self.node = node
-        self.model = model
-        self.suppressed: Claim | None = None
-        self.source = ""
+    owner: object  # the handler that publishes it
+    node: Node
+    model: ModelCall | None = None  # None where the call is not published
+    suppressed: Claim | None = None  # the claim that keeps layers below from publishing it
+    source: str = ""  # which of LangChain's two kinds of events its text is taken from
 
     def suppress(self) -> None:
         """Keep layers below from publishing the call; this one does, if it is to be published."""

@@ -7,6 +7,7 @@ handlers may see the same run: the first one has it.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -18,18 +19,13 @@ from tokenwire_adapters._agents.langchain.call import Call
 __all__ = ["Node", "Runs"]
 
 
+@dataclass(slots=True, eq=False)
 class Root:
-    """An agent run: everything under one outermost run.
+    """An agent run: everything under one outermost run."""
 
-    :ivar cancelled: set once a watcher has cancelled it; no more models are called for it.
-    """
-
-    __slots__ = ("calls", "cancelled", "id")
-
-    def __init__(self, run_id: UUID) -> None:
-        self.id = str(run_id)
-        self.calls: set[Call] = set()
-        self.cancelled: Exception | None = None
+    id: str
+    calls: set[Call] = field(default_factory=set[Call])
+    cancelled: Exception | None = None  # by a watcher: no more models are called for it
 
 
 class Node:
@@ -39,7 +35,7 @@ class Node:
 
     def __init__(self, run_id: UUID, parent: Node | None) -> None:
         self.parent = parent
-        self.root: Root = parent.root if parent is not None else Root(run_id)
+        self.root: Root = parent.root if parent is not None else Root(str(run_id))
 
     def is_within(self, other: Node) -> bool:
         """Whether this is `other`, or below it."""
