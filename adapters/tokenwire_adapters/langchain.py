@@ -21,8 +21,7 @@ from tokenwire.context import resolve_channel
 from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls
 from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
 from tokenwire_adapters._agents.langchain import content
-from tokenwire_adapters._agents.langchain.call import Call
-from tokenwire_adapters._agents.langchain.runs import Node, Runs
+from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler

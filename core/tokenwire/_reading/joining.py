@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from tokenwire._io import IoThread
+from tokenwire._io import IoThread, result_of
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item, Ring
-from tokenwire._reading.waiting import result_of
 from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom, same_log
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
