@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import tokenwire
 from tokenwire._options import choose_on_cancel
@@ -237,18 +237,12 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        self._write(run_id, Call.write_token, token, chunk)
+        self._write(run_id, lambda call, model: call.write_token(model, token, chunk))
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._write(run_id, Call.write_event, event)
+        self._write(run_id, lambda call, model: call.write_event(model, event))
 
-    def _write(
-        self,
-        run_id: UUID,
-        write: Callable[Concatenate[Call, ModelCall, _Args], None],
-        *args: _Args.args,
-        **kwargs: _Args.kwargs,
-    ) -> None:
+    def _write(self, run_id: UUID, write: Callable[[Call, ModelCall], None]) -> None:
         """Write into a call, if it is ours to publish.
 
         :raises ResponseCancelled: after a watcher's cancel, with ``on_cancel="raise"``.
@@ -257,7 +251,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call is None or call.owner is not self or call.model is None:
             return
         try:
-            write(call, call.model, *args, **kwargs)
+            write(call, call.model)
             cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)

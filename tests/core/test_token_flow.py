@@ -59,7 +59,7 @@ def test_published_by_the_io_thread() -> None:
             if sorted(trace.files) == sorted(expected):
                 break
         response.finish()
-    assert sorted(trace.files) == sorted(expected)
+    assert sorted(trace.files) == sorted(expected), set(trace.files) ^ set(expected)
 
 
 async def test_read_by_a_watcher() -> None:
@@ -83,4 +83,4 @@ async def test_read_by_a_watcher() -> None:
                 if sorted(trace.files) == sorted(expected):
                     break
             response.finish()
-    assert sorted(trace.files) == sorted(expected)
+    assert sorted(trace.files) == sorted(expected), set(trace.files) ^ set(expected)

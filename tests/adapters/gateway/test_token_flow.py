@@ -55,4 +55,4 @@ def test_from_the_openai_sdk_to_an_event_stream() -> None:
         gate.open()
         for _ in stream:
             pass
-    assert sorted(trace.files) == sorted(expected)
+    assert sorted(trace.files) == sorted(expected), set(trace.files) ^ set(expected)
