@@ -237,21 +237,24 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        self._write(run_id, lambda call, model: call.write_token(model, token, chunk))
-
-    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._write(run_id, lambda call, model: call.write_event(model, event))
-
-    def _write(self, run_id: UUID, write: Callable[[Call, ModelCall], None]) -> None:
-        """Write into a call, if it is ours to publish.
-
-        :raises ResponseCancelled: after a watcher's cancel, with ``on_cancel="raise"``.
-        """
         call = _runs.calls.get(run_id.int)
         if call is None or call.owner is not self or call.model is None:
             return
         try:
-            write(call, call.model)
+            call.write_token(call.model, token, chunk)
+            cancelled = call.model.cancelled
+        except Exception as error:
+            _reporter.report(error, self._sink)
+            return
+        if cancelled:
+            self._raise_cancelled(call)
+
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        call = _runs.calls.get(run_id.int)
+        if call is None or call.owner is not self or call.model is None:
+            return
+        try:
+            call.write_event(call.model, event)
             cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)
