@@ -7,12 +7,15 @@
 `soak` checks that nothing is lost, and reports latency, CPU and memory. `compare` runs the gateway,
 a bare loop that writes the same pre-encoded bytes to as many sockets (event by event, and with what
 has gathered joined in one write), and a naive sse-starlette fan-out with a queue for each watcher,
-one after the other, several rounds, and reports ratios. `full` does both, as they are above, in
-about ten minutes on a quiet machine, and writes all figures and what they were measured on to a
-file; `--seconds`, `--sse`, `--ws` and `--rounds` make it shorter.
+one after the other, several rounds, and reports ratios; `--kinds gateway nchan durable` compares
+with those instead. `full` does both, as they are above, in about ten minutes on a quiet machine,
+and writes all figures and what they were measured on to a file; `--seconds`, `--sse`, `--ws` and
+`--rounds` make it shorter.
 
-Servers run on uvicorn with uvloop and httptools where they are installed. `compare` needs
-sse-starlette. A delivery is one token at one watcher.
+Servers run on uvicorn with uvloop and httptools where they are installed. `naive` needs
+sse-starlette, `nchan` nginx with that module, `durable` (Durable Streams' server with its store in
+memory, `-file` with one in files, `-long` with a long stream) Node and npm. A delivery is one token
+at one watcher.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import threading
 import time
 from typing import Any
 
+import durable_streams
 import nchan
 
 MARK = b"^|$"  # ends each token, and is nowhere else: not in the head of a WebSocket frame either
@@ -293,10 +297,18 @@ SERVERS = {
     "bare": serve_bare,
     "naive": serve_naive,
 }
+PEERS: dict[str, Any] = {  # classes
+    "nchan": nchan.Nchan,
+    "durable": durable_streams.DurableStreams,
+    "durable-file": durable_streams.DurableFile,
+    "durable-long": durable_streams.DurableLong,
+}
 
 
 class Server:
     """A server in a process of its own."""
+
+    stream = "sse"  # which of `STREAMS` watchers read
 
     def __init__(self, kind: str, loop: str) -> None:
         self._start([sys.executable, __file__, "--serve", kind, "--loop", loop])
@@ -343,6 +355,7 @@ STREAMS = {  # where they are, and what says that one has begun
     "sse": ("/channels/c/events", b"\r\n\r\n"),
     "chat": ("/api/chat/c/stream", b'"type":"start"'),
     "ag-ui": ("/agent/c/stream", b"RUN_STARTED"),
+    "durable": ("/channels/c/events?live=sse&offset=now", b'"upToDate":true'),
 }
 
 
@@ -446,12 +459,12 @@ def read_all(clients: list[Client], deadline: float) -> tuple[list[float], float
 
 
 def run(kind: str, options: argparse.Namespace, *, rate: float, seconds: float) -> dict[str, Any]:
-    server: Any = nchan.Nchan() if kind == "nchan" else Server(kind, options.loop)
+    server = PEERS[kind]() if kind in PEERS else Server(kind, options.loop)
     try:
         time.sleep(0.5)
         empty = server.memory
         ours = kind in ("gateway", "asgi")
-        counts = {"sse": options.sse, "ws": options.ws if ours else 0}
+        counts = {server.stream: options.sse, "ws": options.ws if ours else 0}
         counts |= {"chat": options.chat, "ag-ui": options.ag_ui} if ours else {}
         clients = connect(server.port, [one for one, n in counts.items() for _ in range(n)])
         time.sleep(0.5)
@@ -530,21 +543,24 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Each kind in turn, over and over: what disturbs the machine disturbs them all."""
     report: dict[str, Any] = {}
     for name, rate, seconds in (("paced", 60.0, 5.0), ("flat out", options.flat_out, 1.0)):
-        results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in SERVERS}
+        if not rate:
+            continue
+        results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in options.kinds}
         for _ in range(options.rounds):
-            for kind in SERVERS:
+            for kind in options.kinds:
                 result = run(kind, options, rate=rate, seconds=seconds)
                 results[kind].append(result)
                 print(name, json.dumps(result), flush=True)
-        report[name] = {"results": results, "gateway_as_a_ratio_of": {}}
+        report[name] = {"results": results, "first_as_a_ratio_of": {}}
         for field in ("deliveries_per_second", "deliveries_per_cpu_second"):
-            for other in ("asgi", "joined", "bare", "naive"):
-                pairs = zip(results["gateway"], results[other], strict=True)
+            for other in options.kinds[1:]:
+                pairs = zip(results[options.kinds[0]], results[other], strict=True)
                 ratios = sorted(one[field] / two[field] for one, two in pairs)
                 print(
-                    f"{name}: {field}, gateway / {other}: {statistics.median(ratios):.2f}  {ratios}"
+                    f"{name}: {field}, {options.kinds[0]} / {other}:"
+                    f" {statistics.median(ratios):.2f}  {ratios}"
                 )
-                report[name]["gateway_as_a_ratio_of"][f"{other}, {field}"] = ratios
+                report[name]["first_as_a_ratio_of"][f"{other}, {field}"] = ratios
     return report
 
 
@@ -561,7 +577,14 @@ def main() -> None:
         "--flat-out",
         type=float,
         default=1000.0,
-        help="tokens a second, more than any server can do",
+        help="tokens a second, more than any server can do; 0: only the pace above",
+    )
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=[*SERVERS, *PEERS],
+        default=list(SERVERS),
+        help="what is compared, the first one with all others",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="gateway.json", help="where `full` writes its report")

@@ -5,17 +5,14 @@ Debian's `libnginx-mod-nchan`, or a module whose path is in ``$NCHAN_MODULE``.
 
 from __future__ import annotations
 
-import http.client
 import os
-import socket
-import subprocess
+import shutil
 import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import Any
 
-__all__ = ["Nchan", "module"]
+from posted_server import PostedServer, free_port
+
+__all__ = ["Nchan"]
 
 _CONFIG = """
 {load}
@@ -36,91 +33,36 @@ http {{
   }}
 }}
 """
-_DEBIAN = "/usr/lib/nginx/modules/ngx_nchan_module.so"
+_MODULE = os.environ.get("NCHAN_MODULE", "/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 
-def module() -> str | None:
-    """The module's path; None where it is not installed."""
-    path = os.environ.get("NCHAN_MODULE", _DEBIAN)
-    return path if Path(path).exists() else None
+class Nchan(PostedServer):
+    """nginx with nchan."""
 
-
-class Nchan:
-    """nginx with nchan, and a publisher: what `gateway_load.Server` is for servers in Python."""
+    publish_to = "/publish"
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        port = free_port()
         self._folder = tempfile.TemporaryDirectory()
         config = Path(self._folder.name, "nginx.conf")
-        load = f"load_module {module()};"
+        load = f"load_module {_MODULE};"
         config.write_text(
-            _CONFIG.format(load=load, folder=self._folder.name, port=self.port), encoding="ascii"
+            _CONFIG.format(load=load, folder=self._folder.name, port=port), encoding="ascii"
         )
-        self._process = subprocess.Popen(
-            ["nginx", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until, "nginx did not start"
-                time.sleep(0.05)
-        self._replies: list[dict[str, Any]] = []
-        self._used = 0.0
+        super().__init__(["nginx", "-c", str(config)], port)
 
-    def send_command(self, *, do: str, rate: float = 0.0, seconds: float = 0.0) -> None:
-        """Publish, or measure what that has cost."""
-        if do == "measure":
-            self._replies.append({"cpu": self._cpu() - self._used})
-            return
-        self._used = self._cpu()
-        self._publishing = threading.Thread(target=self._publish, args=(rate, seconds))
-        self._publishing.start()
+    @staticmethod
+    def missing() -> str | None:
+        if shutil.which("nginx") is None:
+            return "nginx is not on PATH"
+        return None if Path(_MODULE).exists() else f"there is no {_MODULE}"
 
-    def read_reply(self) -> dict[str, Any]:
-        """What came of it."""
-        self._publishing.join()
-        return self._replies.pop(0)
-
-    def _publish(self, rate: float, seconds: float) -> None:
-        import gateway_load
-
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        encode = gateway_load.encoded_events()
-
-        def post(data: bytes) -> None:
-            connection.request("POST", "/publish", data)
-            connection.getresponse().read()
-
-        produced = gateway_load.produce(
-            lambda text: post(encode(text).data),
-            lambda: post(b"{" + gateway_load.END + b"}"),
-            rate,
-            seconds,
-        )
-        self._replies.append({"produced": produced})
-
-    @property
-    def _workers(self) -> list[str]:
+    def processes(self) -> list[int]:
+        """The workers."""
         number = self._process.pid
-        return Path(f"/proc/{number}/task/{number}/children").read_text().split()
-
-    def _cpu(self) -> float:
-        """CPU seconds of the workers so far."""
-        fields = [Path(f"/proc/{worker}/stat").read_text().split() for worker in self._workers]
-        return sum(int(one[13]) + int(one[14]) for one in fields) / os.sysconf("SC_CLK_TCK")
-
-    @property
-    def memory(self) -> int:
-        """Resident memory of the workers, in bytes."""
-        pages = (Path(f"/proc/{worker}/statm").read_text().split()[1] for worker in self._workers)
-        return sum(map(int, pages)) * os.sysconf("SC_PAGE_SIZE")
+        children = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii")
+        return [int(child) for child in children.split()]
 
     def stop(self) -> None:
-        """End nginx."""
-        self._process.terminate()
-        self._process.wait()
+        super().stop()
         self._folder.cleanup()

@@ -5,7 +5,7 @@ In a virtual environment of its own:
     pip install tokenwire[redis] resumable-stream assistant-stream agno fastapi
     python benchmarks/redis_peers.py [tokens] [watchers]
 
-npm's `resumable-stream` is installed into a temporary folder, where there are Node 20 and npm.
+npm's `resumable-stream` is installed into a cache folder, where there are Node 20 and npm.
 
 One response, as fast as its producer can, to watchers that were there before it began; then one
 more watcher that comes when it is over. Every watcher must have the exact text. A watcher reads
@@ -16,19 +16,17 @@ process share what is read, and that is what is measured.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import json
 import logging
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import npm_packages
 import redis.asyncio
 from redis_common import TOKENS, commands, cpu, server, show, since, token
 
@@ -85,16 +83,14 @@ class Tokenwire(Peer):
 
     async def _read(self, watch: Any) -> str:
         parts: list[str] = []
-        while batch := await watch.abatch():
-            for item in batch:
-                event = item.event
-                if event.type == "delta":
-                    parts.append(event.text)
-                elif event.type == "snapshot":
-                    parts = [event.response.text]
-                if event.type == "end" or (event.type == "snapshot" and event.response.ended):
-                    await watch.aclose()
-                    return "".join(parts)
+        async for event in watch:
+            if event.type == "delta":
+                parts.append(event.text)
+            elif event.type == "snapshot":
+                parts = [event.response.text]
+            if event.type == "end" or (event.type == "snapshot" and event.response.ended):
+                await watch.aclose()
+                break
         return "".join(parts)
 
 
@@ -143,34 +139,10 @@ class NpmResumableStream(Peer):
     """In a process of its own, which takes our commands; see ``redis_peers_npm.mjs``."""
 
     name = "resumable-stream (npm)"
-    _installed: Path | None = None
-
-    @classmethod
-    def install(cls) -> Path:
-        """Install it into a temporary folder, once.
-
-        :raises ImportError: where that does not work.
-        """
-        if cls._installed is None:
-            if not shutil.which("npm"):
-                raise ImportError("npm is not installed")
-            folder = Path(tempfile.mkdtemp(prefix="peers-"))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
-            done = subprocess.run(
-                [*command, "resumable-stream@2", "redis@5"],
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise ImportError(f"npm: {done.stderr.strip()[-200:]}")
-            shutil.copy(Path(__file__).with_name("redis_peers_npm.mjs"), folder / "peer.mjs")
-            cls._installed = folder
-        return cls._installed
 
     async def prepare(self) -> None:
-        script = self.install() / "peer.mjs"
+        script = npm_packages.installed("resumable-stream@2.2.13", "redis@5.12.1") / "peer.mjs"
+        shutil.copy(Path(__file__).with_name("redis_peers_npm.mjs"), script)
         arguments = ("node", str(script), self.url, str(self.tokens), json.dumps(TOKENS))
         pipe = asyncio.subprocess.PIPE
         self.node = await asyncio.create_subprocess_exec(
@@ -291,7 +263,16 @@ class Agno(Peer):
         return "".join(parts)
 
 
-async def measure(kind: type[Peer], started: RedisServer, tokens: int, watchers: int) -> None:
+KINDS = (Tokenwire, ResumableStream, NpmResumableStream, AssistantStream, Agno)
+
+
+async def measure(
+    kind: type[Peer], started: RedisServer, tokens: int, watchers: int
+) -> dict[str, Any]:
+    """One run of a peer.
+
+    :raises ImportError: where it is not installed.
+    """
     started.cli("FLUSHALL")
     expected = "".join(token(number) for number in range(tokens))
     async with contextlib.AsyncExitStack() as stack:
@@ -320,21 +301,21 @@ async def measure(kind: type[Peer], started: RedisServer, tokens: int, watchers:
             late = type(error).__name__
         joined = time.perf_counter() - begun
         inside = ("evalsha", "eval")
-        show(
-            what=kind.name,
-            tokens=tokens,
-            watchers=watchers,
-            exact=sum(text == expected for text in texts),
-            tokens_per_s=round(tokens / seconds),
-            commands_per_token=round(sum(ran.values()) / tokens, 2),
-            scripts=sum(ran.get(name, 0) for name in inside),
-            redis_us_per_token=round(redis_cpu / tokens * 1e6, 1),
-            client_us_per_token=round(own_cpu / tokens * 1e6, 1),
-            connections=connections - 1,
-            bytes_left_in_redis=memory,
-            replay_when_over="exact" if late == expected else f"no ({late!r})"[:60],
-            replay_ms=round(joined * 1000, 1),
-        )
+        return {
+            "what": kind.name,
+            "tokens": tokens,
+            "watchers": watchers,
+            "exact": sum(text == expected for text in texts),
+            "tokens_per_s": round(tokens / seconds),
+            "commands_per_token": round(sum(ran.values()) / tokens, 2),
+            "scripts": sum(ran.get(name, 0) for name in inside),
+            "redis_us_per_token": round(redis_cpu / tokens * 1e6, 1),
+            "client_us_per_token": round(own_cpu / tokens * 1e6, 1),
+            "connections": connections - 1,
+            "bytes_left_in_redis": memory,
+            "replay_when_over": "exact" if late == expected else f"no ({late!r})"[:60],
+            "replay_ms": round(joined * 1000, 1),
+        }
 
 
 def main() -> None:
@@ -342,9 +323,9 @@ def main() -> None:
     tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     watchers = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     with server() as started:
-        for kind in (Tokenwire, ResumableStream, NpmResumableStream, AssistantStream, Agno):
+        for kind in KINDS:
             try:
-                asyncio.run(measure(kind, started, tokens, watchers))
+                show(**asyncio.run(measure(kind, started, tokens, watchers)))
             except ImportError as error:
                 show(what=kind.name, skipped=str(error))
 

@@ -191,10 +191,9 @@ async def watch(arguments: argparse.Namespace, server: RedisServer) -> bool:
 
         async def follow(one: Any) -> None:
             check = Check(counts)
-            while batch := await one.abatch():
-                for item in batch:
-                    counts["events"] += 1
-                    check.see(item.event)
+            async for event in one:
+                counts["events"] += 1
+                check.see(event)
 
         tasks = [asyncio.create_task(follow(one)) for one in watches]
         producers = start_producers(arguments, f"{server.url}?{KEEP}")

@@ -34,6 +34,11 @@ def test_the_suite_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     results: dict[str, Any] = json.loads((tmp_path / "results.json").read_text())
     assert set(results["growth"]) == {"watchers", "channels", "responses", "length"}
+    rows = results["fan_out"]["10"]
+    servers = {"gateway", "asgi", "joined", "bare", "naive", "nchan", "durable"}
+    assert rows.keys() | (results["left_out"].keys() & servers) == servers
+    assert {kind: row["complete"] for kind, row in rows.items()} == dict.fromkeys(rows, 10)
+    assert all(row["exact"] == 2 for row in results["redis"].values())
     assert set(results["formats"]) == {"sse", "ws", "chat", "ag_ui"}
-    assert all(row["of_sse"] > 0 for row in results["formats"].values())
+    assert all(row["ratio"] > 0 for row in results["formats"].values())
     assert "| sse |" in (tmp_path / "table.md").read_text()

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from .faults import DIRECTIONS, CutAfter, Direction, LoseReply
 
 _CHUNK = 65_536
-_QUIET = 0.02  # seconds without a byte after which a server has answered what it was sent
+# Seconds without a byte after which a server has answered what it was sent: a request that came in
+# one small piece, or one of which more may be on its way, from a process that is not run at once.
+_QUIET, _QUIET_IN_PIECES = 0.02, 1.0
+_SMALL = 16_384
 _SLICE = 0.02  # seconds worth of bytes that a throttled connection writes at a time
 
 
@@ -69,6 +72,7 @@ class Link:
         self._writers: dict[Direction, asyncio.StreamWriter] = {"up": server[1], "down": client[1]}
         self._pumps: list[asyncio.Task[None]] = []
         self._swallowing = False
+        self._swallowed_size = 0  # of the request whose reply is swallowed
         self._swallowed: asyncio.TimerHandle | None = None
         self.lost_bytes = False
         for writer in self._writers.values():
@@ -124,6 +128,8 @@ class Link:
             return True
         if direction == "up" and self._faults.loses_reply_to(data):
             self._swallowing = True
+        if direction == "up" and self._swallowing:
+            self._swallowed_size += len(data)
         rule = self._faults.cut_after
         length = self._faults.bytes_before_cut(direction, data)
         try:
@@ -139,7 +145,8 @@ class Link:
         """A pipeline may arrive and be answered in pieces: cut only behind the last of them."""
         if self._swallowed is not None:
             self._swallowed.cancel()
-        self._swallowed = asyncio.get_running_loop().call_later(_QUIET, self.cut)
+        quiet = _QUIET if self._swallowed_size < _SMALL else _QUIET_IN_PIECES
+        self._swallowed = asyncio.get_running_loop().call_later(quiet, self.cut)
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         while (rate := self._faults.rate) is not None and data:
