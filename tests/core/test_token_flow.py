@@ -63,7 +63,9 @@ def test_published_by_the_io_thread() -> None:
 
 
 async def test_read_by_a_watcher() -> None:
-    expected = documented("published so, and read by a watcher in the same process")
+    expected = documented(
+        "published by the thread that writes, and read by a watcher in the same process"
+    )
     with Trace() as trace:
         async with Sink(MemoryBackend()) as sink, sink.watch("c") as watch:
             response = sink.respond("c")
