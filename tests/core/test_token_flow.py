@@ -38,6 +38,7 @@ def test_published_by_the_thread_that_writes() -> None:
                 response.write(" token")
             if trace.files == expected:
                 break
+        assert sink.stats().waiting == 0
         response.finish()
     assert trace.files == expected
 

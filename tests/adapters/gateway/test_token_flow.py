@@ -6,6 +6,7 @@ import json
 import time
 
 import httpx
+import pytest
 
 from tests.adapters.gateway.support import PATIENCE, serving
 from tests.adapters.openai.clients import client
@@ -13,6 +14,7 @@ from tests.support.frameworks import wait_until
 from tests.support.replay import Gate, Replay, Reply
 from tests.support.traced import TRIES, Trace, documented
 from tokenwire import MemoryBackend, Sink
+from tokenwire._instrument.last_chunk import LAST_CHUNKS
 from tokenwire._writing.outbox import MIN_INTERVAL
 from tokenwire_adapters.asgi import Gateway
 from tokenwire_adapters.openai import wrap
@@ -24,7 +26,8 @@ def _chunk(text: str) -> bytes:
     return f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\n".encode()
 
 
-def test_from_the_openai_sdk_to_an_event_stream() -> None:
+def test_from_the_openai_sdk_to_an_event_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAST_CHUNKS, "enabled", False)  # tests of frameworks enable it for good
     expected = documented("from the `openai` SDK to an event stream of the gateway")
     gate = Gate(1)
     body = b"".join(_chunk(f"<{n}>") for n in range(TRIES)) + b"data: [DONE]\n\n"
