@@ -137,9 +137,16 @@ async def asked_nothing(turn: Any) -> None:
 
 
 def run_app(
-    uvicorn: Any, app: Any, loop: str, write: Any, end: Any, stats: Any, http: str = "auto"
+    uvicorn: Any,
+    app: Any,
+    loop: str,
+    write: Any,
+    end: Any,
+    stats: Any,
+    http: str = "auto",
+    host: str = "127.0.0.1",
 ) -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listener = socket.create_server((host, 0), backlog=4096)
     options: dict[str, Any] = {"http": http}
     if loop == "asyncio":
         options = {
@@ -364,14 +371,14 @@ class Client:
 
     __slots__ = ("count", "ended", "kind", "sampled", "socket", "tail")
 
-    def __init__(self, port: int, kind: str, sampled: bool) -> None:
+    def __init__(self, port: int, kind: str, sampled: bool, host: str) -> None:
         self.kind = kind
         self.count = 0
         self.ended = False
         self.sampled = sampled
         self.tail = b""
-        self.socket = socket.create_connection(("127.0.0.1", port), 60)
-        head = f"Host: 127.0.0.1:{port}\r\n"
+        self.socket = socket.create_connection((host, port), 60)
+        head = f"Host: {host}:{port}\r\n"
         if kind in STREAMS:
             self.socket.sendall(f"GET {STREAMS[kind][0]} HTTP/1.1\r\n{head}{ACCEPT}\r\n".encode())
         else:
@@ -425,12 +432,12 @@ class Client:
         self.tail = seen[max(seen.rfind(MARK) + len(MARK), len(seen) - 32) :]
 
 
-def connect(port: int, kinds: list[str]) -> list[Client]:
+def connect(port: int, kinds: list[str], host: str = "127.0.0.1") -> list[Client]:
     clients: list[Client] = []
     every = max(1, len(kinds) // SAMPLED)
     for begin in range(0, len(kinds), 200):
         group = [
-            Client(port, kind, (begin + i) % every == 0)
+            Client(port, kind, (begin + i) % every == 0, host)
             for i, kind in enumerate(kinds[begin : begin + 200])
         ]
         for client in group:

@@ -21,8 +21,10 @@ REST = 6.0  # times what a round of writes took have to pass before the next one
 WATCHER_KIB = 4.0  # of an event stream that is level; a WebSocket has 27
 CHANNEL_KIB = 6.0  # of a channel with an open response, in a gateway
 TOKEN_BYTES = 170.0  # of a token as a server-sent event
+HEADER_BYTES = 66.0  # of Ethernet, IP and TCP around a write to a watcher
 REDIS_TOKEN_US = 10.0  # CPU of Redis for a token, where a producer writes 50 responses at a time
 REDIS_OUT_BYTES = 81.0  # of a token from Redis to one gateway
+WIRE = 1.18  # times that on the wire, with the headers of Ethernet, IP and TCP
 REDIS_CHANNEL_KIB = 12.0  # a response of 1,000 tokens and the log of a short chat
 BUSY = 0.6  # of a core, that a process is to use
 
@@ -52,6 +54,18 @@ class Needs(NamedTuple):
     redis_out_gbit: float
 
 
+class ClusterPoint(NamedTuple):
+    """A measurement of `cluster_load.py --namespaces`: CPU microseconds of a gateway for a token.
+
+    :ivar watchers: of each channel, at each gateway.
+    """
+
+    gateways: int
+    channels: int
+    watchers: int
+    cpu_us: float
+
+
 class Point(NamedTuple):
     """A measurement: watchers of one channel at 60 tokens a second, and CPU in microseconds."""
 
@@ -72,12 +86,32 @@ MEASURED = [
     Point("500 watchers of AG-UI", 500, 60e6 / 143_758),
 ]
 FITTED = 2  # of these, which gave the constants
+CLUSTER = [
+    ClusterPoint(3, 12, 1, 135.0),
+    ClusterPoint(3, 12, 10, 199.0),
+    ClusterPoint(3, 12, 40, 250.0),
+    ClusterPoint(1, 48, 1, 77.0),
+]
+
+
+def writes(watchers: int, rate: float) -> float:
+    """How often a second a gateway with so many watchers writes to each of them."""
+    return min(rate, max(WRITES, 1e6 / (REST * watchers * WRITE_US)))
+
+
+def gateway_us(channels: int, watchers: int, rate: float = 60.0) -> float:
+    """CPU microseconds of a gateway for a token, with so many watchers of each channel."""
+    return TOKEN_US + watchers * writes(channels * watchers, rate) / rate * WRITE_US
+
+
+def delivered_bytes(writes: float, rate: float) -> float:
+    """Bytes on the wire of a token for a watcher that is written to so often a second."""
+    return TOKEN_BYTES + HEADER_BYTES * writes / rate
 
 
 def predicted(point: Point, rate: float = 60.0) -> float:
     """The CPU of a watcher, in microseconds a second, as the model has it."""
-    writes = min(rate, max(WRITES, 1e6 / (REST * point.watchers * WRITE_US)))
-    return writes * WRITE_US + rate * TOKEN_US / point.watchers
+    return writes(point.watchers, rate) * WRITE_US + rate * TOKEN_US / point.watchers
 
 
 def needs(scenario: Scenario, watchers: int) -> Needs:
@@ -95,14 +129,15 @@ def needs(scenario: Scenario, watchers: int) -> Needs:
         gateways = needed
     copies = min(gateways, scenario.per_channel)
     delivered = tokens * scenario.per_channel
+    size = delivered_bytes(min(scenario.rate, WRITES), scenario.rate)
     kib = watchers * WATCHER_KIB + channels * copies * CHANNEL_KIB
     return Needs(
         gateways=gateways,
         gateway_gib=kib / 2**20,
-        out_gbit=delivered * TOKEN_BYTES * 8 / 1e9,
+        out_gbit=delivered * size * 8 / 1e9,
         redis_masters=math.ceil(tokens * REDIS_TOKEN_US / 1e6 / BUSY),
         redis_gib=channels * REDIS_CHANNEL_KIB / 2**20,
-        redis_out_gbit=tokens * copies * REDIS_OUT_BYTES * 8 / 1e9,
+        redis_out_gbit=tokens * copies * REDIS_OUT_BYTES * WIRE * 8 / 1e9,
     )
 
 
@@ -139,6 +174,17 @@ def check() -> str:
         lines.append(
             f"| {point.name} | {point.cpu_us_per_watcher:.0f} µs | {predicted(point):.0f} µs,"
             f" {ratio:.2f} times | {used} |"
+        )
+    lines += [
+        "",
+        "| gateways, channels, watchers of a channel at each | a token, measured | model |",
+        "| --- | --- | --- |",
+    ]
+    for one in CLUSTER:
+        model = gateway_us(one.channels, one.watchers)
+        lines.append(
+            f"| {one.gateways}, {one.channels}, {one.watchers} | {one.cpu_us:.0f} µs"
+            f" | {model:.0f} µs, {model / one.cpu_us:.2f} times |"
         )
     return "\n".join(lines)
 

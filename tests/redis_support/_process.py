@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from ._binary import Binary
@@ -13,10 +14,14 @@ from ._waiting import eventually
 
 
 class ServerProcess:
-    """A Redis or Valkey program with a configuration file; knows nothing of what it speaks."""
+    """A Redis or Valkey program with a configuration file; knows nothing of what it speaks.
 
-    def __init__(self, binary: Binary, *arguments: str) -> None:
+    :param within: what its command begins with, such as ``ip netns exec NAME``.
+    """
+
+    def __init__(self, binary: Binary, *arguments: str, within: Sequence[str] = ()) -> None:
         self.binary = binary
+        self._within = within
         self.directory = reaper.make_dir()
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,7 +55,7 @@ class ServerProcess:
             path.write_text(configuration)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self.binary.path), str(path), *self._arguments],
+                [*self._within, str(self.binary.path), str(path), *self._arguments],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +75,7 @@ class RedisCluster:
     :param proxied: announce a `FaultyProxy` in front of each node in its place (`proxies`, in the
         order of `nodes`), so that every client connection goes through one.
     :param config: further configuration of every node.
+    :param places: `host` and `within` of each node's `RedisServer`, where not all are on loopback.
     """
 
     def __init__(
@@ -85,13 +86,15 @@ class RedisCluster:
         proxied: bool = False,
         appendonly: bool = True,
         config: Mapping[str, object] | None = None,
+        places: Sequence[tuple[str, Sequence[str]]] = ((RedisServer.host, ()),) * 3,
     ) -> None:
         binary = find_binary() if binary is None else binary
         self.nodes: list[RedisServer] = []
         self.proxies: list[FaultyProxy] = []
         self._ids: dict[int, str] = {}
-        self._ports = [ReservedPort(bus=True) for _ in range(3)]
-        for port in (reserved.number for reserved in self._ports):
+        self._ports = [ReservedPort(bus=True) for _ in places]
+        for reserved, (host, within) in zip(self._ports, places, strict=True):
+            port = reserved.number
             own: dict[str, object] = {
                 "cluster-enabled": "yes",
                 "cluster-config-file": "nodes.conf",
@@ -111,6 +114,8 @@ class RedisCluster:
                     port=port,
                     appendonly=appendonly,
                     config=own | dict(config or {}),
+                    host=host,
+                    within=within,
                 )
             )
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
@@ -44,6 +44,8 @@ class RedisServer:
         server that was built without TLS gets a TLS proxy in front.
     :param unix_socket: also listen on `socket_path`.
     :param config: further lines of the configuration file.
+    :param host: the address it listens on, where that is not loopback's.
+    :param within: what its command begins with, such as ``ip netns exec NAME``.
     """
 
     host = "127.0.0.1"
@@ -61,12 +63,15 @@ class RedisServer:
         unix_socket: bool = False,
         config: Mapping[str, object] | None = None,
         port: int | None = None,
+        host: str | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.binary = find_binary() if binary is None else binary
         self._reserved: list[ReservedPort] = []
         self.port = self._reserve() if port is None else port
+        self.host = host or self.host
         self.password = password
-        self._process = ServerProcess(self.binary)
+        self._process = ServerProcess(self.binary, within=within)
         self.directory = self._process.directory
         self.socket_path = str(self.directory / "redis.sock") if unix_socket else None
         self._tls = tls

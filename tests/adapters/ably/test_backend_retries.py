@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.adapters.ably.places import sink
+from tests.adapters.ably.places import backend, sink
+from tokenwire.errors import BackendUnavailable
 from tokenwire.events import ends_response
 from tokenwire.response import Transcript
 from tokenwire.testing import read_until
@@ -120,44 +121,145 @@ def test_each_message_of_a_batch_counts_for_the_limit(monkeypatch: pytest.Monkey
             assert limiter.available == 900 - taken  # a tenth of the limit is kept free
 
 
+class HeldReads:
+    """Lets watchers' reads of history end only when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, buffered: int = 0) -> None:
+        monkeypatch.setattr(subscription, "_MAX_BUFFERED", buffered)
+        read = subscription.ChannelSubscriptions.read
+        take = subscription.ChannelSubscription._on_message
+        self.held = threading.Event()
+        self.reading = threading.Event()
+        self.arrived: list[Any] = []
+
+        async def read_slowly(owner: Any, channel: str, attach_serial: str | None) -> Any:
+            messages = await read(owner, channel, attach_serial)
+            while self.held.is_set() and owner._enough is subscription.starts_known:  # a watcher's
+                self.reading.set()
+                await asyncio.sleep(0.001)
+            return messages
+
+        def count(watched: Any, message: Any) -> None:
+            take(watched, message)
+            if watched._owner._enough is subscription.starts_known:
+                self.arrived.append(message)
+
+        monkeypatch.setattr(subscription.ChannelSubscriptions, "read", read_slowly)
+        monkeypatch.setattr(subscription.ChannelSubscription, "_on_message", count)
+
+    def wait_for(self, status: str) -> None:
+        """Wait until a message of the response with this status has arrived."""
+        deadline = time.monotonic() + 60
+        while status not in _statuses(self.arrived, "r"):
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+
+
 def test_too_many_messages_while_history_is_read_are_read_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subscription, "_MAX_BUFFERED", 0)
-    read = subscription.ChannelSubscriptions.read
-    take = subscription.ChannelSubscription._on_message
-    held, arrived = threading.Event(), list[Any]()
-
-    async def read_slowly(self: Any, channel: str, attach_serial: str | None) -> Any:
-        messages = await read(self, channel, attach_serial)
-        while held.is_set() and self._enough is subscription.starts_known:  # a watcher's
-            reading.set()
-            await asyncio.sleep(0.001)
-        return messages
-
-    def count(self: Any, message: Any) -> None:
-        take(self, message)
-        if self._owner._enough is subscription.starts_known:
-            arrived.append(message)
-
-    reading = threading.Event()
-    monkeypatch.setattr(subscription.ChannelSubscriptions, "read", read_slowly)
-    monkeypatch.setattr(subscription.ChannelSubscription, "_on_message", count)
+    reads = HeldReads(monkeypatch)
     with ServerThread(settings=UNLIMITED) as thread:
         options = {"rate": 0, "granularity": "token"}
         with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
             watch = viewer.watch("ai:chat").open()
-            held.set()
+            reads.held.set()
             thread.fault("reattach", "ai:chat")
-            assert reading.wait(60)
+            assert reads.reading.wait(60)
             with agent.respond("ai:chat", response_id="r") as response:
                 response.write("text")
             assert response.wait(60).status == "delivered"
-            deadline = time.monotonic() + 60
-            while "complete" not in _statuses(arrived, "r"):
-                assert time.monotonic() < deadline
-                threading.Event().wait(0.001)
-            held.clear()
+            reads.wait_for("complete")
+            reads.held.clear()
             events = read_until(watch, ends_response, timeout=60)
             assert Transcript(events)["r"].text == "text"
             watch.close()
+
+
+def test_too_many_messages_while_a_channel_is_opened_are_read_from_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = HeldReads(monkeypatch)
+    with ServerThread(settings=UNLIMITED) as thread:
+        options = {"rate": 0, "granularity": "token"}
+        with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
+            reads.held.set()
+            watch = viewer.watch("ai:chat", rewind=None)
+            opening = threading.Thread(target=watch.open)
+            opening.start()
+            assert reads.reading.wait(60)
+            with agent.respond("ai:chat", response_id="r") as response:
+                response.write("text")
+            assert response.wait(60).status == "delivered"
+            reads.wait_for("complete")
+            reads.held.clear()
+            opening.join(60)
+            events = read_until(watch, ends_response, timeout=60)  # no other message comes
+            assert Transcript(events)["r"].text == "text"
+            watch.close()
+
+
+def test_what_is_lost_while_a_channel_is_opened_is_read_from_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = HeldReads(monkeypatch, buffered=100)
+    interrupted, on_state = threading.Event(), subscription.ChannelSubscription._on_state
+
+    def note(watched: Any, channel: Any, change: Any) -> None:
+        on_state(watched, channel, change)
+        if reads.reading.is_set() and watched._owner._enough is subscription.starts_known:
+            interrupted.set()
+
+    monkeypatch.setattr(subscription.ChannelSubscription, "_on_state", note)
+    with ServerThread(settings=UNLIMITED) as thread:
+        options = {"rate": 0, "granularity": "token"}
+        with sink(thread, **options) as agent, sink(thread, "viewer", **options) as viewer:
+            reads.held.set()
+            watch = viewer.watch("ai:chat", rewind=None)
+            opening = threading.Thread(target=watch.open)
+            opening.start()
+            assert reads.reading.wait(60)
+            thread.fault("drop_frames", 100, action="MESSAGE")
+            with agent.respond("ai:chat", response_id="r") as response:
+                response.write("text")
+            assert response.wait(60).status == "delivered"
+            thread.fault("clear")
+            thread.fault("reattach", "ai:chat")
+            assert interrupted.wait(60)
+            assert not reads.arrived
+            reads.held.clear()
+            opening.join(60)
+            events = read_until(watch, ends_response, timeout=60)
+            assert Transcript(events)["r"].text == "text"
+            watch.close()
+
+
+async def test_what_came_before_a_failed_opening_is_tried_again_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = subscription.ChannelSubscriptions.read
+    failures = [BackendUnavailable("history cannot be read")]
+
+    async def read_at_last(owner: Any, channel: str, attach_serial: str | None) -> Any:
+        if failures and owner._enough is subscription.starts_known:  # a watcher's
+            raise failures.pop()
+        return await read(owner, channel, attach_serial)
+
+    monkeypatch.setattr(subscription.ChannelSubscriptions, "read", read_at_last)
+    with ServerThread(settings=UNLIMITED) as thread, sink(thread, rate=0) as agent:
+        viewer = backend(thread, "viewer")
+        watched = viewer._parts.subscriber._subscriptions.open("ai:chat")
+        with pytest.raises(BackendUnavailable):
+            await watched.ready()
+        with agent.respond("ai:chat", response_id="r") as response:
+            response.write("text")
+        assert (await asyncio.to_thread(response.wait, 60)).status == "delivered"
+        await watched.ready()
+        records = watched.handler.log.reassembler.records
+        try:
+            async with asyncio.timeout(60):
+                while "r" not in records or not records["r"].assembler.ended:
+                    await asyncio.sleep(0.001)
+        finally:
+            await viewer.close()
+        assert records["r"].response.text == "text"

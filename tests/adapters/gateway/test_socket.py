@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import threading
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ import websockets
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, Server, chatting, serving
+from tokenwire.events import decode_json
 from tokenwire_adapters.asgi import Gateway, Limits
 
 
@@ -87,6 +89,36 @@ async def test_a_large_replay_comes_in_messages_of_which_only_the_last_has_a_cur
     assert len(messages) > 1
     assert len(chat.transcript) == 8
     assert max(len(json.dumps(message)) for message in messages) < 400_000
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_much_that_gathered_comes_in_messages_that_clients_take(
+    server: Server, sink: tokenwire.Sink, named: bool
+) -> None:
+    text = "".join(f"{number} " + "é" * 9_000 for number in range(150))
+    names = {"sub": "s"} if named else {}
+    usual = {"max_size": 2**20}  # the default of this client and of others
+    async with chatting(server.ws_url, **usual) as chat, chatting(server.ws_url, **usual) as again:
+        await chat.ask("subscribe", **names)
+        await chat.until("events")
+        written = threading.Event()
+        loop = server.server.servers[0].get_loop()
+        loop.call_soon_threadsafe(written.wait, PATIENCE)
+        response = sink.respond("c", response_id="r")
+        for begin in range(0, len(text), 9_000):
+            response.write(text[begin : begin + 9_000])
+            await sink.aflush()  # each by itself
+        written.set()
+        response.finish()
+        first = await chat.until("events")
+        for event in first["events"]:
+            again.transcript.apply(decode_json(json.dumps(event)))
+        await again.ask("subscribe", after=first["cursor"])
+        for watcher in (chat, again):
+            while not watcher.transcript["r"].ended:
+                await watcher.until("events")
+            assert watcher.transcript["r"].text == text
+    assert sink.stats().reading.conflations == 0
 
 
 async def test_one_channel_twice_under_two_names(server: Server, sink: tokenwire.Sink) -> None:

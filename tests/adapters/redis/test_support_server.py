@@ -44,6 +44,14 @@ def test_starts_and_leaves_nothing(each_redis_binary):
     assert not directory.exists()
 
 
+def test_runs_elsewhere(redis_binary, connect):
+    place = {"host": "127.0.0.2", "within": ("nice", "-n", "7")}
+    with RedisServer(binary=redis_binary, **place) as server:
+        assert connect(server.url).ping()
+        assert server.cli("CONFIG", "GET", "bind") == {"bind": "127.0.0.2"}
+        assert os.getpriority(os.PRIO_PROCESS, server.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 7
+
+
 def test_a_bad_configuration_is_reported_with_the_servers_words(redis_binary):
     server = RedisServer(binary=redis_binary, config={"no-such-setting": 1})
     with pytest.raises(RuntimeError, match="no-such-setting"):

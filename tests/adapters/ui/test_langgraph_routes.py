@@ -37,7 +37,8 @@ class Echo:
 
     async def __call__(self, turn: LangGraphTurn) -> None:
         self.turns.append(turn)
-        turn.values(asked=turn.text)
+        first = {"first": turn.text} if len(self.turns) == 1 else {}
+        turn.values(asked=turn.text, **first)
         if self.asks:
             self.asks = False
             await turn.approve("send_mail", {"to": "Ann"})
@@ -124,6 +125,35 @@ async def test_a_message_is_edited_from_the_checkpoint_before_it(client, agent):
     assert texts == ["hello", "You said hello.", "less", "You said less."]
     assert [m["content"] for m in agent.turns[-1].chat_messages()] == texts[:-1]
     assert (await client.get("/threads/t1/state")).json()["values"] == events[-1][1]
+
+
+async def test_what_a_run_puts_into_the_state_stays_there(client, sink):
+    """A client takes the values it is sent for all of the state."""
+    more = {"input": {"messages": [{"role": "user", "content": "more"}]}}
+    await run(client)
+    thread = ThreadEncoder(Thread("t1", await recent_runs(sink, "t1")), ["values"])
+    events = await run(client, more)
+    values = [data for name, data in events if name == "values"]
+    assert {one["first"] for one in values} == {"hello"}
+    newest = (await recent_runs(sink, "t1"))[-1]
+    frames = [
+        frame for one in newest.responses for frame in thread.encode(SnapshotEvent(response=one))
+    ]
+    sent = [json.loads(frame.data)["params"]["data"] for frame in frames]
+    assert {one["first"] for one in sent} == {"hello"}
+    body = {"channels": ["values", "lifecycle"]}
+    async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
+        received = ""
+        with anyio.fail_after(PATIENCE):
+            async for piece in stream.aiter_text():
+                received += piece
+                if '"completed"' in received:
+                    break
+    blocks = [data["params"] for _, data in events_of(received) if data["method"] == "values"]
+    assert {block["data"]["first"] for block in blocks} == {"hello"}
+    joined = await client.get(f"/threads/t1/runs/{newest.id}/stream")
+    values = [data for name, data in events_of(joined.text) if name == "values"]
+    assert {one["first"] for one in values} == {"hello"}
 
 
 async def test_a_client_that_joins_has_the_beginning_once(client, agent, sink):

@@ -194,13 +194,12 @@ class ChannelSubscription(Generic[H]):
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._buffer = []
         await self._attach()
         messages = await self._read(just_attached=True)
         await self.handler.load(messages)
         self.is_ready = True
         self._handle_buffer()
-        if self.handler.incomplete:
+        if not self._is_complete:
             self._catch_up()
         self._connection.on_replaced.append(self._on_client_replaced)
 
@@ -224,16 +223,19 @@ class ChannelSubscription(Generic[H]):
                     await channel.attach()
             except Exception as error:
                 raise translate(error, f"attaching to {self.channel!r}") from error
+        else:
+            return
+        self._reload_again = False  # history has what came before
 
     def _on_state(self, channel: Any, change: Any) -> None:
         """Catch up when the channel's state says that messages may have been missed."""
-        if channel is not self._attached or not self.is_ready or self.closed:
+        if channel is not self._attached or self.closed:
             return
         state = state_of(change)
         if state == "attached" and not change.resumed:
             self._catch_up()
         elif state in ("failed", "suspended", "detached"):
-            if change.reason is not None:
+            if change.reason is not None and self.is_ready:
                 problem = translate(change.reason, f"listening to {self.channel!r}")
                 logger.warning("tokenwire: %s", problem)
             self._catch_up(attach=state != "suspended")
@@ -299,7 +301,10 @@ class ChannelSubscription(Generic[H]):
         :param attach: attach again first.
         :param delay: seconds in which the missing messages may still arrive.
         """
-        if self.closed or not self.is_ready:
+        if self.closed:
+            return
+        if not self.is_ready:  # it is being opened
+            self._reload_again = True
             return
         if self._catching_up is not None and not self._catching_up.done():
             self._reload_again = self._reload_again or not delay
@@ -318,7 +323,6 @@ class ChannelSubscription(Generic[H]):
                 return
         just_attached = not initial_delay
         while not self.closed:
-            self._reload_again = False
             try:
                 if attach or self._attached is None or state_of(self._attached) != "attached":
                     await self._attach()
@@ -342,6 +346,7 @@ class ChannelSubscription(Generic[H]):
             await asyncio.sleep(backoff.next())
             if self._is_complete:
                 return
+            self._reload_again = False
 
     async def _read(self, *, just_attached: bool) -> list[ChannelMessage]:
         """Read history; up to where the channel was attached, if that was just now."""

@@ -10,19 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from tokenwire._clock import Backoff, now_ms
 from tokenwire._problems import Unreadable
 from tokenwire.backend import HistoryPage, Replay, ReplayFrom
-from tokenwire.errors import (
-    BackendMisconfigured,
-    BackendUnavailable,
-    InvalidCursor,
-)
-from tokenwire.events import (
-    CancelEvent,
-    DataEvent,
-    Event,
-    Response,
-    SnapshotEvent,
-    ToolResultEvent,
-)
+from tokenwire.errors import BackendMisconfigured, BackendUnavailable, InvalidCursor
+from tokenwire.events import CancelEvent, DataEvent, Event, Response, SnapshotEvent, ToolResultEvent
 from tokenwire.response import merge_deltas
 from tokenwire_adapters._backends.redis.codec import Skip, StoredResponse, decode_log
 from tokenwire_adapters._backends.redis.connection import Command

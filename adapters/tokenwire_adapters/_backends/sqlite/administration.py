@@ -205,9 +205,8 @@ def _vacuum(file: File) -> bool:
     (free,) = file.db.execute("PRAGMA freelist_count").fetchone()
     (mode,) = file.db.execute("PRAGMA auto_vacuum").fetchone()
     give_back(file.db, _VACUUM)
-    return bool(
-        free <= _VACUUM or mode != 2
-    )  # 2: incremental; another file may have taken its place
+    # 2: incremental; another file may have taken its place
+    return bool(free <= _VACUUM or mode != 2)
 
 
 def _empty_wal(file: File) -> bool:

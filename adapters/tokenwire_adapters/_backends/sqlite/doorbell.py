@@ -43,9 +43,8 @@ class Doorbell:
         self._groups = 0
         self._listening: socket.socket | None = None
         self._sending: socket.socket | None = None
-        self._owed: dict[
-            str, AbstractSet[bytes]
-        ] = {}  # by listener: topics that did not fit into its queue
+        # By listener: topics that did not fit into its queue.
+        self._owed: dict[str, AbstractSet[bytes]] = {}
         self._descriptor: int | None = None
 
     # -- listening, on the I/O loop

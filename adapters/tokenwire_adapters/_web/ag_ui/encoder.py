@@ -10,6 +10,7 @@ from tokenwire.encoding import Frame
 from tokenwire.events import DataEvent, Event, ToolResult
 from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import WITHDRAWN
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, usage_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
@@ -29,9 +30,6 @@ _ANSWER: dict[str, Any] = {
     "required": ["approved"],
 }
 _CODES = {"failed": "failed", "abandoned": "abandoned"}
-_WITHDRAWN = "The run ended before anybody approved this call."
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 
 class AgUiEncoder(RunEncoder):
@@ -82,7 +80,6 @@ class AgUiEncoder(RunEncoder):
         }
         self._snapshot_messages: dict[str, dict[str, Any]] = {}  # of the run, by id
         self._open_parts: dict[str, PartState] = {}  # by response: the one that is growing
-        self._tool_ids: set[str] = set()
         self._answered: set[str] = set()
         self._decided: set[str] = set()  # calls that the agent makes, or does not
 
@@ -152,9 +149,8 @@ class AgUiEncoder(RunEncoder):
                     outcome["pendingToolCallIds"] = pending
             self._run_finished(outcome, counted)
             return
-        error = response.error if response is not None else None
-        message = error or (_LOST if state == "lost" else _ABANDONED)
-        self._event("RUN_ERROR", message=message, code=_CODES.get(state, "lost"), **counted)
+        code = _CODES.get(state, "lost")
+        self._event("RUN_ERROR", message=self.failure_text(response), code=code, **counted)
 
     def _run_finished(self, outcome: dict[str, Any], counted: dict[str, Any]) -> None:
         result = outcome_before_1(outcome) if self._before_1 else {"outcome": outcome}
@@ -234,11 +230,7 @@ class AgUiEncoder(RunEncoder):
 
     def _wire_id_of(self, response: ResponseState, part: PartState) -> str:
         if part.kind == "tool_call":
-            tag = part.call_id or ""
-            if tag in self._tool_ids:  # ids of some providers repeat from response to response
-                tag = f"{tag}:{response.id}:{part.index}"
-            self._tool_ids.add(tag)
-            return tag
+            return self.unique_call_id(response, part)
         if part.kind in _TEXT:
             first = all(other is part or other.kind not in _TEXT for other in response.parts)
             if first:
@@ -253,7 +245,7 @@ class AgUiEncoder(RunEncoder):
             # Its text comes next; an id that is chosen now follows the order of the parts.
             part.wire_id = self._wire_id_of(response, part)
         elif kind != "tool_result" and part.data is not None:
-            self._data_part(part)
+            self._custom(part.label, part.value)
 
     def add_text(self, response: ResponseState, part: PartState, text: str) -> None:
         kind = part.kind
@@ -277,11 +269,9 @@ class AgUiEncoder(RunEncoder):
         if part.open:
             self._close(response)
         elif kind == "tool_result":
-            if part.call_id is not None:
-                output = part.data if part.data is not None else part.text
-                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+            self.take_result_part(response, part, part.text)
         elif kind not in _GROWING and (part.data is None or part.length):
-            self._data_part(part)
+            self._custom(part.label, part.value)
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         if part.open:
@@ -327,26 +317,12 @@ class AgUiEncoder(RunEncoder):
         if called is not None:
             self._decided.add(called[1].wire_id)
             if not approval.approved:
-                self._refuse(*called, denial_text(approval.reason))
+                self.refuse_call(approval.request, denial_text(approval.reason))
 
     def withdraw_approval(self, request: ApprovalRequest) -> None:
-        called = self.call_of(request)
-        if called is not None:
-            self._refuse(*called, _WITHDRAWN)
-
-    def _refuse(self, response: ResponseState, call: PartState, error: str) -> None:
-        # Models take no conversation in which a call has no result.
-        self.record_result(response, ToolResult(call_id=call.call_id or "", error=error))
+        self.refuse_call(request, WITHDRAWN)
 
     # -- everything else
-
-    def _data_part(self, part: PartState) -> None:
-        name = part.name if part.kind == "data" and part.name else part.kind
-        value: Any = part.data
-        text = part.text
-        if text:
-            value = text if value is None else {"data": value, "text": text}
-        self._custom(name, value)
 
     def add_data(self, event: DataEvent) -> None:
         self._custom(event.name, event.data)

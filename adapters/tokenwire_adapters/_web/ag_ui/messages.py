@@ -10,6 +10,7 @@ import msgspec
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.ag_ui.encoder import AgUiEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
+from tokenwire_adapters._web.ui.json import list_of, newest_of
 from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["asked_by", "conversation", "merged", "messages_of", "place_of"]
@@ -19,8 +20,6 @@ ASKED = "ag_ui_messages"
 
 AFTER = "ag_ui_after"
 """The metadata field with the id of the message before those that a run answers."""
-
-_MAX_ASKED = 32 * 1024  # bytes
 
 
 def messages_of(run: Run, on_error: OnError = safe_error) -> list[dict[str, Any]]:
@@ -35,13 +34,6 @@ def messages_of(run: Run, on_error: OnError = safe_error) -> list[dict[str, Any]
     return []
 
 
-def asked_of(run: Run) -> list[dict[str, Any]]:
-    """The messages that a run answers, as far as they are kept."""
-    envelope = run.envelope
-    asked: Any = envelope.metadata.get(ASKED) if envelope is not None else None
-    return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
-
-
 def conversation(runs: Sequence[Run], on_error: OnError = safe_error) -> list[dict[str, Any]]:
     """The messages of a thread, from the runs that are kept, oldest first.
 
@@ -49,7 +41,7 @@ def conversation(runs: Sequence[Run], on_error: OnError = safe_error) -> list[di
     """
     messages: dict[str, dict[str, Any]] = {}
     for run in runs:
-        asked = asked_of(run)
+        asked = list_of(run.metadata.get(ASKED))
         _cut(messages, run, asked)
         for message in [*asked, *messages_of(run, on_error)]:
             messages.setdefault(message["id"], message)
@@ -60,8 +52,7 @@ def _cut(messages: dict[str, dict[str, Any]], run: Run, asked: Sequence[dict[str
     """Remove what a run takes the place of: what followed the message that it was asked after."""
     names = list(messages)
     first = asked[0]["id"] if asked else None
-    envelope = run.envelope
-    after = envelope.metadata.get(AFTER) if envelope is not None else None
+    after = run.metadata.get(AFTER)
     if first in messages:  # it is answered anew
         kept = names.index(str(first))
     elif after in messages:
@@ -96,9 +87,4 @@ def asked_by(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         asked.append(message)
     asked.reverse()
-    size = 0
-    for index in reversed(range(len(asked))):
-        size += len(msgspec.json.encode(asked[index]))
-        if size > _MAX_ASKED:  # too large to send to every watcher
-            return asked[index + 1 :]
-    return asked
+    return newest_of(asked)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
 
+from tokenwire._ids import check_name
 from tokenwire._version import __version__
 from tokenwire.approvals import Answer
 from tokenwire.events import Event
@@ -18,7 +19,6 @@ from tokenwire_adapters._web.ag_ui.encoder import PROTOCOL_VERSION, AgUiEncoder
 from tokenwire_adapters._web.ag_ui.messages import asked_by, conversation, merged, place_of
 from tokenwire_adapters._web.ag_ui.shared_state import bounded_state, state_of
 from tokenwire_adapters._web.ag_ui.versions import upgraded
-from tokenwire_adapters._web.gateway.asgi import checked_name
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -26,8 +26,9 @@ from tokenwire_adapters._web.gateway.problems import Problem
 from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
+from tokenwire_adapters._web.ui.json import content_text
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run, find_run
 from tokenwire_adapters._web.ui.turn import Turn
 
 __all__ = ["AgentRoutes", "AgentTurn"]
@@ -47,7 +48,7 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
     @staticmethod
     def text_of(message: dict[str, Any]) -> str:
         """The text of an AG-UI message."""
-        return _text_of(message)
+        return content_text(message.get("content"))
 
     def state(self, snapshot: Any) -> None:
         """Give clients a new state. It is kept for those that join later, also after the run."""
@@ -61,17 +62,15 @@ class AgentTurn(Turn, frozen=True, kw_only=True):
         """The conversation for OpenAI's Chat Completions (and for what takes its messages)."""
         messages: list[dict[str, Any]] = []
         for message in self.messages:
-            role = message["role"]
+            role, text = message["role"], self.text_of(message)
             if role in ("developer", "system", "user"):
-                messages.append({"role": role, "content": _text_of(message)})
+                messages.append({"role": role, "content": text})
             elif role == "tool":
-                content = _text_of(message)
-                messages.append(
-                    {"role": role, "tool_call_id": message["toolCallId"], "content": content}
-                )
+                call_id = message["toolCallId"]
+                messages.append({"role": role, "tool_call_id": call_id, "content": text})
             elif role == "assistant":
                 calls = message.get("toolCalls")
-                entry = {"role": role, "content": _text_of(message) or None}
+                entry = {"role": role, "content": text or None}
                 messages.append({**entry, "tool_calls": calls} if calls else entry)
         return messages
 
@@ -155,12 +154,13 @@ class AgentRoutes(ProtocolRoutes):
 
     async def _run(self, exchange: Exchange) -> None:
         request = await self._input(exchange)
-        run = checked_name(request.run_id, "runId")
+        run = check_name(request.run_id, "runId")
         channel = await self.authorize(exchange, request.thread_id, "input")
         self.service.require_input(exchange.caller.key, "runs")
         service = self.service
         with admitted(service, exchange):
-            settled = await self._settle(exchange, request, channel)
+            answers = [_answer(entry) for entry in request.resume or ()]
+            settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
             if settled is not None and settled.begin is None:
                 encoder = _encoder(request, client_run=run)
                 await self.follow(exchange, channel, encoder, settled)
@@ -193,7 +193,7 @@ class AgentRoutes(ProtocolRoutes):
         outputs = {str(message.get("toolCallId")) for message in asked}
         if not asked or any(message["role"] != "tool" for message in asked):
             return False
-        for run in reversed(await self.service.within(recent_runs(self.sink, channel))):
+        for run in reversed(await self.recent_runs(channel)):
             calls = outputs & {call.call_id for r in run.responses for call in r.tool_calls}
             if calls:
                 encoder = _encoder(request, client_run=request.run_id)
@@ -209,7 +209,7 @@ class AgentRoutes(ProtocolRoutes):
         service = self.service
         if await service.within(find_run(self.sink, channel, run)) is None:
             return _encoder(request), None
-        runs = await service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         encoder = self._joining(request.thread_id, request, runs, run)
         return encoder, await service.within(encoder.join(self.sink, channel, run=run))
 
@@ -228,15 +228,6 @@ class AgentRoutes(ProtocolRoutes):
             state=state_of(before),
             protocol_version=PROTOCOL_VERSION if request is None else request.protocol_version,
         )
-
-    async def _settle(
-        self, exchange: Exchange, request: RunAgentInput, channel: str
-    ) -> Settled | None:
-        """Have the answers in a request decided; None where there are none to what was asked."""
-        answers = [_answer(entry) for entry in request.resume or ()]
-        if not answers:
-            return None
-        return await self.settle(exchange, channel, answers, self.tasks.new_run())
 
     def _begin(
         self,
@@ -279,7 +270,7 @@ class AgentRoutes(ProtocolRoutes):
     ) -> None:
         service = self.service
         with admitted(service, exchange):
-            runs = await service.within(recent_runs(self.sink, channel))
+            runs = await self.recent_runs(channel)
             active = next((run.id for run in reversed(runs) if run.streaming), None)
             encoder = self._joining(thread_id, request, runs, active)
             reader = await service.within(encoder.join(self.sink, channel, wait=False))
@@ -370,11 +361,3 @@ def _answer(entry: ResumeEntry) -> Answer:
 
 def _plain(request: RunAgentInput) -> list[dict[str, Any]]:
     return [message.model_dump(by_alias=True, mode="json") for message in request.messages]
-
-
-def _text_of(message: dict[str, Any]) -> str:
-    content: Any = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if part.get("type") == "text")

@@ -10,6 +10,7 @@ import jsonpointer
 import msgspec
 
 from tokenwire.events import Response
+from tokenwire_adapters._web.ui.json import MAX_METADATA
 from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["STATE", "bounded_state", "state_of"]
@@ -17,15 +18,13 @@ __all__ = ["STATE", "bounded_state", "state_of"]
 STATE = "ag_ui_state"
 """The metadata field with the state that a client gave a run to begin with."""
 
-_MAX_STATE = 32 * 1024  # bytes that every watcher is sent
-
 
 def bounded_state(state: Any) -> dict[str, Any]:
     """The metadata of a run that begins with a client's state.
 
     An empty one, as a client has before it has joined, leaves the state as it is.
     """
-    if not state or len(msgspec.json.encode(state)) > _MAX_STATE:
+    if not state or len(msgspec.json.encode(state)) > MAX_METADATA:
         return {}
     return {STATE: state}
 
@@ -34,9 +33,7 @@ def state_of(runs: Sequence[Run]) -> Any:
     """The state after these runs, oldest first; None where there is none."""
     state: Any = None
     for run in runs:
-        envelope = run.envelope
-        if envelope is not None and STATE in envelope.metadata:
-            state = envelope.metadata[STATE]
+        state = run.metadata.get(STATE, state)
         for response in run.responses:
             state = _after(state, response)
     return state

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tokenwire_adapters._web.ui.json import list_of, object_of
+from tokenwire_adapters._web.ui.json import content_text, list_of, object_of
 
 __all__ = ["downgraded", "outcome_before_1", "upgraded"]
 
@@ -76,11 +76,9 @@ def _downgraded_message(message: dict[str, Any]) -> dict[str, Any]:
     content: Any = message.get("content")
     if not isinstance(content, list):
         return message
-    parts = list_of(content)
     if message.get("role") == "user":
-        return {**message, "content": [_downgraded_part(part) for part in parts]}
-    text = "".join(part["text"] for part in parts if part.get("type") == "text")
-    return {**message, "content": text}
+        return {**message, "content": [_downgraded_part(part) for part in list_of(content)]}
+    return {**message, "content": content_text(content)}
 
 
 def _downgraded_part(part: dict[str, Any]) -> dict[str, Any]:

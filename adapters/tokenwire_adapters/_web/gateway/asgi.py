@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from tokenwire._ids import check_name
 from tokenwire_adapters._web.gateway.limits import Limits
 from tokenwire_adapters._web.gateway.problems import Problem
 
@@ -24,10 +23,11 @@ __all__ = [
     "Send",
     "header_of",
     "read_json",
-    "send_json",
+    "read_object",
     "send_response",
     "serve_lifespan",
     "split_path",
+    "unstored",
 ]
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -150,9 +150,9 @@ def _decode(segment: bytes) -> str:
         raise Problem("bad_request", "the path is not UTF-8") from error
 
 
-def checked_name(value: str, what: str) -> str:
-    """Check a name of the path. :raises InvalidName: when it cannot be one."""
-    return check_name(value, what)
+def unstored(content_type: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a whole response that must not be stored, nor taken for another type."""
+    return [(b"content-type", content_type), (b"cache-control", b"no-store"), NOSNIFF]
 
 
 async def send_response(
@@ -162,24 +162,6 @@ async def send_response(
     length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
     await send({"type": "http.response.body", "body": b"" if head else body})
-
-
-async def send_json(
-    send: Send, status: int, value: Any, *, headers: Headers = (), head: bool = False
-) -> None:
-    """Send a JSON response that must not be stored."""
-    await send_response(
-        send,
-        status,
-        msgspec.json.encode(value),
-        headers=[
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"no-store"),
-            NOSNIFF,
-            *headers,
-        ],
-        head=head,
-    )
 
 
 async def serve_lifespan(
@@ -237,3 +219,14 @@ async def read_json(request: Request, receive: Receive, limits: Limits) -> Any:
         return msgspec.json.decode(bytes(body))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Problem("bad_request", f"the body is not JSON: {error}"[:300]) from error
+
+
+async def read_object(request: Request, receive: Receive, limits: Limits) -> dict[str, Any]:
+    """Read the JSON object of a body; empty where there is none.
+
+    :raises Problem: ``invalid`` where it is no object, and as `read_json` does.
+    """
+    body = await read_json(request, receive, limits)
+    if body is not None and not isinstance(body, dict):
+        raise Problem("invalid", "the body must be an object")
+    return cast("dict[str, Any]", body or {})

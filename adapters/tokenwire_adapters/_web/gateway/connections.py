@@ -13,11 +13,7 @@ from tokenwire_adapters._web.gateway.asgi import Message, Receive, Send
 from tokenwire_adapters._web.gateway.auth import Caller, Guard
 from tokenwire_adapters._web.gateway.limits import Counts, Limits
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.gateway.quirks import (
-    reset,
-    stop_checks,
-    transport_of,
-)
+from tokenwire_adapters._web.gateway.quirks import reset, stop_checks, transport_of
 
 __all__ = [
     "Admission",

@@ -6,10 +6,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from tokenwire_adapters._web.gateway.asgi import (
-    NOSNIFF,
     Headers,
     Message,
     Receive,
@@ -18,6 +19,7 @@ from tokenwire_adapters._web.gateway.asgi import (
     Send,
     header_of,
     send_response,
+    unstored,
 )
 from tokenwire_adapters._web.gateway.auth import Caller, same_origin
 from tokenwire_adapters._web.gateway.connections import Admission, flushed
@@ -33,6 +35,7 @@ __all__ = [
     "Handler",
     "Route",
     "admitted",
+    "answer_json",
     "check_origin",
     "send_problem",
     "serve_http",
@@ -204,6 +207,13 @@ def check_origin(service: Service, request: Request, origin: str | None) -> None
     raise Problem("forbidden", f"pages of {origin[:100]!a} may not send requests here")
 
 
+async def answer_json(exchange: Exchange, value: Any, status: int = 200) -> None:
+    """Answer with JSON that must not be stored."""
+    headers = [*unstored(b"application/json"), *exchange.headers]
+    body, head = msgspec.json.encode(value), exchange.request.method == "HEAD"
+    await send_response(exchange.send, status, body, headers=headers, head=head)
+
+
 async def _refuse(service: Service, exchange: Exchange, problem: Problem) -> None:
     service.refused(
         problem,
@@ -219,19 +229,8 @@ async def send_problem(
     send: Send, problem: Problem, headers: Headers = (), *, head: bool = False
 ) -> None:
     """Send a response with a problem document (RFC 9457)."""
-    await send_response(
-        send,
-        problem.status,
-        problem.document(),
-        headers=[
-            (b"content-type", b"application/problem+json"),
-            (b"cache-control", b"no-store"),
-            NOSNIFF,
-            *problem.headers(),
-            *headers,
-        ],
-        head=head,
-    )
+    headers = [*unstored(b"application/problem+json"), *problem.headers(), *headers]
+    await send_response(send, problem.status, problem.document(), headers=headers, head=head)
 
 
 def _finish(

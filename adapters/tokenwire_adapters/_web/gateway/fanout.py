@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from tokenwire.watch import ChannelReader, Item
 
@@ -43,25 +43,28 @@ class GroupFramer(Protocol):
         """The bytes on the wire of data that `batch` gave out."""
         ...
 
-    def fork(self) -> GroupFramer:
+    def fork(self) -> Self:
         """A framer that encodes what comes as this one does, without having to do with it."""
         ...
 
-    def same_as(self, other: Any) -> bool:
+    def same_as(self, other: Self) -> bool:
         """Whether both encode whatever comes to the same bytes."""
         ...
 
 
-class Level(Protocol):
-    """A watcher that may be a member of a group."""
+F = TypeVar("F", bound=GroupFramer)
+
+
+class Level(Protocol[F]):
+    """A watcher that may be a member of a group.
+
+    :ivar framer: its own, while it is in no group.
+    """
+
+    framer: F
 
     def writer(self) -> Callable[[bytes], None]:
         """What writes to its transport."""
-        ...
-
-    @property
-    def framer(self) -> GroupFramer:
-        """Its own, while it is in no group."""
         ...
 
     @property
@@ -77,10 +80,10 @@ class Level(Protocol):
         """Whether its client has not read what was written."""
         ...
 
-    def joined(self, group: Group, framer: GroupFramer) -> None:
+    def joined(self, group: Group[F], framer: F) -> None:
         """Be a member of a group, whose framer this is."""
 
-    def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
+    def leave(self, leader: ChannelReader, framer: F) -> None:
         """Be no member any more: go on where `leader` is, with a framer of its own."""
 
     def reached_end(self, error: Exception | None = None, last: bytes | None = None) -> None:
@@ -90,7 +93,7 @@ class Level(Protocol):
         """
 
 
-class Group:
+class Group(Generic[F]):
     """Members that are level: all have been given what the leader has read, and nothing more.
 
     :param elders: finds the groups of the same key that began before this one.
@@ -114,10 +117,10 @@ class Group:
     def __init__(
         self,
         leader: ChannelReader,
-        framer: GroupFramer,
+        framer: F,
         count_sent: Callable[[int, int], None],
-        elders: Callable[[Group], Iterable[Group]],
-        on_empty: Callable[[Group], None],
+        elders: Callable[[Group[F]], Iterable[Group[F]]],
+        on_empty: Callable[[Group[F]], None],
     ) -> None:
         self.sent_at = 0.0
         self._batches = 0
@@ -126,9 +129,9 @@ class Group:
         self._framer = framer
         self._count_sent = count_sent
         self._on_empty = on_empty
-        self._writes: dict[Level, Callable[[bytes], None]] = {}
+        self._writes: dict[Level[F], Callable[[bytes], None]] = {}
         self._writing = False
-        self._behind: list[Level] = []
+        self._behind: list[Level[F]] = []
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -136,16 +139,16 @@ class Group:
         """The reader that reads for all."""
         return self._leader
 
-    def matches(self, member: Level) -> bool:
+    def matches(self, member: Level[F]) -> bool:
         """Whether a member that is level with the leader can be given the same bytes."""
         return self._framer.same_as(member.framer)
 
-    def add(self, member: Level) -> None:
+    def add(self, member: Level[F]) -> None:
         """Add a member that is level with the leader."""
         self._writes[member] = member.writer()
         member.joined(self, self._framer)
 
-    def part_with(self, member: Level) -> None:
+    def part_with(self, member: Level[F]) -> None:
         """Let go of a member, which stays where the leader is."""
         if self._writing:
             self._behind.append(member)
@@ -154,7 +157,7 @@ class Group:
             if not self._writes:
                 self._close()
 
-    def _framer_for_one(self) -> GroupFramer:
+    def _framer_for_one(self) -> F:
         alone = not self._writes or self._framer.finished
         return self._framer if alone else self._framer.fork()
 
@@ -230,12 +233,12 @@ class Fanout:
 
     def __init__(self, count_sent: Callable[[int, int], None]) -> None:
         self._count_sent = count_sent
-        self._groups: dict[GroupKey, list[Group]] = {}
+        self._groups: dict[GroupKey, list[Group[Any]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
-    def enter(self, key: GroupKey, member: Level) -> None:
+    def enter(self, key: GroupKey, member: Level[F]) -> None:
         """Add a member to a group, after it has been sent what it lacks to be level with it.
 
         A group begins with it where there is none that it can join. It joins none where it has to
@@ -247,7 +250,10 @@ class Fanout:
             if items is None:
                 level = False
                 continue
-            member.send(b"".join(member.framer.batch(items, member.reader)), len(items))
+            events = len(items)
+            for data in member.framer.batch(items, member.reader):
+                member.send(data, events)
+                events = 0
             if member.paused:
                 return  # that was too much; it follows once it has been read
             if group.matches(member):
@@ -265,19 +271,19 @@ class Fanout:
         self._groups.setdefault(key, []).append(group)
         group.add(member)
 
-    def _elders(self, key: GroupKey) -> Callable[[Group], Iterable[Group]]:
+    def _elders(self, key: GroupKey) -> Callable[[Group[Any]], Iterable[Group[Any]]]:
         """A function that finds the groups before another one."""
 
-        def elders(group: Group) -> Iterable[Group]:
+        def elders(group: Group[Any]) -> Iterable[Group[Any]]:
             groups = self._groups.get(key, [])
             return groups[: groups.index(group)][:_MOST_COMPARED] if group in groups else ()
 
         return elders
 
-    def _forgets(self, key: GroupKey) -> Callable[[Group], None]:
+    def _forgets(self, key: GroupKey) -> Callable[[Group[Any]], None]:
         """A function that lists a group no more."""
 
-        def forget(group: Group) -> None:
+        def forget(group: Group[Any]) -> None:
             groups = self._groups.get(key)
             if groups is not None and group in groups:
                 groups.remove(group)

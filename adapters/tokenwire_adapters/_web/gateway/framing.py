@@ -143,17 +143,22 @@ class SocketFramer:
         self._prefix = msgspec.json.encode(head).decode()[:-1] + ',"events":['
         self._named = name is not None
 
-    def live(self, items: Sequence[Item]) -> str:
-        """Events of the shared log, all of them, in one message."""
+    def live(self, items: Sequence[Item]) -> Iterator[str]:
+        """Events of the shared log, all of them: in one message, or in several if they are many."""
         if len(items) == 1 and not self._named:
-            frames = items[0].frames
-            done = None if frames is None else frames.get("ws")
-            if done is not None:
-                return str(done)
-        message = self._message([_text(item) for item in items], items[-1].event.cursor)
-        if len(items) == 1 and not self._named:
-            assert items[0].frames is not None
-            items[0].frames["ws"] = message
+            yield self._shared(items[0])
+            return
+        count = 0
+        for texts in chunks(map(_text, items)):
+            count += len(texts)
+            yield self._message(texts, items[count - 1].event.cursor)
+
+    def _shared(self, item: Item) -> str:
+        text = _text(item)
+        assert item.frames is not None
+        message: str | None = item.frames.get("ws")
+        if message is None:
+            message = item.frames["ws"] = self._message([text], item.event.cursor)
         return message
 
     def whole(
@@ -199,7 +204,10 @@ def marked(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
 
 
 def chunks(parts: Iterable[P]) -> Iterator[list[P]]:
-    """Group strings or bytes, in order, into pieces of about 256 KiB."""
+    """Group strings or bytes, in order, into pieces of at most 256 Ki; one that is longer is alone.
+
+    As UTF-8 that is 1 MiB at most: more than that, many clients of WebSockets refuse.
+    """
     group: list[P] = []
     size = 0
     for part in parts:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from tokenwire.watch import ChannelReader
 from tokenwire_adapters._web.gateway.auth import NO_CONNECTION, Caller
-from tokenwire_adapters._web.gateway.connections import Admission, Connections, Owner, Reason
-from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupFramer, GroupKey
+from tokenwire_adapters._web.gateway.connections import Admission, Owner, Reason
+from tokenwire_adapters._web.gateway.fanout import Group, GroupKey
 from tokenwire_adapters._web.gateway.framing import LAST_CHUNK, StreamFramer, chunk
 from tokenwire_adapters._web.gateway.goodbye import (
     CLOSE_TIMEOUT,
@@ -19,34 +19,12 @@ from tokenwire_adapters._web.gateway.goodbye import (
     last_of_dropped,
 )
 from tokenwire_adapters._web.gateway.quirks import reset
+from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take, Taken, WritableTransport
 
 __all__ = ["Member"]
 
 _PIECE = 256 * 1024  # bytes written at a time to a client that catches up
-
-
-class Traffic(Protocol):
-    """The connections of a sink, and the counters of what they were sent."""
-
-    connections: Connections
-
-    def count_sent(self, events: int, size: int) -> None:
-        """Count what was sent on a connection: events, and bytes."""
-
-
-class Host(Owner, Protocol):
-    """The service that streams belong to."""
-
-    @property
-    def traffic(self) -> Traffic:
-        """Its connections and counters."""
-        ...
-
-    @property
-    def fanout(self) -> Fanout:
-        """Its groups of streams."""
-        ...
 
 
 class Member:
@@ -83,7 +61,7 @@ class Member:
 
     def __init__(
         self,
-        host: Host,
+        service: Service,
         caller: Caller,
         framer: StreamFramer,
         reader: ChannelReader,
@@ -91,8 +69,8 @@ class Member:
         *,
         ends: bool,
     ) -> None:
-        self.owner: Owner = host
-        self._traffic = host.traffic
+        self.owner: Owner = service
+        self._traffic = service.traffic
         self.caller = caller
         self.kind = "sse"
         self.framer = framer
@@ -101,9 +79,9 @@ class Member:
         self.sending_since: float | None = None
         self.write: Callable[[bytes], None] = _not_yet
         self._admission: Admission | None = None
-        self._fanout = host.fanout
+        self._fanout = service.fanout
         self._ends = ends
-        self._group: Group | None = None
+        self._group: Group[StreamFramer] | None = None
         self._key = key
         self._on_end: Callable[[], None] | None = None
         self._reader = reader
@@ -250,19 +228,15 @@ class Member:
         """Whether its client has not read what was written."""
         return self.sending_since is not None
 
-    def joined(self, group: Group, framer: GroupFramer) -> None:
+    def joined(self, group: Group[StreamFramer], framer: StreamFramer) -> None:
         """Be a member of a group, whose framer this is."""
         self._group = group
-        self._set_framer(framer)
-
-    def _set_framer(self, framer: GroupFramer) -> None:
-        assert isinstance(framer, StreamFramer)
         self.framer = framer
 
-    def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
+    def leave(self, leader: ChannelReader, framer: StreamFramer) -> None:
         """Be no member of the group any more, whose reader is here."""
         self._group = None
-        self._set_framer(framer)
+        self.framer = framer
         if self._taken is not None:
             self._reader.follow(leader)
 

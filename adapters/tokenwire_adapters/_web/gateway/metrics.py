@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,11 @@ class _Collector:
             yield CounterMetricFamily(f"tokenwire_{name}", text, value=_at(stats, path))
         for name, (text, path) in _GAUGES.items():
             yield GaugeMetricFamily(f"tokenwire_{name}", text, value=_at(stats, path))
-        latency = GaugeMetricFamily(
+        yield GaugeMetricFamily(
             "tokenwire_publish_latency_seconds",
             "Mean time of a publish since the start.",
             value=stats.writing.publish_seconds / max(1, stats.writing.publishes),
         )
-        yield latency
         yield from _ends(stats.ends)
         yield from self._gateway(CounterMetricFamily, GaugeMetricFamily)
 
@@ -87,17 +87,11 @@ class _Collector:
         prefix = "tokenwire_gateway_"
         yield counter(f"{prefix}sent_events", "Events sent to clients.", value=traffic.events_sent)
         yield counter(f"{prefix}sent_bytes", "Bytes of events sent.", value=traffic.bytes_sent)
-        open_connections = gauge(
-            f"{prefix}connections", "Open streams and sockets.", labels=["kind"]
-        )
-        opened = counter(f"{prefix}opened", "Streams and sockets opened.", labels=["kind"])
-        for kind, total in traffic.connections.opened.items():
-            open_connections.add_metric(
-                [kind], sum(connection.kind == kind for connection in connections)
-            )
-            opened.add_metric([kind], total)
-        yield open_connections
-        yield opened
+        opened = traffic.connections.opened
+        kinds = Counter(connection.kind for connection in connections)
+        counts = {kind: kinds[kind] for kind in opened}
+        yield _by(gauge, "kind", counts, f"{prefix}connections", "Open streams and sockets.")
+        yield _by(counter, "kind", opened, f"{prefix}opened", "Streams and sockets opened.")
         now = max((c.loop.time() for c in connections), default=0.0)
         waits = [now - c.sending_since for c in connections if c.sending_since is not None]
         yield gauge(
@@ -105,16 +99,10 @@ class _Collector:
             "How long the slowest client has kept a message waiting.",
             value=max(waits, default=0.0),
         )
-        dropped = counter(
-            f"{prefix}dropped", "Connections ended by the gateway.", labels=["reason"]
-        )
-        for reason, count in traffic.connections.dropped.items():
-            dropped.add_metric([reason], count)
-        yield dropped
-        refused = counter(f"{prefix}refused", "Requests refused.", labels=["code"])
-        for code, count in traffic.refused.items():
-            refused.add_metric([code], count)
-        yield refused
+        dropped, refused = traffic.connections.dropped, traffic.refused
+        text = "Connections ended by the gateway."
+        yield _by(counter, "reason", dropped, f"{prefix}dropped", text)
+        yield _by(counter, "code", refused, f"{prefix}refused", "Requests refused.")
         answered = counter(
             f"{prefix}requests", "HTTP requests answered.", labels=["route", "status"]
         )
@@ -123,16 +111,20 @@ class _Collector:
         yield answered
 
 
+def _by(make: Any, label: str, counts: Mapping[Any, int], name: str, text: str) -> Any:
+    """A family with one label, and a metric for each of its values."""
+    family = make(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
 def _ends(ends: EndStats) -> Iterable[Any]:
     """How responses ended, and how fast their text came."""
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-    states = CounterMetricFamily(
-        "tokenwire_ends", "Responses of this process that have ended.", labels=["state"]
-    )
-    for state, count in ends.states.items():
-        states.add_metric([state], count)
-    yield states
+    text = "Responses of this process that have ended."
+    yield _by(CounterMetricFamily, "state", ends.states, "tokenwire_ends", text)
     for name, text, distribution in (
         (
             "tokenwire_first_token_seconds",

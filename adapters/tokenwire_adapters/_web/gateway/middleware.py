@@ -86,10 +86,6 @@ class TokenwireMiddleware:
             return {}
 
 
-def _text_of(value: Any) -> Any:
-    return str(value) if isinstance(value, UUID) else value
-
-
 def _new_run(scope: Scope) -> str:
     _ = scope
     return new_id("run-")
@@ -101,7 +97,9 @@ def _found(finder: Finder | None, scope: Scope, what: str) -> str | None:
         return None
     try:
         value: Any = finder(scope)
-        return None if not value else check_name(_text_of(value), what)
+        if not value:
+            return None
+        return check_name(str(value) if isinstance(value, UUID) else value, what)
     except InvalidName as error:
         logger.warning("tokenwire: %s; the request sets none", error)
     except Exception:

@@ -44,6 +44,11 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _object(**properties: Any) -> dict[str, Any]:
+    """An object that has all of these properties."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
 def _operation(
     name: str,
     summary: str,
@@ -92,6 +97,7 @@ def describe(root: str, service: Service) -> dict[str, Any]:
 
 def _events() -> dict[str, Any]:
     rewind = {"type": "string", "pattern": r"^(all|[0-9]{1,6}|[0-9]{1,6}(ms|s|m|h|d))$"}
+    flag = {"type": "string", "enum": ["0", "1"]}
     return _operation(
         "watch",
         "What happened, then what happens, as server-sent events.",
@@ -120,16 +126,11 @@ def _events() -> dict[str, Any]:
             _parameter(
                 "format", "query", {"type": "string", "enum": encoder_formats()}, "How to encode."
             ),
-            _parameter(
-                "wait",
-                "query",
-                {"type": "string", "enum": ["0", "1"]},
-                "0: answer 204 where nothing is streaming.",
-            ),
+            _parameter("wait", "query", flag, "0: answer 204 where nothing is streaming."),
             _parameter(
                 "gather",
                 "query",
-                {"type": "string", "enum": ["0", "1"]},
+                flag,
                 "0: send each event as soon as it comes, however busy the server is.",
             ),
         ],
@@ -191,11 +192,7 @@ def _inputs() -> dict[str, Any]:
 
 
 def _status(name: str, summary: str) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["status"],
-        "properties": {"status": {"type": "string"}},
-    }
+    schema = _object(status={"type": "string"})
     return _operation(name, summary, {"200": _answer("Yes.", schema)}, security=[])
 
 
@@ -224,39 +221,19 @@ def _components() -> dict[str, Any]:
             )
         },
         "schemas": {
-            "Problem": {
-                "type": "object",
-                "required": ["type", "title", "status", "code", "detail"],
-                "properties": {
-                    "type": text,
-                    "title": text,
-                    "status": {"type": "integer"},
-                    "code": text,
-                    "detail": text,
-                },
-            },
-            "Page": {
-                "type": "object",
-                "required": ["items", "next"],
-                "properties": {
-                    "items": {"type": "array", "items": _ref("Response")},
-                    "next": {"type": ["string", "null"]},
-                },
-            },
+            "Problem": _object(
+                type=text, title=text, status={"type": "integer"}, code=text, detail=text
+            ),
+            "Page": _object(
+                items={"type": "array", "items": _ref("Response")},
+                next={"type": ["string", "null"]},
+            ),
             **_response(),
-            "Outcome": {
-                "type": "object",
-                "required": ["response_id", "state", "acknowledged"],
-                "properties": {
-                    "response_id": text,
-                    "state": {"enum": [*_STATES, "pending"]},
-                    "acknowledged": {"type": "boolean"},
-                },
-            },
-            "Accepted": {
-                "type": "object",
-                "required": ["id", "cursor"],
-                "properties": {"id": text, "cursor": {"type": ["string", "null"]}},
-            },
+            "Outcome": _object(
+                response_id=text,
+                state={"enum": [*_STATES, "pending"]},
+                acknowledged={"type": "boolean"},
+            ),
+            "Accepted": _object(id=text, cursor={"type": ["string", "null"]}),
         },
     }

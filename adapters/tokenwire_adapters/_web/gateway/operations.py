@@ -7,13 +7,13 @@ import hashlib
 import re
 import time
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from tokenwire._version import __version__
 from tokenwire.errors import TokenwireError
-from tokenwire_adapters._web.gateway.asgi import NOSNIFF, send_json, send_response
+from tokenwire_adapters._web.gateway.asgi import NOSNIFF, send_response, unstored
 from tokenwire_adapters._web.gateway.auth import is_local
-from tokenwire_adapters._web.gateway.dispatch import Exchange, Handler, Route
+from tokenwire_adapters._web.gateway.dispatch import Exchange, Handler, Route, answer_json
 from tokenwire_adapters._web.gateway.metrics import render
 from tokenwire_adapters._web.gateway.openapi import describe
 from tokenwire_adapters._web.gateway.problems import Problem
@@ -62,14 +62,14 @@ class Operations:
         return self._routes.get(segments[0]) if len(segments) == 1 else None
 
     async def _health(self, exchange: Exchange) -> None:
-        await _send(exchange, {"status": "ok", "version": __version__})
+        await answer_json(exchange, {"status": "ok", "version": __version__})
 
     async def _ready(self, exchange: Exchange) -> None:
         if self._service.closing or self._service.sink.closed:
             raise Problem("unavailable", "the server is shutting down", retry_after=5)
         if not await self._backend_answers():
             raise Problem("unavailable", "the backend cannot be reached", retry_after=5)
-        await _send(exchange, {"status": "ready"})
+        await answer_json(exchange, {"status": "ready"})
 
     async def _backend_answers(self) -> bool:
         """Ask the backend, but not more than about once a second."""
@@ -92,13 +92,12 @@ class Operations:
         if self._metrics_for == "local" and not is_local(exchange.request):
             raise Problem("forbidden", "metrics are for clients of this machine (metrics_for=)")
         kind, body = render(self._service)
-        own = [(b"content-type", kind.encode()), (b"cache-control", b"no-store"), NOSNIFF]
         head = exchange.request.method == "HEAD"
-        headers = [*own, *exchange.headers]
+        headers = [*unstored(kind.encode()), *exchange.headers]
         await send_response(exchange.send, 200, body, headers=headers, head=head)
 
     async def _openapi(self, exchange: Exchange) -> None:
-        await _send(exchange, describe(exchange.request.root or "/", self._service))
+        await answer_json(exchange, describe(exchange.request.root or "/", self._service))
 
     async def _static(self, exchange: Exchange) -> None:
         from importlib import resources  # which takes as long as a tenth of the gateway
@@ -147,8 +146,3 @@ def _packed(body: bytes) -> bytes:
     import gzip  # as above
 
     return gzip.compress(body, 9, mtime=0)
-
-
-async def _send(exchange: Exchange, value: dict[str, Any]) -> None:
-    head = exchange.request.method == "HEAD"
-    await send_json(exchange.send, 200, value, headers=exchange.headers, head=head)

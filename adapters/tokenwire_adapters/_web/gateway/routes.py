@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from tokenwire._ids import check_name
 from tokenwire.errors import TokenwireError
 from tokenwire.events import Response
 from tokenwire_adapters._web.gateway.asgi import (
@@ -14,14 +15,14 @@ from tokenwire_adapters._web.gateway.asgi import (
     Request,
     Scope,
     Send,
-    checked_name,
     read_json,
-    send_json,
+    read_object,
 )
 from tokenwire_adapters._web.gateway.auth import Caller
 from tokenwire_adapters._web.gateway.dispatch import (
     Exchange,
     Route,
+    answer_json,
     check_origin,
     send_problem,
     take_of_exchange,
@@ -71,7 +72,7 @@ class ChannelRoutes:
                 return self._operations.find(request.segments)
 
     async def _events(self, exchange: Exchange) -> None:
-        channel = checked_name(exchange.request.segments[1], "channel")
+        channel = check_name(exchange.request.segments[1], "channel")
         plan = plan_of(exchange.request, channel)
         await self._service.guard.require(exchange.caller, channel, "subscribe")
         exchange.member = await serve_events(
@@ -90,7 +91,7 @@ class ChannelRoutes:
 
     async def _history(self, exchange: Exchange) -> None:
         request = exchange.request
-        channel = checked_name(request.segments[1], "channel")
+        channel = check_name(request.segments[1], "channel")
         limit = request.parameter("limit", 16)
         if limit is not None and not (limit.isascii() and limit.isdecimal()):
             raise Problem("bad_request", "limit must be a number")
@@ -101,30 +102,28 @@ class ChannelRoutes:
             request.parameter("before"),
         )
         page["items"] = [_with_joined_parts(item) for item in page["items"]]
-        await send_json(
-            exchange.send, 200, page, headers=exchange.headers, head=request.method == "HEAD"
-        )
+        await answer_json(exchange, page)
 
     async def _cancel(self, exchange: Exchange) -> None:
         request = exchange.request
-        channel = checked_name(request.segments[1], "channel")
-        response_id = checked_name(request.segments[3], "response id")
-        body = await read_json(request, exchange.receive, self._service.limits)
-        if body is not None and not isinstance(body, dict):
-            raise Problem("invalid", "the body must be an object")
-        reason = _field(body, "reason")
-        outcome = await self._service.cancel(exchange.caller, channel, response_id, reason)
-        status = 200 if outcome["acknowledged"] else 202
-        await send_json(exchange.send, status, outcome, headers=exchange.headers)
+        channel = check_name(request.segments[1], "channel")
+        response_id = check_name(request.segments[3], "response id")
+        body = await read_object(request, exchange.receive, self._service.limits)
+        outcome = await self._service.cancel(
+            exchange.caller, channel, response_id, body.get("reason")
+        )
+        await answer_json(exchange, outcome, 200 if outcome["acknowledged"] else 202)
 
     async def _input(self, exchange: Exchange) -> None:
-        channel = checked_name(exchange.request.segments[1], "channel")
+        channel = check_name(exchange.request.segments[1], "channel")
         body = await read_json(exchange.request, exchange.receive, self._service.limits)
         if not isinstance(body, dict):
             raise Problem("invalid", 'the body must be an object such as {"name": "message"}')
-        name, data, input_id = (_field(body, key) for key in ("name", "data", "id"))
-        result = await self._service.input(exchange.caller, channel, name, data, input_id)
-        await send_json(exchange.send, 201, result, headers=exchange.headers)
+        fields = cast("dict[str, Any]", body)
+        result = await self._service.input(
+            exchange.caller, channel, fields.get("name"), fields.get("data"), fields.get("id")
+        )
+        await answer_json(exchange, result, 201)
 
     async def _not_a_socket(self, exchange: Exchange) -> None:
         _ = exchange
@@ -141,10 +140,6 @@ def _with_joined_parts(response: Response) -> dict[str, Any]:
     }
 
 
-def _field(body: Any, name: str) -> Any:
-    return body.get(name) if body is not None else None
-
-
 # -- sockets
 
 
@@ -156,7 +151,7 @@ async def serve_websocket(service: Service, scope: Scope, receive: Receive, send
         request = Request(scope, service.limits)
         match request.segments:
             case ("channels", name, "ws"):
-                channel = checked_name(name, "channel")
+                channel = check_name(name, "channel")
             case _:
                 raise Problem("not_found", "there is no such route")
         service.require_request(f"c:{request.client}")

@@ -55,21 +55,22 @@ def plan_of(request: Request, channel: str) -> StreamPlan:
         if len(last) > 512:
             raise Problem("bad_cursor", "Last-Event-ID is over 512 characters")
     after = last or request.parameter("after")
-    wait = request.parameter("wait")
-    if wait not in (None, "0", "1"):
-        raise Problem("bad_request", "wait is 0 or 1")
-    gather = request.parameter("gather")
-    if gather not in (None, "0", "1"):
-        raise Problem("bad_request", "gather is 0 or 1")
     return StreamPlan(
         channel=channel,
         after=after,
         rewind=None if after else request.parameter("rewind", 32),
         response_id=request.parameter("response"),
         format=request.parameter("format", 64) or "native",
-        wait=wait != "0",
-        gather=gather != "0",
+        wait=_is_wanted(request, "wait"),
+        gather=_is_wanted(request, "gather"),
     )
+
+
+def _is_wanted(request: Request, name: str) -> bool:
+    value = request.parameter(name)
+    if value not in (None, "0", "1"):
+        raise Problem("bad_request", f"{name} is 0 or 1")
+    return value != "0"
 
 
 def encoder_for(name: str) -> Callable[[], Encoder]:
@@ -123,8 +124,9 @@ async def serve_reader(
     :param admission: of the caller, which the stream keeps where it takes over its transport.
     :return: as `serve_events`.
     """
-    stream = _Stream(service, caller, receive, send, StreamFramer(encoder), reader, plan)
-    if take is not None and admission is not None and stream.groupable:
+    framer = StreamFramer(encoder)
+    stream = _Stream(service, caller, receive, send, framer, reader, plan)
+    if take is not None and admission is not None and framer.shareable:
         stream.offer(take, admission)
     try:
         with service.traffic.connections.monitored(stream):
@@ -189,11 +191,6 @@ class _Stream(Connection):
         self._reader = reader
         self._plan = plan
         self._retry = _RETRY
-
-    @property
-    def groupable(self) -> bool:
-        """Whether others may get the same bytes."""
-        return self._framer.shareable
 
     def offer(self, take: Take, admission: Admission) -> None:
         """Have the stream take over its transport as soon as it is level with the channel."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from tokenwire.watch import ChannelReader, Item
-from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupFramer, GroupKey
+from tokenwire_adapters._web.gateway.fanout import Fanout, Group, GroupKey
 from tokenwire_adapters._web.gateway.framing import SocketFramer
 from tokenwire_adapters._web.gateway.socket_writer import SocketWriter, text_frame
 
@@ -41,7 +41,7 @@ class _BatchFramer:
             self._whole, self._conflated = reader.hydrating, reader.conflated
             yield from self._framer.whole(items, None if self._whole else reader.cursor)
         else:
-            yield self._framer.live(items)
+            yield from self._framer.live(items)
 
     def batch(self, items: Sequence[Item], reader: ChannelReader) -> Iterator[bytes]:
         """The messages of one batch, as bytes."""
@@ -77,7 +77,6 @@ class Subscription:
 
     __slots__ = (
         "_fanout",
-        "_framer",
         "_group",
         "_key",
         "_out",
@@ -85,6 +84,7 @@ class Subscription:
         "_writer",
         "channel",
         "count_sent",
+        "framer",
         "name",
         "response",
         "task",
@@ -101,9 +101,9 @@ class Subscription:
         self.watch = watch
         self.task: asyncio.Task[None] | None = None
         self._socket_framer = SocketFramer(channel, name)
-        self._framer = _BatchFramer(self._socket_framer)
+        self.framer = _BatchFramer(self._socket_framer)
         self._writer: SocketWriter | None = None
-        self._group: Group | None = None
+        self._group: Group[_BatchFramer] | None = None
         self._out: asyncio.Future[bool] | None = None
 
     def about(self, op: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Subscription:
         self._fanout = fanout
         self._key: GroupKey = (loop, "ws", *alike)
         self._writer = writer
-        self._framer = _BatchFramer(self._socket_framer, writer.window_bits)
+        self.framer = _BatchFramer(self._socket_framer, writer.window_bits)
         self.write = writer.write
         self.count_sent = count_sent
 
@@ -146,7 +146,7 @@ class Subscription:
             if not items:
                 return
             events = len(items)
-            for text in self._framer.texts(items, watch):
+            for text in self.framer.texts(items, watch):
                 await send(text, events)
                 events = 0
 
@@ -188,11 +188,6 @@ class Subscription:
         """When it was last written to together with others (the loop's time)."""
         return 0.0 if self._group is None else self._group.sent_at
 
-    @property
-    def framer(self) -> _BatchFramer:
-        """Its own, while it is in no group."""
-        return self._framer
-
     def writer(self) -> Callable[[bytes], None]:
         """What writes to its transport."""
         return self.write
@@ -211,21 +206,17 @@ class Subscription:
         """Write a message to this client alone."""
         if data:
             self.count_sent(events, len(data))
-            self.write(self._framer.wire(data))
+            self.write(self.framer.wire(data))
 
-    def joined(self, group: Group, framer: GroupFramer) -> None:
+    def joined(self, group: Group[_BatchFramer], framer: _BatchFramer) -> None:
         """Be a member of a group, whose framer this is."""
         self._group = group
-        self._set_framer(framer)
+        self.framer = framer
 
-    def _set_framer(self, framer: GroupFramer) -> None:
-        assert isinstance(framer, _BatchFramer)
-        self._framer = framer
-
-    def leave(self, leader: ChannelReader, framer: GroupFramer) -> None:
+    def leave(self, leader: ChannelReader, framer: _BatchFramer) -> None:
         """Be no member of the group any more, whose reader is here."""
         self._group = None
-        self._set_framer(framer)
+        self.framer = framer
         self.watch.follow(leader)
         self._set_out(ended=False)
 

@@ -217,13 +217,24 @@ class Socket(Connection):
                 await self._refuse(request_id, problem_of(error))
 
     async def _work(self, op: str, request_id: Any, fields: dict[str, Any]) -> None:
-        if op == "subscribe":  # replies before its events come
-            await self._subscribe(request_id, fields)
-            return
-        handler = _HANDLERS.get(op)
-        if handler is None:
-            raise Problem("bad_request", f"no such op: {op[:32]!a}")
-        result = await handler(self, fields)
+        match op:
+            case "subscribe":  # replies before its events come
+                await self._subscribe(request_id, fields)
+                return
+            case "auth":
+                result = await self._auth(fields)
+            case "unsubscribe":
+                result = await self._unsubscribe(fields)
+            case "history":
+                result = await self._history(fields)
+            case "cancel":
+                result = await self._cancel(fields)
+            case "input":
+                result = await self._input(fields)
+            case "ping":
+                result = {"ts": now_ms()}
+            case _:
+                raise Problem("bad_request", f"no such op: {op[:32]!a}")
         await self._send_message({"op": "reply", "id": request_id, "result": result})
 
     async def _refuse(self, request_id: Any, problem: Problem) -> None:
@@ -276,9 +287,6 @@ class Socket(Connection):
             except Problem as problem:
                 self._end(key)
                 await self._send_message({**subscription.about("error"), "error": problem.error()})
-
-    async def _ping(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"ts": now_ms()}
 
     async def _history(self, fields: dict[str, Any]) -> dict[str, Any]:
         return await self._service.history(
@@ -382,16 +390,6 @@ class Socket(Connection):
     async def _send_text(self, text: str, events: int) -> None:
         self._service.traffic.count_sent(events, len(text))
         await self.send({"type": "websocket.send", "text": text})
-
-
-_HANDLERS = {
-    "auth": Socket._auth,  # pyright: ignore[reportPrivateUsage]
-    "unsubscribe": Socket._unsubscribe,  # pyright: ignore[reportPrivateUsage]
-    "history": Socket._history,  # pyright: ignore[reportPrivateUsage]
-    "cancel": Socket._cancel,  # pyright: ignore[reportPrivateUsage]
-    "input": Socket._input,  # pyright: ignore[reportPrivateUsage]
-    "ping": Socket._ping,  # pyright: ignore[reportPrivateUsage]
-}
 
 
 def _milliseconds(seconds: float | None) -> int | None:

@@ -9,30 +9,35 @@ from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.events import DataEvent, ToolResult
 from tokenwire_adapters._web.langgraph.messages import Messages, interrupt_of, is_text
 from tokenwire_adapters._web.ui.encoder import RunEncoder
+from tokenwire_adapters._web.ui.errors import WITHDRAWN
 from tokenwire_adapters._web.ui.json import denial_text, json_bytes, object_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["LangGraphEncoder", "RunReader"]
 
 _UTTERED = frozenset({"text", "refusal", "reasoning", "tool_result"})
-_WITHDRAWN = "The run ended before anybody approved this call."
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 
 class RunReader(RunEncoder):
     """Puts the messages of a run together; encoders add what is sent of it.
 
+    :param values: the state that the run begins with, without messages.
     :ivar said: the messages of the run so far.
     """
 
     name = "langgraph"
     pauses = True
 
-    def __init__(self, *, run: str | None = None, enveloped: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        run: str | None = None,
+        enveloped: bool = False,
+        values: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(run=run, enveloped=enveloped)
         self.said = Messages()
-        self.values: dict[str, Any] = {}
+        self.values = dict(values or {})
 
     def begin_message(self, run: str) -> None:
         pass
@@ -52,9 +57,7 @@ class RunReader(RunEncoder):
     def close_part(self, response: ResponseState, part: PartState, *, cut: bool = False) -> None:
         _ = cut
         if part.kind == "tool_result":
-            if part.call_id is not None:
-                output = part.data if part.data is not None else part.text
-                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+            self.take_result_part(response, part, part.text)
         elif part.kind in ("tool_call", "reasoning") or is_text(part):
             self.part_ended(response, part)
         elif part.data is None or part.length:
@@ -68,7 +71,7 @@ class RunReader(RunEncoder):
         self.custom(event.name, event.data)
 
     def _data_part(self, response: ResponseState, part: PartState) -> None:
-        name = part.name if part.kind == "data" and part.name else part.kind
+        name = part.label
         value: Any = part.data if part.data is not None else part.text
         if name == "state" and isinstance(value, dict):
             self.values |= {key: one for key, one in object_of(value).items() if key != "messages"}
@@ -81,27 +84,18 @@ class RunReader(RunEncoder):
 
     def add_decision(self, approval: Approval) -> None:
         if not approval.approved:
-            self._refuse(approval.request, denial_text(approval.reason))
+            self.refuse_call(approval.request, denial_text(approval.reason))
 
     def withdraw_approval(self, request: ApprovalRequest) -> None:
-        self._refuse(request, _WITHDRAWN)
-
-    def _refuse(self, request: ApprovalRequest, error: str) -> None:
-        called = self.call_of(request)
-        if called is not None:
-            result = ToolResult(call_id=called[1].call_id or "", error=error)
-            self.record_result(called[0], result)
+        self.refuse_call(request, WITHDRAWN)
 
     def end_message(self, response: ResponseState | None) -> None:
         pass
 
-    @staticmethod
-    def failure_of(response: ResponseState | None) -> str | None:
+    def failure_of(self, response: ResponseState | None) -> str | None:
         """What went wrong, where the run failed."""
-        if response is None:
-            return _LOST
-        if response.state in ("failed", "abandoned"):
-            return response.error or _ABANDONED
+        if response is None or response.state in ("failed", "abandoned"):
+            return self.failure_text(response)
         return None
 
     # -- what a protocol sends of it
@@ -145,9 +139,8 @@ class LangGraphEncoder(RunReader):
         before: Sequence[dict[str, Any]] = (),
         values: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(run=run, enveloped=enveloped)
+        super().__init__(run=run, enveloped=enveloped, values=values)
         self._before = before
-        self.values = dict(values or {})
         self._joining = True  # what has happened is gathered, to be sent as one
 
     def _event(self, name: str, data: Any) -> None:
@@ -188,11 +181,8 @@ class LangGraphEncoder(RunReader):
             chunk["tool_call_chunks"] = calls
         self._event("messages", [chunk, {"run_id": self.run, "langgraph_node": "agent"}])
 
-    def _parts_of(self, response_id: str) -> list[PartState]:
-        return self.responses[response_id].parts
-
     def _args(self, response_id: str, call: dict[str, Any]) -> str:
-        for part in self._parts_of(response_id):
+        for part in self.responses[response_id].parts:
             if part.kind == "tool_call" and part.call_id == call["id"]:
                 return part.text
         return ""

@@ -17,7 +17,7 @@ from tokenwire_adapters._web.langgraph.messages import interrupt_of, tool_call, 
 from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, input_of
 from tokenwire_adapters._web.ui.json import json_bytes
 from tokenwire_adapters._web.ui.runs import join_run
-from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope
+from tokenwire_adapters._web.ui.state import PartState, ResponseState, is_envelope, run_of
 
 __all__ = ["ThreadEncoder"]
 
@@ -66,7 +66,7 @@ class ThreadEncoder(Encoder):
         except BaseException:
             reader.close()
             raise
-        if any((one.run or one.id) not in self._thread.runs for one in newest.items):
+        if any(run_of(response) not in self._thread.runs for response in newest.items):
             reader.close()
             return None
         return reader
@@ -75,7 +75,7 @@ class ThreadEncoder(Encoder):
         checkpoint = input_of(run)
         before, parent = self._thread.before(run), self._thread.parent_of(checkpoint)
         self._remember(checkpoint, before)
-        self._run = _RunEvents(self, run, before, parent)
+        self._run = _RunEvents(self, run, before, parent, self._thread.values_before(run))
         self._run.prime(events)
 
     def begin(self) -> Iterable[Frame]:
@@ -102,8 +102,9 @@ class ThreadEncoder(Encoder):
         if run in self._thread.runs or input_of(run) in self._at:
             return
         before: list[dict[str, Any]] = []
+        values = self._thread.values_before()
         if self._run is not None and self._run.run is not None:
-            before = self._run.messages
+            before, values = self._run.messages, self._run.values
             self._remember(self._run.run, before)
         parent: Any = metadata.get(PARENT)
         if isinstance(parent, str) and parent in self._at:
@@ -113,7 +114,7 @@ class ThreadEncoder(Encoder):
         asked: Any = metadata.get(ASKED)
         before = [*before, *(asked or ())]
         self._remember(input_of(run), before)
-        self._run = _RunEvents(self, run, before, parent)
+        self._run = _RunEvents(self, run, before, parent, values)
         list(self._run.begin())
 
     def _remember(self, checkpoint: str, messages: list[dict[str, Any]]) -> None:
@@ -150,9 +151,14 @@ class _RunEvents(RunReader):
     """One run of the thread."""
 
     def __init__(
-        self, thread: ThreadEncoder, run: str, before: Sequence[dict[str, Any]], parent: str | None
+        self,
+        thread: ThreadEncoder,
+        run: str,
+        before: Sequence[dict[str, Any]],
+        parent: str | None,
+        values: dict[str, Any],
     ) -> None:
-        super().__init__(run=run, enveloped=True)
+        super().__init__(run=run, enveloped=True, values=values)
         self._parent = parent
         self._thread = thread
         self.on_error = thread.on_error
@@ -168,12 +174,9 @@ class _RunEvents(RunReader):
         return [*(message for message in self._before if message["id"] not in ids), *said]
 
     def _lifecycle(self, event: str, **more: Any) -> None:
-        name = f"{self.run}.{event}.{len(self._decided)}"
+        decided = sum(len(response.decisions) for response in self.responses.values())
+        name = f"{self.run}.{event}.{decided}"
         self._thread.send("lifecycle", {"event": event, **more}, event_id=name)
-
-    @property
-    def _decided(self) -> list[str]:
-        return [name for one in self.responses.values() for name in one.decisions]
 
     def values_changed(self) -> None:
         self._checkpoint(f"{self.run}", input_of(f"{self.run}"))

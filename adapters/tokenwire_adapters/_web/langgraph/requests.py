@@ -10,7 +10,7 @@ import msgspec
 from tokenwire._ids import new_id
 from tokenwire.approvals import Answer, ApprovalRequest
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.ui.json import list_of, object_of
+from tokenwire_adapters._web.ui.json import content_text, list_of, object_of
 
 __all__ = ["answers_to", "chat_message", "messages_in", "text_of"]
 
@@ -52,15 +52,7 @@ def _message(item: Any) -> dict[str, Any]:
 
 def text_of(message: dict[str, Any]) -> str:
     """The text of a message."""
-    content: Any = message.get("content")
-    if isinstance(content, str):
-        return content
-    texts: list[Any] = [
-        block if isinstance(block, str) else object_of(block).get("text")
-        for block in list_of(content)
-        if isinstance(block, str) or object_of(block).get("type") == "text"
-    ]
-    return "".join(text for text in texts if isinstance(text, str))
+    return content_text(message.get("content"))
 
 
 def chat_message(message: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from tokenwire._ids import check_name
 from tokenwire._version import __version__
-from tokenwire.approvals import Answer, Approval
+from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import checked_name, send_response
+from tokenwire_adapters._web.gateway.asgi import send_response
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -22,13 +23,13 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.langgraph.encoder import LangGraphEncoder
 from tokenwire_adapters._web.langgraph.events import ThreadEncoder
 from tokenwire_adapters._web.langgraph.requests import answers_to
-from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread, bounded_messages
+from tokenwire_adapters._web.langgraph.threads import ASKED, PARENT, Thread
 from tokenwire_adapters._web.langgraph.turn import Beginning, LangGraphTurn
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.errors import OnError
-from tokenwire_adapters._web.ui.json import list_of, object_of
+from tokenwire_adapters._web.ui.json import list_of, newest_of, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import Run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run
 
 __all__ = ["LangGraphRoutes"]
 
@@ -127,7 +128,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _create(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
         given = body.get("thread_id")
-        name = checked_name(given, "thread_id") if isinstance(given, str) else str(uuid4())
+        name = check_name(given, "thread_id") if isinstance(given, str) else str(uuid4())
         await self.authorize(exchange, name, "input")
         await self.send_json(exchange, self._described(name, None, body.get("metadata")))
 
@@ -153,7 +154,7 @@ class LangGraphRoutes(ProtocolRoutes):
         return channel, name, await self._read(channel, name)
 
     async def _read(self, channel: str, name: str) -> Thread:
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         return Thread(name, runs, self.on_error)
 
     async def _thread_info(self, exchange: Exchange) -> None:
@@ -205,7 +206,8 @@ class LangGraphRoutes(ProtocolRoutes):
             run = settled.begin if settled and settled.begin else self.tasks.new_run()
             with self.tasks.starting(channel, run):
                 beginning = await self._beginning(channel, thread, body)
-                encoder = LangGraphEncoder(run=run, enveloped=True, before=beginning.messages)
+                before, values = beginning.messages, beginning.thread.values_before()
+                encoder = LangGraphEncoder(run=run, enveloped=True, before=before, values=values)
 
                 async def begin() -> None:
                     self._begin(exchange, channel, run, beginning, settled)
@@ -221,18 +223,11 @@ class LangGraphRoutes(ProtocolRoutes):
         self, exchange: Exchange, channel: str, thread: Thread, value: Any
     ) -> Settled | None:
         """Have a resume decided. :raises Problem: where the thread asks nothing."""
-        settled = await self._decide(exchange, channel, answers_to(thread.questions, value))
+        answers = answers_to(thread.questions, value)
+        settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
         if settled is None:
             raise Problem("invalid", "the thread waits for no answer", status=409)
         return settled
-
-    async def _decide(
-        self, exchange: Exchange, channel: str, answers: Sequence[Answer]
-    ) -> Settled | None:
-        """Have answers decided; None where there are none to what was asked."""
-        if not answers:
-            return None
-        return await self.settle(exchange, channel, answers, self.tasks.new_run())
 
     async def _beginning(self, channel: str, thread: Thread, body: dict[str, Any]) -> Beginning:
         """What a run begins with, once no other is under way.
@@ -273,7 +268,7 @@ class LangGraphRoutes(ProtocolRoutes):
                 answered=answered,
             )
 
-        metadata = {ASKED: bounded_messages(beginning.asked), PARENT: beginning.parent}
+        metadata = {ASKED: newest_of(beginning.asked), PARENT: beginning.parent}
         self.tasks.begin(channel, run, metadata, turn)
 
     def _name_run(self, exchange: Exchange, name: str, run: str) -> None:
@@ -294,7 +289,7 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _follow(self, exchange: Exchange, channel: str, thread: Thread, run: str) -> None:
         if run not in thread.runs:
             raise Problem("not_found", "the thread has no such run")
-        encoder = LangGraphEncoder(before=thread.before(run))
+        encoder = LangGraphEncoder(before=thread.before(run), values=thread.values_before(run))
         reader = await self.service.within(encoder.join(self.sink, channel, run=run))
         if reader is None:
             raise Problem("not_found", "the thread has no such run")
@@ -328,8 +323,8 @@ class LangGraphRoutes(ProtocolRoutes):
     async def _command(self, exchange: Exchange) -> None:
         body = await self.read_body(exchange)
         given = object_of(body.get("params"))
-        number = body.get("id")
-        result: dict[str, Any] | None
+        error = {"error": "no_such_interrupt", "message": "the thread waits for no such answer"}
+        result: dict[str, Any] | None = None
         match body.get("method"):
             case "run.start":
                 result = await self._start(exchange, given)
@@ -337,13 +332,10 @@ class LangGraphRoutes(ProtocolRoutes):
                 result = await self._respond(exchange, given)
             case other:
                 error = {"error": "unknown_command", "message": f"no such command: {other!a}"[:200]}
-                await self.send_json(exchange, {"type": "error", "id": number, **error})
-                return
-        if result is None:
-            error = {"error": "no_such_interrupt", "message": "the thread waits for no such answer"}
-            await self.send_json(exchange, {"type": "error", "id": number, **error})
-            return
-        await self.send_json(exchange, {"type": "success", "id": number, "result": result})
+        answer: dict[str, Any] = {"type": "error", "id": body.get("id"), **error}
+        if result is not None:
+            answer = {"type": "success", "id": body.get("id"), "result": result}
+        await self.send_json(exchange, answer)
 
     async def _start(
         self, exchange: Exchange, params: dict[str, Any], settled: Settled | None = None
@@ -364,7 +356,7 @@ class LangGraphRoutes(ProtocolRoutes):
         named = {str(one.get("interrupt_id")): one.get("response") for one in responses}
         known = {name: value for name, value in named.items() if name in ids}
         answers = answers_to(questions, known) if known else []
-        settled = await self._decide(exchange, channel, answers)
+        settled = await self.settle(exchange, channel, answers, self.tasks.new_run())
         if settled is None:
             return None
         if settled.begin is None:

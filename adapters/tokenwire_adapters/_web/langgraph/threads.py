@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
-
-import msgspec
+from typing import Any
 
 from tokenwire.approvals import ApprovalRequest
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.langgraph.encoder import RunReader
 from tokenwire_adapters._web.langgraph.messages import interrupt_of
 from tokenwire_adapters._web.ui.errors import OnError, safe_error, shown_error
-from tokenwire_adapters._web.ui.json import object_of
+from tokenwire_adapters._web.ui.json import list_of, object_of
 from tokenwire_adapters._web.ui.runs import Run
 
-__all__ = ["ASKED", "PARENT", "Thread", "bounded_messages", "input_of"]
+__all__ = ["ASKED", "PARENT", "Thread", "input_of"]
 
 ASKED = "langgraph_messages"
 """The metadata field with the messages that a run answers."""
@@ -24,7 +22,6 @@ ASKED = "langgraph_messages"
 PARENT = "langgraph_checkpoint"
 """The metadata field with the checkpoint that a run begins at."""
 
-_MAX_ASKED = 32 * 1024  # bytes that every watcher is sent
 _INPUT = ".input"
 _START = ".start"  # the checkpoint before the first run: without it, nobody could edit that
 
@@ -32,16 +29,6 @@ _START = ".start"  # the checkpoint before the first run: without it, nobody cou
 def input_of(run: str) -> str:
     """The checkpoint with the messages that a run answers."""
     return f"{run}{_INPUT}"
-
-
-def bounded_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The newest of these messages that are small enough to send to every watcher."""
-    size = 0
-    for index in reversed(range(len(messages))):
-        size += len(msgspec.json.encode(messages[index]))
-        if size > _MAX_ASKED:
-            return messages[index + 1 :]
-    return messages
 
 
 class Thread:
@@ -82,9 +69,8 @@ class Thread:
         if not checkpoint.endswith(_INPUT):
             return input_of(checkpoint)
         run = self.runs[checkpoint.removesuffix(_INPUT)]
-        envelope = run.envelope
-        if envelope is not None and PARENT in envelope.metadata:
-            parent = envelope.metadata[PARENT]
+        if PARENT in run.metadata:
+            parent = run.metadata[PARENT]
             return parent if isinstance(parent, str) and self.has(parent) else _START
         earlier = list(self.runs)
         place = earlier.index(run.id)
@@ -99,7 +85,8 @@ class Thread:
         by_id: dict[str, dict[str, Any]] = {}
         for step in reversed(chain):
             run = self.runs[step.removesuffix(_INPUT)]
-            added = asked_by(run) if step.endswith(_INPUT) else self._said_by(run)
+            begins = step.endswith(_INPUT)
+            added = list_of(run.metadata.get(ASKED)) if begins else self._said_by(run)
             by_id.update((message["id"], message) for message in added)
         return list(by_id.values())
 
@@ -114,6 +101,15 @@ class Thread:
     def before(self, run: str) -> list[dict[str, Any]]:
         """The messages that a run begins with, those that it answers among them."""
         return self.messages(input_of(run))
+
+    def values_before(self, run: str | None = None) -> dict[str, Any]:
+        """What the runs before one, by default all, have put into the state, without messages."""
+        values: dict[str, Any] = {}
+        for other in self.runs.values():
+            if other.id == run:
+                break
+            values |= values_of(other)
+        return values
 
     def state(self, checkpoint: str | None) -> dict[str, Any]:
         """The state at a checkpoint, as a client reads it."""
@@ -135,12 +131,10 @@ class Thread:
             "result": None,
             "error": error,
         }
-        values = self._values(checkpoint)
-        if checkpoint is None:
-            values = {}
+        values = {**self.values_before(), "messages": self.messages(checkpoint)}
         parent = None if checkpoint is None else self.parent_of(checkpoint)
         return {
-            "values": values,
+            "values": {} if checkpoint is None else values,
             "next": ["agent"] if running or interrupts else [],
             "tasks": [task] if running or interrupts or error else [],
             "interrupts": interrupts,
@@ -149,12 +143,6 @@ class Thread:
             "metadata": {},
             "created_at": _iso(None if run is None else run.started_at),
         }
-
-    def _values(self, checkpoint: str | None) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for run in self.runs.values():
-            values |= values_of(run)
-        return {**values, "messages": self.messages(checkpoint)}
 
     def _reference(self, checkpoint: str | None) -> dict[str, Any] | None:
         if checkpoint is None:
@@ -165,13 +153,6 @@ class Thread:
         """The states of all branches, newest first."""
         names = [name for run in self.runs for name in (input_of(run), run)]
         return [self.state(name) for name in list(reversed(names))[:limit]]
-
-
-def asked_by(run: Run) -> list[dict[str, Any]]:
-    """The messages that a run answers, as far as they are kept."""
-    envelope = run.envelope
-    asked: Any = envelope.metadata.get(ASKED) if envelope is not None else None
-    return cast("list[dict[str, Any]]", asked) if isinstance(asked, list) else []
 
 
 def values_of(run: Run) -> dict[str, Any]:

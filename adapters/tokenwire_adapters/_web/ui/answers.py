@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -57,7 +57,10 @@ async def settle(
     :raises TimeoutError: when the agent does not act on an answer.
     :raises BackendUnavailable: when the channel cannot be read or written now.
     """
-    found = await _asked(sink, channel, [answer.id for answer in answers])
+    ids = {answer.id for answer in answers}
+    found = await _newest(
+        sink, channel, lambda one: any(asked.id in ids for asked in approvals.requests_in(one))
+    )
     if found is None:
         return None
     run, response = found
@@ -91,12 +94,13 @@ async def settle(
     return Settled(run, [decisions[one.id] for one in given if one.id in decisions], new_run)
 
 
-async def _asked(sink: Sink, channel: str, ids: Iterable[str]) -> tuple[Run, Response] | None:
-    """The newest run, and its response, that asked for one of these."""
-    wanted = set(ids)
+async def _newest(
+    sink: Sink, channel: str, is_wanted: Callable[[Response], bool]
+) -> tuple[Run, Response] | None:
+    """The newest run that has a wanted response, and its first one."""
     for run in reversed(await recent_runs(sink, channel)):
         for response in run.responses:
-            if any(request.id in wanted for request in approvals.requests_in(response)):
+            if is_wanted(response):
                 return run, response
     return None
 
@@ -122,7 +126,9 @@ async def claim(sink: Sink, channel: str, call_id: str, tab: str) -> bool:
     :return: whether it is this page that runs it.
     :raises BackendUnavailable: when the channel cannot be read or written now.
     """
-    calling = await _calling(sink, channel, call_id)
+    calling = await _newest(
+        sink, channel, lambda one: any(call.call_id == call_id for call in one.tool_calls)
+    )
     if calling is None or any(one.call_id == call_id for one in calling[1].tool_results):
         return False
     run, response = calling
@@ -176,15 +182,6 @@ async def _first(
         for result in other.tool_results if other.id == response.id else ():
             if result.call_id == name:
                 return object_of(result.output).get(key)
-    return None
-
-
-async def _calling(sink: Sink, channel: str, call_id: str) -> tuple[Run, Response] | None:
-    """The newest run, and its response, that made a tool call."""
-    for run in reversed(await recent_runs(sink, channel)):
-        for response in run.responses:
-            if any(call.call_id == call_id for call in response.tool_calls):
-                return run, response
     return None
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-__all__ = ["GENERIC", "OnError", "safe_error", "shown_error"]
+__all__ = ["GENERIC", "WITHDRAWN", "OnError", "safe_error", "shown_error"]
 
 logger = logging.getLogger("tokenwire")
 
@@ -15,6 +15,7 @@ OnError = Callable[[str], str]
 """From the text of an error to what pages are shown of it."""
 
 GENERIC = "An error occurred."
+WITHDRAWN = "The run ended before anybody approved this call."
 
 _INTERNAL = re.compile(
     r"""(?ix)

@@ -10,18 +10,24 @@ import msgspec
 from tokenwire_adapters._ai_sdk_values import media_of, reason_of, source_of, usage_of
 
 __all__ = [
+    "MAX_METADATA",
+    "content_text",
     "denial_text",
     "is_json",
     "json_bytes",
     "json_text",
     "list_of",
     "media_of",
+    "newest_of",
     "object_of",
     "parsed",
     "reason_of",
     "source_of",
     "usage_of",
 ]
+
+MAX_METADATA = 32 * 1024
+"""How many bytes a field of a run's metadata has at most, about: every watcher is sent them."""
 
 _encode = msgspec.json.Encoder().encode
 _DEEP = 200
@@ -35,6 +41,25 @@ def object_of(value: Any) -> dict[str, Any]:
 def list_of(value: Any) -> list[Any]:
     """The JSON array that a value from outside is; an empty one where it is none."""
     return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def content_text(content: Any) -> str:
+    """The text of a message: its content, or, where that has parts, those that are text."""
+    if isinstance(content, str):
+        return content
+    parts = [{"type": "text", "text": p} if isinstance(p, str) else p for p in list_of(content)]
+    texts = [object_of(p).get("text") for p in parts if object_of(p).get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def newest_of(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest of these messages that are small enough to be in the metadata of a run."""
+    size = 0
+    for index in reversed(range(len(messages))):
+        size += len(_encode(messages[index]))
+        if size > MAX_METADATA:
+            return messages[index + 1 :]
+    return messages
 
 
 def json_bytes(value: Any) -> bytes:

@@ -16,6 +16,9 @@ from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["MessageEncoder"]
 
+_ABANDONED = "The agent stopped without an answer."
+_LOST = "The connection to the agent was lost."
+
 
 class MessageEncoder(Encoder):
     """What is known of a message, and the methods by which a protocol writes it.
@@ -38,6 +41,7 @@ class MessageEncoder(Encoder):
         self.on_error: OnError = safe_error
         self._runs: set[str | None] = {run}
         self._frames: list[Frame] = []
+        self._call_ids: set[str] = set()
 
     # -- what a protocol writes
 
@@ -85,9 +89,22 @@ class MessageEncoder(Encoder):
     def end_message(self, response: ResponseState | None) -> None:
         """End the message. `response`: the one that says how; None: it is not known."""
 
+    @staticmethod
+    def failure_text(response: ResponseState | None) -> str:
+        """What pages are shown of a run that failed; None: it is not known how it ended."""
+        return _LOST if response is None else response.error or _ABANDONED
+
     def emit(self, data: bytes, *, event: str | None = None) -> None:
         """Send a frame to the client: its data, and the name of the server-sent event."""
         self._frames.append(Frame(data, event=event))
+
+    def unique_call_id(self, response: ResponseState, part: PartState) -> str:
+        """An id for a new tool call: ids of some providers repeat from response to response."""
+        call_id = part.call_id or ""
+        if call_id in self._call_ids:
+            call_id = f"{call_id}:{response.id}:{part.index}"
+        self._call_ids.add(call_id)
+        return call_id
 
     # -- for its parts
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
+from tokenwire.approvals import ApprovalRequest
 from tokenwire.events import ToolResult, ToolResultEvent
 from tokenwire_adapters._web.ui.approvals import ApprovalEncoder
 from tokenwire_adapters._web.ui.errors import shown_error
 from tokenwire_adapters._web.ui.json import is_json
-from tokenwire_adapters._web.ui.state import ResponseState
+from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["ResultEncoder"]
 
@@ -20,6 +23,18 @@ class ResultEncoder(ApprovalEncoder):
         super().__init__(run=run, message_id=message_id)
         # Results that came before what they answer; the call is there when its response has ended.
         self._early_results: dict[str, ToolResult] = {}
+
+    def take_result_part(self, response: ResponseState, part: PartState, text: Any) -> None:
+        """Take a part that is the result of a tool. `text`: what its text stands for."""
+        if part.call_id is not None:
+            output = part.data if part.data is not None else text
+            self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+
+    def refuse_call(self, request: ApprovalRequest, error: str) -> None:
+        """Give a call that was not approved an error as its result."""
+        called = self.call_of(request)
+        if called is not None:  # models take no conversation in which a call has no result
+            self.record_result(called[0], ToolResult(call_id=called[1].call_id or "", error=error))
 
     def record_result(self, response: ResponseState, result: ToolResult) -> None:
         """Take a result that is a part of `response`, as some providers send theirs."""

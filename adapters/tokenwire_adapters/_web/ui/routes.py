@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
 from tokenwire import default_sink
+from tokenwire._ids import check_name
 from tokenwire.approvals import Answer
 from tokenwire.encoding import Encoder, StreamPlan
 from tokenwire.sink import Sink
@@ -20,9 +21,7 @@ from tokenwire_adapters._web.gateway.asgi import (
     Request,
     Scope,
     Send,
-    checked_name,
-    read_json,
-    send_json,
+    read_object,
     send_response,
     serve_lifespan,
 )
@@ -32,6 +31,7 @@ from tokenwire_adapters._web.gateway.dispatch import (
     Exchange,
     Route,
     admitted,
+    answer_json,
     serve_http,
     take_of_exchange,
 )
@@ -43,7 +43,7 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled, begun, claim, continued_by, settle
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
-from tokenwire_adapters._web.ui.runs import Run, find_run, run_ended_within
+from tokenwire_adapters._web.ui.runs import Run, find_run, recent_runs, run_ended_within
 from tokenwire_adapters._web.ui.tasks import AgentTasks
 
 __all__ = ["LIMITS", "Exchange", "ProtocolRoutes", "Route"]
@@ -170,17 +170,21 @@ class ProtocolRoutes(ABC):
 
         :raises InvalidName: when the id cannot be one.
         """
-        return checked_name(self._channel(checked_name(name, "chat id")), "channel")
+        return check_name(self._channel(check_name(name, "chat id")), "channel")
 
     async def read_body(self, exchange: Exchange) -> dict[str, Any]:
         """The JSON object of the body; empty where there is none.
 
         :raises Problem: when it is no object, is too large or does not arrive in time.
         """
-        body = await read_json(exchange.request, exchange.receive, self.service.limits)
-        if body is not None and not isinstance(body, dict):
-            raise Problem("invalid", "the body must be an object")
-        return cast("dict[str, Any]", body or {})
+        return await read_object(exchange.request, exchange.receive, self.service.limits)
+
+    async def recent_runs(self, channel: str) -> list[Run]:
+        """The runs of the newest responses of a channel, oldest first.
+
+        :raises Problem: ``unavailable`` when the backend does not answer in time.
+        """
+        return await self.service.within(recent_runs(self.sink, channel))
 
     async def watch_from(self, channel: str, begin: Callable[[], Awaitable[None]]) -> ChannelReader:
         """Open a channel, and only then begin what is to be seen there."""
@@ -247,11 +251,13 @@ class ProtocolRoutes(ABC):
     async def settle(
         self, exchange: Exchange, channel: str, answers: Sequence[Answer], new_run: str
     ) -> Settled | None:
-        """Have answers of a page decided; None where nobody asked for them.
+        """Have answers of a page decided; None where there are none, or nobody asked for them.
 
         :param new_run: the id of a run to begin where the one that asked is gone.
         :raises Problem: ``unavailable`` when the agent or the backend does not answer in time.
         """
+        if not answers:
+            return None
         sender = exchange.caller.principal
         settling = settle(self.sink, channel, answers, sender=sender, new_run=new_run)
         return await self.service.within(settling, timeout=_ANSWER_TIMEOUT)
@@ -317,7 +323,7 @@ class ProtocolRoutes(ABC):
 
     async def send_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
         """Answer with JSON."""
-        await send_json(exchange.send, status, value, headers=exchange.headers)
+        await answer_json(exchange, value, status)
 
     async def send_nothing(self, exchange: Exchange) -> None:
         """Answer with 204: there is nothing to show."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,7 @@ from tokenwire.events import (
 )
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
-from tokenwire_adapters._web.ui.state import MAY_WAIT, is_envelope
+from tokenwire_adapters._web.ui.state import MAY_WAIT, is_envelope, run_of, run_shown_by
 
 __all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs", "run_ended_within"]
 
@@ -46,16 +47,17 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def envelope(self) -> Response | None:
         """The response that represents the run, where there is one."""
-        for response in self.responses:
-            if is_envelope(response.id, response.run, response.metadata):
-                return response
-        return None
+        return _envelope_in(self.responses)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it was begun with: the metadata of its envelope."""
+        return {} if self.envelope is None else self.envelope.metadata
 
     @property
     def message_id(self) -> str:
         """The id of the message that the run becomes, or continues."""
-        envelope = self.envelope
-        message_id = envelope.metadata.get("message_id") if envelope is not None else None
+        message_id = self.metadata.get("message_id")
         return message_id if isinstance(message_id, str) else self.id
 
     @property
@@ -121,10 +123,9 @@ async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | No
     responses: list[Response] = []
     page = await sink.ahistory(channel, limit=_PAGE_SIZE)
     for _ in range(max_pages):
-        matching = [response for response in page.items if (response.run or response.id) == run]
+        matching = [response for response in page.items if run_of(response) == run]
         responses += matching
-        # An envelope is the first response of its run.
-        complete = any(is_envelope(r.id, r.run, r.metadata) for r in matching)
+        complete = _envelope_in(matching) is not None  # it is the first response of its run
         if complete or not page.has_next or (responses and not matching):
             break
         following = await page.anext()
@@ -145,7 +146,7 @@ async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list
     page = await sink.ahistory(channel, limit=responses)
     by_run: dict[str, list[Response]] = {}
     for response in reversed(page.items):
-        by_run.setdefault(response.run or response.id, []).append(response)
+        by_run.setdefault(run_of(response), []).append(response)
     return [Run(run, tuple(members)) for run, members in by_run.items()]
 
 
@@ -169,7 +170,7 @@ async def run_ended_within(sink: Sink, channel: str, seconds: float) -> Run | No
 async def _newest_run(sink: Sink, channel: str) -> str | None:
     """The run of the newest response."""
     page = await sink.ahistory(channel, limit=1)
-    return next((response.run or response.id for response in page.items), None)
+    return next(map(run_of, page.items), None)
 
 
 async def _active_run(sink: Sink, channel: str) -> str | None:
@@ -181,10 +182,13 @@ async def _active_run(sink: Sink, channel: str) -> str | None:
         for event in reversed(replay.events)
         if isinstance(event, SnapshotEvent) and not event.response.ended
     ]
-    for response in streaming:
-        if is_envelope(response.id, response.run, response.metadata):
-            return response.id
-    return next((response.run or response.id for response in streaming), None)
+    envelope = _envelope_in(streaming)
+    return next(map(run_of, streaming), None) if envelope is None else envelope.id
+
+
+def _envelope_in(responses: Iterable[Response]) -> Response | None:
+    """The first of these responses that represents its whole run."""
+    return next((r for r in responses if is_envelope(r.id, r.run, r.metadata)), None)
 
 
 async def join_run(
@@ -267,10 +271,9 @@ def _in_order(run: Run, events: Sequence[Event]) -> list[Event]:
 
 
 def _is_of(event: Event, run: str, ids: set[str]) -> bool:
-    if isinstance(event, SnapshotEvent):
-        return (event.response.run or event.response.id) == run
-    if isinstance(event, StartEvent):
-        return (event.run or event.response_id) == run
+    shown = run_shown_by(event)
+    if shown is not None:
+        return shown == run
     if isinstance(event, DataEvent | ToolResultEvent) and event.run == run:
         return True
     return event.response_id in ids

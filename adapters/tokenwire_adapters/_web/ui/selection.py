@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from tokenwire.events import DataEvent, Event, SnapshotEvent, StartEvent, ToolResultEvent
+from tokenwire_adapters._web.ui.state import run_shown_by
 
 __all__ = ["RunSelector"]
 
@@ -44,14 +45,11 @@ class RunSelector:
         return events
 
     def _run_of(self, event: Event) -> str | None:
-        if isinstance(event, StartEvent):
-            return event.run or event.response_id
-        if isinstance(event, SnapshotEvent):
-            return event.response.run or event.response.id
-        if isinstance(event, ToolResultEvent | DataEvent):
-            if event.run in self._candidates:
-                return event.run
-            for run, events in self._candidates.items():
-                if any(known.response_id == event.response_id for known in events):
-                    return run
+        if not isinstance(event, ToolResultEvent | DataEvent):
+            return run_shown_by(event)
+        if event.run in self._candidates:
+            return event.run
+        for run, events in self._candidates.items():
+            if any(known.response_id == event.response_id for known in events):
+                return run
         return None

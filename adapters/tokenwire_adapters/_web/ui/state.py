@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tokenwire.approvals import Approval, ApprovalRequest
-from tokenwire.events import ENDED, State, ToolResult
+from tokenwire.events import ENDED, Event, Response, SnapshotEvent, StartEvent, State, ToolResult
 
-__all__ = ["ENVELOPE", "MAY_WAIT", "METADATA", "PartState", "ResponseState", "is_envelope"]
+__all__ = [
+    "ENVELOPE",
+    "MAY_WAIT",
+    "METADATA",
+    "PartState",
+    "ResponseState",
+    "is_envelope",
+    "run_of",
+    "run_shown_by",
+]
 
 ENVELOPE = "tokenwire.run"
 """The metadata field that marks the envelope: the response that is open as long as its run."""
@@ -26,6 +35,18 @@ _TEXT_KINDS = frozenset({"text", "reasoning", "refusal"})
 def is_envelope(response_id: str, run: str | None, metadata: dict[str, Any]) -> bool:
     """Whether a response represents its whole run: it is open for as long as the run is."""
     return run == response_id and ENVELOPE in metadata
+
+
+def run_of(response: Response) -> str:
+    """The run that a response is of; one that names no run is a run by itself."""
+    return response.run or response.id
+
+
+def run_shown_by(event: Event) -> str | None:
+    """The run of the response that an event begins or has whole; None for all other events."""
+    if isinstance(event, StartEvent):
+        return event.run or event.response_id
+    return run_of(event.response) if isinstance(event, SnapshotEvent) else None
 
 
 class PartState:
@@ -86,6 +107,19 @@ class PartState:
     def text(self) -> str:
         """The text so far of a part that is not of the textual kinds."""
         return "".join(self._pieces or ())
+
+    @property
+    def label(self) -> str:
+        """What a part of data is called, for protocols that send it under a name."""
+        return self.name if self.kind == "data" and self.name else self.kind
+
+    @property
+    def value(self) -> Any:
+        """What a part of data holds: its data, its text, or both."""
+        text = self.text
+        if not text:
+            return self.data
+        return text if self.data is None else {"data": self.data, "text": text}
 
     def append(self, text: str) -> None:
         """Add text; a producer may return to a part that seemed to be done."""

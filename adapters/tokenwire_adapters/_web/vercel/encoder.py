@@ -22,8 +22,6 @@ from tokenwire_adapters._web.ui.state import METADATA, PartState, ResponseState
 __all__ = ["VercelEncoder"]
 
 _TEXT = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
-_ABANDONED = "The agent stopped without an answer."
-_LOST = "The connection to the agent was lost."
 
 
 class VercelEncoder(RunEncoder):
@@ -64,7 +62,6 @@ class VercelEncoder(RunEncoder):
         self._stepped = False  # a step has begun in this stream
         self._continuing = False
         self._step_calls: list[PartState] = []  # tool calls of the step that is open
-        self._tool_ids: set[str] = set()
         self._reasoning: PartState | None = None  # the one that is closed by what comes next
 
     def _chunk(self, type_: str, **fields: Any) -> None:
@@ -114,11 +111,9 @@ class VercelEncoder(RunEncoder):
             self._chunk("abort", **reasons)
         else:
             if state != "complete":
-                error = response.error if response else None
-                text = error or (_LOST if state == "lost" else _ABANDONED)
                 # A client may stop reading at an error.
                 self._chunk("message-metadata", messageMetadata=metadata)
-                self._chunk("error", errorText=text)
+                self._chunk("error", errorText=self.failure_text(response))
                 reason = "error"
             elif response is not None and response.envelope and response.finish_reason is None:
                 reason = reason_of(self.last_ended.finish_reason if self.last_ended else None)
@@ -227,11 +222,7 @@ class VercelEncoder(RunEncoder):
         self._chunk(f"{protocol}-start", id=part.wire_id, **extra)
 
     def _open_tool(self, response: ResponseState, part: PartState) -> None:
-        tag = part.call_id or ""
-        if tag in self._tool_ids:  # ids of some providers repeat from response to response
-            tag = f"{tag}:{response.id}:{part.index}"
-        self._tool_ids.add(tag)
-        part.wire_id = tag
+        tag = part.wire_id = self.unique_call_id(response, part)
         part.name = part.name or "tool"
         self._step_calls.append(part)
         self._chunk(
@@ -258,9 +249,7 @@ class VercelEncoder(RunEncoder):
                 return  # it was answered; or half a call is not one: nobody may act on it
             self._call_chunk(part)
         elif kind == "tool_result":
-            if part.call_id is not None:
-                output = part.data if part.data is not None else parsed(part.text)
-                self.record_result(response, ToolResult(call_id=part.call_id, output=output))
+            self.take_result_part(response, part, parsed(part.text))
         elif part.data is None or part.length:
             self._data_part(response, part)
 
@@ -275,20 +264,10 @@ class VercelEncoder(RunEncoder):
 
     def add_result(self, response: ResponseState, part: PartState, result: ToolResult) -> None:
         _ = response
+        kind, fields = "tool-output-available", {"output": result.output}
         if result.error is not None:
-            self._chunk(
-                "tool-output-error",
-                toolCallId=part.wire_id,
-                errorText=result.error or "error",
-                **self._tool_fields(part),
-            )
-        else:
-            self._chunk(
-                "tool-output-available",
-                toolCallId=part.wire_id,
-                output=result.output,
-                **self._tool_fields(part),
-            )
+            kind, fields = "tool-output-error", {"errorText": result.error or "error"}
+        self._chunk(kind, toolCallId=part.wire_id, **fields, **self._tool_fields(part))
 
     # -- approvals
 
@@ -333,11 +312,7 @@ class VercelEncoder(RunEncoder):
             if media is not None:
                 self._chunk("file", url=media[0], mediaType=media[1])
                 return
-        name = part.name if part.kind == "data" and part.name else part.kind
-        text = part.text
-        if text:
-            data = text if data is None else {"data": data, "text": text}
-        self._chunk(f"data-{name}", id=tag, data=data)
+        self._chunk(f"data-{part.label}", id=tag, data=part.value)
 
     def _source(self, tag: str, data: Any) -> None:
         source = source_of(data)

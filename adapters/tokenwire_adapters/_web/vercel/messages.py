@@ -10,6 +10,7 @@ import msgspec
 from tokenwire.encoding import Frame
 from tokenwire.events import SnapshotEvent
 from tokenwire_adapters._web.ui.errors import OnError, safe_error
+from tokenwire_adapters._web.ui.json import list_of
 from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 
@@ -44,15 +45,12 @@ def conversation(
     """
     messages = _Conversation()
     for run in runs:
-        envelope = run.envelope
-        metadata: dict[str, Any] = envelope.metadata if envelope is not None else {}
-        after = metadata.get("after")
+        after = run.metadata.get("after")
         if isinstance(after, str) and after in messages.places:
             messages.cut(messages.places[after] + 1)
-        elif metadata.get("first"):
+        elif run.metadata.get("first"):
             messages.cut(0)
-        asked = metadata.get("messages")
-        for message in cast("list[Any]", asked) if isinstance(asked, list) else ():
+        for message in list_of(run.metadata.get("messages")):
             if isinstance(message, dict):
                 messages.append(cast("dict[str, Any]", message))
         if streaming or not run.streaming:

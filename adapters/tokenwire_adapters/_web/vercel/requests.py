@@ -8,7 +8,7 @@ import msgspec
 
 from tokenwire.approvals import Answer
 from tokenwire_adapters._web.gateway.problems import Problem
-from tokenwire_adapters._web.ui.json import denial_text, object_of
+from tokenwire_adapters._web.ui.json import MAX_METADATA, content_text, denial_text, object_of
 
 __all__ = [
     "answers_in",
@@ -23,7 +23,6 @@ __all__ = [
 
 _ROLES = frozenset({"system", "user", "assistant"})
 _ANSWERED = frozenset({"output-available", "output-error", "output-denied"})
-_MAX_MESSAGE = 32 * 1024  # bytes of a user's message that watchers and other tabs are sent
 
 
 def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,9 +90,9 @@ def metadata_of(messages: list[dict[str, Any]], body: dict[str, Any]) -> dict[st
 
 def _bounded(message: dict[str, Any]) -> dict[str, Any]:
     """A message, cut where it is too large to send to every watcher."""
-    if len(msgspec.json.encode(message)) <= _MAX_MESSAGE:
+    if len(msgspec.json.encode(message)) <= MAX_METADATA:
         return message
-    text = text_of(message)[: _MAX_MESSAGE // 4]
+    text = text_of(message)[: MAX_METADATA // 4]
     return {
         "id": message.get("id"),
         "role": message["role"],
@@ -103,11 +102,7 @@ def _bounded(message: dict[str, Any]) -> dict[str, Any]:
 
 def text_of(message: dict[str, Any]) -> str:
     """The text parts of a message, joined."""
-    return "".join(
-        part["text"]
-        for part in message["parts"]
-        if part.get("type") == "text" and isinstance(part.get("text"), str)
-    )
+    return content_text(message["parts"])
 
 
 def steps_of(message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from tokenwire._ids import check_name
 from tokenwire.approvals import Approval
 from tokenwire.sink import Sink
 from tokenwire.writer import ResponseWriter
-from tokenwire_adapters._web.gateway.asgi import NOSNIFF, checked_name, send_response
+from tokenwire_adapters._web.gateway.asgi import send_response, unstored
 from tokenwire_adapters._web.gateway.auth import Authorize
 from tokenwire_adapters._web.gateway.dispatch import admitted
 from tokenwire_adapters._web.gateway.limits import Limits
@@ -17,7 +18,7 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.errors import OnError
 from tokenwire_adapters._web.ui.json import object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
-from tokenwire_adapters._web.ui.runs import Run, recent_runs
+from tokenwire_adapters._web.ui.runs import Run
 from tokenwire_adapters._web.ui.turn import Turn
 from tokenwire_adapters._web.vercel.encoder import VercelEncoder
 from tokenwire_adapters._web.vercel.messages import conversation
@@ -188,7 +189,7 @@ class ChatRoutes(ProtocolRoutes):
 
         with admitted(service, exchange):
             answers = answers_in(messages[-1])
-            settled = await self.settle(exchange, channel, answers, run) if answers else None
+            settled = await self.settle(exchange, channel, answers, run)
             if settled is not None and settled.begin is None:
                 await self.follow(exchange, channel, self._encoder(None), settled)
                 return
@@ -210,7 +211,7 @@ class ChatRoutes(ProtocolRoutes):
         messages = messages_of(body)
         if "messages" in body:
             return messages
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         history = self._conversation(runs, streaming=True)
         return with_history(history, messages[-1])
 
@@ -251,7 +252,7 @@ class ChatRoutes(ProtocolRoutes):
         """Answer with the run by which another tab goes on with this message, if there is one."""
         if message["role"] != "assistant":
             return False
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         seen = object_of(message.get("metadata")).get("run")
         outputs = {part["toolCallId"] for part in message["parts"] if is_answered(part)}
         for run in reversed(runs):
@@ -271,7 +272,7 @@ class ChatRoutes(ProtocolRoutes):
         if message["role"] != "assistant" or not answered:
             return
         name = message.get("id")
-        for run in await recent_runs(self.sink, channel):
+        for run in await self.recent_runs(channel):
             if run.message_id != name:
                 continue
             for response in run.responses:
@@ -298,10 +299,8 @@ class ChatRoutes(ProtocolRoutes):
         active = await self.service.within(self.tasks.active(channel))
         if active is None:
             return False
-        envelope = active.envelope
-        metadata = envelope.metadata if envelope is not None else {}
         asked = asked_in(messages, body)
-        if asked is not None and metadata.get("asked") == asked:
+        if asked is not None and active.metadata.get("asked") == asked:
             encoder = self._encoder(None)
             reader = await self.service.within(
                 encoder.join(self.sink, channel, run=active.id, wait=False)
@@ -322,8 +321,7 @@ class ChatRoutes(ProtocolRoutes):
         """
         if "application/problem+json" in (exchange.request.header(b"accept") or ""):
             raise Problem("busy", _BUSY)
-        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-        headers = [*own, NOSNIFF, *exchange.headers]
+        headers = [*unstored(b"text/plain; charset=utf-8"), *exchange.headers]
         await send_response(exchange.send, 409, _BUSY.encode(), headers=headers)
 
     async def _resume(self, exchange: Exchange) -> None:
@@ -332,7 +330,7 @@ class ChatRoutes(ProtocolRoutes):
         parameter = exchange.request.parameter
         run = parameter("run")
         if run is not None:
-            checked_name(run, "run")
+            check_name(run, "run")
         await self.resume(
             exchange,
             channel,
@@ -351,7 +349,7 @@ class ChatRoutes(ProtocolRoutes):
 
     async def _messages(self, exchange: Exchange) -> None:
         channel = await self.authorize(exchange, self.names_of(exchange.request)[0], "history")
-        runs = await self.service.within(recent_runs(self.sink, channel))
+        runs = await self.recent_runs(channel)
         await self.send_json(exchange, self._conversation(runs))
 
     def _conversation(
