@@ -54,7 +54,7 @@ def test_a_producer_may_come_back_later_than_readers(
 def test_one_that_does_not_come_back_is_abandoned(
     redis_server: RedisServer, faulty_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topology, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(topology, "LONGEST_PAUSE", 0.0)
     producers_url = redis_server.url.replace(str(redis_server.port), str(faulty_proxy.port))
     with (
         open_sink(redis_server.url, timeout=0.5) as reader,

@@ -12,6 +12,7 @@ import redis.exceptions as redis_errors
 from redis.asyncio import Connection, SSLConnection
 from redis.crc import key_slot
 
+from tokenwire._clock import LONGEST_PAUSE
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.redis.connection import CommandConnection
 from tokenwire_adapters._backends.redis.errors import error_code, is_stale, translate
@@ -22,7 +23,6 @@ from tokenwire_adapters._backends.redis.quirks import close_now
 __all__ = ["Node", "Topology"]
 
 _OLDEST_VERSION = (6, 2)
-_LONGEST_PAUSE = 8.0  # seconds between two tries of a producer, about
 
 
 class Node:
@@ -55,7 +55,7 @@ class Node:
     def is_back(self) -> bool:
         """Whether it has been there for so long that producers have come back to it, too."""
         now = asyncio.get_running_loop().time()
-        return now - self._failed_at > _LONGEST_PAUSE + self._timeout
+        return now - self._failed_at > LONGEST_PAUSE + self._timeout
 
     async def close(self) -> None:
         """Close its connections."""
