@@ -13,21 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import tokenwire
 from tokenwire._options import choose_on_cancel
-from tokenwire.claims import Claim, set_claim
 from tokenwire.context import resolve_channel
 from tokenwire.instrument import Instrumentor, OnCancel, Options, record_claimed_calls
-from tokenwire_adapters._agents.calls import (
-    CANCELS,
-    UNKNOWN_REASON,
-    ModelCall,
-    Reporter,
-    ToolCalls,
-    session_of,
-)
+from tokenwire_adapters._agents.calls import CANCELS, ModelCall, Reporter, ToolCalls, session_of
 from tokenwire_adapters._agents.langchain import content
 from tokenwire_adapters._agents.langchain.runs import Call, Node, Runs
 
@@ -45,6 +37,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = ["TokenwireCallbackHandler", "instrumentor"]
+
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
 
 _reporter = Reporter("the LangChain handler")
 _runs = Runs(_reporter)
@@ -158,36 +153,51 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         messages: list[list[Any]],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self._start_model(run_id, kwargs)
+        self._start_model(run_id, parent_run_id, tags, metadata, batch_size or 1)
 
     def on_llm_start(
-        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        batch_size: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        self._start_model(run_id, kwargs, batch=len(prompts))
+        batch = max(len(prompts), batch_size or 1)
+        self._start_model(run_id, parent_run_id, tags, metadata, batch)
 
-    def _start_model(self, run_id: UUID, about: dict[str, Any], *, batch: int = 1) -> None:
-        node = self._guard(_runs.enter, run_id, about.get("parent_run_id"))
+    def _start_model(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+        batch: int,
+    ) -> None:
+        node = self._guard(_runs.enter, run_id, parent_run_id)
         if node is None:
             return
         if node.root.cancelled is not None and self._on_cancel == "raise":
             _runs.remove(run_id.int)
             raise node.root.cancelled  # a retry, a fallback or the next step of what was cancelled
-        batch = max(batch, about.get("batch_size") or 1)
         try:
-            self._guard(self._begin, run_id, node, about.get("tags"), about.get("metadata"), batch)
+            self._guard(self._begin, run_id, node, tags or [], metadata or {}, batch)
         except BaseException:  # a strict sink's: LangChain does not go on with this run
             _runs.remove(run_id.int)
             raise
 
     def _begin(
-        self,
-        run_id: UUID,
-        node: Node,
-        tags: list[str] | None,
-        metadata: dict[str, Any] | None,
-        batch: int,
+        self, run_id: UUID, node: Node, tags: list[str], metadata: dict[str, Any], batch: int
     ) -> None:
         key = run_id.int
         other = _runs.calls.get(key)
@@ -199,16 +209,16 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
                 other.model.withdraw()
         if self._stop_provider and not self._automatic:
             record_claimed_calls()
-        call = Call(self, node, None)
-        if content.HIDDEN.isdisjoint(tags or ()):
+        call = Call(self, node)
+        if content.HIDDEN.isdisjoint(tags):
             call.model = ModelCall(
                 self._sink if self._sink is not None else tokenwire.default_sink(),
                 "langchain",
                 channel=self._channel,
-                session=session_of(metadata or {}),
+                session=session_of(metadata),
                 response_id=str(run_id),
                 run=node.root.id,
-                metadata=content.metadata(metadata or {}, self._metadata),
+                metadata=content.metadata(metadata, self._metadata),
                 on_cancel=self._on_cancel,
                 instrument=self._stop_provider,
             )
@@ -216,11 +226,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call.model is None or batch > 1:
             # Not to be published at all; or one context for several calls, which a layer below
             # could not tell apart.
-            if call.model is not None:
-                call.model.open()
-            call.suppressed = Claim()
-            call.suppressed.suppress(self)
-            set_claim(call.suppressed)
+            call.suppress()
         _runs.add(run_id, call)
 
     def on_llm_new_token(
@@ -235,15 +241,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call is None or call.owner is not self or call.model is None:
             return
         try:
-            parts = call.model.parts or call.model.open()
-            if parts is not None and call.source != "events":
-                message = None if chunk is None else getattr(chunk, "message", None)
-                if message is not None:
-                    if content.write_chunk(parts, message):
-                        call.source = "tokens"
-                elif token and isinstance(token, str):
-                    call.source = "tokens"
-                    parts.text("text", token)
+            call.write_token(call.model, token, chunk)
             cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)
@@ -256,11 +254,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call is None or call.owner is not self or call.model is None:
             return
         try:
-            # Most models pass the same tokens to `on_llm_new_token`, and do so first.
-            if call.source != "tokens":
-                parts = call.model.parts or call.model.open()
-                if parts is not None and content.write_event(parts, event):
-                    call.source = "events"
+            call.write_event(call.model, event)
             cancelled = call.model.cancelled
         except Exception as error:
             _reporter.report(error, self._sink)
@@ -278,18 +272,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         call = self._remove(run_id)
         if call is None or call.model is None:
             return None
-        model = call.model
-        generations: Any = response.generations[0] if response.generations else []
-        generation: Any = generations[0] if generations else None
-        if not call.source:  # nothing was streamed
-            content.write_choices(model, generations)
-        for call_id, name, _ in content.tool_calls(generation):
-            _tool_calls.add(model, call_id, name)
-        cancelled = model.cancelled
-        usage = content.usage(generation, response.llm_output)
-        reason = content.finish_reason(generation) or (UNKNOWN_REASON if call.source else None)
-        model.finish(reason, usage)
-        return call if cancelled else None
+        return call if call.finish(call.model, response, _tool_calls) else None
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._guard(self._fail, run_id, error)
@@ -311,8 +294,7 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         if call.owner is not self:
             return None
         _runs.remove(run_id.int)
-        if call.suppressed is not None:
-            call.suppressed.close()
+        call.unsuppress()
         return call
 
     def _raise_cancelled(self, call: Call) -> None:
@@ -336,18 +318,22 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         self._guard(_runs.enter, run_id, parent_run_id)
-        call_id = kwargs.get("tool_call_id")
-        if isinstance(call_id, str) and call_id:
-            self._guard(_tool_runs.start, run_id, self, call_id)
+        if isinstance(tool_call_id, str) and tool_call_id:
+            self._guard(_tool_runs.start, run_id, self, tool_call_id)
 
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._guard(self._end_tool, run_id, kwargs.get("name"), output, None)
+    def on_tool_end(
+        self, output: Any, *, run_id: UUID, name: str | None = None, **kwargs: Any
+    ) -> None:
+        self._guard(self._end_tool, run_id, name, output, None)
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._guard(self._end_tool, run_id, kwargs.get("name"), None, error)
+    def on_tool_error(
+        self, error: BaseException, *, run_id: UUID, name: str | None = None, **kwargs: Any
+    ) -> None:
+        self._guard(self._end_tool, run_id, name, None, error)
 
     def _end_tool(
         self, run_id: UUID, name: str | None, output: Any, error: BaseException | None
@@ -364,10 +350,12 @@ class TokenwireCallbackHandler(BaseCallbackHandler):
             channel = resolve_channel(self._channel, default=sink.default_channel)
             sink.tool_result(channel, outcome.call_id, outcome.output, run=run, **result)
 
-    def _guard(self, step: Callable[..., Any], *args: Any) -> Any:
+    def _guard(
+        self, step: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> _Result | None:
         """Call `step`; what it raises is reported, and never reaches LangChain."""
         try:
-            return step(*args)
+            return step(*args, **kwargs)
         except Exception as error:
             _reporter.report(error, self._sink)
             return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import time
 
-__all__ = ["Backoff", "jitter", "now_ms"]
+__all__ = ["LONGEST_PAUSE", "Backoff", "jitter", "now_ms"]
+
+LONGEST_PAUSE = 8.0
+"""Seconds after which a producer whose backend was away has tried again: see `RETRY` and leases."""
 
 _random = random.Random()  # of our own: an application may have seeded the shared one
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
-__all__ = ["IoThread", "on_io_thread", "require_asyncio"]
+__all__ = ["IoThread", "on_io_thread", "require_asyncio", "result_of"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -198,3 +198,19 @@ class IoThread:
             return
         if thread is not threading.current_thread():
             thread.join(timeout)
+
+
+async def result_of(task: asyncio.Task[T]) -> T:
+    """Await a task that others await as well; it goes on when this wait is cancelled."""
+    try:
+        # Not `shield`, which (Python 3.14) reports an error that nobody is left to see.
+        await asyncio.wait((task,))
+    except asyncio.CancelledError:
+        task.add_done_callback(_retrieve_error)
+        raise
+    return task.result()
+
+
+def _retrieve_error(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

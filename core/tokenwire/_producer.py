@@ -166,15 +166,14 @@ class Producer:
         )
         return PendingResponse(Draft(start, channel, self._backend.granularity), entry)
 
-    def _release(self, writer: ResponseWriter) -> None:
+    def _release(self, pending: PendingResponse) -> None:
         """Drop a response that is with the backend, or given up."""
-        key = (writer.channel, writer.id)
+        key = (pending.template.channel, pending.draft.start.response_id)
         with self._lock:
-            if self._writers.get(key) is writer:
-                del self._writers[key]
-                pending = self._open.pop(key)
-            else:
+            if self._open.get(key) is not pending:
                 return
+            del self._open[key]
+            writer = self._writers.pop(key)
         self.observers.ended(writer, pending)
 
     # -- single events

@@ -6,16 +6,22 @@ meet there. ``memory://NAME`` is another. `MemoryBackend()` has a store of its o
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 from urllib.parse import parse_qsl
 
-from tokenwire._memory.store import MemoryStore
+from tokenwire._clock import now_ms
+from tokenwire._memory.channel import Channel, Mailbox, parse_cursor
+from tokenwire._memory.replay import history, replay
 from tokenwire._urls import split_url
 from tokenwire.backend import (
     Backend,
     Capabilities,
+    ChannelInfo,
     ChannelPage,
     Deleted,
     Deletion,
@@ -31,8 +37,228 @@ from tokenwire.backend import (
     Retention,
     Subscription,
 )
+from tokenwire.errors import InvalidCursor, PublishRejected
+from tokenwire.events import check_event
 
 __all__ = ["MemoryBackend", "MemoryStore", "Retention"]
+
+_SWEEP_EVERY = 4096  # publishes
+_NAME_MARK = "after:"
+
+
+class MemoryStore:
+    """The channels behind one or more `MemoryBackend`; thread-safe.
+
+    :param granularity: ``"response"`` or ``"token"``.
+    :param retention: how much is kept.
+    :param clock: monotonic seconds, for leases and ages; tests give their own.
+    :param epoch: eight letters or digits with which cursors begin, by default random. A store that
+        is filled again with the same entries and epoch has the same cursors.
+    """
+
+    def __init__(
+        self,
+        *,
+        granularity: Granularity = "response",
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        epoch: str | None = None,
+    ) -> None:
+        self.granularity: Granularity = granularity
+        self.retention = retention or Retention()
+        self.clock = clock
+        self.epoch = epoch or os.urandom(4).hex()
+        self._lock = threading.RLock()
+        self._channels: dict[str, Channel] = {}
+        self._retentions: dict[str, Retention] = {}  # of channels that have their own
+        self._publishes = 0
+        self._last_number = 0  # of all events of channels that were let go of
+
+    def after_fork(self) -> None:
+        """Start with a fresh lock, and without the parent's listeners, in a forked child."""
+        self._lock = threading.RLock()
+        for channel in self._channels.values():
+            channel.listeners.clear()
+            channel.controls.clear()
+
+    def _channel(self, name: str) -> Channel:
+        return self._channels.get(name) or self._new_channel(name, self._last_number)
+
+    def _new_channel(self, name: str, base: int) -> Channel:
+        keep = self.retention_of(name)
+        channel = self._channels[name] = Channel(name, self.epoch, base, self.clock, keep)
+        return channel
+
+    def _current(self, name: str) -> Channel | None:
+        """A channel without what has expired, if there is one."""
+        channel = self._channels.get(name)
+        if channel is not None:
+            channel.reap()
+            channel.trim()
+        return channel
+
+    # -- writing
+
+    def publish(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """See `Backend.publish`."""
+        with self._lock:
+            self._publishes += len(entries)
+            if self._publishes >= _SWEEP_EVERY:
+                self._publishes = 0
+                self._sweep()
+            return [self._publish(entry) for entry in entries]
+
+    def _publish(self, entry: Entry) -> Outcome:
+        """Publish an entry; refuse it, and only it, where it is not what readers could take."""
+        try:
+            for event in entry.events:
+                check_event(event)
+            return self._channel(entry.channel).publish(entry)
+        except Exception as error:
+            text = f"cannot be kept: {type(error).__name__}: {error}"[:500]
+            return Outcome(error=PublishRejected(text))
+
+    def _sweep(self) -> None:
+        """Let go of what is too old in channels that nobody writes to any more."""
+        for name, channel in list(self._channels.items()):
+            channel.trim()
+            age = channel.retention.age
+            if (
+                age is not None
+                and not channel.responses
+                and not channel.watched
+                and self.clock() - channel.touched > age
+            ):
+                # Numbers are not used again: a cursor of this log must not fit into the next one.
+                self._last_number = max(self._last_number, channel.head)
+                del self._channels[name]
+
+    def renew(self, leases: Sequence[Lease]) -> list[LeaseState]:
+        """See `Backend.renew`."""
+        with self._lock:
+            channels = [self._channels.get(lease.channel) for lease in leases]
+            return [
+                channel.renew(lease) if channel else LeaseState(unknown=True)
+                for channel, lease in zip(channels, leases, strict=True)
+            ]
+
+    def reap(self, name: str) -> int:
+        """See `Backend.reap`."""
+        with self._lock:
+            channel = self._channels.get(name)
+            return channel.reap() if channel else 0
+
+    # -- reading
+
+    def listen(
+        self, name: str, receiver: Receiver, kind: Literal["listeners", "controls"]
+    ) -> Subscription:
+        """Deliver what is appended from now on: all, or (`controls`) cancels and inputs."""
+        mailbox = Mailbox(receiver, partial(self._unlisten, name))
+        with self._lock:
+            getattr(self._channel(name), kind).append(mailbox)
+        return mailbox
+
+    def _unlisten(self, name: str, mailbox: Mailbox) -> None:
+        """End a subscription; an empty channel that nobody listens to is forgotten."""
+        with self._lock:
+            mailbox.closed = True
+            channel = self._channels.get(name)
+            if channel:
+                for mailboxes in (channel.listeners, channel.controls):
+                    if mailbox in mailboxes:
+                        mailboxes.remove(mailbox)
+                if channel.head == channel.base and not channel.watched:
+                    del self._channels[name]
+
+    def replay(self, name: str, start: ReplayFrom) -> Replay:
+        """See `Backend.replay`."""
+        with self._lock:
+            channel = self._current(name)
+            if channel is not None:
+                return replay(channel, start, self.granularity)
+            if start.after is not None:
+                parse_cursor(start.after)
+            cursor = f"{self.epoch}-{self._last_number}"
+            return Replay(events=(), cursor=cursor, reset=start.after is not None)
+
+    def history(self, name: str, limit: int, before: str | None) -> HistoryPage:
+        """See `Backend.history`."""
+        with self._lock:
+            channel = self._current(name)
+            if channel is not None:
+                return history(channel, limit, before)
+            if before is not None:
+                parse_cursor(before)
+            return HistoryPage(items=())
+
+    def order(self, cursor: str) -> tuple[str, int]:
+        """See `Backend.order`."""
+        return parse_cursor(cursor)
+
+    # -- administration
+
+    def delete(self, name: str, deletion: Deletion) -> Deleted:
+        """See `Backend.delete`."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is not None:
+                channel.reap()
+            if deletion.everything:
+                return self._delete_channel(name, channel)
+            return channel.delete(deletion) if channel else Deleted()
+
+    def _delete_channel(self, name: str, channel: Channel | None) -> Deleted:
+        if channel is not None and channel.streaming:
+            return Deleted(streaming=tuple(channel.streaming))
+        self._retentions.pop(name, None)
+        if channel is None:
+            return Deleted()
+        self._last_number = max(self._last_number, channel.head)
+        del self._channels[name]
+        if channel.watched:
+            # Numbers go on from here, so that live subscriptions see no gap.
+            successor = self._new_channel(name, channel.head)
+            successor.listeners, successor.controls = channel.listeners, channel.controls
+        return Deleted(responses=len(channel.responses), events=len(channel.singles))
+
+    def list_channels(self, prefix: str, limit: int, after: str | None) -> ChannelPage:
+        """See `Backend.list_channels`."""
+        if after is not None and not after.startswith(_NAME_MARK):
+            raise InvalidCursor(f"not a page token: {after[:64]!a}")
+        last = "" if after is None else after.removeprefix(_NAME_MARK)
+        with self._lock:
+            names = sorted(
+                name
+                for name, channel in self._channels.items()
+                if name > last and name.startswith(prefix) and not channel.empty
+            )
+            page = names[:limit]
+            more = _NAME_MARK + page[-1] if len(names) > limit else None
+            return ChannelPage(items=tuple(self._info(name) for name in page), next=more)
+
+    def _info(self, name: str) -> ChannelInfo:
+        channel = self._channels[name]
+        return ChannelInfo(
+            name=name,
+            responses=len(channel.responses),
+            streaming=len(channel.streaming),
+            active_at=now_ms() - int((self.clock() - channel.touched) * 1000),
+        )
+
+    def retention_of(self, name: str) -> Retention:
+        """See `Backend.retention`."""
+        return self._retentions.get(name, self.retention)
+
+    def set_retention(self, name: str, retention: Retention | None) -> None:
+        """See `Backend.set_retention`."""
+        with self._lock:
+            if retention is None:
+                self._retentions.pop(name, None)
+            else:
+                self._retentions[name] = retention
+            if name in self._channels:
+                self._channels[name].retention = self.retention_of(name)
 
 
 _process_stores: dict[str, MemoryStore] = {}

@@ -7,20 +7,18 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Self
 
-from tokenwire._clock import now_ms
 from tokenwire._io import require_asyncio
 from tokenwire._options import OnCancel
 from tokenwire._problems import Problems
 from tokenwire._public import PublicDir
-from tokenwire._redact import describe
 from tokenwire._results import Receipt
 from tokenwire._values import Arguments
-from tokenwire._writing.cancelling import CancelCallbacks
 from tokenwire._writing.draft import PartSpec
+from tokenwire._writing.ending import Ending
 from tokenwire._writing.outbox import Outbox
 from tokenwire._writing.pending import PendingResponse, tool_result_event
-from tokenwire.errors import BackendError, ResponseCancelled, ResponseClosed
-from tokenwire.events import CancelEvent, EndEvent, State, ToolResultEvent
+from tokenwire.errors import ResponseCancelled
+from tokenwire.events import State, ToolResultEvent
 
 __all__ = ["PartWriter", "Receipt", "ResponseWriter"]
 
@@ -41,14 +39,14 @@ class PartWriter(PartSpec, PublicDir):
     def write(self, text: str) -> bool:
         """Append text to this part; for a tool call, to its arguments (see `ResponseWriter`)."""
         # As `ResponseWriter._write_text` does, without the call.
-        writer = self._writer
-        if writer._state != "streaming" or not isinstance(text, str):  # pyright: ignore[reportPrivateUsage]
-            return writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
+        pending = self._pending
+        if pending.state != "streaming" or not isinstance(text, str):
+            return self._writer._write_text(self, text)  # pyright: ignore[reportPrivateUsage]
         append = self._append  # to call the attribute would be to look for a method first
         append((self, text))
-        mark_at = self._pending.mark_at
+        mark_at = pending.mark_at
         if mark_at is not None and monotonic() >= mark_at:
-            writer._mark()  # pyright: ignore[reportPrivateUsage]
+            self._writer._mark()  # pyright: ignore[reportPrivateUsage]
         return True
 
 
@@ -70,25 +68,18 @@ class ResponseWriter(PublicDir):
         problems: Problems,
         *,
         on_cancel: OnCancel,
-        on_settled: Callable[[ResponseWriter], None],
+        on_settled: Callable[[PendingResponse], None],
     ) -> None:
         start = pending.draft.start
         self.channel = pending.template.channel
         self.id = start.response_id
         self.run = start.run
         self._pending = pending
-        self._pending_writes = pending.writes
         self._outbox = outbox
         self._problems = problems
-        self._on_settled = on_settled
-        self._raise_on_cancel = on_cancel == "raise"
-        self._state: State = "streaming"
-        self._cancel: CancelEvent | None = None
-        self._cancel_callbacks = CancelCallbacks(pending.lock)
+        self._ending = Ending(pending, outbox, problems, on_settled, on_cancel == "raise")
         self._calls: dict[str | None, PartWriter] = {}
         self._fresh = True  # the first text does not wait for a rollup window
-        pending.on_cancel = self._cancelled_by_watcher
-        pending.on_outcome = self._entry_settled
 
     # -- writing
 
@@ -108,11 +99,12 @@ class ResponseWriter(PublicDir):
         """
         if name is not None or call_id is not None or kind is not _TEXT:
             return self._write_to_part(text, kind, name, call_id)
-        if self._state != "streaming" or not isinstance(text, str):
+        pending = self._pending
+        if pending.state != "streaming" or not isinstance(text, str):
             return self._write_text(kind, text)
         # The hot path, some 160 ns: what `_write_text` does, without the call.
-        self._pending_writes.append((kind, text))
-        mark_at = self._pending.mark_at
+        pending.writes.append((kind, text))
+        mark_at = pending.mark_at
         if mark_at is not None and monotonic() >= mark_at:
             self._mark()
         return True
@@ -191,7 +183,7 @@ class ResponseWriter(PublicDir):
     def _offer(self, event: ToolResultEvent) -> bool:
         """Take the result of a tool call; False once the response has ended."""
         with self._pending.lock:  # an end comes before or after, not between
-            return self._state == "streaming" and self._enqueue(event, None)
+            return not self.ended and self._enqueue(event, None)
 
     def data_part(self, name: str, data: Any) -> bool:
         """Add a data part.
@@ -207,13 +199,15 @@ class ResponseWriter(PublicDir):
         return self.data_part(name, data)
 
     def _write_text(self, target: object, text: str) -> bool:
-        if self._state != "streaming":
-            return self._refuse()
+        pending = self._pending
+        if pending.state != "streaming":
+            self._ending.refuse()
+            return False
         if not isinstance(text, str):
             self._problems.report(TypeError(f"text must be a str, not {type(text).__name__}"))
             return False
-        self._pending_writes.append((target, text))
-        mark_at = self._pending.mark_at
+        pending.writes.append((target, text))
+        mark_at = pending.mark_at
         if mark_at is not None and monotonic() >= mark_at:
             self._mark()
         return True
@@ -223,21 +217,14 @@ class ResponseWriter(PublicDir):
         self._fresh = False
 
     def _enqueue(self, target: object, text: str | None) -> bool:
-        if self._state != "streaming":
-            return self._refuse()
-        self._pending_writes.append((target, text))
+        if self._pending.state != "streaming":
+            self._ending.refuse()
+            return False
+        self._pending.writes.append((target, text))
         self._outbox.mark(self._pending, True)
         if text:
             self._fresh = False
         return True
-
-    def _refuse(self) -> bool:
-        if self._cancel is not None and self._raise_on_cancel:
-            raise ResponseCancelled(self.id, self._cancel.reason)
-        if self._cancel is None and not self._pending.discarded:
-            error = self._pending.error or ResponseClosed(f"response {self.id!r} has ended")
-            self._problems.report(error)
-        return False
 
     # -- ending
 
@@ -248,13 +235,13 @@ class ResponseWriter(PublicDir):
         :param usage: token counts, a mapping or a provider's own object.
         :return: whether this call ended it.
         """
-        return self._end("complete", finish_reason=finish_reason, usage=usage)
+        return self._ending.end("complete", finish_reason=finish_reason, usage=usage)
 
     def fail(
         self, error: BaseException | str, *, finish_reason: str | None = None, usage: Any = None
     ) -> bool:
         """End the response as failed. Watchers see `error`, without what looks like a secret."""
-        return self._end("failed", error=error, finish_reason=finish_reason, usage=usage)
+        return self._ending.end("failed", error=error, finish_reason=finish_reason, usage=usage)
 
     def cancel(
         self,
@@ -264,44 +251,11 @@ class ResponseWriter(PublicDir):
         usage: Any = None,
     ) -> bool:
         """End the response as cancelled, from the producer's side."""
-        return self._end("cancelled", error=reason, finish_reason=finish_reason, usage=usage)
+        return self._ending.end("cancelled", error=reason, finish_reason=finish_reason, usage=usage)
 
     def abandon(self, reason: str) -> bool:
         """End the response as abandoned: its producer goes away without knowing how it ends."""
-        return self._end("abandoned", error=reason)
-
-    def _end(
-        self,
-        state: State,
-        *,
-        error: BaseException | str | None = None,
-        finish_reason: str | None = None,
-        usage: Any = None,
-        cancel: CancelEvent | None = None,
-    ) -> bool:
-        args = Arguments()
-        event = EndEvent(
-            response_id=self.id,
-            state=state,
-            finish_reason=args.text("finish_reason", finish_reason),
-            usage=args.mapping("usage", usage),
-            error=describe(error),
-            ts=now_ms(),
-        )
-        with self._pending.lock:
-            if self._state != "streaming":
-                return False
-            self._pending.after = self._outbox.events_of(self.channel)  # none is behind it yet
-            self._state = state
-            self._cancel = cancel
-        self._pending_writes.append((event, None))
-        if self._pending.discarded:
-            self._settle()
-        else:
-            self._outbox.mark(self._pending, True)
-            self._outbox.flush()
-        self._problems.check(args)  # last: the response ends, whatever its arguments are
-        return True
+        return self._ending.end("abandoned", error=reason)
 
     def __enter__(self) -> Self:
         return self
@@ -330,22 +284,22 @@ class ResponseWriter(PublicDir):
     @property
     def state(self) -> State:
         """The state of the response, as its producer knows it."""
-        return self._state
+        return self._pending.state
 
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        return self._state != "streaming"
+        return self._pending.state != "streaming"
 
     @property
     def cancelled(self) -> bool:
         """Whether it was cancelled, by a watcher or by its producer."""
-        return self._state == "cancelled"
+        return self._pending.state == "cancelled"
 
     @property
     def cancel_reason(self) -> str | None:
         """The reason that the watcher who cancelled gave."""
-        return self._cancel.reason if self._cancel else None
+        return self._ending.cancel.reason if self._ending.cancel else None
 
     def add_cancel_callback(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call `callback` when a watcher cancels (now, if one has).
@@ -355,7 +309,7 @@ class ResponseWriter(PublicDir):
 
         :return: a function that removes the callback.
         """
-        return self._cancel_callbacks.add(callback)
+        return self._ending.add_callback(callback)
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Do what `add_cancel_callback` does: its older name."""
@@ -377,24 +331,3 @@ class ResponseWriter(PublicDir):
         """Do what `wait` does, without blocking the loop (``await`` itself is a keyword)."""
         require_asyncio()
         return await self._pending.wait_async(timeout)
-
-    def _cancelled_by_watcher(self, cancel: CancelEvent) -> None:
-        """Freeze the text, end the response, and call the cancel callbacks."""
-        if self._end("cancelled", error=cancel.reason, finish_reason="cancelled", cancel=cancel):
-            self._cancel_callbacks.call(self._outbox.call_soon)
-
-    def _entry_settled(self, error: BackendError | None) -> None:
-        """An entry was taken, or (with `error`) writing must stop."""
-        if error is not None:
-            with self._pending.lock:
-                self._pending.error = error
-                if self._state == "streaming":
-                    self._state = "abandoned"
-        if self._pending.done:
-            self._settle()
-        if error is not None:
-            self._problems.report(error)
-
-    def _settle(self) -> None:
-        self._on_settled(self)
-        self._pending.settle()

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tokenwire import MemoryBackend, Sink
-from tokenwire._reading import turns as module
-from tokenwire._reading.turns import Turns
+from tokenwire._reading import waiting as module
+from tokenwire._reading.waiting import Turns
 
 _PATIENCE = 30.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -22,18 +23,12 @@ _MAX_UNSEEN = 10_000  # parts that a reader may not have seen, and yet go on beh
 _MAX_ENDED = 1024  # ended responses whose late writes are still known as such
 
 
+@dataclass(slots=True)
 class _Extent:
-    """How much of a response was let through.
+    """How much of a response was let through."""
 
-    :ivar parts: the length of each part in code points, -1 where it is not known.
-    :ivar damaged: there is a hole: nothing is let through but a snapshot or the end.
-    """
-
-    __slots__ = ("damaged", "parts")
-
-    def __init__(self, parts: list[int]) -> None:
-        self.parts = parts
-        self.damaged = False
+    parts: list[int]  # the length of each in code points, -1 where it is not known
+    damaged: bool = False  # there is a hole: nothing is let through but a snapshot or the end
 
     @property
     def reached(self) -> tuple[int, int]:

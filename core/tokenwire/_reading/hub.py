@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,18 +28,13 @@ __all__ = ["ChannelHub"]
 logger = logging.getLogger("tokenwire")
 
 
+@dataclass(slots=True)
 class _Delivery:
-    """Events that wait to be taken.
+    """Events that wait to be taken."""
 
-    :ivar log_read: whether the log has been read since they came.
-    """
-
-    __slots__ = ("after", "events", "log_read")
-
-    def __init__(self, events: Sequence[Event], after: str | None) -> None:
-        self.events = events
-        self.after = after
-        self.log_read = False
+    events: Sequence[Event]
+    after: str | None
+    log_read: bool = False  # the log has been read since they came
 
 
 class ChannelHub:

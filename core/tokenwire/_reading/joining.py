@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from tokenwire._io import IoThread
+from tokenwire._io import IoThread, result_of
 from tokenwire._reading.dedup import Deduplicator
 from tokenwire._reading.resume import ResumePoint
 from tokenwire._reading.ring import Item, Ring
-from tokenwire._reading.waiting import result_of
 from tokenwire._results import HubStats
 from tokenwire.backend import Backend, Replay, ReplayFrom, same_log
 from tokenwire.events import CancelEvent, DataEvent, Event, SnapshotEvent
@@ -95,16 +95,14 @@ def changed_since(join: JoinPoint, cursor: str, backend: Backend) -> JoinPoint:
     return replace(join, events=rest, items=items)
 
 
+@dataclass(slots=True, eq=False)
 class SharedReplay:
     """A replay for watchers that join alike, and the items that each of them is given."""
 
-    __slots__ = ("events", "items", "task", "until")
-
-    def __init__(self, until: float, task: asyncio.Task[Replay]) -> None:
-        self.until = until
-        self.task = task
-        self.events: list[Event] | None = None
-        self.items: list[Item] = []
+    until: float
+    task: asyncio.Task[Replay]
+    events: list[Event] | None = None
+    items: list[Item] = field(default_factory=list[Item])
 
     def admitted(self, replay: Replay) -> list[Event]:
         """The events of the replay that a watcher is to know, computed once."""

@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 from tokenwire._clock import jitter
-from tokenwire._io import IoThread
+from tokenwire._io import IoThread, result_of
 from tokenwire._reading.hub import ChannelHub
 from tokenwire._reading.ring import RingLimits
-from tokenwire._reading.waiting import LoopWaker, result_of
+from tokenwire._reading.waiting import LoopWaker
 from tokenwire._results import HubStats
 from tokenwire.backend import Backend
 from tokenwire.errors import BackendUnavailable

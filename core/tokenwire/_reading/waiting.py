@@ -1,23 +1,68 @@
-"""Waiting: for news of a channel, on any event loop or thread, and for tasks that others share."""
+"""Waiting for news of a channel, on any event loop or thread, and when those who wait are woken."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from tokenwire._reading.turns import Turns, complete
+__all__ = ["LoopWaker", "Turns", "Waiters", "Wake"]
 
-__all__ = ["LoopWaker", "Waiters", "Wake", "result_of"]
-
-T = TypeVar("T")
+_REST = 5.0  # times as long as its watchers took is left to a loop for everything else
 
 _Futures: TypeAlias = dict[tuple[asyncio.AbstractEventLoop, float], set[asyncio.Future[None]]]
 """Those who wait, by their loop and by how long, in seconds, events may gather for them."""
 
 Wake: TypeAlias = Callable[[_Futures], None]
+
+
+class Turns:
+    """Wakes the watchers of one loop that let events gather. Used on that loop only.
+
+    A write costs about the same whatever it carries. So a loop whose watchers take `t` seconds to
+    be served is left alone for five times as long before they are woken again, and what comes
+    meanwhile goes out together; a loop with time to spare serves them at once.
+
+    :param bound: the longest time between two turns, in seconds.
+    """
+
+    __slots__ = ("_bound", "_next_at", "_timer", "_took", "_waiting")
+
+    def __init__(self, bound: float) -> None:
+        self._bound = bound
+        self._next_at = 0.0
+        self._took = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[Iterable[asyncio.Future[None]]] = []
+
+    def wake(self, futures: Iterable[asyncio.Future[None]]) -> None:
+        """Complete `futures` in the next turn, which is now where the loop is not busy."""
+        self._waiting.append(futures)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            delay = self._next_at - time.monotonic()
+            if delay <= 0:
+                self._begin(loop)
+            else:
+                self._timer = loop.call_later(delay, self._begin, loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        waiting, self._waiting = self._waiting, []
+        began = time.monotonic()  # the time of uvloop does not pass within a turn
+        self._next_at = began  # until it is known how long they take
+        for futures in waiting:
+            _complete(futures)
+        loop.call_soon(self._end, began)  # runs when all of them have been served
+
+    def _end(self, began: float) -> None:
+        took = time.monotonic() - began
+        # Of two turns in a row the shorter one: a pause of the process is not a busy loop.
+        busy, self._took = min(took, self._took), took
+        self._next_at = began + min(self._bound, (1 + _REST) * busy)
 
 
 class LoopWaker:
@@ -39,7 +84,7 @@ class LoopWaker:
     def _wake(self) -> None:
         futures, self._futures = self._futures, {}
         for (loop, gather), waiting in futures.items():
-            wake = self._turns_of(loop, gather).wake if gather else complete
+            wake = self._turns_of(loop, gather).wake if gather else _complete
             try:
                 loop.call_soon_threadsafe(wake, waiting)
             except RuntimeError:  # that loop is closed, and its watchers with it
@@ -103,17 +148,8 @@ class Waiters:
             event.set()
 
 
-async def result_of(task: asyncio.Task[T]) -> T:
-    """Await a task that others await as well; it goes on when this wait is cancelled."""
-    try:
-        # Not `shield`, which (Python 3.14) reports an error that nobody is left to see.
-        await asyncio.wait((task,))
-    except asyncio.CancelledError:
-        task.add_done_callback(_retrieve_error)
-        raise
-    return task.result()
-
-
-def _retrieve_error(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+def _complete(futures: Iterable[asyncio.Future[None]]) -> None:
+    """Complete futures that are not done yet. Called on their loop."""
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

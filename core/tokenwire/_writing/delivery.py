@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from tokenwire._clock import Backoff, now_ms
 from tokenwire._results import OutboxStats
 from tokenwire._writing.pending import PendingResponse
@@ -78,25 +80,6 @@ class Delivery:
         )
         return _entry(response, events)
 
-    def next_text(self, response: PendingResponse) -> Entry | None:
-        """The next entry, where it is one more text of a part, and nothing else is to be sent.
-
-        None where that is not so, or not seen at a glance; nothing has changed then.
-        """
-        if (
-            not response.started
-            or response.done
-            or response.damaged
-            or response.lost
-            or response.alone
-            or response.inflight
-            or response.retry is not None
-            or response.dirty
-        ):
-            return None
-        event = response.draft.take_text(response.writes, self._backend.capabilities.max_text)
-        return None if event is None else _entry(response, (event,))
-
     def _recovery(self, response: PendingResponse, now: float) -> Entry | None:
         """The entry that heals a response: the whole text, and the end if it was reached."""
         if response.inflight or response.held:
@@ -143,8 +126,8 @@ class Delivery:
             response.damaged = False
         if isinstance(entry.events[-1], EndEvent):
             response.done = True
-        response.on_outcome(None)
-        if outcome.cancel is not None and not response.done:
+            response.on_outcome(None)
+        elif outcome.cancel is not None:
             response.on_cancel(outcome.cancel)
 
     def restart(
@@ -189,7 +172,6 @@ class Delivery:
         response.draft.silence()
         response_id = response.template.response_id
         logger.warning("tokenwire: response %r cannot be delivered: %s", response_id, error)
-        response.on_outcome(None)
         if not response.started:
             self.stop(response, error)
 
@@ -209,14 +191,6 @@ class Delivery:
 
 def _entry(response: PendingResponse, events: Sequence[Event]) -> Entry:
     """The next entry of a response, numbered."""
-    template = response.template
-    entry = Entry(
-        channel=template.channel,
-        events=tuple(events),
-        response_id=template.response_id,
-        fence=template.fence,
-        seq=response.seq,
-        lease=template.lease,
-    )
+    entry = replace(response.template, events=tuple(events), seq=response.seq)
     response.seq += 1
     return entry

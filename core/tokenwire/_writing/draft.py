@@ -7,8 +7,10 @@ no more memory than the text itself. Used on the I/O thread (or under the outbox
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
+from time import time_ns
 from typing import Any
 
 from tokenwire._clock import now_ms
@@ -63,20 +65,15 @@ class PartSpec:
         )
 
 
+@dataclass(slots=True, eq=False)
 class PartState:
-    """A part: what has been handed to the backend of it, and what waits.
+    """A part: what has been handed to the backend of it, and what waits."""
 
-    :ivar half: the first half of a surrogate pair, whose other half has not come.
-    """
-
-    __slots__ = ("half", "index", "sent", "spec", "waiting")
-
-    def __init__(self, spec: PartSpec, index: int) -> None:
-        self.spec = spec
-        self.index = index
-        self.sent = TextBuffer()
-        self.waiting: TextBuffer | None = None
-        self.half = ""
+    spec: PartSpec
+    index: int
+    sent: TextBuffer = field(default_factory=TextBuffer)
+    waiting: TextBuffer | None = None
+    half: str = ""  # of a surrogate pair: the first, whose other has not come
 
 
 class Draft:
@@ -235,7 +232,7 @@ class Draft:
             kind=part.spec.kind,
             offset=sent.length,
             text=text,
-            ts=now_ms(),
+            ts=time_ns() // 1_000_000,  # as `now_ms`, without the call
         )
         sent.append(text)
         return event

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from tokenwire._writing.outbox import AWAKE, Outbox
 from tokenwire._writing.pending import PendingEvent, PendingResponse
+from tokenwire.backend import Entry, Outcome
 
 __all__ = ["InlineOutbox"]
 
@@ -59,7 +63,7 @@ class InlineOutbox(Outbox):
             # A finalizer or a signal's handler may interrupt a flush, which then takes it along.
             while self._queue.dirty and not self._flushing and self._publish_batch():
                 pass
-            if self._queue.dirty or self._queue.next_try is not None or self._idle:
+            if self._queue.dirty or self._queue.later or self._idle:
                 self._wake()
 
     def _schedule_on_loop(self, delay: float, due: float) -> None:
@@ -81,8 +85,14 @@ class InlineOutbox(Outbox):
                 self._problems.keep(error)
 
     @property
+    def _degraded(self) -> bool:
+        """Whether more than plain publishing is to be done."""
+        queue = self._queue
+        return bool(queue.failures or queue.interval or queue.later)
+
+    @property
     def _many(self) -> bool:
-        return len(self._queue.dirty) > MAX_INLINE_ITEMS or self._queue.degraded
+        return len(self._queue.dirty) > MAX_INLINE_ITEMS or self._degraded
 
     def _publish_here(self) -> bool:
         """Publish what little waits, if no other thread does; say whether nothing is left."""
@@ -92,41 +102,7 @@ class InlineOutbox(Outbox):
             if self._flushing:
                 return False
             self._publish_batch()
-            return not (self._queue.dirty or self._queue.degraded or self._idle)
-        finally:
-            self._lock.release()
-
-    def _publish_text(self, item: PendingResponse | PendingEvent, now: float) -> bool:
-        """Publish the only thing that waits where it is the next text of a response that is well.
-
-        Does what `_publish_batch` does, in half of its steps: at a model's pace, each token is
-        published so. Says whether it was, and leaves everything as it is where not.
-        """
-        if isinstance(item, PendingEvent) or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            queue = self._queue
-            if self._flushing or self._idle or queue.degraded or queue.problem:
-                return False
-            self._flushing = True
-            try:
-                entry = queue.collect_text(item)
-                if entry is None:
-                    return False
-                self._last_publish = now
-                self._due = now + self._interval
-                well = False
-                try:
-                    outcomes = self._backend.publish_nowait((entry,))
-                except Exception as error:
-                    queue.failed([(item, entry)], error)
-                else:
-                    well = queue.text_sent(item, entry, outcomes, now)
-            finally:
-                self._flushing = False
-            if not well or queue.dirty or self._idle:
-                self._wake_by(now)
-            return True
+            return not (self._queue.dirty or self._degraded or self._idle)
         finally:
             self._lock.release()
 
@@ -148,6 +124,92 @@ class InlineOutbox(Outbox):
             return bool(batch)
         finally:
             self._flushing = False
+
+    # -- the short way of one text
+
+    def _publish_text(self, item: PendingResponse | PendingEvent, now: float) -> bool:
+        """Publish the only thing that waits where it is the next text of a response that is well.
+
+        Does what `_publish_batch`, the queue and the delivery do, in a third of the steps: at a
+        model's pace, each token is published so. Says whether it was, and leaves everything as it
+        is where not.
+        """
+        if isinstance(item, PendingEvent) or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            queue = self._queue
+            if self._flushing or self._idle or self._degraded or queue.problem:
+                return False
+            self._flushing = True
+            try:
+                entry = self._next_text(item)
+                if entry is None:
+                    return False
+                self._last_publish = now
+                self._due = now + self._interval
+                well = False
+                try:
+                    outcomes = self._backend.publish_nowait((entry,))
+                except Exception as error:
+                    queue.failed([(item, entry)], error)
+                else:
+                    well = self._text_sent(item, entry, outcomes, now)
+            finally:
+                self._flushing = False
+            if not well or queue.dirty or self._idle:
+                self._wake_by(now)
+            return True
+        finally:
+            self._lock.release()
+
+    def _next_text(self, response: PendingResponse) -> Entry | None:
+        """Take the next text of a part, where nothing else of the response is to be sent.
+
+        None where that is not so, or not seen at a glance; nothing has changed then.
+        """
+        if (
+            not response.started
+            or response.done
+            or response.damaged
+            or response.lost
+            or response.alone
+            or response.inflight
+            or response.retry is not None
+            or response.dirty
+        ):
+            return None
+        event = response.draft.take_text(response.writes, self._backend.capabilities.max_text)
+        if event is None:
+            return None
+        self._queue.unsettled.add(response)
+        self._queue.stats.tokens += 1
+        entry = replace(response.template, events=(event,), seq=response.seq)
+        response.seq += 1
+        response.inflight += 1
+        return entry
+
+    def _text_sent(
+        self, response: PendingResponse, entry: Entry, outcomes: Sequence[Outcome], begun: float
+    ) -> bool:
+        """Apply the outcome; say whether there is no more to do.
+
+        :raises BackendError: in strict mode, where writing must stop.
+        """
+        outcome = outcomes[0]
+        if outcome.error is not None or outcome.cancel is not None or response.done:
+            self._queue.sent([(response, entry)], outcomes, begun)
+            return False
+        stats = self._queue.stats
+        stats.publishes += 1
+        stats.entries += 1
+        stats.events += 1
+        response.contact = now = time.monotonic()
+        stats.publish_seconds += now - begun
+        response.attempts = 0
+        response.cursor = outcome.cursor or response.cursor
+        response.inflight -= 1
+        self._queue.unsettled.discard(response)
+        return True
 
     # -- on the I/O thread
 

@@ -21,6 +21,7 @@ logger = logging.getLogger("tokenwire")
 
 _IDLE_LIMIT = 30.0  # seconds after which a channel without open responses is unsubscribed
 _CHUNK = 1000  # leases in one renewal
+_RETRY = 5.0  # seconds, at most, until a renewal that failed is tried again
 
 
 class CancelListener:
@@ -70,6 +71,7 @@ class LeaseKeeper:
         self._task: asyncio.Task[Any] | None = None
         self._again: asyncio.Event | None = None
         self._renewing: asyncio.Task[Any] | None = None
+        self._failed = False
 
     # -- from any thread
 
@@ -124,7 +126,9 @@ class LeaseKeeper:
         assert self._again is not None
         while True:
             try:
-                async with asyncio.timeout(self._every):
+                async with asyncio.timeout(
+                    min(self._every, _RETRY) if self._failed else self._every
+                ):
                     await self._again.wait()
             except TimeoutError:
                 pass
@@ -143,7 +147,9 @@ class LeaseKeeper:
             chunk = held[begin : begin + _CHUNK]
             try:
                 states = await self._backend.renew([lease for _, lease in chunk])
+                self._failed = False
             except BackendUnavailable:
+                self._failed = True
                 return
             except Exception:
                 logger.warning("tokenwire: renewing leases failed", exc_info=True)

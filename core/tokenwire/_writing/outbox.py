@@ -16,7 +16,6 @@ from typing import Any
 
 from tokenwire._io import IoThread
 from tokenwire._problems import Problems
-from tokenwire._results import OutboxStats
 from tokenwire._writing.pending import PendingEvent, PendingResponse
 from tokenwire._writing.queue import Batch, Queue
 from tokenwire.backend import Backend
@@ -34,6 +33,7 @@ class Outbox:
     """Publishes what is marked. Thread-safe where it says so; otherwise the I/O thread's.
 
     :param rollup: seconds in which text gathers before it is published.
+    :ivar stats: counters of the writing side.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Outbox:
         self._problems = problems
         self._interval = max(rollup, MIN_INTERVAL)
         self._queue = Queue(backend)
+        self.stats = self._queue.stats
         self._reset()
 
     def _reset(self) -> None:
@@ -56,11 +57,6 @@ class Outbox:
         self._pump: asyncio.Task[None] | None = None
         self._idle: list[asyncio.Future[None]] = []
         self._last_publish = 0.0
-
-    @property
-    def stats(self) -> OutboxStats:
-        """Counters of the writing side."""
-        return self._queue.stats
 
     @property
     def waiting(self) -> int:

@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokenwire._clock import now_ms
@@ -16,84 +17,60 @@ from tokenwire._values import Arguments
 from tokenwire._writing.draft import Draft
 from tokenwire.backend import Entry, Outcome
 from tokenwire.errors import BackendError
-from tokenwire.events import CancelEvent, ToolResultEvent
+from tokenwire.events import CancelEvent, State, ToolResultEvent
 
 __all__ = ["PendingEvent", "PendingResponse", "tool_result_event"]
 
 
+def _ignore(_: object) -> None:
+    """Stand in for the callbacks until its writer sets them."""
+
+
+@dataclass(slots=True, eq=False)
 class PendingResponse:
     """One response on its way to the backend.
 
+    :ivar template: its entries without their events and numbers.
+    :ivar lock: guards `state`, and who waits for the receipt.
     :ivar writes: what its producer wrote since it was last looked at; any thread may append.
-    :ivar lock: guards the state of its writer, and who waits for the receipt.
-    :ivar dirty: whether it is queued to be looked at.
-    :ivar alone: whether it is to be published alone, since a batch with it made the backend raise.
     :ivar mark_at: from when on (monotonic) a write is to mark it; None: it need not.
+    :ivar alone: whether it is to be published alone, since a batch with it made the backend raise.
     :ivar after: single events of its channel that its end is to follow; `held`: it waits for one.
     :ivar on_cancel: called when a watcher cancels it, under the outbox's lock.
-    :ivar on_outcome: called when an entry was taken, or, with an error, when writing must stop.
+    :ivar on_outcome: called when it is done; with an error where writing must stop.
     """
 
-    __slots__ = (
-        "_settled",
-        "_waiters",
-        "after",
-        "alone",
-        "attempts",
-        "contact",
-        "cursor",
-        "damaged",
-        "dirty",
-        "discarded",
-        "done",
-        "draft",
-        "error",
-        "held",
-        "inflight",
-        "lock",
-        "lost",
-        "mark_at",
-        "not_before",
-        "on_cancel",
-        "on_outcome",
-        "recoveries",
-        "retries",
-        "retry",
-        "seq",
-        "started",
-        "template",
-        "writes",
+    draft: Draft
+    template: Entry
+    lock: threading.RLock = field(  # a signal's handler, say, may write while it is held
+        default_factory=threading.RLock
     )
-
-    def __init__(self, draft: Draft, entry: Entry) -> None:
-        self.draft = draft
-        self.template = entry
-        self.lock = threading.RLock()  # a signal's handler, say, may write while it is held
-        self.writes: list[tuple[object, str | None]] = []
-        self.dirty = False
-        self.alone = False
-        self.after: tuple[PendingEvent, ...] = ()
-        self.held = False
-        self.mark_at: float | None = 0.0
-        self.on_cancel: Callable[[CancelEvent], None] = _ignore
-        self.on_outcome: Callable[[BackendError | None], None] = _ignore
-        self.discarded = False  # it goes nowhere: the sink could not take it
-        self.done = False  # it is with the backend, or given up
-        self.started = False  # the backend has taken the start
-        self.damaged = False  # what the backend has may have a hole: a snapshot is due
-        self.lost = False  # not even the snapshot was taken
-        self.error: BackendError | None = None  # why writing had to stop
-        self.inflight = 0
-        self.seq = 0
-        self.attempts = 0
-        self.retries = 0
-        self.recoveries = 0
-        self.retry: Entry | None = None
-        self.not_before = 0.0
-        self.contact = time.monotonic()
-        self.cursor: str | None = None
-        self._settled = False
-        self._waiters: tuple[concurrent.futures.Future[Receipt], ...] = ()
+    writes: list[tuple[object, str | None]] = field(default_factory=list[tuple[object, str | None]])
+    state: State = "streaming"  # as its producer has it
+    dirty: bool = False  # it is queued to be looked at
+    mark_at: float | None = 0.0
+    alone: bool = False
+    after: tuple[PendingEvent, ...] = ()
+    held: bool = False
+    on_cancel: Callable[[CancelEvent], None] = _ignore
+    on_outcome: Callable[[BackendError | None], None] = _ignore
+    discarded: bool = False  # it goes nowhere: the sink could not take it
+    done: bool = False  # it is with the backend, or given up
+    started: bool = False  # the backend has taken the start
+    damaged: bool = False  # what the backend has may have a hole: a snapshot is due
+    lost: bool = False  # not even the snapshot was taken
+    error: BackendError | None = None  # why writing had to stop
+    inflight: int = 0
+    seq: int = 0
+    attempts: int = 0
+    retries: int = 0
+    recoveries: int = 0
+    retry: Entry | None = None
+    not_before: float = 0.0
+    contact: float = field(default_factory=time.monotonic)
+    cursor: str | None = None
+    _settled: bool = False
+    _waiters: tuple[concurrent.futures.Future[Receipt], ...] = ()
 
     def discard(self, error: Exception | None = None) -> None:
         """Deliver nothing: the sink cannot take this response (bad name, closed, forked)."""
@@ -158,26 +135,22 @@ class PendingResponse:
                 future.set_result(self.receipt)
 
 
+@dataclass(slots=True, eq=False)
 class PendingEvent:
     """An entry without a response: a cancel, an input, a data event, a late tool result.
 
     :ivar behind: a response that has ended here, and that is to be with the backend first.
     """
 
-    __slots__ = ("alone", "attempts", "behind", "dirty", "entry", "future", "mark_at")
-
-    def __init__(self, entry: Entry, behind: PendingResponse | None = None) -> None:
-        self.entry = entry
-        self.behind = behind
-        self.future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
-        self.attempts = 0
-        self.alone = False
-        self.dirty = False
-        self.mark_at: float | None = None
-
-
-def _ignore(_: object) -> None:
-    """Stand in for the callbacks until its writer sets them."""
+    entry: Entry
+    behind: PendingResponse | None = None
+    future: concurrent.futures.Future[Outcome] = field(
+        default_factory=concurrent.futures.Future[Outcome]
+    )
+    attempts: int = 0
+    alone: bool = False
+    dirty: bool = False
+    mark_at: float | None = None
 
 
 def tool_result_event(

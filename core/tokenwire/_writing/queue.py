@@ -45,6 +45,8 @@ class Queue:
     """What is to be published, is being published, or must be tried again.
 
     :ivar dirty: what is to be looked at; any thread may append.
+    :ivar unsettled: what was looked at, and is not yet with the backend, or given up.
+    :ivar later: what was put off: when it is to be looked at (monotonic), a number, the item.
     :ivar events: single events that are not yet with the backend; any thread may add one.
     :ivar down_until: nothing is to be sent before (monotonic).
     :ivar interval: seconds between publishes that a rate limit asked for.
@@ -60,9 +62,9 @@ class Queue:
     def reset(self) -> None:
         """Drop all that is under way."""
         self.dirty: deque[PendingResponse | PendingEvent] = deque()
-        self._later: list[tuple[float, int, PendingResponse | PendingEvent]] = []
+        self.later: list[tuple[float, int, PendingResponse | PendingEvent]] = []
         self._numbers = itertools.count()
-        self._unsettled: set[PendingResponse | PendingEvent] = set()
+        self.unsettled: set[PendingResponse | PendingEvent] = set()
         self.events: set[PendingEvent] = set()
         self._held: set[PendingResponse] = set()  # whose end waits for some of them
         self.failures = 0
@@ -71,31 +73,26 @@ class Queue:
         self.problem: str | None = None
 
     @property
-    def degraded(self) -> bool:
-        """Whether more than plain publishing is to be done."""
-        return bool(self.failures or self.interval or self._later)
-
-    @property
     def next_try(self) -> float | None:
         """When what was put off is to be looked at (monotonic)."""
-        return self._later[0][0] if self._later else None
+        return self.later[0][0] if self.later else None
 
     @property
     def settled(self) -> bool:
         """Whether all is with the backend, or given up."""
-        return not self.dirty and not self._unsettled
+        return not self.dirty and not self.unsettled
 
     @property
     def waiting(self) -> int:
         """How many responses and single entries are not yet with the backend."""
-        return len(self._unsettled) + len(self.dirty)
+        return len(self.unsettled) + len(self.dirty)
 
     def fence(self, response: PendingResponse, error: PublishRejected) -> None:
         """Stop a response whose lease was lost."""
         if not response.done:
             self._delivery.stop(response, error)
             if not response.inflight:
-                self._unsettled.discard(response)
+                self.unsettled.discard(response)
 
     def unknown(self, response: PendingResponse, message: str) -> None:
         """Begin a response again that the backend does not know any more."""
@@ -114,10 +111,10 @@ class Queue:
         """Take what can be published now."""
         batch: Batch = []
         now = time.monotonic()
-        while self._later and self._later[0][0] <= now and len(batch) < _MAX_BATCH:
-            if self._later[0][2].alone and batch:
+        while self.later and self.later[0][0] <= now and len(batch) < _MAX_BATCH:
+            if self.later[0][2].alone and batch:
                 return batch
-            item = heapq.heappop(self._later)[2]
+            item = heapq.heappop(self.later)[2]
             self._collect_one(item, now, batch)
             if item.alone and batch:
                 return batch
@@ -131,24 +128,15 @@ class Queue:
                 continue  # it went along with the end that follows it
             item.dirty = False
             item.mark_at = 0.0
-            self._unsettled.add(item)
+            self.unsettled.add(item)
             self._collect_one(item, now, batch)
             if item.alone and batch:
                 break
         return batch
 
-    def collect_text(self, response: PendingResponse) -> Entry | None:
-        """Take one more text of a response, for a batch of its own; see `Delivery.next_text`."""
-        entry = self._delivery.next_text(response)
-        if entry is not None:
-            self._unsettled.add(response)
-            response.inflight += 1
-            self.stats.tokens += 1
-        return entry
-
     def _collect_one(self, item: PendingResponse | PendingEvent, now: float, batch: Batch) -> None:
         if isinstance(item, PendingEvent):
-            if item.behind is not None and item.behind in self._unsettled:
+            if item.behind is not None and item.behind in self.unsettled:
                 self._put_off(item, now + _BEHIND)
             else:
                 batch.append((item, item.entry))
@@ -161,14 +149,14 @@ class Queue:
             item.inflight += 1
             batch.append((item, entry))
         elif not item.inflight and not self._delivery.pending(item):
-            self._unsettled.discard(item)
+            self.unsettled.discard(item)
 
     def _collect_before_end(self, response: PendingResponse, now: float, batch: Batch) -> None:
         """Take the single events that the end of a response is to follow, or hold the end back."""
         for event in response.after:
             if event.dirty and not (event.alone or response.alone):
                 event.dirty = False
-                self._unsettled.add(event)
+                self.unsettled.add(event)
                 self._collect_one(event, now, batch)
         batched = {item for item, _ in batch}
         response.after = tuple(event for event in response.after if event in self.events)
@@ -178,7 +166,7 @@ class Queue:
             self._held.add(response)
 
     def _put_off(self, item: PendingResponse | PendingEvent, when: float) -> None:
-        heapq.heappush(self._later, (when, next(self._numbers), item))
+        heapq.heappush(self.later, (when, next(self._numbers), item))
 
     # -- outcomes
 
@@ -217,29 +205,6 @@ class Queue:
             logger.warning("tokenwire: the backend takes tokens again")
         if problem is not None:
             raise problem
-
-    def text_sent(
-        self, response: PendingResponse, entry: Entry, outcomes: Sequence[Outcome], begun: float
-    ) -> bool:
-        """Do what `sent` does for one delta of a response; say whether there is no more to do.
-
-        :raises BackendError: in strict mode, where writing must stop.
-        """
-        outcome = outcomes[0]
-        if outcome.error is not None or outcome.cancel is not None or response.done:
-            self.sent([(response, entry)], outcomes, begun)
-            return False
-        stats = self.stats
-        stats.publishes += 1
-        stats.entries += 1
-        stats.events += 1
-        response.contact = now = time.monotonic()
-        stats.publish_seconds += now - begun
-        response.attempts = 0
-        response.cursor = outcome.cursor or response.cursor
-        response.inflight -= 1
-        self._unsettled.discard(response)
-        return True
 
     def failed(self, batch: Batch, error: Exception) -> None:
         """Put off a batch whose publish failed as a whole: nothing is known of its entries."""
@@ -289,12 +254,12 @@ class Queue:
             self._delivery.apply(item, entry, outcome)
         finally:
             if self._delivery.pending(item):
-                self._unsettled.add(item)
+                self.unsettled.add(item)
                 if not item.dirty and not item.inflight and item.retry is None:
                     item.dirty = True
                     self.dirty.append(item)
             elif not item.dirty:
-                self._unsettled.discard(item)
+                self.unsettled.discard(item)
 
     def _complete_event(self, item: PendingEvent, outcome: Outcome) -> None:
         error = outcome.error
@@ -315,7 +280,7 @@ class Queue:
 
     def _forget(self, item: PendingEvent) -> None:
         """Drop an event that is with the backend, or given up, and go on with what it held."""
-        self._unsettled.discard(item)
+        self.unsettled.discard(item)
         self.events.discard(item)
         held, self._held = self._held, set()
         for response in held:

@@ -12,7 +12,8 @@ from tests.adapters.ably import faults
 from tests.adapters.ably.places import backend, sink
 from tests.support.forking import forked
 from tokenwire import Sink, Transcript, background
-from tokenwire.errors import BackendError, BackendMisconfigured
+from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
+from tokenwire.testing import FaultyBackend, Spectator
 from tokenwire_adapters.ably import AblyBackend
 from tokenwire_adapters.testing.ably import ServerThread, Settings
 
@@ -84,6 +85,30 @@ def test_a_server_that_is_gone(seconds: float) -> None:
     assert report.exact_live
     assert report.exact_late
     assert report.slowest_write < 5.0
+
+
+def test_a_producer_may_come_back_later_than_watchers() -> None:
+    with ServerThread() as thread, sink(thread, "viewer", timeout=0.25) as viewer:
+        connection = FaultyBackend(backend(thread))
+        with Sink(connection, lease=1.0) as agent, viewer.watch("ai:chat") as watch:
+            response = agent.respond("ai:chat", response_id="r")
+            response.write("before, ")
+            assert agent.flush(30)
+            leased_until = time.monotonic() + 1.0
+            connection.kill()
+            thread.fault("stall")
+            while time.monotonic() < leased_until:
+                with pytest.raises(BackendUnavailable):
+                    viewer.history("ai:chat")
+            thread.fault("stall", stalled=False)
+            assert viewer.history("ai:chat").items[0].state == "streaming"
+            connection.revive()
+            response.write("after")
+            response.finish()
+            assert response.wait(60).status in ("delivered", "recovered")
+            spectator = Spectator()
+            spectator.watch(watch, lambda event: event.type == "end", timeout=60)
+            assert (spectator["r"].text, spectator["r"].state) == ("before, after", "complete")
 
 
 def test_a_limit_is_kept_rather_than_run_into() -> None:

@@ -1,4 +1,4 @@
-"""The tree of runs: LangChain names the parent of a run only when it starts.
+"""The tree of runs and the calls of models in it: LangChain names a parent only when a run starts.
 
 The state lives in the module, since LangChain may make a handler for each call, and since two
 handlers may see the same run: the first one has it.
@@ -7,29 +7,33 @@ handlers may see the same run: the first one has it.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from tokenwire._instrument.deferred import when_dropped
-from tokenwire.claims import Claim
+from tokenwire.claims import Claim, set_claim
 from tokenwire.instrument import call_soon
-from tokenwire_adapters._agents.calls import ModelCall, Reporter, drop_oldest
+from tokenwire_adapters._agents.calls import (
+    UNKNOWN_REASON,
+    ModelCall,
+    Reporter,
+    ToolCalls,
+    drop_oldest,
+)
+from tokenwire_adapters._agents.langchain import content
 
 __all__ = ["Call", "Node", "Runs"]
 
 
+@dataclass(slots=True, eq=False)
 class Root:
-    """An agent run: everything under one outermost run.
+    """An agent run: everything under one outermost run."""
 
-    :ivar cancelled: set once a watcher has cancelled it; no more models are called for it.
-    """
-
-    __slots__ = ("calls", "cancelled", "id")
-
-    def __init__(self, run_id: UUID) -> None:
-        self.id = str(run_id)
-        self.calls: set[Call] = set()
-        self.cancelled: Exception | None = None
+    id: str
+    calls: set[Call] = field(default_factory=set["Call"])
+    cancelled: Exception | None = None  # by a watcher: no more models are called for it
 
 
 class Node:
@@ -39,7 +43,7 @@ class Node:
 
     def __init__(self, run_id: UUID, parent: Node | None) -> None:
         self.parent = parent
-        self.root: Root = parent.root if parent is not None else Root(run_id)
+        self.root: Root = parent.root if parent is not None else Root(str(run_id))
 
     def is_within(self, other: Node) -> bool:
         """Whether this is `other`, or below it."""
@@ -51,23 +55,66 @@ class Node:
         return False
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """A call of a model that is going on.
+    """A call of a model that is going on."""
 
-    :ivar owner: the handler that publishes it.
-    :ivar model: None where the call is not published.
-    :ivar suppressed: the claim that keeps layers below from publishing it.
-    :ivar source: which of LangChain's two kinds of events its text is taken from.
-    """
+    owner: object  # the handler that publishes it
+    node: Node
+    model: ModelCall | None = None  # None where the call is not published
+    suppressed: Claim | None = None  # the claim that keeps layers below from publishing it
+    source: str = ""  # which of LangChain's two kinds of events its text is taken from
 
-    __slots__ = ("model", "node", "owner", "source", "suppressed")
+    def suppress(self) -> None:
+        """Keep layers below from publishing the call; this one does, if it is to be published."""
+        if self.model is not None:
+            self.model.open()
+        self.suppressed = Claim()
+        self.suppressed.suppress(self.owner)
+        set_claim(self.suppressed)
 
-    def __init__(self, owner: object, node: Node, model: ModelCall | None) -> None:
-        self.owner = owner
-        self.node = node
-        self.model = model
-        self.suppressed: Claim | None = None
-        self.source = ""
+    def unsuppress(self) -> None:
+        """Let layers below publish again: the call is over."""
+        if self.suppressed is not None:
+            self.suppressed.close()
+
+    def write_token(self, model: ModelCall, token: object, chunk: Any) -> None:
+        """Write what `on_llm_new_token` was called with."""
+        parts = model.parts or model.open()
+        if parts is None or self.source == "events":
+            return
+        message = None if chunk is None else getattr(chunk, "message", None)
+        if message is not None:
+            if content.write_chunk(parts, message):
+                self.source = "tokens"
+        elif token and isinstance(token, str):
+            self.source = "tokens"
+            parts.text("text", token)
+
+    def write_event(self, model: ModelCall, event: Any) -> None:
+        """Write what `on_stream_event` was called with.
+
+        Most models pass the same tokens to `on_llm_new_token`, and do so first.
+        """
+        if self.source == "tokens":
+            return
+        parts = model.parts or model.open()
+        if parts is not None and content.write_event(parts, event):
+            self.source = "events"
+
+    def finish(self, model: ModelCall, response: Any, tool_calls: ToolCalls) -> bool:
+        """End the call well, and enter the tool calls in it; say whether a watcher cancelled it."""
+        generations: Any = response.generations[0] if response.generations else []
+        generation: Any = generations[0] if generations else None
+        if not self.source:  # nothing was streamed
+            content.write_choices(model, generations)
+        for call_id, name, _ in content.tool_calls(generation):
+            tool_calls.add(model, call_id, name)
+        cancelled = model.cancelled
+        usage = content.usage(generation, response.llm_output)
+        reason = content.finish_reason(generation) or (UNKNOWN_REASON if self.source else None)
+        model.finish(reason, usage)
+        return cancelled
 
 
 class Runs:
@@ -115,8 +162,7 @@ class Runs:
         call = self.remove(key)
         if call is None:
             return
-        if call.suppressed is not None:
-            call.suppressed.close()
+        call.unsuppress()
         model = call.model
         if model is not None and model.writer is not None:
             try:

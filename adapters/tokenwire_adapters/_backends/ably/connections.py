@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from ably import AblyRealtime, AblyRest
 
+from tokenwire._clock import LONGEST_PAUSE
 from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.options import Settings
@@ -269,12 +271,18 @@ async def subscribe_channel(channel: Any, listener: Callable[[Any], None], timeo
         )
 
 
+def is_away(error: BackendError) -> bool:
+    """Whether an error says that Ably does not answer, rather than that it refuses us."""
+    return isinstance(error, BackendUnavailable) and not isinstance(error, BackendMisconfigured)
+
+
 class RestClient:
     """A client for Ably's REST interface, made on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._failed_at = -math.inf  # monotonic
         self._clock: tuple[float, float] | None = None  # when Ably's was read, and its lead
 
     async def request(self, send: Callable[[Any], Awaitable[T]], what: str) -> T:
@@ -292,9 +300,18 @@ class RestClient:
             async with asyncio.timeout(self._settings.timeout * 2):
                 return await send(self._client)
         except TimeoutError:
+            self._failed_at = time.monotonic()
             raise BackendUnavailable(f"Ably did not answer in time ({what})") from None
         except Exception as error:
-            raise translate(error, what) from error
+            translated = translate(error, what)
+            if is_away(translated):
+                self._failed_at = time.monotonic()
+            raise translated from error
+
+    @property
+    def is_back(self) -> bool:
+        """Whether Ably has been there for so long that producers have come back to it, too."""
+        return time.monotonic() - self._failed_at > LONGEST_PAUSE + self._settings.timeout
 
     async def now(self) -> float:
         """The time by Ably's clock, in milliseconds since 1970."""

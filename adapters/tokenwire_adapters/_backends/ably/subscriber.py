@@ -10,7 +10,7 @@ from tokenwire.backend import HistoryPage, Receiver, Replay, ReplayFrom
 from tokenwire.errors import BackendError, InvalidCursor
 from tokenwire.events import EndEvent, Event, SnapshotEvent, State
 from tokenwire.response import merge_deltas
-from tokenwire_adapters._backends.ably.connections import RealtimeConnection, RestClient
+from tokenwire_adapters._backends.ably.connections import RealtimeConnection, RestClient, is_away
 from tokenwire_adapters._backends.ably.cursors import Position, format_cursor, parse_cursor
 from tokenwire_adapters._backends.ably.event_log import EventLog
 from tokenwire_adapters._backends.ably.history import History, decode_page_token, encode_page_token
@@ -214,10 +214,12 @@ class Subscriber:
     async def _reap(self, channel: str, log: EventLog, *, apply: bool = False) -> int:
         """End the responses of a log whose lease ran out; return how many this call ended.
 
+        None where Ably was away a moment ago: producers may be alive, and come back as well.
+
         :param apply: end them in the log as well, which gets no live messages.
         """
         streaming = log.streaming
-        if not streaming:
+        if not streaming or not self._rest.is_back:
             return 0
         now = await self._rest.now()
         count = 0
@@ -234,6 +236,8 @@ class Subscriber:
                 count += await self._end(channel, record, end)
             except BackendError as error:  # a key without the right to publish can watch
                 logger.debug("tokenwire: cannot end an abandoned response: %s", error)
+                if is_away(error):
+                    return count
             if apply:
                 record.assembler.apply(end)
         return count

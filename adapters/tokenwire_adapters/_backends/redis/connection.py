@@ -24,11 +24,15 @@ class CommandConnection:
 
     :param open_connection: opens a connection of redis-py, ready for use.
     :param timeout: seconds that one reply may take.
+    :param on_lost: is called when the connection is lost, or cannot be opened.
     """
 
-    def __init__(self, open_connection: OpenConnection, timeout: float) -> None:
+    def __init__(
+        self, open_connection: OpenConnection, timeout: float, on_lost: Callable[[], None]
+    ) -> None:
         self._open_connection = open_connection
         self._timeout = timeout
+        self._on_lost = on_lost
         self._connection: Any = None
         self._closed = False
         self._lock = asyncio.Lock()
@@ -65,6 +69,7 @@ class CommandConnection:
                         raise BackendUnavailable("the backend is closed")
                     return await self._run_once(self._connection, commands)
                 except (redis_errors.ConnectionError, OSError, asyncio.IncompleteReadError) as e:
+                    self._on_lost()
                     if delay is None or isinstance(e, redis_errors.AuthenticationError):
                         raise
                 await asyncio.sleep(delay)

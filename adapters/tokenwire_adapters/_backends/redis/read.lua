@@ -2,8 +2,9 @@
 --
 -- KEYS[1]: the channel. ARGV: mode, three numbers, the id of one response ('' for all),
 -- '1' for granularity "token", the most bytes in one page of a replay (0: no limit), the log that the
--- numbers belong to ('' where that is not known), and the age in milliseconds after which what has
--- ended is gone (0: never), for a channel without a retention of its own.
+-- numbers belong to ('' where that is not known), the age in milliseconds after which what has
+-- ended is gone (0: never), for a channel without a retention of its own, and whether to look for
+-- abandoned responses (1) or not (0).
 -- Others may have written to the keys: what cannot be read is passed over.
 -- Modes: "after" ms seq index; "since" ms; "count" n; "all"; "live"; "history" limit before bytes;
 -- "page" ms seq index, which continues a "whole" that was too long.
@@ -38,8 +39,10 @@ local function try(...)
   if string.find(reply.err, 'WRONGTYPE', 1, true) then return nil end
   return redis.call(...)
 end
-local expired = redis.call('ZRANGEBYSCORE', base .. ':open', '-inf', '(' .. now, 'LIMIT', 0, 64)
-if #expired > 0 then return {'reap', unpack(expired)} end
+if ARGV[10] == '1' then
+  local expired = redis.call('ZRANGEBYSCORE', base .. ':open', '-inf', '(' .. now, 'LIMIT', 0, 64)
+  if #expired > 0 then return {'reap', unpack(expired)} end
+end
 
 local function response(id)
   local fields = try('HGETALL', base .. ':r:' .. id)

@@ -59,7 +59,10 @@ class Reader:
     async def _read(
         self, base: str, mode: str, *numbers: int, response_id: str = "", log: str = ""
     ) -> Any:
-        """Run the read script; end abandoned responses first, which the script lists."""
+        """Run the read script; end abandoned responses first, which the script lists.
+
+        Not while a server has just come back: its producers may be alive, and come back as well.
+        """
         token = "1" if self._settings.granularity == "token" else "0"
         padded = [*numbers, 0, 0, 0][:3]
         size, age = self._settings.page_bytes, age_ms(self._settings.retention)
@@ -67,10 +70,12 @@ class Reader:
 
         async def read() -> Any:
             for _ in range(64):
-                reply = await self.run_script(base, call)
+                node = await self._topology.node(base)
+                reply = await self.run_script(base, (*call, int(node.is_back)))
                 if reply[0] != b"reap":
                     return reply
-                await self._publisher.reap(base, reply[1:])
+                if node.is_back:  # the connection may have been lost, and the call sent again
+                    await self._publisher.reap(base, reply[1:])
             raise BackendUnavailable("abandoned responses cannot be ended")
 
         return await self.with_retries(read)
@@ -115,6 +120,7 @@ class Reader:
         try:
             replies = await node.read.run(commands)
         except Exception as error:
+            await self._topology.on_error(error, node)
             raise translate(error, node.label) from error
         for reply in replies:
             if isinstance(reply, Exception):
@@ -130,12 +136,13 @@ class Reader:
 
     async def _reap(self, channel: str) -> int:
         base = self._publisher.base(channel)
+        node = await self._topology.node(base)
         commands: list[Command] = [("TIME",), ("ZRANGE", f"{base}:open", 0, 255, "WITHSCORES")]
-        (seconds, micros), leases = await self.run(base, commands)
+        (seconds, micros), leases = await self.run_on(node, commands)
         now = int(seconds) * 1000 + int(micros) // 1000
         pairs = zip(leases[::2], leases[1::2], strict=True)
         expired = [name for name, lease in pairs if float(lease) < now]
-        return await self._publisher.reap(base, expired) if expired else 0
+        return await self._publisher.reap(base, expired) if expired and node.is_back else 0
 
     # -- replay
 
@@ -284,7 +291,7 @@ class Reader:
     async def check(self) -> dict[str, Any]:
         """Try out what the backend needs (see `Backend.check`)."""
         base = self._publisher.base("tokenwire-check")
-        call: Command = (1, base, "history", 1, 0, 1, "", "0", 0, "", 0)
+        call: Command = (1, base, "history", 1, 0, 1, "", "0", 0, "", 0, 0)
         await self.run_script(base, call)  # connects, and loads the script
         begun = time.perf_counter()
         await self.run_script(base, call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import redis.exceptions as redis_errors
 from redis.asyncio import Connection, SSLConnection
 from redis.crc import key_slot
 
+from tokenwire._clock import LONGEST_PAUSE
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.redis.connection import CommandConnection
 from tokenwire_adapters._backends.redis.errors import error_code, is_stale, translate
@@ -31,9 +33,12 @@ class Node:
 
     def __init__(self, topology: Topology, address: tuple[str, int] | None) -> None:
         self.label = f"{address[0]}:{address[1]}" if address else topology.target.label
-        timeout = topology.settings.timeout
-        self.write = CommandConnection(lambda: topology.connect(address, timeout), timeout)
-        self.read = CommandConnection(lambda: topology.connect(address, timeout), timeout)
+        self._failed_at = -math.inf  # of the event loop's clock
+        self._timeout = timeout = topology.settings.timeout
+        self.write, self.read = (
+            CommandConnection(lambda: topology.connect(address, timeout), timeout, self.failed)
+            for _ in range(2)
+        )
         self.pubsub = PubSub(
             lambda: topology.connect(address, None),
             health=topology.settings.health,
@@ -41,6 +46,16 @@ class Node:
             on_moved=topology.refresh,
             where=self.label,
         )
+
+    def failed(self) -> None:
+        """Note that it was away just now, or that another server was here."""
+        self._failed_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it has been there for so long that producers have come back to it, too."""
+        now = asyncio.get_running_loop().time()
+        return now - self._failed_at > LONGEST_PAUSE + self._timeout
 
     async def close(self) -> None:
         """Close its connections."""
@@ -75,6 +90,7 @@ class Topology:
         self._slots: list[tuple[int, int, tuple[str, int]]] = []
         self._lock = asyncio.Lock()
         self._server_checked = False
+        self._moved = False  # whether slots were on other nodes before
 
     @property
     def cluster(self) -> bool:
@@ -119,12 +135,14 @@ class Topology:
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = Node(self, address)
+            if self._moved:
+                node.failed()
         return node
 
     def refresh(self) -> None:
         """Forget which node has which slots, after a reply that says that it changed."""
         if self.cluster:
-            self._slots = []
+            self._slots, self._moved = [], True
         self.on_change()
 
     async def _load_slots(self) -> None:
@@ -253,7 +271,9 @@ class Topology:
         raise problem
 
     async def on_error(self, error: BaseException | str, node: Node) -> None:
-        """Look for another server when an error says that this is the wrong one."""
+        """Note that a server is away; look for another when it is the wrong one."""
+        if isinstance(translate(error, node.label), BackendUnavailable):
+            node.failed()
         if not is_stale(error):
             return
         if self.cluster:
