@@ -222,11 +222,6 @@ def faults(messages: list[dict[str, Any]]) -> list[str]:
             found.append("two calls have one id")
         if message["role"] == "assistant" and not calls and not message["content"]:
             found.append("an empty message")
-        for call in calls:
-            try:
-                json.loads(call["function"]["arguments"] or "{}")
-            except ValueError:
-                found.append("arguments are cut off")
     return found
 
 
@@ -300,9 +295,10 @@ def test_the_first_answer_counts() -> None:
     assert answered_calls(messages) == messages[:2]
 
 
-def test_an_answer_to_a_call_that_was_cut_off_is_no_other_calls() -> None:
-    cut = {"role": "assistant", "content": None, "tool_calls": [_call("a", HALF)]}
-    assert answered_calls([_calls("a"), USER, cut, _answer("a")]) == [USER]
+def test_an_answered_call_may_have_any_arguments() -> None:
+    """Those of OpenAI's custom tools are text."""
+    called = {"role": "assistant", "content": None, "tool_calls": [_call("a", "SELECT 1")]}
+    assert answered_calls([called, _answer("a")]) == [called, _answer("a")]
 
 
 def test_a_call_that_the_agent_is_about_to_answer_is_kept() -> None:

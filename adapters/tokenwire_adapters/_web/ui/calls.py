@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from tokenwire_adapters._web.ui.json import is_json, list_of
+from tokenwire_adapters._web.ui.json import list_of
 
 __all__ = ["answered_calls"]
 
@@ -16,8 +16,8 @@ def answered_calls(
     """The messages of Chat Completions without tool calls that nothing answers.
 
     A run that was stopped leaves such calls, and providers refuse all requests with one. Left out
-    are also calls whose arguments were cut off, answers to no call, and assistant messages in
-    which nothing is left. An answer that came late is put behind the message with its call.
+    are also answers to no call, and assistant messages in which nothing is left. An answer that
+    came late is put behind the message with its call.
 
     :param waiting: ids of calls of the last message that the agent itself is about to answer.
     """
@@ -26,9 +26,7 @@ def answered_calls(
     last = max((i for i, one in enumerate(messages) if one["role"] != "tool"), default=-1)
     for index, message in enumerate(messages):
         for call in list_of(message.get("tool_calls")):
-            asking.pop(call["id"], None)  # ids of some servers are unique in a reply only
-            if _is_whole(call):
-                asking[call["id"]] = index
+            asking[call["id"]] = index  # ids of some servers are unique in a reply only
         if message["role"] == "tool":
             asked = asking.pop(message["tool_call_id"], None)
             if asked is not None:
@@ -40,7 +38,7 @@ def answered_calls(
             calls = {
                 call["id"]: call
                 for call in list_of(message.get("tool_calls"))
-                if call["id"] in answered and _is_whole(call)
+                if call["id"] in answered
             }
             rest = {name: value for name, value in message.items() if name != "tool_calls"}
             if calls:
@@ -51,8 +49,3 @@ def answered_calls(
         elif message["role"] != "tool":
             kept.append(message)
     return kept
-
-
-def _is_whole(call: dict[str, Any]) -> bool:
-    arguments: str = call["function"]["arguments"]
-    return not arguments.strip() or is_json(arguments)
