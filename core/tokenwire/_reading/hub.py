@@ -75,6 +75,7 @@ class ChannelHub:
         self._synced: Any = None  # the order of the head when it was last read from the log
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[Any] | None = None
+        self._again = False  # the log is to be read once more: it was being read when that was asked
 
     # -- the subscription
 
@@ -84,9 +85,12 @@ class ChannelHub:
         :raises BackendUnavailable: when that cannot be done now.
         """
         self._subscription = await self._backend.subscribe(self.channel, self)
+        self._again = False
         self._begin(await self._backend.replay(self.channel, ReplayFrom()))
         self._ready = True
         self._take_queued()
+        if self._again:
+            self.resync()
 
     def _begin(self, live: Replay) -> None:
         """Go on after `live`, a replay of what is streaming."""
@@ -123,7 +127,9 @@ class ChannelHub:
 
     def resync(self) -> None:
         """Read again from the last event seen (see `Receiver`)."""
-        if self._ready and self._syncing is None and not self.closed:
+        if not self._ready or self._syncing is not None:
+            self._again = True  # what was missed may have come after it was read
+        elif not self.closed:
             self._stats.resyncs += 1
             self._syncing = self._io.spawn(self._resync())
 
@@ -211,6 +217,8 @@ class ChannelHub:
             self._deduplicator.missed_start = False
         self._waiters.notify()
         self._take_queued()
+        if self._again:
+            self.resync()
 
     async def _read_missed(self) -> tuple[Replay | None, Replay]:
         """Read what came after the last event seen, and what is streaming, until that succeeds.
@@ -220,6 +228,7 @@ class ChannelHub:
         backoff = Backoff(0.05, 5.0)
         head = self.ring.head
         while True:
+            self._again = False
             for delivery in self._queue:
                 delivery.log_read = True
             try:

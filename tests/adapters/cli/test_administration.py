@@ -24,7 +24,9 @@ from rich.console import Console
 
 import tokenwire as tw
 from tests.adapters.cli.support import PATIENCE, command, environment, tokenwire
+from tests.redis_support import eventually
 from tests.redis_support.fixtures import *  # noqa: F403
+from tokenwire._clock import now_ms
 from tokenwire.events import InputEvent
 from tokenwire_adapters._tools.cli.backends import probably_meant
 from tokenwire_adapters._tools.cli.commands import COMMANDS, parser_of
@@ -64,6 +66,8 @@ def run(capsys, *arguments):
 def test_channels_and_history(sink, url, capsys):
     write(sink, "first answer")
     write(sink, "second answer\x1b[31m")
+    then = now_ms()
+    eventually(lambda: now_ms() > then, "the next millisecond")  # Redis has no finer times
     write(sink, "x", "other")
     status, out, _ = run(capsys, "channels", url)
     assert status == 0

@@ -17,6 +17,7 @@ import tokenwire
 from tests.support import endings, recordings
 from tests.support.frameworks import ended
 from tests.support.replay import PATIENCE, Gate, Replay, Reply
+from tokenwire._writing.ending import Ending
 from tokenwire_adapters import llama_index as adapter
 
 from . import models
@@ -263,13 +264,13 @@ async def test_never_read(responses: Responses) -> None:
 def test_collected_anywhere(responses: Responses, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector comes by anywhere, also in the middle of the sink's work: it ends nothing."""
     ending: list[threading.Thread] = []
-    original = tokenwire.ResponseWriter._end
+    original = Ending.end
 
     def end(*args: Any, **kwargs: Any) -> bool:
         ending.append(threading.current_thread())
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(tokenwire.ResponseWriter, "_end", end)
+    monkeypatch.setattr(Ending, "end", end)
     with Replay(Reply(TEXT.body, gate=Gate(SOME))) as replay:
         stream = models.model("chat", replay).stream_chat(models.HI)
         for response in stream:
