@@ -75,7 +75,7 @@ class ChannelHub:
         self._synced: Any = None  # the order of the head when it was last read from the log
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[Any] | None = None
-        self._again = False  # the log is to be read once more: it was being read when that was asked
+        self._again = False  # the log is to be read once more
 
     # -- the subscription
 
