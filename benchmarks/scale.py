@@ -87,10 +87,10 @@ MEASURED = [
 ]
 FITTED = 2  # of these, which gave the constants
 CLUSTER = [
-    ClusterPoint(3, 12, 1, 135.0),
-    ClusterPoint(3, 12, 10, 199.0),
-    ClusterPoint(3, 12, 40, 250.0),
-    ClusterPoint(1, 48, 1, 77.0),
+    ClusterPoint(3, 12, 1, 140.0),
+    ClusterPoint(3, 12, 10, 240.0),
+    ClusterPoint(3, 12, 40, 293.0),
+    ClusterPoint(1, 48, 1, 89.0),
 ]
 
 
