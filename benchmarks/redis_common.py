@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -64,3 +65,17 @@ def timed() -> Iterator[list[float]]:
     begun = time.perf_counter()
     yield taken
     taken.append(time.perf_counter() - begun)
+
+
+async def text_of(watch: Any) -> str:
+    """The text of a response that an open watch has, up to its end; the watch is closed then."""
+    parts: list[str] = []
+    async for event in watch:
+        if event.type == "delta":
+            parts.append(event.text)
+        elif event.type == "snapshot":
+            parts = [event.response.text]
+        if event.type == "end" or (event.type == "snapshot" and event.response.ended):
+            await watch.aclose()
+            break
+    return "".join(parts)

@@ -28,7 +28,7 @@ from typing import Any
 
 import npm_packages
 import redis.asyncio
-from redis_common import TOKENS, commands, cpu, server, show, since, token
+from redis_common import TOKENS, commands, cpu, server, show, since, text_of, token
 
 from tests.redis_support import RedisServer
 from tokenwire import open_sink
@@ -76,22 +76,10 @@ class Tokenwire(Peer):
                 response.write(text)
 
     async def watch(self) -> Text:
-        return self._read(await self.reader.watch("c").aopen())
+        return text_of(await self.reader.watch("c").aopen())
 
     async def late(self) -> str | None:
-        return await self._read(await self.reader.watch("c", response_id="r").aopen())
-
-    async def _read(self, watch: Any) -> str:
-        parts: list[str] = []
-        async for event in watch:
-            if event.type == "delta":
-                parts.append(event.text)
-            elif event.type == "snapshot":
-                parts = [event.response.text]
-            if event.type == "end" or (event.type == "snapshot" and event.response.ended):
-                await watch.aclose()
-                break
-        return "".join(parts)
+        return await text_of(await self.reader.watch("c", response_id="r").aopen())
 
 
 class ResumableStream(Peer):

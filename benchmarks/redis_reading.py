@@ -10,7 +10,7 @@ import sys
 import time
 
 import redis.asyncio
-from redis_common import commands, percentile, server, show, since, timed, token
+from redis_common import commands, percentile, server, show, since, text_of, timed, token
 
 from tests.redis_support import RedisServer
 from tokenwire import open_sink
@@ -34,7 +34,7 @@ async def count_commands(started: RedisServer) -> None:
             for writer in writers:
                 writer.finish()
             await sink.aflush(60)
-            texts = await asyncio.gather(*(_text(watch) for watch in watches))
+            texts = await asyncio.gather(*(text_of(watch) for watch in watches))
             assert set(texts) == {"".join(token(number) for number in range(tokens))}
             ran = since(before, commands(started))
             written = tokens * channels
@@ -47,19 +47,6 @@ async def count_commands(started: RedisServer) -> None:
                 all_per_token=round(sum(ran.values()) / written, 3),
                 reads=ran.get("xrange", 0) + ran.get("xread", 0) + ran.get("hgetall", 0),
             )
-
-
-async def _text(watch) -> str:
-    text = []
-    async for event in watch:
-        if event.type == "delta":
-            text.append(event.text)
-        elif event.type == "snapshot":
-            text = [event.response.text]
-        if event.type == "end" or (event.type == "snapshot" and event.response.ended):
-            await watch.aclose()
-            break
-    return "".join(text)
 
 
 async def latency(started: RedisServer, tokens: int = 1000, pace: float = 0.01) -> None:

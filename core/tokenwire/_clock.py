@@ -1,14 +1,14 @@
-"""The wall clock of events, and pauses between tries that grow and are spread at random."""
+"""The wall clock of events, outages, and pauses between tries that grow and vary at random."""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
-__all__ = ["LONGEST_PAUSE", "Backoff", "jitter", "now_ms"]
+__all__ = ["Backoff", "Outage", "jitter", "now_ms"]
 
-LONGEST_PAUSE = 8.0
-"""Seconds after which a producer whose backend was away has tried again: see `RETRY` and leases."""
+_LONGEST_PAUSE = 8.0  # seconds after which a producer has tried again what failed, or its lease
 
 _random = random.Random()  # of our own: an application may have seeded the shared one
 
@@ -59,3 +59,25 @@ class Backoff:
     def reset(self) -> None:
         """Begin again with the first pause: a try has succeeded."""
         self._failures = 0
+
+
+class Outage:
+    """When a server was last away, for those who end what its producers seem to have abandoned.
+
+    :param timeout: seconds that a try may take.
+    """
+
+    __slots__ = ("_seen_at", "_timeout")
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._seen_at = -math.inf
+
+    def note(self) -> None:
+        """The server is away now, or another one was in its place."""
+        self._seen_at = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has been back for so long that producers have come back to it, too."""
+        return time.monotonic() - self._seen_at > _LONGEST_PAUSE + self._timeout

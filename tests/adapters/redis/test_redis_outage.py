@@ -7,13 +7,17 @@ import time
 import pytest
 
 from tests.redis_support import FaultyProxy, RedisServer, eventually
-from tokenwire import open_sink
+from tokenwire import _clock, open_sink
 from tokenwire.testing import Spectator
-from tokenwire_adapters._backends.redis import topology
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 PATIENCE = 60.0
 LEASE = 1.0  # seconds
+
+
+@pytest.fixture
+def producers_url(redis_server: RedisServer, faulty_proxy: FaultyProxy) -> str:
+    return redis_server.url.replace(str(redis_server.port), str(faulty_proxy.port))
 
 
 def _be_away(server: RedisServer) -> None:
@@ -25,9 +29,8 @@ def _be_away(server: RedisServer) -> None:
 
 
 def test_a_producer_may_come_back_later_than_readers(
-    redis_server: RedisServer, faulty_proxy: FaultyProxy
+    redis_server: RedisServer, faulty_proxy: FaultyProxy, producers_url: str
 ) -> None:
-    producers_url = redis_server.url.replace(str(redis_server.port), str(faulty_proxy.port))
     with (
         open_sink(redis_server.url) as reader,
         open_sink(producers_url, lease=LEASE) as sink,
@@ -52,10 +55,12 @@ def test_a_producer_may_come_back_later_than_readers(
 
 
 def test_one_that_does_not_come_back_is_abandoned(
-    redis_server: RedisServer, faulty_proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer,
+    faulty_proxy: FaultyProxy,
+    producers_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(topology, "LONGEST_PAUSE", 0.0)
-    producers_url = redis_server.url.replace(str(redis_server.port), str(faulty_proxy.port))
+    monkeypatch.setattr(_clock, "_LONGEST_PAUSE", 0.0)
     with (
         open_sink(redis_server.url, timeout=0.5) as reader,
         open_sink(producers_url, lease=LEASE) as sink,

@@ -83,6 +83,18 @@ async def run(client: httpx.AsyncClient, body: Any = HELLO) -> list[tuple[str, A
     return events_of(answer.text)
 
 
+async def events_of_a_run(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
+    """What the events of thread "t1" are sent as, until a run is completed."""
+    received = ""
+    async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
+        with anyio.fail_after(PATIENCE):
+            async for piece in stream.aiter_text():
+                received += piece
+                if '"completed"' in received:
+                    break
+    return received
+
+
 async def test_a_run(client, agent):
     events = await run(client)
     assert [name for name, _ in events] == ["metadata", "values", "values", "messages", "values"]
@@ -142,13 +154,7 @@ async def test_what_a_run_puts_into_the_state_stays_there(client, sink):
     sent = [json.loads(frame.data)["params"]["data"] for frame in frames]
     assert {one["first"] for one in sent} == {"hello"}
     body = {"channels": ["values", "lifecycle"]}
-    async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
-        received = ""
-        with anyio.fail_after(PATIENCE):
-            async for piece in stream.aiter_text():
-                received += piece
-                if '"completed"' in received:
-                    break
+    received = await events_of_a_run(client, body)
     blocks = [data["params"] for _, data in events_of(received) if data["method"] == "values"]
     assert {block["data"]["first"] for block in blocks} == {"hello"}
     joined = await client.get(f"/threads/t1/runs/{newest.id}/stream")
@@ -208,13 +214,7 @@ async def test_a_run_that_begins_while_its_thread_is_opened(agent, earlier):
                 if earlier:
                     await run(client)
                 pending.append(url)
-                async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
-                    received = ""
-                    with anyio.fail_after(PATIENCE):
-                        async for piece in stream.aiter_text():
-                            received += piece
-                            if '"completed"' in received:
-                                break
+                received = await events_of_a_run(client, body)
     assert agent.turns[-1].run in received
     assert "You said hello." in received
 

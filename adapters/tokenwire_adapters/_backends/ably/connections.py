@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ably import AblyRealtime, AblyRest
 
-from tokenwire._clock import LONGEST_PAUSE
+from tokenwire._clock import Outage
 from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.options import Settings
@@ -277,12 +276,15 @@ def is_away(error: BackendError) -> bool:
 
 
 class RestClient:
-    """A client for Ably's REST interface, made on first use."""
+    """A client for Ably's REST interface, made on first use.
+
+    :ivar outage: when Ably last did not answer.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: Any = None
-        self._failed_at = -math.inf  # monotonic
+        self.outage = Outage(settings.timeout)
         self._clock: tuple[float, float] | None = None  # when Ably's was read, and its lead
 
     async def request(self, send: Callable[[Any], Awaitable[T]], what: str) -> T:
@@ -300,18 +302,13 @@ class RestClient:
             async with asyncio.timeout(self._settings.timeout * 2):
                 return await send(self._client)
         except TimeoutError:
-            self._failed_at = time.monotonic()
+            self.outage.note()
             raise BackendUnavailable(f"Ably did not answer in time ({what})") from None
         except Exception as error:
             translated = translate(error, what)
             if is_away(translated):
-                self._failed_at = time.monotonic()
+                self.outage.note()
             raise translated from error
-
-    @property
-    def is_back(self) -> bool:
-        """Whether Ably has been there for so long that producers have come back to it, too."""
-        return time.monotonic() - self._failed_at > LONGEST_PAUSE + self._settings.timeout
 
     async def now(self) -> float:
         """The time by Ably's clock, in milliseconds since 1970."""

@@ -214,12 +214,12 @@ class Subscriber:
     async def _reap(self, channel: str, log: EventLog, *, apply: bool = False) -> int:
         """End the responses of a log whose lease ran out; return how many this call ended.
 
-        None where Ably was away a moment ago: producers may be alive, and come back as well.
+        Ends none where Ably was away a moment ago: producers may be alive, and come back as well.
 
         :param apply: end them in the log as well, which gets no live messages.
         """
         streaming = log.streaming
-        if not streaming or not self._rest.is_back:
+        if not streaming or not self._rest.outage.over:
             return 0
         now = await self._rest.now()
         count = 0

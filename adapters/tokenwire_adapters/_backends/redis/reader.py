@@ -71,10 +71,10 @@ class Reader:
         async def read() -> Any:
             for _ in range(64):
                 node = await self._topology.node(base)
-                reply = await self.run_script(base, (*call, int(node.is_back)))
+                reply = await self._run_script_on(node, (*call, int(node.outage.over)))
                 if reply[0] != b"reap":
                     return reply
-                if node.is_back:  # the connection may have been lost, and the call sent again
+                if node.outage.over:  # the connection may have been lost, and the call sent again
                     await self._publisher.reap(base, reply[1:])
             raise BackendUnavailable("abandoned responses cannot be ended")
 
@@ -100,7 +100,9 @@ class Reader:
 
     async def run_script(self, base: str, call: Command, script: Script = _READ) -> Any:
         """Call a script, by default the one that reads, on the server that has the channel."""
-        node = await self._topology.node(base)
+        return await self._run_script_on(await self._topology.node(base), call, script)
+
+    async def _run_script_on(self, node: Node, call: Command, script: Script = _READ) -> Any:
         try:
             (reply,) = await run_script(node.read, script, [call])
         except Exception as error:
@@ -142,7 +144,7 @@ class Reader:
         now = int(seconds) * 1000 + int(micros) // 1000
         pairs = zip(leases[::2], leases[1::2], strict=True)
         expired = [name for name, lease in pairs if float(lease) < now]
-        return await self._publisher.reap(base, expired) if expired and node.is_back else 0
+        return await self._publisher.reap(base, expired) if expired and node.outage.over else 0
 
     # -- replay
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ import redis.exceptions as redis_errors
 from redis.asyncio import Connection, SSLConnection
 from redis.crc import key_slot
 
-from tokenwire._clock import LONGEST_PAUSE
+from tokenwire._clock import Outage
 from tokenwire.errors import BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.redis.connection import CommandConnection
 from tokenwire_adapters._backends.redis.errors import error_code, is_stale, translate
@@ -29,14 +28,15 @@ class Node:
     """One server, with a connection for writes, one for reads, and one for pub/sub.
 
     :ivar label: its address for logs and errors, without secrets.
+    :ivar outage: when it was last away.
     """
 
     def __init__(self, topology: Topology, address: tuple[str, int] | None) -> None:
         self.label = f"{address[0]}:{address[1]}" if address else topology.target.label
-        self._failed_at = -math.inf  # of the event loop's clock
-        self._timeout = timeout = topology.settings.timeout
+        timeout = topology.settings.timeout
+        self.outage = Outage(timeout)
         self.write, self.read = (
-            CommandConnection(lambda: topology.connect(address, timeout), timeout, self.failed)
+            CommandConnection(lambda: topology.connect(address, timeout), timeout, self.outage.note)
             for _ in range(2)
         )
         self.pubsub = PubSub(
@@ -46,16 +46,6 @@ class Node:
             on_moved=topology.refresh,
             where=self.label,
         )
-
-    def failed(self) -> None:
-        """Note that it was away just now, or that another server was here."""
-        self._failed_at = asyncio.get_running_loop().time()
-
-    @property
-    def is_back(self) -> bool:
-        """Whether it has been there for so long that producers have come back to it, too."""
-        now = asyncio.get_running_loop().time()
-        return now - self._failed_at > LONGEST_PAUSE + self._timeout
 
     async def close(self) -> None:
         """Close its connections."""
@@ -136,7 +126,7 @@ class Topology:
         if node is None:
             node = self._nodes[address] = Node(self, address)
             if self._moved:
-                node.failed()
+                node.outage.note()
         return node
 
     def refresh(self) -> None:
@@ -273,7 +263,7 @@ class Topology:
     async def on_error(self, error: BaseException | str, node: Node) -> None:
         """Note that a server is away; look for another when it is the wrong one."""
         if isinstance(translate(error, node.label), BackendUnavailable):
-            node.failed()
+            node.outage.note()
         if not is_stale(error):
             return
         if self.cluster:
