@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import gc
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -59,12 +60,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return (os.cpu_count() or 1) + 1
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
     """Have the collector pass over what modules hold: with all of them, it takes half a second.
 
     Many tests collect garbage, to see what the streams do that nobody has any more.
     """
-    gc.collect()
+    gc.disable()  # modules leave next to no garbage, among more and more that it would look at
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        _pass_over_what_is_alive()
+
+
+_ended = itertools.count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """Have it pass over what SDKs build at their first use, too."""
+    if next(_ended) % 10 == 0:
+        _pass_over_what_is_alive()
+
+
+def _pass_over_what_is_alive() -> None:
+    gc.collect()  # what is garbage already would stay for ever
     gc.freeze()
 
 

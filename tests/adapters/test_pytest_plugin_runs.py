@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.needs import needs
+from tests.support.plugins import WITHOUT_SLOW_PLUGINS
 
 needs("openai")
 
@@ -37,7 +38,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
     def run_tests(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=source)
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+        lean = ("-p", "no:cacheprovider", *WITHOUT_SLOW_PLUGINS)
+        return pytester.runpytest_subprocess(*lean, *options)
 
     return run_tests
 

@@ -55,16 +55,21 @@ def patterns_in(module: str, path: Path) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Assign) and _is_compile(node.value):
             named[ast.unparse(node.targets[0])] = node.value  # type: ignore[assignment]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner, method = ast.unparse(node.func.value), node.func.attr
-            if owner in named and method in _METHODS:
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if (method := node.func.attr) in _METHODS:
+            owner = ast.unparse(node.func.value)
+            if owner in named:
                 yield ast.unparse(named[owner]), method
-            elif owner == "re" and method in _METHODS:
+            elif owner == "re":
                 yield f"re.compile({ast.unparse(node.args[0])})", method
 
 
 def _is_compile(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "re.compile"
+    match node:
+        case ast.Call(ast.Attribute(ast.Name("re"), "compile")):
+            return True
+    return False
 
 
 def compiled(source: str, module: str) -> re.Pattern[Any]:
