@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 __all__ = ["ARGUMENTS", "launched"]
 
+_PREFERRED = ("chromium-headless-shell", "chromium", "chromium-browser")
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,9 +34,11 @@ def launched(*arguments: str, keeps_pages: bool = False) -> Iterator[Browser]:
 
     :param arguments: more of the browser's own.
     :param keeps_pages: whether it has its back/forward cache, which Playwright switches off: it
-        waits in vain for the `load` of a page that comes from there.
+        waits in vain for the `load` of a page that comes from there. The browser without windows,
+        which takes a third less of the processor and is preferred, has no such cache.
     """
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    names = ("chromium", "chromium-browser") if keeps_pages else _PREFERRED
+    path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         missing("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
