@@ -42,12 +42,12 @@ def require_asyncio() -> None:
 class IoThread:
     """Runs coroutines on a loop of its own, started on first use. Thread-safe.
 
-    :param keep: an object that lives as long as the thread runs.
+    :param at_end: runs last, after all other tasks; its owner lives as long as the thread.
     """
 
-    def __init__(self, name: str, *, keep: object = None) -> None:
+    def __init__(self, name: str, *, at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
-        self._keep = keep
+        self._at_end = at_end
         self._reset()
 
     def _reset(self) -> None:
@@ -110,6 +110,7 @@ class IoThread:
             pending = asyncio.all_tasks(loop)
             if pending:
                 loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            loop.run_until_complete(self._at_end())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 

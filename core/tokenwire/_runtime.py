@@ -21,6 +21,7 @@ logger = logging.getLogger("tokenwire")
 
 _STRICT_PATIENCE = 0.5  # seconds without the backend after which strict mode waits no longer
 _MARGIN = 5  # seconds more than its own limit that a close may take
+_BACKEND_TIMEOUT = 10.0  # seconds that a backend may take to close
 
 
 class Runtime:
@@ -40,7 +41,8 @@ class Runtime:
     ) -> None:
         self.backend = backend
         self.close_timeout = close_timeout
-        self.io = IoThread("tokenwire-io", keep=self)
+        self.io = IoThread("tokenwire-io", at_end=self._close_backend)
+        self._backend_closed = False
         self.problems = Problems(strict, on_io_thread=lambda: self.io.here)
         self.producer = Producer(
             backend,
@@ -164,11 +166,19 @@ class Runtime:
         flushed = await self._flush(timeout)
         await self.producer.close()
         await self.hubs.close()
+        await self._close_backend()
+        return flushed
+
+    async def _close_backend(self) -> None:
+        """Close the backend; where the time was up before, the end of the thread does it."""
+        if self._backend_closed:
+            return
         try:
-            await self.backend.close()
+            async with asyncio.timeout(_BACKEND_TIMEOUT):
+                await self.backend.close()
         except Exception:
             logger.warning("tokenwire: closing the backend failed", exc_info=True)
-        return flushed
+        self._backend_closed = True
 
     def _closed(self, flushed: bool) -> None:
         open_sinks.discard(self)

@@ -12,7 +12,7 @@ except ImportError:  # in an environment without an HTTP client
     certifi = None  # type: ignore[assignment]
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have each HTTP client read one certificate rather than the 117 of certifi.
 

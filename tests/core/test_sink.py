@@ -514,6 +514,32 @@ def test_closing_ends_watches_and_may_be_repeated() -> None:
     assert seen[-1:] in (["end"], [])
 
 
+class Closing(MemoryBackend):
+    """Says when it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = threading.Event()
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed.set()
+
+
+def test_a_backend_is_closed_although_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its connections would stay open until they are collected."""
+    monkeypatch.setattr("tokenwire._runtime._MARGIN", 0)
+    backend = Closing()
+    sink = Sink(backend, close_timeout=0)
+    sink.watch("c").open()
+    busy = threading.Event()
+    sink._runtime.io.call(busy.wait)  # the loop answers nothing before the time is up
+    stop = sink._runtime.io.stop
+    monkeypatch.setattr(sink._runtime.io, "stop", lambda timeout: (busy.set(), stop(timeout)))
+    assert not sink.close()
+    assert backend.closed.wait(_PATIENCE)
+
+
 def test_closing_from_async_code() -> None:
     async def main() -> None:
         async with Sink(MemoryBackend()) as sink:
