@@ -1,9 +1,12 @@
 """What every test shares."""
 
 import gc
+import importlib.util
 import itertools
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +61,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if config.option.numprocesses != "auto" or os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
     return (os.cpu_count() or 1) + 2
+
+
+_LARGE = "openai anthropic langchain_openai langchain_anthropic llama_index.llms.openai".split()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """In a fresh environment, compile large packages once; else each worker would, at once."""
+    found = [name for name in _LARGE if importlib.util.find_spec(name.partition(".")[0])]
+    spec = importlib.util.find_spec(found[0]) if found else None
+    if spec is not None and spec.cached is not None and not Path(spec.cached).exists():
+        program = f"import {', '.join(found)}"
+        subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
 
 
 @pytest.hookimpl(wrapper=True)
