@@ -63,7 +63,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return (os.cpu_count() or 1) + 2
 
 
-_LARGE = "openai anthropic langchain_openai langchain_anthropic llama_index.llms.openai".split()
+_LARGE = ("openai", "anthropic", "langchain_openai", "langchain_anthropic", "llama_index.core")
 
 
 @pytest.hookimpl(optionalhook=True)
