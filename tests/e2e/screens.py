@@ -97,7 +97,8 @@ class Screen:
 
     def look(self) -> None:
         """Show the answer's source, and watch every change of it."""
-        self.answer.get_by_role("button", name="Source").click()
+        # By keyboard: text that comes moves the button, perhaps from under a mouse that is pressed.
+        self.answer.get_by_role("button", name="Source").press("Enter")
         self._source.watch()
 
     def see_more(self) -> None:
