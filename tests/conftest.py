@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,11 @@ def pytest_runtest_logfinish() -> None:
 
 
 def _pass_over_what_is_alive() -> None:
-    gc.collect()  # what is garbage already would stay for ever
+    with warnings.catch_warnings():
+        # Of sockets that any test may have left, and clients of others do leave some: the next
+        # test would fail for them.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # what is garbage already would stay for ever
     gc.freeze()
 
 

@@ -23,6 +23,7 @@ _OPTIONS = (
     "--jsx=automatic",
     "--charset=utf8",
     "--loader:.css=empty",
+    "--minify-whitespace",
     "--log-level=warning",
     # React's own checks, and effects that run twice, are on in this build of it alone.
     '--define:process.env.NODE_ENV="development"',

@@ -39,7 +39,8 @@ def demo() -> Iterator[DemoServer]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 1180, "height": 820})
+    # Without the dot that pulses beside an answer under way: each of its frames would be drawn.
+    context = browser.new_context(viewport={"width": 1180, "height": 820}, reduced_motion="reduce")
     context.set_default_timeout(45_000)
     yield context
     context.close()

@@ -309,9 +309,10 @@ async def test_a_run_that_comes_as_a_snapshot(client, agent, sink):
     encoder = ThreadEncoder(Thread("t1", first), ["lifecycle", "messages"])
     assert [*encoder.encode(SnapshotEvent(response=first[0].responses[0]))] == []
     agent.gate = Gate()
-    async with client.stream("POST", "/threads/t1/runs/stream", json=HELLO) as stream:
+    again = {"input": {"messages": [{"type": "human", "content": "it again", "id": "m2"}]}}
+    async with client.stream("POST", "/threads/t1/runs/stream", json=again) as stream:
         async for piece in stream.aiter_text():
-            if "You said" in piece:
+            if "You said it again" in piece:
                 break
         (newest,) = (await sink.ahistory("t1", limit=1)).items
         assert newest.state == "streaming"
@@ -323,6 +324,6 @@ async def test_a_run_that_comes_as_a_snapshot(client, agent, sink):
             "content-block-start",
             "content-block-delta",
         ]
-        assert data[-1]["delta"]["text"] == "You said hello."
+        assert data[-1]["delta"]["text"] == "You said it again."
         assert [*encoder.encode(SnapshotEvent(response=newest))] == []
         agent.gate.set()
