@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -401,20 +402,27 @@ def cancel(scene: Scene) -> None:
     scene.page.do("status", "user", "cancelled")
 
 
-async def wake(request: Request) -> HttpResponse:
-    return HttpResponse(status_code=202)
-
-
 @row("createChatTransport")
 def chat(scene: Scene) -> None:
     """`useChat`: an answer, an approval, a tool of the page, a stop and a failure."""
     page, agent = scene.page, scene.agent
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    async def wake(request: Request) -> HttpResponse:
+        woken.put(None)
+        return HttpResponse(status_code=202)
+
+    def woken_by(text: str) -> InputEvent:
+        """Wait for the request, as agents do: a page may miss an answer that comes sooner."""
+        woken.get(timeout=60)
+        return asked(agent, text=text)
+
     with serving(Starlette(routes=[Route("/api/chat", wake, methods=["POST"])])) as server:
         for who in ("user", "tab"):
             page.do("open", who, "now")
             page.do("useChat", who, f"{server.url}/api/chat")
         page.do("chatSend", "user", "Delete it.")
-        question = asked(agent, text="Delete it.")
+        question = woken_by("Delete it.")
         response = agent.respond("ai:chat", metadata={"input": question.id})
         request = approvals.ask(response, "delete", {"path": "a.txt"})
         call = request.call_id
@@ -424,6 +432,7 @@ def chat(scene: Scene) -> None:
         decision = waiting(agent, response, request)
         page.do("chatApprove", "user", request.id, "yes")
         assert decision.result(60).approved
+        woken.get(timeout=60)
         response.tool_result(call, "gone")
         response.write("Done.")
         response.finish()
@@ -431,19 +440,20 @@ def chat(scene: Scene) -> None:
         page.do("chatTool", "user", call, "output-available")
 
         page.do("chatSend", "user", "Where am I?")
-        question = asked(agent, text="Where am I?")
+        question = woken_by("Where am I?")
         with agent.respond("ai:chat", metadata={"input": question.id}) as response:
             response.tool_call("locate", "call-1", "{}")
             response.finish("tool_calls")
         (event,) = results(agent, 1)
         assert event.data["output"] == {"city": "Oslo"}
+        woken.get(timeout=60)
         with agent.respond("ai:chat", metadata={"input": event.id}) as response:
             response.write("In Oslo.")
         page.do("chatIs", "user", "ready", "In Oslo.")
         assert (page.do("ran", "user"), page.do("ran", "tab")) == (1, 0)  # one tab runs it
 
         page.do("chatSend", "user", "Go on for ever.")
-        question = asked(agent, text="Go on for ever.")
+        question = woken_by("Go on for ever.")
         response = agent.respond("ai:chat", metadata={"input": question.id})
         response.tool_call("weather", "call-2", '{"city": "Oslo"}')
         response.tool_result("call-2", 4)
@@ -456,7 +466,7 @@ def chat(scene: Scene) -> None:
         page.do("chatIs", "user", "ready")
 
         page.do("chatSend", "user", "Go on again.")
-        question = asked(agent, text="Go on again.")
+        question = woken_by("Go on again.")
         response = agent.respond("ai:chat", metadata={"input": question.id})
         response.write("again")
         page.do("chatIs", "user", "streaming", "again")
@@ -464,7 +474,7 @@ def chat(scene: Scene) -> None:
         page.do("chatIs", "user", "ready", "again")
 
         page.do("chatSend", "user", "Fail, please.")
-        question = asked(agent, text="Fail, please.")
+        question = woken_by("Fail, please.")
         with agent.respond("ai:chat", metadata={"input": question.id}) as response:
             response.fail("the model is away")
         assert page.do("chatIs", "user", "error")["error"] == "the model is away"
