@@ -14,7 +14,7 @@ except ImportError:  # in an environment without an HTTP client
 
 @pytest.fixture(autouse=True, scope="module")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have each HTTP client read one certificate rather than the 117 of certifi.
+    """Have each HTTP client read one certificate rather than the 100 and more of certifi.
 
     Those take 20 ms a client, of which tests make thousands. They speak to servers on loopback.
     """
