@@ -125,6 +125,16 @@ async def test_a_run_that_asks_before_it_acts(client, agent):
     assert (await client.get("/threads/t1/state")).json()["tasks"] == []
 
 
+async def test_what_the_user_denies_has_an_error_for_its_result(client, agent):
+    """The agent of this thread gives none, and models take no call without a result."""
+    agent.asks = True
+    await run(client)
+    denied = {"decisions": [{"type": "reject", "message": "Not to Ann."}]}
+    events = await run(client, {"command": {"resume": denied}})
+    (result,) = [m for m in events[-1][1]["messages"] if m["type"] == "tool"]
+    assert (result["status"], "Not to Ann." in result["content"]) == ("error", True)
+
+
 async def test_a_message_is_edited_from_the_checkpoint_before_it(client, agent):
     await run(client)
     await run(client, {"input": {"messages": [{"role": "user", "content": "more"}]}})
