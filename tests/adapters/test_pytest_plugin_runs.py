@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.needs import needs
-from tests.support.plugins import WITHOUT_SLOW_PLUGINS
+from tests.support.plugins import LEAN
 
 needs("openai")
 
@@ -38,8 +38,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
     def run_tests(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=source)
-        lean = ("-p", "no:cacheprovider", *WITHOUT_SLOW_PLUGINS)
-        return pytester.runpytest_subprocess(*lean, *options)
+        return pytester.runpytest_subprocess(*LEAN, *options)
 
     return run_tests
 

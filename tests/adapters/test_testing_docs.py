@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.needs import needs
 from tests.support.pages import code_blocks
-from tests.support.plugins import WITHOUT_SLOW_PLUGINS
+from tests.support.plugins import LEAN
 
 needs("openai", "ably", "websockets")
 
@@ -35,9 +35,8 @@ BLOCKS = {
 )
 def test_the_tests_of_the_page_pass(name: str, tests: int, tmp_path: Path) -> None:
     (tmp_path / f"test_{name}.py").write_text(BLOCKS[name], "utf-8")
-    lean = ["-p", "no:cacheprovider", *WITHOUT_SLOW_PLUGINS]
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "-q", *lean, "--rootdir=."],
+        [sys.executable, "-P", "-m", "pytest", "-q", *LEAN, "--rootdir=."],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -34,8 +34,8 @@ def launched(*arguments: str, keeps_pages: bool = False) -> Iterator[Browser]:
 
     :param arguments: more of the browser's own.
     :param keeps_pages: whether it has its back/forward cache, which Playwright switches off: it
-        waits in vain for the `load` of a page that comes from there. The browser without windows,
-        which takes a third less of the processor and is preferred, has no such cache.
+        waits in vain for the `load` of a page that comes from there. The headless shell, which
+        takes a third less of the processor and is preferred, has no such cache.
     """
     names = ("chromium", "chromium-browser") if keeps_pages else _PREFERRED
     path = next(filter(None, map(shutil.which, names)), None)

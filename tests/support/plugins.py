@@ -1,10 +1,11 @@
-"""Plugins of pytest that come with packages which tests install."""
+"""Plugins of pytest that a test run of its own does without."""
 
 from __future__ import annotations
 
-__all__ = ["WITHOUT_SLOW_PLUGINS"]
+__all__ = ["LEAN"]
 
-_SLOW = ("faker", "langsmith_plugin", "schemathesis")
+# A cache would be a file more; the others come with packages, and take a second to import.
+_LEFT_OUT = ("cacheprovider", "faker", "langsmith_plugin", "schemathesis")
 
-WITHOUT_SLOW_PLUGINS = [option for name in _SLOW for option in ("-p", f"no:{name}")]
-"""For a test run of its own, which would take a second to import them."""
+LEAN = [option for name in _LEFT_OUT for option in ("-p", f"no:{name}")]
+"""The options of pytest that leave them out."""
