@@ -40,7 +40,8 @@ async function* reply({ gate, at = 60, endless = false, signal } = {}) {
   }
   while (endless && !signal.aborted) {
     yield { type: 'text-delta', id: 't', delta: ' more' };
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    // Slow enough that a busy server keeps up, and the cancel does not wait behind the text.
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
   yield { type: 'text-end', id: 't' };
   yield { type: 'finish-step' };
