@@ -5,11 +5,12 @@ import importlib.util
 import itertools
 import os
 import signal
-import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,31 +65,35 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return (os.cpu_count() or 1) + 2
 
 
-_LARGE = ("openai", "anthropic", "langchain_openai", "langchain_anthropic", "llama_index.core")
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
-    """In a fresh environment, compile large packages once; else each worker would, at once."""
-    found = [name for name in _LARGE if importlib.util.find_spec(name.partition(".")[0])]
-    spec = importlib.util.find_spec(found[0]) if found else None
+def pytest_configure_node(node: Any) -> None:
+    """In a fresh environment, let one worker collect first: what it compiles, the others load."""
+    spec = None if sys.dont_write_bytecode else importlib.util.find_spec("openai")
     if spec is not None and spec.cached is not None and not Path(spec.cached).exists():
-        program = f"import {', '.join(found)}"
-        subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+        folder = node.config._tmp_path_factory.getbasetemp()
+        node.workerinput["first_has_collected"] = str(folder / "first_has_collected")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Have the collector pass over what modules hold: with all of them, it takes half a second.
 
     Many tests collect garbage, to see what the streams do that nobody has any more.
     """
+    worker: dict[str, Any] = getattr(session.config, "workerinput", {})
+    first_has_collected = worker.get("first_has_collected")
+    if first_has_collected is not None and worker["workerid"] != "gw0":
+        deadline = time.monotonic() + 180  # it may have died
+        while not Path(first_has_collected).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
     gc.disable()  # modules leave next to no garbage, among more and more that it would look at
     try:
         return (yield)
     finally:
         gc.enable()
         _pass_over_what_is_alive()
+        if first_has_collected is not None:
+            Path(first_has_collected).touch()
 
 
 _ended = itertools.count(1)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
+from tokenwire._plugins import plugins
 from tokenwire.events import Event, encode_json
 from tokenwire.sink import Sink
 from tokenwire.watch import ChannelReader
@@ -125,9 +126,7 @@ class NativeEncoder(Encoder):
 
 def encoder_formats() -> list[str]:
     """The names of the formats that installed packages offer."""
-    from importlib.metadata import entry_points  # which takes as long as all the rest
-
-    return sorted({"native", *(point.name for point in entry_points(group=GROUP))})
+    return sorted({"native", *plugins(GROUP)})
 
 
 def find_encoder(name: str) -> Callable[..., Encoder]:
@@ -137,13 +136,11 @@ def find_encoder(name: str) -> Callable[..., Encoder]:
     """
     if name == "native":
         return NativeEncoder
-    from importlib.metadata import entry_points
-
-    points = list(entry_points(group=GROUP, name=name))
-    if not points:
+    point = plugins(GROUP).get(name)
+    if point is None:
         raise ValueError(f"no format {name[:64]!r}; known are {', '.join(encoder_formats())}")
     try:
-        loaded: Callable[..., Encoder] = points[0].load()
+        loaded: Callable[..., Encoder] = point.load()
     except ImportError as error:
         raise ValueError(f"format {name!r} is not available: {error}") from error
     return loaded

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tokenwire._plugins import plugins
 from tokenwire._urls import looks_like_an_address, split_url
 from tokenwire.backend import Backend
 from tokenwire.errors import MissingExtra, UnknownScheme
@@ -27,9 +28,7 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
 
 def backend_schemes() -> list[str]:
     """The URL schemes that can be opened, whether or not what they need is installed."""
-    from importlib.metadata import entry_points  # which takes as long as all the rest
-
-    return sorted({"memory", *_registered, *(point.name for point in entry_points(group=GROUP))})
+    return sorted({"memory", *_registered, *plugins(GROUP)})
 
 
 def open_backend(url: str, **options: Any) -> Backend:
@@ -58,16 +57,14 @@ def _find(scheme: str, url: str) -> Any:
         from tokenwire.memory import MemoryBackend
 
         return MemoryBackend
-    from importlib.metadata import entry_points
-
-    points = list(entry_points(group=GROUP, name=scheme))
-    if not points:
+    point = plugins(GROUP).get(scheme)
+    if point is None:
         scheme = scheme if "://" in url else ""  # else it may be a user's name
         known = ", ".join(f"{name}://" for name in backend_schemes())
         shown = f"{scheme}://" if scheme else "a URL without a scheme, such as redis://"
         raise UnknownScheme(f"no backend for {shown}; known are {known}")
     try:
-        return points[0].load()
+        return point.load()
     except ImportError as error:
         extra = _EXTRAS.get(scheme.partition("+")[0])
         hint = f': pip install "tokenwire[{extra}]"' if extra else f": {error}"

@@ -30,7 +30,30 @@ _ONE_CHARACTER = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
 def _tree_of(pattern: re.Pattern[Any]) -> list[Any]:
     source = pattern.pattern
     source = source.decode("latin-1") if isinstance(source, bytes) else source
-    return list(parser.parse(source, pattern.flags & ~re.UNICODE))
+    return _lists(parser.parse(source, pattern.flags & ~re.UNICODE))
+
+
+def _lists(nodes: Iterable[Any]) -> list[Any]:
+    """The nodes of a tree with lists for `re._parser.SubPattern`, which is slow to read.
+
+    A look ahead or behind has its width as well.
+    """
+    plain: list[Any] = []
+    for op, argument in nodes:
+        match op:
+            case ops.SUBPATTERN:
+                argument = (*argument[:3], _lists(argument[3]))
+            case ops.ATOMIC_GROUP:
+                argument = _lists(argument)
+            case ops.BRANCH:
+                argument = (None, [_lists(branch) for branch in argument[1]])
+            case ops.MAX_REPEAT | ops.MIN_REPEAT | ops.POSSESSIVE_REPEAT:
+                argument = (*argument[:2], _lists(argument[2]))
+            case ops.ASSERT | ops.ASSERT_NOT:
+                direction, body = argument
+                argument = (direction, _lists(body), body.getwidth()[0])
+        plain.append((op, argument))
+    return plain
 
 
 class TooManySteps(Exception):
@@ -69,34 +92,38 @@ class Matching:
 
     def _match(self, nodes: list[Any], index: int, at: int) -> Iterator[int]:
         """Where a match of the nodes from `index` on, beginning at `at`, may end; best first."""
-        self.steps += 1
-        if self.steps > self._limit:
-            raise TooManySteps
-        if index == len(nodes):
-            yield at
-            return
-        for end in self._one(*nodes[index], at):
+        while True:
+            self.steps += 1
+            if self.steps > self._limit:
+                raise TooManySteps
+            if index == len(nodes):
+                yield at
+                return
+            op, argument = nodes[index]
+            if op not in _ONE_CHARACTER:
+                break
+            if at >= len(self._text) or not self._takes(op, argument, self._text[at]):
+                return
+            index, at = index + 1, at + 1
+        for end in self._one(op, argument, at):
             yield from self._match(nodes, index + 1, end)
 
     def _one(self, op: Any, argument: Any, at: int) -> Iterator[int]:
-        if op in _ONE_CHARACTER:
-            if at < len(self._text) and self._takes(op, argument, self._text[at]):
-                yield at + 1
-        elif op is ops.SUBPATTERN:
-            yield from self._match(list(argument[3]), 0, at)
+        if op is ops.SUBPATTERN:
+            yield from self._match(argument[3], 0, at)
         elif op is ops.ATOMIC_GROUP:
-            yield from self._first(list(argument), at)
+            yield from self._first(argument, at)
         elif op is ops.BRANCH:
             for branch in argument[1]:
-                yield from self._match(list(branch), 0, at)
+                yield from self._match(branch, 0, at)
         elif op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
             least, most, body = argument
-            ends = self._repeat(list(body), at, least, most, lazy=op is ops.MIN_REPEAT)
+            ends = self._repeat(body, at, least, most, lazy=op is ops.MIN_REPEAT)
             yield from islice(ends, 1 if op is ops.POSSESSIVE_REPEAT else None)
         elif op in (ops.ASSERT, ops.ASSERT_NOT):
-            direction, body = argument
-            begin = at if direction > 0 else at - body.getwidth()[0]
-            held = begin >= 0 and any(self._first(list(body), begin))
+            direction, body, width = argument
+            begin = at if direction > 0 else at - width
+            held = begin >= 0 and any(self._first(body, begin))
             if held is (op is ops.ASSERT):
                 yield at
         elif op is ops.AT:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tokenwire._instrument.options import Options
 from tokenwire._instrument.patches import Patches
 from tokenwire._instrument.recorder import Recorder
+from tokenwire._plugins import plugins
 from tokenwire.claims import Claim, covering_claim
 
 if TYPE_CHECKING:
@@ -190,9 +191,7 @@ class _ClaimedSdks:
 
     def record(self) -> None:
         if self._waiting is None:
-            from importlib.metadata import entry_points
-
-            self._waiting = {point.name: point for point in entry_points(group=GROUP)}
+            self._waiting = dict(plugins(GROUP))
         for module in [name for name in self._waiting if name in sys.modules]:
             point = self._waiting.pop(module, None)
             if point is not None:
