@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from tokenwire import __version__
+
+# Trees of documents are large and live to the end: a third of the time would go into the collector.
+gc.disable()
 
 project = "tokenwire"
 author = "The tokenwire authors"
