@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cache import CACHE
 from tests.support.ports import ReservedPort
 from tests.support.profile import load_hypothesis, take_in_turn
 
@@ -28,6 +29,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # `nohup` has SIGHUP ignored: still here, but not in what tests start.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+# Node, from 22 on, keeps what it compiles: Playwright's driver and pages of Ably's start sooner.
+os.environ.setdefault("NODE_COMPILE_CACHE", str(CACHE / "node-compile-cache"))
 
 load_hypothesis()
 

@@ -10,6 +10,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from tests.support.cache import CACHE
 from tests.support.needs import missing
 
 __all__ = ["RUNTIMES", "Node", "node_with", "runtime"]
@@ -92,9 +93,8 @@ def _major(executable: str) -> int:
 
 def _install(npm: str, manifest: bytes, *packages: str) -> Path:
     """Install into a cache folder named by what it holds; safe for several at a time."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(manifest + " ".join(packages).encode()).hexdigest()[:16]
-    folder = cache_home / "tokenwire-tests" / f"npm-{name}"
+    folder = CACHE / f"npm-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "installed"
     with (folder / "lock").open("w") as lock:
