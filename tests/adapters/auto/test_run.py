@@ -21,18 +21,30 @@ pytestmark = pytest.mark.slow
 CHAT = named("chat-text")
 
 AGENT = """
-import os, sys
-from openai import OpenAI
+import json, os, sys
+import httpx
 
 def main():
-    with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:
-        for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    url = os.environ["AGENT_URL"] + "/chat/completions"
+    with httpx.stream("POST", url, json=body) as reply:
+        for line in reply.iter_lines():
             pass
     print("done", *sys.argv[1:])
     sys.exit(3)
 
 if __name__ == "__main__":
     main()
+"""
+WITH_AN_SDK = """
+import os, sys
+from openai import OpenAI
+
+with OpenAI(base_url=os.environ["AGENT_URL"], api_key="x", max_retries=0) as client:
+    for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+        pass
+print("done", *sys.argv[1:])
+sys.exit(3)
 """
 
 # Another `sitecustomize`, which ours stands before, writes down at exit what was published.
@@ -59,6 +71,7 @@ if os.environ.get("WITNESS"):
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with an agent, as a script, a module, a package and a console entry point."""
     (tmp_path / "agent.py").write_text(AGENT)
+    (tmp_path / "with_an_sdk.py").write_text(WITH_AN_SDK)
     package = tmp_path / "packaged"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -103,13 +116,14 @@ TOLD = [[CHAT.expected.text, "complete"]]
     "command",
     [
         [sys.executable, "agent.py", "--flag", "x"],
+        [sys.executable, "with_an_sdk.py", "--flag", "x"],
         [sys.executable, "-m", "agent", "--flag", "x"],
         [sys.executable, "-m", "packaged", "--flag", "x"],
         ["my-agent", "--flag", "x"],
         ["agent.py", "--flag", "x"],
         ["-m", "packaged", "--flag", "x"],
     ],
-    ids=["script", "module", "package", "entry-point", "bare-script", "bare-module"],
+    ids=["script", "script-with-an-sdk", "module", "package", "entry-point", "bare-script", "bare-module"],
 )
 def test_an_unmodified_program(place: Path, command: list[str]) -> None:
     done, programs = run(place, "--to", "memory://run", "--channel", "run", "--", *command)
