@@ -123,7 +123,15 @@ TOLD = [[CHAT.expected.text, "complete"]]
         ["agent.py", "--flag", "x"],
         ["-m", "packaged", "--flag", "x"],
     ],
-    ids=["script", "script-with-an-sdk", "module", "package", "entry-point", "bare-script", "bare-module"],
+    ids=[
+        "script",
+        "script-with-an-sdk",
+        "module",
+        "package",
+        "entry-point",
+        "bare-script",
+        "bare-module",
+    ],
 )
 def test_an_unmodified_program(place: Path, command: list[str]) -> None:
     done, programs = run(place, "--to", "memory://run", "--channel", "run", "--", *command)
