@@ -184,6 +184,7 @@ assert {"openai", "anthropic", "langchain_core", "llama_index.core"} <= set(watc
     )
 
 
+@pytest.mark.slow
 def test_an_instrumentor_that_cannot_stop_keeps_no_other_from_it() -> None:
     program = """
 import openai, anthropic
