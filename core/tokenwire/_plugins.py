@@ -18,7 +18,9 @@ __all__ = ["plugins"]
 
 def plugins(group: str) -> dict[str, EntryPoint]:
     """The entry points of a group, by name; of two with one name, the first on the path."""
-    return _read(group, tuple((entry, _changed(entry)) for entry in sys.path))
+    # Programs put paths of pathlib there, too, which Python passes over.
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    return _read(group, tuple((entry, _changed(entry)) for entry in path))
 
 
 def _changed(entry: str) -> int:

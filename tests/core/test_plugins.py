@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,9 +67,10 @@ def test_of_two_with_one_name_the_first_on_the_path_counts(install: Install) -> 
     assert plugins(GROUP)["one"].value == "sooner:Backend"
 
 
-def test_entries_of_the_path_that_are_not_there(
-    install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("entry", ["not there", "", Path("not a str")])
+def test_entries_of_the_path_that_lead_nowhere(
+    entry: Any, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path / "not there"))
     install("one", "package.one:Backend")
+    monkeypatch.setattr("sys.path", [entry, *sys.path])
     assert list(plugins(GROUP)) == ["one"]
