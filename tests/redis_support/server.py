@@ -79,7 +79,18 @@ class RedisServer:
         self._tls_front: FaultyProxy | None = None
         self._admin_password = secrets.token_hex(16)
         self._configuration = self._render(appendonly, maxmemory, maxclients, users, config or {})
-        self._admin: redis.Redis | None = None
+        self.admin = redis.Redis(
+            host=self.host,
+            port=self.port,
+            username=_ADMIN,
+            password=self._admin_password,
+            decode_responses=True,
+            encoding_errors="backslashreplace",
+            socket_timeout=30,
+            retry=Retry(NoBackoff(), 0),
+            single_connection_client=False,
+        )
+        """The client behind `cli`, for any thread: every right, no retries, text in and out."""
 
     def _reserve(self) -> int:
         port = ReservedPort()
@@ -217,12 +228,12 @@ class RedisServer:
 
     def stop(self) -> None:
         """SIGTERM: a clean shutdown, files written."""
-        self._forget_admin()
+        self.admin.close()
         self._process.end(signal.SIGTERM)
 
     def kill(self) -> None:
         """``kill -9``."""
-        self._forget_admin()
+        self.admin.close()
         self._process.end(signal.SIGKILL)
 
     def restart(self, *, kill: bool = False) -> None:
@@ -297,28 +308,6 @@ class RedisServer:
         self.start()
 
     # Commands
-
-    @property
-    def admin(self) -> redis.Redis:
-        """The client behind `cli`: every right, no retries, text in and out."""
-        if self._admin is None:
-            self._admin = redis.Redis(
-                host=self.host,
-                port=self.port,
-                username=_ADMIN,
-                password=self._admin_password,
-                decode_responses=True,
-                encoding_errors="backslashreplace",
-                socket_timeout=30,
-                retry=Retry(NoBackoff(), 0),
-                single_connection_client=False,
-            )
-        return self._admin
-
-    def _forget_admin(self) -> None:
-        if self._admin is not None:
-            self._admin.close()
-            self._admin = None
 
     def cli(self, *command: str | float | bytes) -> Any:
         """Run one command with every right: ``server.cli("CONFIG", "SET", "maxmemory", 0)``."""
