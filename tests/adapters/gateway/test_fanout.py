@@ -44,6 +44,19 @@ def groups(gateway: Gateway) -> int:
     return len(gateway._service.fanout)
 
 
+async def test_a_server_that_stops_by_itself_has_each_watcher_say_goodbye(
+    client: httpx.AsyncClient, server: Server, gateway: Gateway
+) -> None:
+    """uvicorn asks each of its connections for it, though nobody has told the gateway."""
+    async with watching(client, "/channels/c/events") as stream:
+        await stream.until("ready")
+        await until(lambda: len(members(gateway)) == 1)
+        loop = server.server.servers[0].get_loop()
+        for connection in list(server.server.server_state.connections):
+            loop.call_soon_threadsafe(connection.shutdown)
+        assert (await stream.rest())[-1].event == "bye"
+
+
 async def test_level_watchers_share_a_group_and_need_no_task(
     client: httpx.AsyncClient, server: Server, gateway: Gateway, sink: tokenwire.Sink
 ) -> None:
