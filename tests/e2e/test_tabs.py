@@ -222,6 +222,7 @@ def test_others_take_over_from_a_leader_that_is_frozen(
         tabs.write(response, "thawed", *tabs.pages)
     frozen.wait_for_function("() => connection.transport === 'shared'", timeout=TIMEOUT)
     assert tabs.leader() is not frozen
+    assert frozen.evaluate("connection.members.length") == 1  # none of the tabs that it led
     tabs.settle()
 
 
