@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.adapters.ably.places import backend, sink
 from tokenwire.errors import BackendUnavailable
-from tokenwire.events import ends_response
+from tokenwire.events import Event, ends_response
 from tokenwire.response import Transcript
 from tokenwire.testing import read_until
 from tokenwire_adapters._backends.ably import rate_limit, subscription
@@ -232,6 +233,36 @@ def test_what_is_lost_while_a_channel_is_opened_is_read_from_history(
             events = read_until(watch, ends_response, timeout=60)
             assert Transcript(events)["r"].text == "text"
             watch.close()
+
+
+@pytest.mark.parametrize("granularity", ["response", "token"])
+def test_what_is_lost_on_an_open_connection_is_read_from_history(granularity: str) -> None:
+    """Only the text behind it shows that something is missing; the response goes on."""
+    options: dict[str, Any] = {"rate": 0, "granularity": granularity}
+    with (
+        ServerThread(settings=UNLIMITED) as thread,
+        sink(thread, **options) as agent,
+        sink(thread, "viewer", **options) as viewer,
+        viewer.watch("ai:chat").open() as watch,
+        agent.respond("ai:chat", response_id="r") as response,
+    ):
+        transcript = Transcript()
+
+        def shows(text: str) -> Callable[[Event], bool]:
+            def shown(event: Event) -> bool:
+                transcript.apply(event)
+                return "r" in transcript and transcript["r"].text == text
+
+            return shown
+
+        response.write("one, ")
+        read_until(watch, shows("one, "), timeout=60)
+        thread.fault("drop_frames", 100, action="MESSAGE")
+        response.write("two, ")
+        assert agent.flush(60)
+        thread.fault("clear")
+        response.write("three")
+        read_until(watch, shows("one, two, three"), timeout=60)
 
 
 async def test_what_came_before_a_failed_opening_is_tried_again_is_not_lost(
