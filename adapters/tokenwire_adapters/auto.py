@@ -100,19 +100,18 @@ class _Installed:
         self._unwatch = watch_imports(self._callbacks)
 
     def _callbacks(self) -> dict[str, Callable[[], object]]:
-        # Imported late: to load and read them takes longer than the start of a program.
-        from importlib.metadata import entry_points
-
+        # Late: to load and read them takes longer than the start of a program.
+        from tokenwire._plugins import plugins
         from tokenwire_adapters._agents.known_sdks import unseen_sdks
 
-        points = entry_points(group="tokenwire.instrumentors")
+        points = plugins("tokenwire.instrumentors")
         return {
             **{
                 sdk.module: functools.partial(_warn_once, sdk)
-                for sdk in unseen_sdks(points.names)
+                for sdk in unseen_sdks(points)
                 if sdk.warns
             },
-            **{point.name: functools.partial(self._start, point) for point in points},
+            **{name: functools.partial(self._start, point) for name, point in points.items()},
         }
 
     def _start(self, point: EntryPoint) -> None:

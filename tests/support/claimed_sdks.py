@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
 
 from tokenwire._instrument import instrumentor as _instrumentor
+from tokenwire._plugins import plugins
 from tokenwire.instrument import GROUP, SdkInstrumentor
 
 __all__ = ["stop_claimed_sdks"]
@@ -13,7 +13,7 @@ __all__ = ["stop_claimed_sdks"]
 
 def stop_claimed_sdks() -> None:
     """Stop the recording of claimed calls; the next handler that asks for it gets it again."""
-    for point in entry_points(group=GROUP):
+    for point in plugins(GROUP).values():
         if point.name in sys.modules:
             instrumentor = point.load()
             if isinstance(instrumentor, SdkInstrumentor):

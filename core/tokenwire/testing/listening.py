@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+
+from tokenwire._plugins import plugins
 
 __all__ = ["listening_layers"]
 
@@ -13,12 +14,12 @@ _GROUP = "tokenwire.instrumentors"
 def listening_layers() -> list[str]:
     """A line for each SDK or framework that is imported and has an instrumentor."""
     lines: list[str] = []
-    for point in sorted(entry_points(group=_GROUP), key=lambda point: point.name):
-        if point.name not in sys.modules:
+    for name, point in sorted(plugins(_GROUP).items()):
+        if name not in sys.modules:
             continue
         if point.value.partition(":")[0] not in sys.modules:
-            lines.append(f"{point.name}: imported, and nothing reads it")
+            lines.append(f"{name}: imported, and nothing reads it")
             continue
         recording = getattr(point.load(), "recording", None)
-        lines.append(f"{point.name}: {recording or 'no client that is known'}")
+        lines.append(f"{name}: {recording or 'no client that is known'}")
     return lines
