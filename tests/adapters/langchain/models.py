@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -97,6 +98,19 @@ WAYS: list[Callable[[Any, Any], Awaitable[None] | None]] = [
     chain_stream,
     chain_astream,
 ]
+
+
+async def read_on(holds: Callable[[], Any]) -> None:
+    """Wait until the sink has what `holds` asks for, and LangChain reads again: a task is cancelled
+    only then.
+
+    langchain-openai reads with `asyncio.wait_for`, which in Python 3.11 forgets a cancel that comes
+    together with a result. The sink has the text before that: it is taken within the task that
+    `wait_for` waits for.
+    """
+    await await_until(holds)
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def run(way: Callable[[Any, Any], Awaitable[None] | None], model: Any, config: Any) -> None:

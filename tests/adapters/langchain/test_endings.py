@@ -122,13 +122,9 @@ async def acollected(model: Any, config: Any) -> None:
 
 
 async def _blocked(config: Any) -> None:
-    """Wait until all that was sent is read.
-
-    Before, a cancel can get lost: langchain-openai reads with `asyncio.wait_for`, which in Python
-    3.11 forgets a cancel that comes together with a result.
-    """
+    """Wait until all that was sent is read."""
     sink = config["callbacks"][0]._sink
-    await await_until(lambda: any(each.text == BEGUN for each in sink.history("c").items))
+    await models.read_on(lambda: any(each.text == BEGUN for each in sink.history("c").items))
 
 
 async def _cancelled(call: Any, config: Any) -> None:

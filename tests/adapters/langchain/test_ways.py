@@ -263,7 +263,7 @@ async def test_a_call_that_nothing_more_is_heard_of(config: Any, responses: Resp
     with Replay(Reply(recording.body, gate=gate)) as replay:
         model = models.model("chat", replay, streaming=True)
         task = asyncio.create_task(model.ainvoke("hi", config=config))
-        await await_until(lambda: [each for each in responses() if each.text.endswith("ve")])
+        await models.read_on(lambda: [each for each in responses() if each.text.endswith("ve")])
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
