@@ -100,6 +100,8 @@ def _install(npm: str, manifest: bytes, *packages: str) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
+            # npm takes a package whose files an install that was killed wrote in part for whole.
+            shutil.rmtree(folder / "node_modules", ignore_errors=True)
             (folder / "package.json").write_bytes(manifest)
             command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", *packages]
             result = subprocess.run(
