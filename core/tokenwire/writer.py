@@ -301,6 +301,11 @@ class ResponseWriter(PublicDir):
         """The reason that the watcher who cancelled gave."""
         return self._ending.cancel.reason if self._ending.cancel else None
 
+    @property
+    def late_writes(self) -> int:
+        """How often something was written after the end, which went nowhere."""
+        return self._ending.late_writes
+
     def add_cancel_callback(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call `callback` when a watcher cancels (now, if one has).
 

@@ -29,6 +29,7 @@ class Ending:
     """Ends a response, once, and has whoever is to know called. Thread-safe.
 
     :ivar on_settled: called when the ended response is with the backend, or given up.
+    :ivar late_writes: how often something was written after the end.
     """
 
     pending: PendingResponse
@@ -37,6 +38,7 @@ class Ending:
     on_settled: Callable[[PendingResponse], None]
     raise_on_cancel: bool  # a write after a watcher's cancel raises
     cancel: CancelEvent | None = None  # of the watcher who ended it
+    late_writes: int = 0
     callbacks: list[Callback] | None = field(default_factory=list[Callback])  # None: called
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ class Ending:
         :raises ResponseCancelled: with `raise_on_cancel`, after a watcher's cancel.
         :raises ResponseClosed: in strict mode, after another end.
         """
+        self.late_writes += 1
         pending = self.pending
         response_id = pending.draft.start.response_id
         if self.cancel is None:

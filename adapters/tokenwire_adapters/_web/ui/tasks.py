@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from tokenwire import context
 from tokenwire._ids import new_id
-from tokenwire.errors import TokenwireError
+from tokenwire.errors import ResponseCancelled, TokenwireError
 from tokenwire.sink import CancelOutcome, Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ui.runs import Run, find_run
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _LOOK = 0.05  # seconds between looks for a run that is about to begin
 _UNSEEN = 1.0  # seconds within which a backend shows a run that was begun
 _SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
+_INSIST = (0.1, 0.2, 0.5)  # seconds between looks at a stopped agent; from then on, the last
 
 
 class AgentTasks:
@@ -46,7 +48,8 @@ class AgentTasks:
         self._async = inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(
             getattr(agent, "__call__", None)  # noqa: B004
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], ResponseWriter] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         # By run: its channel, and whether it has begun. Only those that history may not show yet.
         self._unseen: dict[str, tuple[str, bool]] = {}
 
@@ -84,8 +87,8 @@ class AgentTasks:
             task = asyncio.create_task(
                 self._work(response, make(response)), name=f"tokenwire-run-{run}"
             )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = response
+        task.add_done_callback(self._tasks.pop)
         loop = asyncio.get_running_loop()
         self._unseen[run] = (channel, True)
         loop.call_later(_UNSEEN, self._unseen.pop, run, None)
@@ -101,8 +104,9 @@ class AgentTasks:
         except asyncio.CancelledError as cancelled:
             error = cancelled
         except Exception as failure:
-            logger.exception("tokenwire: the agent failed in channel %r", response.channel)
             error = failure
+            if not (response.cancelled and isinstance(failure, ResponseCancelled)):
+                logger.exception("tokenwire: the agent failed in channel %r", response.channel)
         try:
             await self._settle(response)
         except asyncio.CancelledError as cancelled:
@@ -136,10 +140,43 @@ class AgentTasks:
         """The run was cancelled: stop the task, or what a thread reads."""
         if self._async:
             task.cancel()
-            return
-        stopping = asyncio.create_task(self._stop_responses(response))
-        self._tasks.add(stopping)
-        stopping.add_done_callback(self._tasks.discard)
+            stop = self._insist(response, task)
+        else:
+            stop = self._stop_responses(response)
+        stopping = asyncio.create_task(stop)
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+
+    async def _insist(self, response: ResponseWriter, task: asyncio.Task[None]) -> None:
+        """Wait for the end of a cancelled task; cancel it again as long as its run is written to.
+
+        A cancel can get lost: `asyncio.wait_for` of Python 3.11 forgets one that comes together
+        with a result, and langchain-openai (1.7.4) waits with it for each chunk of a stream.
+        An agent that has got the cancel, and looks after what it leaves, is not disturbed.
+        """
+        before: dict[str, int] = {}
+        for delay in itertools.chain(_INSIST, itertools.repeat(_INSIST[-1])):
+            await asyncio.wait({task}, timeout=delay)
+            if task.done():
+                return
+            try:
+                written = await self._written(response)
+                if any(size > before.get(name, size) for name, size in written.items()):
+                    task.cancel()
+                    await self._stop_responses(response)
+                before = written
+            except TokenwireError as problem:
+                logger.warning("tokenwire: could not look after run %r: %s", response.id, problem)
+
+    async def _written(self, response: ResponseWriter) -> dict[str, int]:
+        """How much each open response of a run has, and how often its envelope was written late."""
+        run = await find_run(self._sink, response.channel, response.id)
+        sizes = {
+            each.id: sum(1 + len(part.text) for part in each.parts)
+            for each in (run.responses if run is not None else ())
+            if not each.ended
+        }
+        return {**sizes, "": response.late_writes}
 
     async def _stop_responses(self, response: ResponseWriter) -> None:
         try:
@@ -214,7 +251,10 @@ class AgentTasks:
 
     async def aclose(self) -> None:
         """Stop the agents that run here, and wait for them."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        for stopping in self._stopping:
+            stopping.cancel()
+        running = list(self._tasks.items())
+        for task, _ in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = [self._insist(response, task) for task, response in running]
+        await asyncio.gather(*ends, *self._stopping, return_exceptions=True)
