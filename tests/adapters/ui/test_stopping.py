@@ -119,7 +119,7 @@ async def test_closing_ends_an_agent_that_forgets_a_cancel(
 async def test_an_agent_that_looks_after_what_it_leaves_is_not_disturbed(
     sink: tokenwire.Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_INSIST", (0.001,))
+    monkeypatch.setattr(module, "_INSIST", (0.001, 0.002))
     looks = asyncio.Semaphore(0)
     saved = asyncio.Event()
     cancels = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -27,7 +26,7 @@ T = TypeVar("T")
 _LOOK = 0.05  # seconds between looks for a run that is about to begin
 _UNSEEN = 1.0  # seconds within which a backend shows a run that was begun
 _SETTLE = (0.0, 0.02, 0.1, 0.4, 1.0)  # seconds between looks at what of a run still streams
-_INSIST = (0.1, 0.2, 0.5)  # seconds between looks at a stopped agent; from then on, the last
+_INSIST = (0.1, 5.0)  # seconds until the first look at a stopped agent, and at most between two
 
 
 class AgentTasks:
@@ -155,15 +154,16 @@ class AgentTasks:
         An agent that has got the cancel, and looks after what it leaves, is not disturbed.
         """
         before: dict[str, int] = {}
-        for delay in itertools.chain(_INSIST, itertools.repeat(_INSIST[-1])):
-            await asyncio.wait({task}, timeout=delay)
-            if task.done():
-                return
+        first, longest = _INSIST
+        delay = first
+        while not (await asyncio.wait({task}, timeout=delay))[0]:
+            delay = min(2 * delay, longest)
             try:
                 written = await self._written(response)
                 if any(size > before.get(name, size) for name, size in written.items()):
                     task.cancel()
                     await self._stop_responses(response)
+                    delay = first
                 before = written
             except TokenwireError as problem:
                 logger.warning("tokenwire: could not look after run %r: %s", response.id, problem)
