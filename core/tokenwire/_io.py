@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
-__all__ = ["IoThread", "on_io_thread", "require_asyncio", "result_of"]
+__all__ = ["IoThread", "on_io_thread", "require_asyncio", "result_of", "retrieve_error"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -207,11 +207,12 @@ async def result_of(task: asyncio.Task[T]) -> T:
         # Not `shield`, which (Python 3.14) reports an error that nobody is left to see.
         await asyncio.wait((task,))
     except asyncio.CancelledError:
-        task.add_done_callback(_retrieve_error)
+        task.add_done_callback(retrieve_error)
         raise
     return task.result()
 
 
-def _retrieve_error(task: asyncio.Task[Any]) -> None:
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Take note of a task's error, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
