@@ -45,8 +45,7 @@ class IoThread:
     :param at_end: runs last, after all other tasks; its owner lives as long as the thread.
     """
 
-    def __init__(self, name: str, *, at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._name = name
+    def __init__(self, *, at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._at_end = at_end
         self._reset()
 
@@ -91,7 +90,7 @@ class IoThread:
                 ready = threading.Event()
                 loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._main, args=(loop, ready), name=self._name, daemon=True
+                    target=self._main, args=(loop, ready), name="tokenwire-io", daemon=True
                 )
                 self._thread.start()
                 ready.wait()
