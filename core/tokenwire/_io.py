@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tokenwire.errors import SinkClosed
 
-__all__ = ["IoThread", "on_io_thread", "require_asyncio", "result_of"]
+__all__ = ["IoThread", "on_io_thread", "require_asyncio", "result_of", "retrieve_error"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -45,8 +45,7 @@ class IoThread:
     :param at_end: runs last, after all other tasks; its owner lives as long as the thread.
     """
 
-    def __init__(self, name: str, *, at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._name = name
+    def __init__(self, *, at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._at_end = at_end
         self._reset()
 
@@ -91,7 +90,7 @@ class IoThread:
                 ready = threading.Event()
                 loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=self._main, args=(loop, ready), name=self._name, daemon=True
+                    target=self._main, args=(loop, ready), name="tokenwire-io", daemon=True
                 )
                 self._thread.start()
                 ready.wait()
@@ -207,11 +206,12 @@ async def result_of(task: asyncio.Task[T]) -> T:
         # Not `shield`, which (Python 3.14) reports an error that nobody is left to see.
         await asyncio.wait((task,))
     except asyncio.CancelledError:
-        task.add_done_callback(_retrieve_error)
+        task.add_done_callback(retrieve_error)
         raise
     return task.result()
 
 
-def _retrieve_error(task: asyncio.Task[Any]) -> None:
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Take note of a task's error, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

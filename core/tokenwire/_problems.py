@@ -12,6 +12,8 @@ __all__ = ["LogOnce", "Problems", "Unreadable"]
 
 logger = logging.getLogger("tokenwire")
 
+_MAX_PLACES = 256
+
 
 class LogOnce:
     """Logs warnings, each text at most once a minute.
@@ -93,9 +95,8 @@ class Unreadable:
     :ivar count: how often something was skipped.
     """
 
-    def __init__(self, max_places: int = 256) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._max_places = max_places
         self._logged: set[str] = set()
 
     def skip(self, place: str, error: object) -> None:
@@ -104,7 +105,7 @@ class Unreadable:
         :param place: where it is, such as a channel and a part of it.
         """
         self.count += 1
-        if place not in self._logged and len(self._logged) < self._max_places:
+        if place not in self._logged and len(self._logged) < _MAX_PLACES:
             self._logged.add(place)
             logger.warning(
                 "tokenwire: skipped what cannot be read in %s (logged once for each place): %s",

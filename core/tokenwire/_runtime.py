@@ -41,7 +41,7 @@ class Runtime:
     ) -> None:
         self.backend = backend
         self.close_timeout = close_timeout
-        self.io = IoThread("tokenwire-io", at_end=self._close_backend)
+        self.io = IoThread(at_end=self._close_backend)
         self._backend_closed = False
         self.problems = Problems(strict, on_io_thread=lambda: self.io.here)
         self.producer = Producer(

@@ -21,9 +21,9 @@ _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
 _ENTERING = frozenset({"__enter__", "__aenter__", "enter_async_context"})
 
 
-def caller_frame(depth: int = 0) -> FrameType:
-    """The frame of the caller's caller, or of one that is `depth` further out."""
-    return sys._getframe(2 + depth)  # pyright: ignore[reportPrivateUsage]
+def caller_frame() -> FrameType:
+    """The frame of the caller's caller."""
+    return sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
 
 
 def is_generator(frame: FrameType) -> bool:

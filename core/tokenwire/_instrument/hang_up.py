@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["hang_up", "shut_down"]
+__all__ = ["attempt", "hang_up", "shut_down"]
 
 logger = logging.getLogger("tokenwire")
+
+_CANNOT_CLOSE = "closing a cancelled stream failed"
 
 
 def hang_up(response: Any, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -34,7 +38,8 @@ def hang_up(response: Any, loop: asyncio.AbstractEventLoop | None) -> None:
         logger.debug("tokenwire: cannot shut the socket down", exc_info=True)
     if loop is not None:
         try:
-            loop.call_soon_threadsafe(_start_close, loop, response)
+            step = functools.partial(_aclose, response)
+            loop.call_soon_threadsafe(attempt, loop, step, _CANNOT_CLOSE)
         except RuntimeError:
             logger.debug("tokenwire: the stream's loop is closed", exc_info=True)
     elif callable(getattr(response, "close", None)):
@@ -69,24 +74,34 @@ def shut_down(sock: Any) -> None:
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
-_closing: set[asyncio.Task[None]] = set()  # the loop itself would hold them weakly
-
-
-def _start_close(loop: asyncio.AbstractEventLoop, response: Any) -> None:
-    task = loop.create_task(_aclose(response))
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
-
-
 async def _aclose(response: Any) -> None:
-    try:
-        await response.aclose()
-    except Exception:
-        logger.debug("tokenwire: closing a cancelled stream failed", exc_info=True)
+    await response.aclose()
 
 
 def _close(response: Any) -> None:
     try:
         response.close()
     except Exception:
-        logger.debug("tokenwire: closing a cancelled stream failed", exc_info=True)
+        logger.debug("tokenwire: %s", _CANNOT_CLOSE, exc_info=True)
+
+
+_tasks: set[asyncio.Task[None]] = set()  # the loop itself would hold them weakly
+
+
+def attempt(
+    loop: asyncio.AbstractEventLoop, step: Callable[[], Awaitable[object]], failure: str
+) -> None:
+    """Begin to await what `step` gives, on `loop`, whose thread calls this; an error is logged.
+
+    :param failure: what the log then says.
+    """
+    task = loop.create_task(_attempt(step, failure))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _attempt(step: Callable[[], Awaitable[object]], failure: str) -> None:
+    try:
+        await step()
+    except Exception:
+        logger.debug("tokenwire: %s", failure, exc_info=True)

@@ -19,11 +19,12 @@ __all__ = ["HubRegistry"]
 
 logger = logging.getLogger("tokenwire")
 
+_LINGER = 5.0  # seconds that a hub stays open without watchers
+
 
 class HubRegistry:
     """The hubs of one sink. Used on the I/O thread only.
 
-    :param linger: seconds that a hub stays open without watchers.
     :param reap_every: seconds between looks for responses whose producer died.
     """
 
@@ -32,16 +33,15 @@ class HubRegistry:
         backend: Backend,
         io: IoThread,
         *,
-        ring_events: int = 2048,
-        ring_bytes: int = 2**20,
-        linger: float = 5.0,
-        reap_every: float = 5.0,
+        ring_events: int,
+        ring_bytes: int,
+        reap_every: float,
     ) -> None:
         self.backend = backend
         self.io = io
         self.stats = HubStats()
         self._limits = RingLimits(ring_events, ring_bytes)
-        self._linger = linger
+        self._linger = _LINGER
         self._reap_every = reap_every
         self.after_fork()
 

@@ -9,11 +9,10 @@ from msgspec.structs import replace
 
 from tokenwire.backend import Deleted, Retention
 from tokenwire.errors import NotSupported, StillStreaming
-from tokenwire.events import DataEvent, Event, InputEvent, Response, SnapshotEvent
-from tokenwire.sink import Page, Sink
+from tokenwire.events import DataEvent, Event, InputEvent, SnapshotEvent
+from tokenwire.sink import Sink
 from tokenwire.testing._base import ContractBase, ended, raises
 from tokenwire.testing.faulty import FaultyBackend, Publish
-from tokenwire.testing.producers import Spectator
 
 __all__ = ["AdministrationContract"]
 
@@ -55,16 +54,7 @@ class AdministrationContract(ContractBase):
         return self.read(sink.watch(channel, rewind="all"), _is_data("end-of-replay"))
 
     def _ids(self, sink: Sink) -> list[str]:
-        return [one.id for one in self._history(sink, self.channel)]
-
-    def _history(self, sink: Sink, channel: str) -> list[Response]:
-        """All responses of a channel, newest first, from as many pages as there are."""
-        page: Page | None = sink.history(channel)
-        responses: list[Response] = []
-        while page is not None:
-            responses += page.items
-            page = page.next()
-        return responses
+        return [one.id for one in self.whole_history(sink, self.channel)]
 
     # -- deletion
 
@@ -109,9 +99,7 @@ class AdministrationContract(ContractBase):
         self._write(sink, "second")
         sink.delete_channel(self.channel)
         self._write(sink, "third")
-        spectator = Spectator()
-        spectator.watch(watch, ended("third"), timeout=self.patience)
-        watch.close()
+        spectator = self.spectate(watch, ended("third"))
         assert spectator["third"].text == "third"
         assert self._ids(reader) == ["third"]
 
@@ -193,7 +181,7 @@ class AdministrationContract(ContractBase):
             sink.input(channel, "question", "again", id="i-u1")  # the id is free again
             events = self._replayed(sink, channel)
             assert [e.data for e in events if isinstance(e, InputEvent)] == ["of u2", "again"]
-            assert [one.id for one in self._history(sink, channel)] == ["u2"]
+            assert [one.id for one in self.whole_history(sink, channel)] == ["u2"]
 
     # -- the list of channels
 
@@ -235,7 +223,7 @@ class AdministrationContract(ContractBase):
                 self._write(writer, f"{n}-{id(writer)}")
                 self._write(writer, f"{n}-{id(writer)}", channel=f"{self.channel}-other")
         assert self._ids(sink) == [f"{n}-{id(other)}" for n in (2, 1)]
-        assert len(self._history(sink, f"{self.channel}-other")) == 6
+        assert len(self.whole_history(sink, f"{self.channel}-other")) == 6
         other.set_retention(self.channel, None)
         assert sink.retention(self.channel) == usual
         self._write(sink, "more")
@@ -261,8 +249,8 @@ class AdministrationContract(ContractBase):
         lines = [line.replace(self.channel.encode(), copy.encode()) for line in lines]
         report = sink.import_channels(lines)
         assert (report.responses, report.events, report.refused) == (2, 1, {})
-        before = [replace(one, channel=copy) for one in self._history(sink, self.channel)]
-        assert self._history(sink, copy) == before
+        before = [replace(one, channel=copy) for one in self.whole_history(sink, self.channel)]
+        assert self.whole_history(sink, copy) == before
         assert before[1].tool_results[0].output == {"hits": 1}
         again = self.sink().import_channels(lines)
         assert (again.responses, again.present, again.refused) == (0, 2, {})
@@ -280,5 +268,5 @@ class AdministrationContract(ContractBase):
             response.finish()
             copied = [line.replace(channel.encode(), copy.encode()) for line in lines]
             assert sink.import_channels(copied).responses == 1
-            (kept,) = self._history(sink, copy)
+            (kept,) = self.whole_history(sink, copy)
             assert (kept.state, kept.text) == ("abandoned", "so far")

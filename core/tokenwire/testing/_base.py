@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from tokenwire._ids import new_id
 from tokenwire.backend import Backend, Entry, Granularity, Outcome
 from tokenwire.errors import BackendUnavailable
-from tokenwire.events import Event, ends_response
-from tokenwire.sink import Sink
-from tokenwire.testing.producers import read_until
+from tokenwire.events import Event, Response, ends_response
+from tokenwire.sink import Page, Sink
+from tokenwire.testing.producers import Spectator, read_until
 from tokenwire.watch import Watch
 
 __all__ = ["ContractBase", "ended", "in_threads", "raises"]
@@ -102,6 +102,22 @@ class ContractBase:
             return read_until(watch, stop, timeout=self.patience)
         finally:
             watch.close()
+
+    def spectate(self, watch: Watch, stop: Callable[[Event], bool]) -> Spectator:
+        """Read up to and with the event for which `stop` says so, and check each."""
+        spectator = Spectator()
+        for event in self.read(watch, stop):
+            spectator.see(event)
+        return spectator
+
+    def whole_history(self, sink: Sink, channel: str) -> list[Response]:
+        """All responses of a channel, newest first: a page may be bounded in bytes."""
+        page: Page | None = sink.history(channel)
+        responses: list[Response] = []
+        while page is not None:
+            responses += page.items
+            page = page.next()
+        return responses
 
     async def publish(self, backend: Backend, *entries: Entry) -> Sequence[Outcome]:
         """Publish without a sink, and again as a sink would while the outcome is unknown."""

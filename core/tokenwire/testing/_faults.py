@@ -12,7 +12,7 @@ from tokenwire.events import DataEvent, DeltaEvent, EndEvent, StartEvent
 from tokenwire.sink import Sink
 from tokenwire.testing._base import ContractBase, ended, in_threads
 from tokenwire.testing.faulty import Deliver, FaultyBackend, Publish
-from tokenwire.testing.producers import Spectator, scripts
+from tokenwire.testing.producers import scripts
 from tokenwire.watch import Watch
 
 __all__ = ["FaultsContract"]
@@ -32,8 +32,7 @@ class FaultsContract(ContractBase):
         response.write("last words")
         assert sink.flush(self.patience)
         backend.kill()
-        spectator = Spectator()
-        spectator.watch(watch, ended("r"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r"))
         assert (spectator["r"].state, spectator["r"].text) == ("abandoned", "last words")
 
     def test_a_dead_producer_is_noticed_in_history(self) -> None:
@@ -71,8 +70,7 @@ class FaultsContract(ContractBase):
         response.finish("stop")
         assert response.wait(self.patience).status == "refused"
         reader.send_event(self.channel, "done")
-        spectator = Spectator()
-        spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)
+        spectator = self.spectate(watch, lambda e: isinstance(e, DataEvent))
         assert (spectator["r"].state, spectator["r"].text) == ("abandoned", "last words")
         assert spectator.ends["r"] == 1
         kept = reader.history(self.channel).items[0]
@@ -147,8 +145,7 @@ class FaultsContract(ContractBase):
         receipt = response.wait(self.patience)
         assert receipt.status == "recovered"
         assert 1 <= receipt.recoveries <= 1 + receipt.retries, receipt  # a retry sends another
-        spectator = Spectator()
-        spectator.watch(watch, ended("r"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r"))
         assert spectator["r"].text == "one two three"
         assert self.sink().history(self.channel).items[0].text == "one two three"
 
@@ -199,9 +196,7 @@ class FaultsContract(ContractBase):
         background.run(reader, reading.heal())
         self.sink().send_event(channel, "done")
         for watch in watches:
-            spectator = Spectator()
-            spectator.watch(watch, lambda e: isinstance(e, DataEvent), timeout=self.patience)
-            watch.close()
+            spectator = self.spectate(watch, lambda e: isinstance(e, DataEvent))
             for name, script in played.items():
                 assert spectator[name].text == script.text, (seed, name)
                 assert spectator[name].state == "complete"

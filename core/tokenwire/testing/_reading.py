@@ -24,10 +24,9 @@ class ReadingContract(ContractBase):
 
     def test_a_live_watcher_sees_everything(self) -> None:
         script = next(scripts(1))
-        watcher = Spectator()
         watch = self.sink().watch(self.channel).open()
         self._produce(self.sink(), "r", script)
-        watcher.watch(watch, ended("r"), timeout=self.patience)
+        watcher = self.spectate(watch, ended("r"))
         assert watcher["r"].text == script.text
         assert watcher["r"].reasoning == script.reasoning
         assert watcher.seen[0].type == "start"
@@ -67,9 +66,7 @@ class ReadingContract(ContractBase):
                 assert sink.flush(self.patience)
                 watches.append(other.watch(self.channel).open())
         for watch in watches:
-            spectator = Spectator()
-            spectator.watch(watch, ended("r"), timeout=self.patience)
-            watch.close()
+            spectator = self.spectate(watch, ended("r"))
             assert spectator["r"].text == script.text
             assert spectator["r"].reasoning == script.reasoning
             assert spectator["r"].state == "complete"
@@ -182,9 +179,8 @@ class ReadingContract(ContractBase):
         played = list(zip(range(4), scripts(8), strict=False))
         for number, script in played:
             self._produce(sink, f"r{number}", script)
-        spectator = Spectator()
         watch = self.sink().watch(self.channel, rewind="all")
-        spectator.watch(watch, ended("r3"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r3"))
         for number, script in played:
             assert spectator[f"r{number}"].text == script.text
 
@@ -214,8 +210,7 @@ class ReadingContract(ContractBase):
         watch = self.sink().watch(self.channel, rewind="all").open()
         assert self.sink().history(self.channel).items == ()
         self._produce(self.sink(), "r", script)
-        spectator = Spectator()
-        spectator.watch(watch, ended("r"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r"))
         assert spectator["r"].text == script.text
 
     def test_one_response_only(self) -> None:
@@ -254,8 +249,7 @@ class ReadingContract(ContractBase):
             self._produce(sink, f"r{number}", script)
         beside = reader.watch(self.channel, response_id="r5")  # when it ends, the ring has moved on
         list(beside)
-        spectator = Spectator()
-        spectator.watch(watch, ended("r5"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r5"))
         for number, script in played:
             assert spectator[f"r{number}"].text == script.text
             assert spectator.ends[f"r{number}"] == 1
@@ -309,8 +303,7 @@ class ReadingContract(ContractBase):
                 response.write(token)
             sink.flush(self.patience)
             watch = self.sink(granularity="token").watch(self.channel, rewind=3).open()
-        spectator = Spectator()
-        spectator.watch(watch, ended("r"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r"))
         assert spectator["r"].text == "abcdefgh"
 
     def test_replayed_tokens_are_merged(self) -> None:

@@ -7,10 +7,9 @@ from contextlib import suppress
 
 from tokenwire import background
 from tokenwire.backend import Entry
-from tokenwire.events import DeltaEvent, EndEvent, Response, StartEvent
-from tokenwire.sink import Page
+from tokenwire.events import DeltaEvent, EndEvent, StartEvent
 from tokenwire.testing._base import ContractBase, ended, in_threads
-from tokenwire.testing.producers import Spectator, scripts
+from tokenwire.testing.producers import scripts
 
 __all__ = ["WritingContract"]
 
@@ -54,11 +53,10 @@ class WritingContract(ContractBase):
 
     def test_who_runs_a_tool_is_kept(self) -> None:
         watch = self.sink().watch(self.channel).open()
-        spectator = Spectator()
         with self.sink().respond(self.channel, response_id="r1") as response:
             response.tool_call("web_search", "call-1", "{}", provider_executed=True)
             response.tool_call("weather", "call-2", "{}")
-        spectator.watch(watch, ended("r1"), timeout=self.patience)
+        spectator = self.spectate(watch, ended("r1"))
         (kept,) = self.sink().history(self.channel).items
         for seen in (kept, spectator.transcript["r1"]):
             assert [call.provider_executed for call in seen.tool_calls] == [True, False]
@@ -99,11 +97,7 @@ class WritingContract(ContractBase):
 
         in_threads(produce, range(len(played)))
         assert sink.flush(self.patience)
-        kept: dict[str, Response] = {}
-        page: Page | None = sink.history(self.channel)
-        while page is not None:  # which may be bounded in bytes
-            kept.update((response.id, response) for response in page.items)
-            page = page.next()
+        kept = {response.id: response for response in self.whole_history(sink, self.channel)}
         for number, script in played:
             assert kept[f"r{number}"].text == script.text
             assert kept[f"r{number}"].reasoning == script.reasoning

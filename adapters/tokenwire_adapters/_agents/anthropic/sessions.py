@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from tokenwire import PartWriter, ResponseWriter
+from tokenwire import PartWriter
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.stainless.sessions import SessionRecorder
 from tokenwire_adapters._agents.values import (
@@ -43,7 +43,6 @@ class SessionEventsRecorder(SessionRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._turn: int | None = None  # number of the one that is under way
         self._parts: dict[tuple[str, int], tuple[PartWriter, list[str]]] = {}
         self._usage: dict[str, Any] | None = None
         self._failure: str | None = None
@@ -64,12 +63,6 @@ class SessionEventsRecorder(SessionRecorder):
     def turn_usage(self, turn: int) -> dict[str, object] | None:
         return self._usage if turn == self._turn else None
 
-    def _current(self) -> ResponseWriter:
-        """The writer of the turn, begun if need be."""
-        if self._turn is None:
-            self._turn = self.next_turn()
-        return self.writer(self._turn)
-
     # -- what the agent says and does
 
     def _delta(self, event: Mapping[str, Any]) -> None:
@@ -89,7 +82,7 @@ class SessionEventsRecorder(SessionRecorder):
                 self._write(message_id, place, whole[len(written) :])
             elif whole:  # what watchers have read cannot be unsaid
                 data = {"kind": "text", "text": whole}
-                self._current().part("data", name="correction", data=data)
+                self.current().part("data", name="correction", data=data)
 
     def _write(self, message_id: str, place: int, text: str) -> None:
         """Append to the text at `place` in a message; each of those without an id is another."""
@@ -100,12 +93,12 @@ class SessionEventsRecorder(SessionRecorder):
             part[0].write(text)
             part[1].append(text)
             return
-        writer = self._current().part("text", text=text)
+        writer = self.current().part("text", text=text)
         if message_id:
             self._parts[message_id, place] = writer, [text]
 
     def _tool_use(self, event: Mapping[str, Any]) -> None:
-        self._current().part(
+        self.current().part(
             "tool_call",
             name=name_of(event.get("name")) or "tool",
             call_id=name_of(event.get("id")) or None,
@@ -120,7 +113,7 @@ class SessionEventsRecorder(SessionRecorder):
             is_list = isinstance(content, list | tuple)
             output = [to_json(block) for block in list_of(content)] if is_list else to_json(content)
             error = "the tool failed" if event.get("is_error") else None
-            self._current().tool_result(call_id, output, error=error)
+            self.current().tool_result(call_id, output, error=error)
 
     def _answer(self, event: Mapping[str, Any]) -> None:
         """Take the user's result of a tool: it belongs to a turn, and begins none."""
@@ -130,10 +123,10 @@ class SessionEventsRecorder(SessionRecorder):
     # -- the requests to the model that a turn takes
 
     def _request_start(self, event: Mapping[str, Any]) -> None:  # noqa: ARG002
-        self._current()
+        self.current()
 
     def _request_end(self, event: Mapping[str, Any]) -> None:
-        self._current()
+        self.current()
         counts = dict_of(to_json(event.get("model_usage")))
         self._usage = _sum_of(self._usage or {}, counts) or None
 
@@ -144,7 +137,7 @@ class SessionEventsRecorder(SessionRecorder):
         error = fields_of(event.get("error"))
         status = error.get("retry_status")
         if (fields_of(status).get("type") or status) != "retrying":
-            self._current()
+            self.current()
             self._failure = provider_message(error) or "the provider reported an error"
 
     def _error(self, event: Mapping[str, Any]) -> None:
@@ -155,7 +148,7 @@ class SessionEventsRecorder(SessionRecorder):
 
     def _end_turn(self, reason: str) -> None:
         if self._turn is not None:
-            writer = self._current()
+            writer = self.current()
             if self._failure is not None:
                 writer.fail(self._failure, finish_reason=reason, usage=self._usage)
             else:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from tokenwire._instrument.hang_up import attempt
 from tokenwire.instrument import SdkInstrumentor, record
 from tokenwire_adapters._agents.claude_agent.messages import ClaudeAgentRecorder
 from tokenwire_adapters._agents.claude_agent.quirks import query_owner
 
 __all__ = ["ClaudeAgentInstrumentor"]
-
-logger = logging.getLogger("tokenwire")
 
 
 class ClaudeAgentInstrumentor(SdkInstrumentor):
@@ -74,20 +71,4 @@ async def _received(
 def _interrupt(recorder: ClaudeAgentRecorder, client: Any) -> None:
     loop = recorder.loop
     if loop is not None:
-        loop.call_soon_threadsafe(_start, loop, client)
-
-
-_tasks: set[asyncio.Task[None]] = set()  # the loop itself would hold them weakly
-
-
-def _start(loop: asyncio.AbstractEventLoop, client: Any) -> None:
-    task = loop.create_task(_attempt(client))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
-async def _attempt(client: Any) -> None:
-    try:
-        await client.interrupt()
-    except Exception:
-        logger.debug("tokenwire: cannot interrupt an agent", exc_info=True)
+        loop.call_soon_threadsafe(attempt, loop, client.interrupt, "cannot interrupt an agent")

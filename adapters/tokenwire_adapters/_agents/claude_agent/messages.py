@@ -55,7 +55,6 @@ class ClaudeAgentRecorder(SessionRecorder):
 
     def __init__(self, options: Options, request: Mapping[str, Any] | None = None) -> None:
         super().__init__(options, request)
-        self._turn: int | None = None
         self._messages: dict[str | None, _Message] = {}  # by the call of the subagent
         self._streamed: set[str] = set()
 
@@ -75,12 +74,6 @@ class ClaudeAgentRecorder(SessionRecorder):
                     self._tool_result(block)
         elif kind == "ResultMessage":
             self._end_turn(item)
-
-    def current(self) -> ResponseWriter:
-        """The writer of the turn, begun if need be."""
-        if self._turn is None:
-            self._turn = self.next_turn()
-        return self.writer(self._turn)
 
     def _event(self, event: Any, subagent: str | None) -> None:
         if getattr(event, "type", None) == "message_start":

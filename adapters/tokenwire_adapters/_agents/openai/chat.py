@@ -184,17 +184,21 @@ class ChatRecorder(StainlessRecorder):
         if not choices:
             self._read_error(reply)
         for choice in list_of(choices):
-            message = getattr(choice, "message", None)
             state = self._choice(getattr(choice, "index", None))
-            self._extra(state, dict_of(getattr(message, "model_extra", None)))
-            content = getattr(message, "content", None)
-            if content:
-                _blocks(state, content)
-            else:
-                _speech(state, getattr(message, "audio", None))
-            self._rest(state, message)
-            _sources(state, getattr(message, "annotations", None))
+            self._whole_choice(state, choice)
             state.finish = name_of(getattr(choice, "finish_reason", None)) or None
+
+    def _whole_choice(self, state: ChoiceState, choice: Any) -> None:
+        """Write a choice that came whole."""
+        message = getattr(choice, "message", None)
+        self._extra(state, dict_of(getattr(message, "model_extra", None)))
+        content = getattr(message, "content", None)
+        if content:
+            _blocks(state, content)
+        else:
+            _speech(state, getattr(message, "audio", None))
+        self._rest(state, message)
+        _sources(state, getattr(message, "annotations", None))
 
     def flush(self) -> None:
         for state in self._choices.values():

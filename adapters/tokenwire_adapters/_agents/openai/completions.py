@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.instrument import Options
-from tokenwire_adapters._agents.openai.chat import ChatRecorder
-from tokenwire_adapters._agents.values import dict_of, list_of, name_of, str_of, to_json
+from tokenwire_adapters._agents.openai.chat import ChatRecorder, ChoiceState
+from tokenwire_adapters._agents.values import list_of, str_of
 
 __all__ = ["CompletionRecorder"]
 
@@ -39,15 +39,7 @@ class CompletionRecorder(ChatRecorder):
             self._end_choice(state, choice, item)
         self._count(item)
 
-    def feed_reply(self, reply: Any) -> None:
-        self._is_whole = True
-        self._usage = dict_of(to_json(getattr(reply, "usage", None))) or None
-        choices: Any = getattr(reply, "choices", None)
-        if not choices:
-            self._read_error(reply)
-        for choice in list_of(choices):
-            state = self._choice(getattr(choice, "index", None))
-            text = str_of(getattr(choice, "text", None))
-            if text:
-                state.write(text)
-            state.finish = name_of(getattr(choice, "finish_reason", None)) or None
+    def _whole_choice(self, state: ChoiceState, choice: Any) -> None:
+        text = str_of(getattr(choice, "text", None))
+        if text:
+            state.write(text)

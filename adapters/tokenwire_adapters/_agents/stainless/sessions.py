@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from tokenwire import ResponseWriter
 from tokenwire_adapters._agents.stainless.recorder import CUT_OFF, StainlessRecorder
 
 __all__ = ["SessionRecorder"]
@@ -23,6 +24,7 @@ class SessionRecorder(StainlessRecorder):
     reads_errors: ClassVar[bool] = True
 
     turns = 0
+    _turn: int | None = None  # number of the one that `current` writes
 
     def begin(self) -> None:
         """Do nothing: the first turn begins the first response."""
@@ -39,6 +41,12 @@ class SessionRecorder(StainlessRecorder):
         self.turns += 1
         self.writer(self.turns - 1)
         return self.turns - 1
+
+    def current(self) -> ResponseWriter:
+        """The writer of the turn, begun if need be; for sessions with one turn at a time."""
+        if self._turn is None:
+            self._turn = self.next_turn()
+        return self.writer(self._turn)
 
     def turn_error(self) -> str | None:
         """Why turns that are under way when the stream ends have failed."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from tokenwire._instrument.hang_up import attempt
 from tokenwire.instrument import Options
 from tokenwire_adapters._agents.openai.realtime import RealtimeRecorder
 from tokenwire_adapters._agents.openai.responses import ResponsesRecorder
@@ -199,7 +200,7 @@ def _event(message: Any, needle: str | None) -> Mapping[str, Any] | None:
 
 # -- a watcher's cancel
 
-_tasks: set[asyncio.Task[Any]] = set()  # the loop itself would hold them weakly
+_CANNOT_CANCEL = "cannot cancel on a websocket"
 
 
 def _cancel(
@@ -225,24 +226,11 @@ def _cancel(
     if loop is None:  # it waits, and this is the I/O thread
         threading.Thread(target=_attempt, args=(step,), name="tokenwire-cancel").start()
     else:
-        loop.call_soon_threadsafe(_start, loop, step)
+        loop.call_soon_threadsafe(attempt, loop, step, _CANNOT_CANCEL)
 
 
 def _attempt(step: Callable[[], Any]) -> None:
     try:
         step()
     except Exception:
-        logger.debug("tokenwire: cannot cancel on a websocket", exc_info=True)
-
-
-def _start(loop: asyncio.AbstractEventLoop, step: Callable[[], Any]) -> None:
-    task = loop.create_task(_aattempt(step))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
-async def _aattempt(step: Callable[[], Any]) -> None:
-    try:
-        await step()
-    except Exception:
-        logger.debug("tokenwire: cannot cancel on a websocket", exc_info=True)
+        logger.debug("tokenwire: %s", _CANNOT_CANCEL, exc_info=True)

@@ -27,7 +27,7 @@ class JsonRecorder(StainlessRecorder):
         self.is_whole = False
         self._usage: dict[str, Any] | None = None
         self._reasons: dict[int, str] = {}
-        self._errors: dict[int, str] = {}
+        self._error: str | None = None
         self._sources: set[tuple[int, str]] = set()
 
     def feed_reply(self, reply: Any) -> None:
@@ -38,8 +38,8 @@ class JsonRecorder(StainlessRecorder):
         self.flush()
         self.begin()
         for index, writer in list(self.writers.items()):
-            reason, error = self._reasons.get(index), self._errors.get(index)
-            self.end_writer(writer, reason, error, is_whole=self.is_whole)
+            reason = self._reasons.get(index)
+            self.end_writer(writer, reason, self._error, is_whole=self.is_whole)
 
     def usage(self) -> dict[str, Any] | None:
         return self._usage
@@ -90,7 +90,7 @@ class JsonRecorder(StainlessRecorder):
             self.writer(index)
             self._reasons[index] = name_of(reason)
 
-    def settle_error(self, message: str, index: int = 0) -> None:
-        """Let choice number `index` fail when it ends."""
-        self.writer(index)
-        self._errors[index] = message
+    def settle_error(self, message: str) -> None:
+        """Let the response fail when it ends."""
+        self.writer(0)
+        self._error = message

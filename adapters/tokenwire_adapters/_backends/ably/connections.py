@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from ably import AblyRealtime, AblyRest
 
 from tokenwire._clock import Outage
+from tokenwire._io import retrieve_error
 from tokenwire.errors import BackendError, BackendMisconfigured, BackendUnavailable
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.options import Settings
@@ -23,7 +24,7 @@ from tokenwire_adapters._backends.ably.quirks import (
     state_of,
 )
 
-__all__ = ["RealtimeConnection", "RestClient", "retrieve_exception", "subscribe_channel"]
+__all__ = ["RealtimeConnection", "RestClient", "subscribe_channel"]
 
 logger = logging.getLogger("tokenwire")
 T = TypeVar("T")
@@ -200,7 +201,7 @@ class RealtimeConnection:
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._operations.discard(task)
         self._unanswered.discard(task)
-        retrieve_exception(task)
+        retrieve_error(task)
 
     async def _run(self, operation: Callable[[], Awaitable[T]], what: str) -> T:
         generation = self._generation
@@ -233,12 +234,6 @@ class RealtimeConnection:
         tasks = [task for task in self._background if task is not asyncio.current_task()]
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT)
-
-
-def retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Mark a task's exception as retrieved: else asyncio logs it."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _close(client: Any) -> None:

@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from tokenwire._clock import Backoff
+from tokenwire._io import retrieve_error
 from tokenwire.backend import Receiver
 from tokenwire.errors import BackendError
 from tokenwire.events import Event
-from tokenwire_adapters._backends.ably.connections import (
-    RealtimeConnection,
-    retrieve_exception,
-    subscribe_channel,
-)
+from tokenwire_adapters._backends.ably.connections import RealtimeConnection, subscribe_channel
 from tokenwire_adapters._backends.ably.errors import translate
 from tokenwire_adapters._backends.ably.history import History
 from tokenwire_adapters._backends.ably.quirks import attach_serial, state_of
@@ -190,7 +187,7 @@ class ChannelSubscription(Generic[H]):
             return
         if self._opening is None or self._opening.done():
             self._opening = self._connection.spawn(self._open())
-            self._opening.add_done_callback(retrieve_exception)
+            self._opening.add_done_callback(retrieve_error)
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:

@@ -103,14 +103,7 @@ class Reader:
         return await self._run_script_on(await self._topology.node(base), call, script)
 
     async def _run_script_on(self, node: Node, call: Command, script: Script = _READ) -> Any:
-        try:
-            (reply,) = await run_script(node.read, script, [call])
-        except Exception as error:
-            await self._topology.on_error(error, node)
-            raise translate(error, node.label) from error
-        if isinstance(reply, Exception):
-            await self._topology.on_error(reply, node)
-            raise translate(reply, node.label) from reply
+        (reply,) = await self._replies(node, run_script(node.read, script, [call]))
         return reply
 
     async def run(self, base: str, commands: list[Command]) -> list[Any]:
@@ -119,8 +112,12 @@ class Reader:
 
     async def run_on(self, node: Node, commands: list[Command]) -> list[Any]:
         """Run plain commands on a server."""
+        return await self._replies(node, node.read.run(commands))
+
+    async def _replies(self, node: Node, asking: Awaitable[list[Any]]) -> list[Any]:
+        """What a server replies, where none of it is an error."""
         try:
-            replies = await node.read.run(commands)
+            replies = await asking
         except Exception as error:
             await self._topology.on_error(error, node)
             raise translate(error, node.label) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Self
@@ -29,8 +28,6 @@ from tokenwire_adapters._tools.proxy.upstreams import Upstream, Upstreams
 from tokenwire_adapters._tools.proxy.websocket import pass_websocket, refuse_websocket
 
 __all__ = ["MAX_BODY", "Proxy"]
-
-logger = logging.getLogger("tokenwire.proxy")
 
 MAX_BODY = 128 * 2**20
 """Bytes of a request's body that are passed on by default."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from tokenwire.approvals import Approval, ApprovalRequest
 from tokenwire.encoding import Frame
@@ -11,7 +11,7 @@ from tokenwire.events import DataEvent, Event, ToolResult
 from tokenwire_adapters._web.ag_ui.versions import downgraded, outcome_before_1
 from tokenwire_adapters._web.ui.encoder import RunEncoder
 from tokenwire_adapters._web.ui.errors import WITHDRAWN
-from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, usage_of
+from tokenwire_adapters._web.ui.json import denial_text, json_bytes, json_text, list_of, usage_of
 from tokenwire_adapters._web.ui.state import PartState, ResponseState
 
 __all__ = ["PROTOCOL_VERSION", "AgUiEncoder"]
@@ -369,7 +369,7 @@ def _call_metadata(part: PartState) -> dict[str, Any]:
 
 
 def _is_patch(value: Any) -> bool:
-    operations = cast("list[Any]", value) if isinstance(value, list) else []
+    operations = list_of(value)
     return bool(operations) and all(
         isinstance(step, dict) and "op" in step and "path" in step for step in operations
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from ag_ui.core import ResumeEntry, RunAgentInput
 from pydantic import ValidationError
@@ -27,7 +27,7 @@ from tokenwire_adapters._web.gateway.tokens import Tokens
 from tokenwire_adapters._web.ui.answers import Settled
 from tokenwire_adapters._web.ui.calls import answered_calls
 from tokenwire_adapters._web.ui.errors import OnError
-from tokenwire_adapters._web.ui.json import content_text
+from tokenwire_adapters._web.ui.json import content_text, object_of
 from tokenwire_adapters._web.ui.routes import Exchange, ProtocolRoutes, Route
 from tokenwire_adapters._web.ui.runs import Run, find_run
 from tokenwire_adapters._web.ui.turn import Turn
@@ -353,7 +353,7 @@ def _encoder(
 def _answer(entry: ResumeEntry) -> Answer:
     """The answer to an interrupt; one that was left without an answer is not approved."""
     payload: Any = entry.payload
-    fields = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
+    fields = object_of(payload)
     reason = fields.get("reason")
     approved = fields.get("approved", payload) is True and entry.status == "resolved"
     return Answer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
@@ -24,8 +23,6 @@ from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.tokens import Tokens
 
 __all__ = ["Gateway"]
-
-logger = logging.getLogger("tokenwire.gateway")
 
 _MIN_TAB_KEY = 32  # bytes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 
 import msgspec
 
@@ -77,17 +76,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Rates:
     """Token buckets, one for each key; the least recently used are evicted."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str, rate: float, burst: float) -> float:
-        """Take one; return 0 when there was one, else the seconds until there is.
+    def require(self, key: str, what: str, rate: float, burst: float) -> None:
+        """Take one.
 
+        :param what: what it is for, for the error.
         :param rate: how many a second.
         :param burst: how many at once.
+        :raises Problem: ``rate_limited`` when there is none.
         """
-        now, burst = self._clock(), max(1.0, float(burst))
+        now, burst = time.monotonic(), max(1.0, float(burst))
         level, since = self._buckets.get(key, (burst, now))
         level = min(burst, level + (now - since) * rate)
         wait = 0.0 if level >= 1 else (1 - level) / rate
@@ -95,14 +95,6 @@ class Rates:
         self._buckets.move_to_end(key)
         if len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)
-        return wait
-
-    def require(self, key: str, what: str, rate: float, burst: float) -> None:
-        """Take one.
-
-        :raises Problem: ``rate_limited`` when there is none.
-        """
-        wait = self.take(key, rate, burst)
         if wait:
             raise Problem("rate_limited", f"too many {what}; slow down", retry_after=wait)
 

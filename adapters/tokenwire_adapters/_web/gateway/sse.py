@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -27,8 +26,6 @@ from tokenwire_adapters._web.gateway.service import Service
 from tokenwire_adapters._web.gateway.takeover import Take
 
 __all__ = ["STREAM_HEADERS", "plan_of", "serve_events", "serve_reader"]
-
-logger = logging.getLogger("tokenwire.gateway")
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -18,12 +18,9 @@ from tokenwire_adapters._web.gateway.problems import Problem
 if TYPE_CHECKING:
     from joserfc.jwk import Key, KeySet
 
-__all__ = ["ACTIONS", "Grant", "Tokens", "mint_token"]
+__all__ = ["Grant", "Tokens", "mint_token"]
 
 logger = logging.getLogger("tokenwire.gateway")
-
-ACTIONS = frozenset({"subscribe", "history", "cancel", "input"})
-"""What a token can allow; ``"*"`` allows all of them."""
 
 KeySource: TypeAlias = "str | bytes | Mapping[str, Any] | Key | KeySet"
 
@@ -37,7 +34,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     :ivar subject: the principal, the claim ``sub``.
     :ivar expires: when it expires, in seconds since 1970.
     :ivar issued: when it was issued, where it says so.
-    :ivar capability: from channel patterns to actions.
+    :ivar capability: from channel patterns to actions: ``subscribe``, ``history``, ``cancel``,
+        ``input``; ``*`` is all of them.
     """
 
     subject: str | None
@@ -243,11 +241,11 @@ def mint_token(
     now = int(clock())
     claims: dict[str, Any] = {"iat": now, "exp": int(now + lifetime)}
     if capability is not None:
+        claims["capability"] = {name: list(actions) for name, actions in capability.items()}
         try:
-            _capability({name: list(actions) for name, actions in capability.items()})
+            _capability(claims["capability"])
         except Problem as error:
             raise ValueError(error.detail) from error
-        claims["capability"] = {name: list(actions) for name, actions in capability.items()}
     names_of = {"sub": subject, "iss": issuer, "aud": audience}
     claims.update((name, value) for name, value in names_of.items() if value is not None)
     header: dict[str, Any] = {"alg": chosen}

@@ -6,7 +6,6 @@ The protocol is in docs/gateway.md.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
@@ -27,8 +26,6 @@ from tokenwire_adapters._web.gateway.subscription import Subscription
 from tokenwire_adapters._web.gateway.takeover import TakeSocket
 
 __all__ = ["PROTOCOL", "Socket"]
-
-logger = logging.getLogger("tokenwire.gateway")
 
 PROTOCOL: Final = "tokenwire.v1"
 _PRIVATE = 3000  # close codes from here on are for applications
