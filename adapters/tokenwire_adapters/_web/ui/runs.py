@@ -30,7 +30,6 @@ from tokenwire_adapters._web.ui.state import MAY_WAIT, is_envelope, run_of, run_
 __all__ = ["JoinedRun", "Run", "find_run", "join_run", "recent_runs", "run_ended_within"]
 
 _PAGE_SIZE = 20  # responses
-_RECENT = 200  # responses
 _MAX_PAGES = 25
 _MAX_PAGES_NAMED = 5  # a run that a client names need not exist at all
 _CLOCK_SLACK = 2.0  # seconds by which the clocks of a producer and a backend may differ
@@ -139,12 +138,12 @@ async def find_run(sink: Sink, channel: str, run: str | None = None) -> Run | No
     return Run(run, tuple(responses))
 
 
-async def recent_runs(sink: Sink, channel: str) -> list[Run]:
+async def recent_runs(sink: Sink, channel: str, *, responses: int = 200) -> list[Run]:
     """The runs of the newest responses of a channel, oldest first.
 
     :raises BackendUnavailable: when the history cannot be read now.
     """
-    page = await sink.ahistory(channel, limit=_RECENT)
+    page = await sink.ahistory(channel, limit=responses)
     by_run: dict[str, list[Response]] = {}
     for response in reversed(page.items):
         by_run.setdefault(run_of(response), []).append(response)
