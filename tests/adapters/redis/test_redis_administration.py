@@ -237,7 +237,7 @@ def test_data_of_a_later_release_in_this_format_is_read(sink, client, prefix):
 
 
 def test_a_later_format_is_refused_by_name(shared_redis, client, prefix):
-    with open_sink(shared_redis.url, prefix=prefix, timeout=0.5, close_timeout=0.5) as sink:
+    with open_sink(shared_redis.url, prefix=prefix) as sink:
         write(sink)
         client.hset(f"{prefix}:{{chat-42}}", "format", 2)
         with pytest.raises(BackendMisconfigured, match="later version .* upgrade tokenwire"):
