@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tokenwire
+from tests.support.frameworks import wait_until
 from tests.support.needs import needs
 from tests.support.ports import ReservedPort
 
@@ -70,12 +71,13 @@ def no_channel() -> str:
     return ""
 
 
-def no_redis() -> str:
+def no_redis(caplog: pytest.LogCaptureFixture) -> str:
     with ReservedPort() as port:
         sink = tokenwire.open_sink(f"redis://127.0.0.1:{port}")
         response = sink.respond("c")
         response.write("Hello")
         response.finish()
+        wait_until(lambda: "lost the live connection" in caplog.text)
         sink.close(1)
     return ""
 
@@ -159,7 +161,7 @@ def bad_name() -> str:
 
 
 # By how the message begins.
-CAUSES: dict[str, Callable[[], str]] = {
+CAUSES: dict[str, Callable[..., str]] = {
     "this gateway has no authorize=": denied,
     "no channel named": no_channel,
     "no backend for postgres://": lambda: error_of(
@@ -197,6 +199,6 @@ def test_a_message(
     else:
         (cause,) = (cause for begins, cause in CAUSES.items() if message.startswith(begins))
         with caplog.at_level(logging.WARNING, logger="tokenwire"):
-            shown = cause()
+            shown = cause(caplog) if cause is no_redis else cause()
     pattern = ".*".join(map(re.escape, message.split("…")))
     assert re.search(pattern, f"{shown}\n{caplog.text}"), shown

@@ -13,13 +13,13 @@ from tokenwire import BackendUnavailable, MemoryBackend, Sink, open_sink
 from tokenwire.testing import FaultyBackend
 
 _PROGRAM = """
-import time
+import sys
 from tokenwire import MemoryBackend, Sink
 from tokenwire.testing import FaultyBackend
 for _ in range(3):
     backend = FaultyBackend(MemoryBackend())
     backend.FAULT()
-    sink = Sink(backend, close_timeout=3)
+    sink = Sink(backend, close_timeout=float(sys.argv[1]))
     sink.respond("c").write("lost")
     keep = globals().setdefault("sinks", [])
     keep.append(sink)
@@ -27,15 +27,24 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("fault", ["kill", "stall"])
-def test_the_exit_takes_the_time_for_it_once_for_all_sinks(fault: str) -> None:
-    program = _PROGRAM.replace("FAULT", fault)
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+def _exit_takes(fault: str, close_timeout: float) -> float:
+    """Seconds that the exit of a program takes that has three sinks on such backends."""
+    command = [sys.executable, "-c", _PROGRAM.replace("FAULT", fault), str(close_timeout)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"done\n"
         begun = time.monotonic()
-        assert process.wait(60) == 0
-        assert time.monotonic() - begun < 5.5  # twice would be 6 s, each after the other 9 or 18
+        assert process.wait(120) == 0
+        return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("fault", ["kill", "stall"])
+def test_the_exit_takes_the_time_for_it_once_for_all_sinks(fault: str) -> None:
+    for close_timeout in (3.0, 12.0, 24.0):  # longer, where the machine is so slow
+        took = _exit_takes(fault, close_timeout)
+        if took < 1.8 * close_timeout:
+            return
+    pytest.fail(f"it took {took} s for one of {close_timeout} s")  # each after the other: 3 or 6
 
 
 def _dead() -> Sink:

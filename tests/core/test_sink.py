@@ -307,7 +307,8 @@ def test_text_goes_on_after_a_recovery_took_what_waited() -> None:
 def test_a_response_that_was_flushed_is_made_again() -> None:
     for quiet in (True, False):
         store = MemoryStore()
-        sink = Sink(MemoryBackend(store), lease=0.3 if quiet else 60)
+        # Long enough that a pause of the machine does not end it: then it is not made again.
+        sink = Sink(MemoryBackend(store), lease=4.0 if quiet else 60)
         with sink.respond("c", response_id="r", metadata={"user": "u1"}) as response:
             response.write("before ")
             assert sink.flush(_PATIENCE)

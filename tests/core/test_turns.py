@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -52,23 +54,35 @@ async def test_an_idle_loop_wakes_its_watchers_at_once(clock: Clock) -> None:
         clock.now += 0.0166  # a model's pace
 
 
-async def test_a_busy_loop_lets_events_gather_for_no_longer_than_the_bound(clock: Clock) -> None:
+async def test_a_busy_loop_lets_events_gather_for_no_longer_than_the_bound(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers: list[tuple[float, Callable[..., object], tuple[Any, ...]]] = []
+
+    def call_later(delay: float, callback: Callable[..., object], *args: Any) -> object:
+        timers.append((delay, callback, args))  # the loop's clock goes on by itself
+        return object()
+
     turns = Turns(0.04)
-    for _ in range(2):
-        await _turn(turns, clock, 0.02)
-    late = await _turn(turns, clock, 0.02)
-    also = await _turn(turns, clock, 0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+        for _ in range(2):
+            await _turn(turns, clock, 0.02)
+        late = await _turn(turns, clock, 0.02)
+        also = await _turn(turns, clock, 0.02)
     assert not late.done() and not also.done()
-    clock.now += 1
-    async with asyncio.timeout(_PATIENCE):  # the loop's own timer, of at most the bound
-        await asyncio.gather(late, also)
+    ((delay, callback, args),) = timers
+    assert 0 < delay <= 0.04
+    clock.now += delay
+    callback(*args)
+    assert late.done() and also.done()
 
 
 @pytest.mark.parametrize(("times", "done"), [(6.1, True), (4.9, False), (0.0, False)])
 async def test_how_long_events_gather_follows_the_load(
     clock: Clock, times: float, done: bool
 ) -> None:
-    turns, took = Turns(60.0), 1.0
+    turns, took = Turns(600.0), 10.0  # timers of the loop are long, too
     for _ in range(2):
         await _turn(turns, clock, took)
     clock.now += (times - 1) * took if times else 0.0

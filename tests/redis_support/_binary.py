@@ -57,11 +57,11 @@ class Binary:
 
 
 def _output(*command: object) -> str:
-    """What a program says until it ends, or for five seconds."""
+    """What a program says until it ends, or for a minute: every worker is to find the same ones."""
     arguments = [str(part) for part in command]
     try:
         done = subprocess.run(
-            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=5
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
         )
     except subprocess.TimeoutExpired as error:
         return (error.stdout or b"").decode(errors="replace") if error.stdout else ""

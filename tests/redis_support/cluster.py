@@ -71,7 +71,9 @@ class SlotMigration:
 class RedisCluster:
     """Three masters, each with a third of the slots; `start` returns once all serve all.
 
-    :param timeout_ms: ``cluster-node-timeout``: how soon a dead node is noticed.
+    :param timeout_ms: ``cluster-node-timeout``: how soon a dead node is noticed. On a busy machine
+        nodes are silent for seconds: with a short one, the others forget a node that they are about
+        to meet, or are down because one seems to be.
     :param proxied: announce a `FaultyProxy` in front of each node in its place (`proxies`, in the
         order of `nodes`), so that every client connection goes through one.
     :param config: further configuration of every node.
@@ -82,7 +84,7 @@ class RedisCluster:
         self,
         *,
         binary: Binary | None = None,
-        timeout_ms: int = 2000,
+        timeout_ms: int = 60_000,
         proxied: bool = False,
         appendonly: bool = True,
         config: Mapping[str, object] | None = None,

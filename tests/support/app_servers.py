@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +30,7 @@ class UvicornCommand:
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str], port: int
     ) -> None:
         self.url = f"http://127.0.0.1:{port}/"
+        self._address = ("127.0.0.1", port)
         self._options = [*options, "--port", str(port)]
         self._workers = (
             int(options[options.index("--workers") + 1]) if "--workers" in options else 1
@@ -52,8 +55,23 @@ class UvicornCommand:
             output += line
             left -= "Application startup complete" in line
             if not left:
+                break
+        else:
+            raise AssertionError(output)
+        self._wait_until_it_listens()
+
+    def _wait_until_it_listens(self) -> None:
+        """Uvicorn opens its socket after it has said that the app's startup is complete."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(self._address, PATIENCE).close()
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
                 return
-        raise AssertionError(output)
 
     def stop(self) -> None:
         """Stop it as a service manager does, and wait until it has ended."""

@@ -18,12 +18,14 @@ async def publish(backend, entry):
 
 async def test_a_token_that_is_published_alone(redis_server):
     backend = RedisBackend(redis_server.url)
+    lease = 3600.0  # else a slow machine renews it meanwhile
     try:
-        await publish(backend, make_entry(1, make_start()))
-        await publish(backend, make_entry(2, make_delta(0, "x")))
+        await publish(backend, make_entry(1, make_start(), lease=lease))
+        await publish(backend, make_entry(2, make_delta(0, "x"), lease=lease))
         before = commands(redis_server)
         for number in range(1, TOKENS + 1):
-            await publish(backend, make_entry(number + 2, make_delta(number, "x")))
+            entry = make_entry(number + 2, make_delta(number, "x"), lease=lease)
+            await publish(backend, entry)
         after = commands(redis_server)
     finally:
         await backend.close()

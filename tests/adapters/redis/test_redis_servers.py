@@ -32,9 +32,9 @@ def _ended(event):
     return event.type == "end" or (event.type == "snapshot" and event.response.ended)
 
 
-def _works(make, **options):
+def _works(make):
     """Write, watch, cancel, reap and read history over a backend."""
-    with open_sink(make(), **options) as sink, open_sink(make(), **options) as other:
+    with open_sink(make()) as sink, open_sink(make()) as other:
         watch = other.watch("c").open()
         with sink.respond("c", response_id="r") as response:
             response.write("hello ")
@@ -80,12 +80,12 @@ def test_every_documented_right_is_needed(redis_binary):
     """Each command of the rule is one that the server has seen us use."""
     with RedisServer(binary=redis_binary) as server:
         for granularity in ("response", "token"):
-            settings = {"granularity": granularity, "responses": 1, "events": 2, "age": 0.2}
+            settings = {"granularity": granularity, "responses": 1, "events": 2, "age": 60.0}
             for number in range(2):
                 make = functools.partial(
                     RedisBackend, server.url, prefix=f"{granularity}{number}", **settings
                 )
-                _works(make, lease=0.5)
+                _works(make)
         stats = server.info("commandstats")
         used = {name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
         allowed = set(re.findall(r" \+(\w+)", _documented_rule()))
@@ -258,8 +258,10 @@ def test_clients_killed_all_the_time(redis_server):
     stop = threading.Event()
 
     def kill():
-        while not stop.wait(0.02):
+        pause = 0.02
+        while not stop.wait(pause):
             redis_server.kill_clients()
+            pause *= 1.02  # on a slow machine, too, something gets through in the end
 
     killer = threading.Thread(target=kill)
     with open_sink(redis_server.url) as sink, open_sink(redis_server.url) as reader:
