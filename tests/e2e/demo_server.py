@@ -12,6 +12,7 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 import tokenwire
+from tests.support.ports import ReservedPort
 from tokenwire_adapters._tools.cli.server import config
 from tokenwire_adapters._tools.demo.app import Demo
 from tokenwire_adapters._tools.demo.wiring import publish
@@ -34,7 +35,7 @@ class DemoServer:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._demos: list[Demo] = []
-        self._port = 0
+        self._reserved = ReservedPort()  # nobody else gets it while the server is down
         self.sink = tokenwire.open_sink(url, strict=True)
         self.provider: Provider
 
@@ -53,14 +54,15 @@ class DemoServer:
         self._loop.close()
         self.sink.close()
         self._provider_thread.__exit__(None, None, None)
+        self._reserved.release()
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self._port
+        return "127.0.0.1", self._reserved.number
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/"
+        return f"http://127.0.0.1:{self._reserved.number}/"
 
     def start(self) -> None:
         """Serve, on the same port as before."""
@@ -89,8 +91,7 @@ class DemoServer:
     async def _start(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self._port))
-        self._port = listener.getsockname()[1]
+        listener.bind(self.address)
         demo = Demo(self.sink, self._client, models=MODELS, provider=self.provider)
         self._demos.append(demo)
         server = uvicorn.Server(config(demo.app, log_level="warning", timeout_graceful_shutdown=1))

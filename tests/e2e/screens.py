@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-__all__ = ["Screen", "Shown"]
+__all__ = ["Screen", "Shown", "submit"]
 
 TIMEOUT = 45_000
 
@@ -34,9 +35,23 @@ _SEE = """(raw, wanted) => new Promise((resolve) => {
     };
     const watcher = new MutationObserver(look);
     watcher.observe(raw, {childList: true, characterData: true, subtree: true});
-    const timer = setTimeout(done, 20000);
+    const timer = setTimeout(done, 45000);
     look();
 })"""
+
+
+def submit(box: Locator, text: str) -> None:
+    """Send from a box: again where the page has taken nothing, as while a run goes on.
+
+    A page that is slow to empty it is given time, so that it is not sent twice.
+    """
+    while True:
+        box.fill(text)  # anew: an Enter that sends nothing is a line more
+        box.press("Enter")
+        with contextlib.suppress(AssertionError):
+            expect(box).to_have_value("", timeout=10_000)
+        if not box.input_value():
+            return
 
 
 class Shown:

@@ -77,17 +77,16 @@ class Tabs:
                 assert offset <= len(come)
                 come = come[:offset] + piece
 
-    def settle(self) -> None:
-        """Wait until all tabs share one connection: one that asked for itself may still be open."""
-        while self.gateway.connections != 1:  # pytest-timeout ends it
+    def settle(self, connections: int = 1) -> None:
+        """Wait until tabs have so many connections: one that asked for itself may still be open."""
+        while self.gateway.connections != connections:  # pytest-timeout ends it
             self.pages[-1].evaluate("0")
 
     def leader(self) -> Page:
         while True:
             leaders = [page for page in self.pages if page.evaluate("connection._tabs.leads")]
-            if leaders:
-                (leader,) = leaders
-                return leader
+            if len(leaders) == 1:  # between two questions, one may have taken over from another
+                return leaders[0]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.adapters.gateway.support import PATIENCE, Server, serving
 from tests.adapters.ui.agents import SLOW, STORY, Agent, of_all_kinds
 from tests.adapters.ui.approving import Approving
 from tests.e2e.bundles import bundle, page_routes
-from tests.e2e.screens import TIMEOUT, Shown
+from tests.e2e.screens import TIMEOUT, Shown, submit
 from tokenwire_adapters.ag_ui import AgentRoutes, AgentTurn
 from tokenwire_adapters.testing.provider import Provider, serve_in_thread
 
@@ -48,8 +48,7 @@ class Chat:
         self.box.wait_for()
 
     def send(self, text: str) -> None:
-        self.box.fill(text)
-        self.box.press("Enter")
+        submit(self.box, text)
 
     def watch(self, number: int = 1) -> Shown:
         """Wait until the model has begun its answer of this number."""

@@ -48,7 +48,7 @@ def test_shows_what_was_sent(demo: DemoServer, open_screen: Open, question: str)
 def test_reload_in_the_middle(demo: DemoServer, open_screen: Open) -> None:
     before = demo.replies()
     screen = open_screen()
-    screen.ask("explain how streaming works")
+    screen.ask("a long and detailed essay")
     screen.look()
     screen.see_more()
     seen = screen.text
@@ -65,7 +65,7 @@ def test_reload_in_the_middle(demo: DemoServer, open_screen: Open) -> None:
     screen = Screen(screen.page)
     screen.look()
     screen.see_text(record.text)
-    expect(screen.pane.locator(".question")).to_have_text("explain how streaming works")
+    expect(screen.pane.locator(".question")).to_have_text("a long and detailed essay")
 
 
 def test_second_tab_and_stop(demo: DemoServer, open_screen: Open) -> None:
@@ -100,7 +100,7 @@ def test_second_tab_and_stop(demo: DemoServer, open_screen: Open) -> None:
 def test_offline_and_online(context: BrowserContext, demo: DemoServer, open_screen: Open) -> None:
     before = demo.replies()
     screen = open_screen()
-    screen.ask("the night sky")
+    screen.ask("a long essay about the night sky")
     screen.look()
     screen.see_more()
     context.set_offline(True)
@@ -139,12 +139,12 @@ def test_server_restart(demo: DemoServer, open_screen: Open, transport: str) -> 
 
 
 def test_lost_connections_and_slow_network(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 120
+    demo.provider.pace = 60
     before = demo.replies()
     with FaultyProxy(demo.address) as proxy:
         screen = open_screen(f"http://127.0.0.1:{proxy.port}/")
-        proxy.throttle(8_000)  # less than the tokens need
-        screen.ask("explain how streaming works")
+        proxy.throttle(4_000)  # less than the tokens need
+        screen.ask("a long and detailed essay")  # which goes on while the screen comes back
         screen.look()
         for _ in range(3):
             screen.see_more()
@@ -161,10 +161,11 @@ def test_two_devices_of_which_one_is_cut_off(demo: DemoServer, open_screen: Open
     laptop = open_screen()
     laptop.page.get_by_text("Two devices").click()
     phone = Screen(laptop.page, pane=1)
-    laptop.ask("a story of the sea")
+    laptop.ask("a long story of the sea")
     laptop.look()
     phone.look()
     phone.see_more()
+    laptop.page.evaluate("window.setInterval = () => 0")  # it stays cut until it is resumed
     phone.pane.get_by_role("button", name="Cut my connection").click()
     phone.status("Cut off")
     stale = phone.text

@@ -15,11 +15,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 def test_the_open_page_goes_on_after_a_restart(
-    tmp_path: Path, open_page: Callable[[str], Page]
+    tmp_path: Path, open_page: Callable[[str], Page], reserved_port: int
 ) -> None:
     options = ("--no-browser", "--pace", "500", "--keep", str(tmp_path / "demo.db"))
-    with Running("demo", *options, "--port", "0") as demo:
-        port = demo.line(r"http://127.0.0.1:(\d+)/")[1]
+    port = str(reserved_port)
+    with Running("demo", *options, "--port", port) as demo:
+        demo.line(f":{port}/")
         screen = Screen(open_page(f"http://127.0.0.1:{port}/"))
         screen.ask("brief tea")
         screen.see("complete")

@@ -209,7 +209,7 @@ def test_nothing_is_clipped(
 
 @pytest.mark.parametrize("view", ["one", "two", "wall"])
 def test_has_one_stop_button(demo: DemoServer, open_screen: Open, view: str) -> None:
-    demo.provider.pace = 30
+    demo.provider.pace = 10  # none of six is at its end when the last is seen
     before = demo.replies()
     page = open_screen(f"{demo.url}?view={view}").page
     if view == "wall":
@@ -230,7 +230,7 @@ def test_has_one_stop_button(demo: DemoServer, open_screen: Open, view: str) -> 
 
 
 def test_shows_thoughts_while_they_come(demo: DemoServer, open_screen: Open) -> None:
-    demo.provider.pace = 30
+    demo.provider.pace = 3  # they are short
     screen = open_screen()
     screen.page.get_by_role("button", name="Think first").click()
     thoughts = screen.answer.locator(".reasoning p")

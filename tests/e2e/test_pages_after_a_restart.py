@@ -14,11 +14,11 @@ needs("ag_ui")
 needs("redis")
 needs("starlette")
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.adapters.ui.approving import Process
 from tests.e2e.bundles import bundle
-from tests.e2e.screens import TIMEOUT
+from tests.e2e.screens import TIMEOUT, submit
 from tests.redis_support.fixtures import *  # noqa: F403
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.redis]
@@ -66,25 +66,13 @@ def joined(kind: str, page: Page) -> contextlib.AbstractContextManager[object]:
     )
 
 
-def ask(box: Locator) -> None:
-    """Send what is in a box: again where the page has taken nothing, as while a run goes on.
-
-    A page that is slow to empty it is given time, so that it is not sent twice.
-    """
-    while box.input_value():
-        box.press("Enter")
-        with contextlib.suppress(AssertionError):
-            expect(box).to_have_value("", timeout=10_000)
-
-
 def test_the_conversation_goes_on(kind: str, process: Process, open_page: Open) -> None:
     page = open_page("about:blank")
     with joined(kind, page):
         page.goto(f"{process.url}/chats/c1{PAGES[kind][1]}")
     for number in (1, 2):
         box = page.locator("textarea:visible, input:visible").first
-        box.fill("write to Ann")
-        ask(box)
+        submit(box, "write to Ann")
         approve = page.get_by_role("button", name="Approve")
         approve.wait_for(timeout=TIMEOUT)
         if kind == "assistant-ui":  # where a question is not shown to a page that was loaded later

@@ -92,7 +92,7 @@ def test_a_tab_whose_user_has_changed_is_given_no_more(
                 follower.wait_for_function(
                     "() => connection.transport === 'websocket'", timeout=TIMEOUT
                 )
-                assert tabs.gateway.connections == 2
+                tabs.settle(2)
             tabs.write(response, "after", leader, follower)
     assert leader.evaluate("connection.reconnects") == 0
 

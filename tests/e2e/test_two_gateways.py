@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_watch_and_stop_through_the_other_process(
 ) -> None:
     with FaultyProxy(("127.0.0.1", ports[0])) as proxy:
         screen = open_screen(f"http://127.0.0.1:{proxy.port}/")
-        screen.ask("explain how streaming works")
+        screen.ask("a long and detailed essay")  # which goes on while the screen comes back
         screen.look()
         screen.see_more()
         proxy.target = ("127.0.0.1", ports[1])
@@ -64,8 +65,14 @@ def test_watch_and_stop_through_the_other_process(
 
 
 def _completion(port: int, screen: Screen) -> dict[str, Any]:
-    """What the provider of one process sent for the answer on the screen."""
+    """What the provider of one process sent for the answer on the screen, once it has ended.
+
+    It may hear that it is to stop after the screen has seen the end of the answer.
+    """
     run = screen.answer.get_attribute("data-run")
-    found = httpx.get(f"http://127.0.0.1:{port}/runs/{run}", trust_env=False).json()
-    (completion,) = found["completions"]
-    return dict(completion)
+    while True:  # pytest-timeout ends it
+        found = httpx.get(f"http://127.0.0.1:{port}/runs/{run}", trust_env=False, timeout=60).json()
+        (completion,) = found["completions"]
+        if completion["outcome"] != "running":
+            return dict(completion)
+        time.sleep(0.02)

@@ -149,6 +149,8 @@ def test_any_page_stops_what_another_asked_for(pages: dict[str, Page]) -> None:
 
 def test_ablys_client_asks_and_stops(cdn: None, open_page: Callable[[str], Page], url: str) -> None:
     page, other = (open_page(f"{url}/ably") for _ in range(2))
+    # Its script goes on once the page is loaded: until it has joined, the form would load it anew.
+    page.wait_for_function("document.querySelector('form').onsubmit !== null")
     ask(page, "A question over Ably")
     for one in (page, other):
         expect(one.locator("article.user")).to_have_text("A question over Ably", timeout=TIMEOUT)

@@ -74,6 +74,7 @@ def test_a_switch_shows_the_other_channel_and_nothing_else(screen: Screen) -> No
     screen.shows("#texts", "")
     screen.write("b", "b1", "of b")
     screen.shows("#texts", "of b")
+    screen.page.wait_for_function("() => window.own.get('b1')?.text === 'of b'")
     screen.show(channel="own")
     screen.shows("#texts", "of b")
     screen.show(channel="a")

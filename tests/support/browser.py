@@ -10,9 +10,11 @@ from tests.support.needs import missing, needs
 
 needs("playwright.sync_api")
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 __all__ = ["ARGUMENTS", "launched"]
+
+expect.set_options(timeout=45_000)  # by itself, it gives a page five seconds
 
 _PREFERRED = ("chromium-headless-shell", "chromium", "chromium-browser")
 

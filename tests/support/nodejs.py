@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -91,13 +94,23 @@ def _major(executable: str) -> int:
     return int(reported[1:].split(".")[0])
 
 
+@contextlib.contextmanager
+def _untimed() -> Iterator[None]:
+    """Stop the clock of pytest-timeout, which is this timer: a test answers for no registry."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
 def _install(npm: str, manifest: bytes, *packages: str) -> Path:
     """Install into a cache folder named by what it holds; safe for several at a time."""
     name = hashlib.sha256(manifest + " ".join(packages).encode()).hexdigest()[:16]
     folder = CACHE / f"npm-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "installed"
-    with (folder / "lock").open("w") as lock:
+    with _untimed(), (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             # npm takes a package whose files an install that was killed wrote in part for whole.
@@ -105,7 +118,7 @@ def _install(npm: str, manifest: bytes, *packages: str) -> Path:
             (folder / "package.json").write_bytes(manifest)
             command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", *packages]
             result = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
+                command, cwd=folder, capture_output=True, text=True, timeout=900, check=False
             )
             if result.returncode:
                 missing(f"npm install failed: {result.stderr[-2000:]}")
