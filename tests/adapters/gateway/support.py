@@ -45,6 +45,19 @@ way = "asgi"  # set by the fixture of that name
 SECRET = "a secret of the tests that is long enough"
 
 
+class Clock:
+    """The time for tokens, which goes on as a test says: however slow it is, none expires sooner.
+
+    :ivar now: seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn that stops at once where `Server.stop` says so: by itself it naps for 0.2 seconds."""
 

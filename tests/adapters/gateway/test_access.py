@@ -20,6 +20,7 @@ import tokenwire
 from tests.adapters.gateway.support import (
     PATIENCE,
     SECRET,
+    Clock,
     Server,
     chatting,
     serving,
@@ -120,10 +121,14 @@ async def test_a_query_takes_only_short_lived_tokens_and_only_where_it_must(
     assert (await ask(caller, "GET", f"/channels/c/responses?token={short}")).status_code == 401
 
 
-async def test_an_open_stream_ends_when_its_token_expires(caller: httpx.AsyncClient) -> None:
-    token = mint_token(SECRET, capability=ALL, lifetime=2)
-    async with watching(caller, "/channels/c/events", headers=bearer(token)) as stream:
-        last = (await stream.rest())[-1]
+async def test_an_open_stream_ends_when_its_token_expires(sink: tokenwire.Sink) -> None:
+    clock = Clock()
+    with serving(Gateway(sink, tokens=Tokens(SECRET, clock=clock))) as server:
+        token = mint_token(SECRET, capability=ALL, lifetime=60, clock=clock)
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            async with watching(client, "/channels/c/events", headers=bearer(token)) as stream:
+                clock.now += 61
+                last = (await stream.rest())[-1]
     assert last.event == "error"
     assert json.loads(last.data)["code"] == "token_expired"
 
@@ -209,23 +214,26 @@ async def test_rights_of_a_socket_are_those_of_its_token(secured: Server) -> Non
 
 
 async def test_a_socket_ends_when_its_token_expires_unless_it_was_renewed(
-    secured: Server,
+    sink: tokenwire.Sink,
 ) -> None:
-    short = mint_token(SECRET, subject="u1", capability=ALL, lifetime=2)
-    long = mint_token(SECRET, subject="u1", capability={"c": ["subscribe"]})
-    async with (
-        chatting(secured.ws_url, additional_headers=bearer(short)) as ends,
-        chatting(secured.ws_url, additional_headers=bearer(short)) as stays,
-    ):
-        for chat in (ends, stays):
-            await chat.ask("subscribe")
-        await stays.ask("subscribe", channel="d")
-        await stays.send("auth", token=long)
-        # What the new token does not allow is over; the rest goes on.
-        lost = await stays.until("error")
-        assert (lost["channel"], lost["error"]["code"]) == ("d", "forbidden")
-        assert (await ends.closed())[0] == 4401
-        assert "result" in await stays.ask("ping")
+    clock = Clock()
+    short = mint_token(SECRET, subject="u1", capability=ALL, lifetime=60, clock=clock)
+    long = mint_token(SECRET, subject="u1", capability={"c": ["subscribe"]}, clock=clock)
+    with serving(Gateway(sink, tokens=Tokens(SECRET, clock=clock))) as server:
+        async with (
+            chatting(server.ws_url, additional_headers=bearer(short)) as ends,
+            chatting(server.ws_url, additional_headers=bearer(short)) as stays,
+        ):
+            for chat in (ends, stays):
+                await chat.ask("subscribe")
+            await stays.ask("subscribe", channel="d")
+            await stays.send("auth", token=long)
+            # What the new token does not allow is over; the rest goes on.
+            lost = await stays.until("error")
+            assert (lost["channel"], lost["error"]["code"]) == ("d", "forbidden")
+            clock.now += 61
+            assert (await ends.closed())[0] == 4401
+            assert "result" in await stays.ask("ping")
 
 
 async def test_a_socket_keeps_its_principal(secured: Server) -> None:
