@@ -256,9 +256,8 @@ def test_the_same_request_of_another_channel_is_no_retry(sink: Sink) -> None:
 
 
 @each_way
-def test_no_server(way: Sync, sink: Sink) -> None:
-    with Replay(b"") as replay:
-        url = f"{replay.base_url}/chat/completions"
+def test_no_server(way: Sync, sink: Sink, reserved_port: int) -> None:
+    url = f"http://127.0.0.1:{reserved_port}/v1/chat/completions"
     with listening(sink, modules(way)):
         with pytest.raises(way.module.ConnectError):
             way.post(url, json=CHAT)
