@@ -347,7 +347,7 @@ async def test_wrong_credentials_fail_the_connection(server: AblyServer):
 
 async def test_keys_over_rest(server: AblyServer):
     url = f"http://127.0.0.1:{server.port}/channels/ai%3Ax/messages"
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for key, status, code in (
             (server.key.full, 200, None),
             ("app.key:wrong", 401, "40101"),

@@ -239,7 +239,13 @@ class Chat:
 
 @contextlib.asynccontextmanager
 async def chatting(url: str, channel: str = "c", **options: Any) -> AsyncIterator[Chat]:
-    options = {"subprotocols": ["tokenwire.v1"], "proxy": None, "close_timeout": 0.5, **options}
+    options = {
+        "subprotocols": ["tokenwire.v1"],
+        "proxy": None,
+        "open_timeout": PATIENCE,
+        "close_timeout": 0.5,
+        **options,
+    }
     async with websockets.connect(f"{url}/channels/{channel}/ws", **options) as connection:
         yield Chat(connection)
 

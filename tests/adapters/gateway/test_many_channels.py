@@ -114,7 +114,7 @@ async def test_a_response_that_ends_ends_its_subscription(sink: tokenwire.Sink) 
 )
 async def test_a_body_that_is_none_is_refused(sink: tokenwire.Sink, body: Any) -> None:
     with serving(Gateway(sink)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             answer = await client.post("/events", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
@@ -122,7 +122,7 @@ async def test_a_body_that_is_none_is_refused(sink: tokenwire.Sink, body: Any) -
 async def test_a_token_is_needed_and_expires(sink: tokenwire.Sink) -> None:
     clock = Clock()
     with serving(Gateway(sink, tokens=Tokens(SECRET, clock=clock))) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             answer = await client.post("/events", json={"subscriptions": [{"channel": "c"}]})
         assert answer.status_code == 401
         capability = {"*": ["*"]}

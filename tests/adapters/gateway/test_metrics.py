@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.adapters.gateway.support import serving
+from tests.adapters.gateway.support import PATIENCE, serving
 from tokenwire import MemoryBackend, ResponseSummary, Sink
 from tokenwire.testing import FaultyBackend
 from tokenwire_adapters.asgi import Gateway
@@ -60,7 +60,7 @@ def scraped(sink):
     import httpx
 
     with serving(Gateway(sink)) as server:
-        text = httpx.get(f"{server.url}/metrics").raise_for_status().text
+        text = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).raise_for_status().text
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

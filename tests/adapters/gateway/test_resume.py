@@ -68,7 +68,7 @@ async def read_stream(
 ) -> None:
     """Read event streams, leaving each after a while, and resuming like a browser."""
     last = ""
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
         while not complete(transcript, count):
             headers = {"last-event-id": last} if last else {}
             query = "" if last else "?rewind=all"
@@ -133,7 +133,7 @@ async def test_a_replay_broken_off_midway_leaves_no_hole(
     first.write("one")
     second.write("two")
     transcript = Transcript()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
         async with watching(client, "/channels/c/events") as stream:
             event = await stream.next()
             transcript.apply(native([event])[0])

@@ -336,7 +336,7 @@ from tokenwire_adapters import auto
 auto.install()
 with claiming(Claim(channel="c")) as claim:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-    httpx.post(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json=body)
+    httpx.post(os.environ["OPENAI_BASE_URL"] + "/chat/completions", json=body, timeout=60)
 print(claim.taken, claim.writer)
 """
 
