@@ -288,7 +288,7 @@ def test_serve_serves_a_channel_of_a_file(tmp_path: Path) -> None:
         token = _minted("--allow", "*=*", "--lifetime", "4m")
         response = sink.respond("c", response_id="r1")
         response.write("Hello, ")
-        assert sink.flush(20)
+        assert sink.flush(60)
         watch = ("watch", url, "c", "--rewind", "all", "--once", "--json")
         with Running(*watch, TOKENWIRE_TOKEN=token) as watcher:
             watcher.line("Hello, ")
