@@ -29,6 +29,7 @@ def test_the_soak_loses_nothing() -> None:
     assert figures["deliveries"] > 20 * 40
 
 
+@pytest.mark.timeout(660)  # a minute and a half beside other work, on two cores
 def test_the_suite_works(tmp_path: Path) -> None:
     done = run("suite.py", "--short", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]

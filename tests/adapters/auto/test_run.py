@@ -27,7 +27,7 @@ import httpx
 def main():
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     url = os.environ["AGENT_URL"] + "/chat/completions"
-    with httpx.stream("POST", url, json=body) as reply:
+    with httpx.stream("POST", url, json=body, timeout=60) as reply:
         for line in reply.iter_lines():
             pass
     print("done", *sys.argv[1:])

@@ -50,7 +50,7 @@ def sink(url):
 def write(sink, text, channel="chat-42", **options):
     with sink.respond(channel, response_id=text.split()[0], **options) as response:
         response.write(text)
-    response.wait(10)
+    response.wait(60)
 
 
 def run(capsys, *arguments):
@@ -202,7 +202,7 @@ def test_replay_in_the_terminal_and_to_another_channel(sink, url, capsys):
         response.write("The  answer\nis 42.")
         response.tool_result("c1", {"hits": 1})
         response.finish("stop")
-    response.wait(10)
+    response.wait(60)
     status, out, _ = run(capsys, "replay", url, "chat-42", "--speed", "max")
     assert status == 0
     for text in ("r1 · m", "Let me think.", 'search {"q": 1}', "The  answer\nis 42.", "complete"):

@@ -24,6 +24,7 @@ import tokenwire as tw
 from tests.adapters.cli.support import Running, tokenwire
 from tests.adapters.gateway.support import SECRET, serving
 from tests.redis_support import RedisServer, find_binaries
+from tests.support.frameworks import wait_until
 from tokenwire_adapters.asgi import Gateway, Tokens
 from tokenwire_adapters.cli import main
 
@@ -259,7 +260,9 @@ def test_serve_watch_and_doctor_on_redis() -> None:
                 assert done.returncode == 0, done.stderr
                 events = [json.loads(line) for line in done.stdout.splitlines()]
                 assert "Hello" in json.dumps(events)
-            answer = httpx.get(f"{url}/channels/c/events?wait=0&token={token}", trust_env=False)
+            answer = httpx.get(
+                f"{url}/channels/c/events?wait=0&token={token}", trust_env=False, timeout=60
+            )
             assert answer.status_code in (200, 204)
             health = tokenwire("doctor", redis.url)
             assert health.returncode == 0
@@ -285,7 +288,7 @@ def test_serve_serves_a_channel_of_a_file(tmp_path: Path) -> None:
         token = _minted("--allow", "*=*", "--lifetime", "4m")
         response = sink.respond("c", response_id="r1")
         response.write("Hello, ")
-        assert sink.flush(20)
+        assert sink.flush(60)
         watch = ("watch", url, "c", "--rewind", "all", "--once", "--json")
         with Running(*watch, TOKENWIRE_TOKEN=token) as watcher:
             watcher.line("Hello, ")
@@ -313,6 +316,12 @@ def test_serve_drops_clients_that_send_slowly(monkeypatch: pytest.MonkeyPatch) -
                     client.sendall(head)
                     assert _closed(client)
             kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            # The first head has more time, so that this thread may be slow.
+            with monkeypatch.context() as patience:
+                patience.setattr(quirks, "HEADER_TIMEOUT", 60.0)
+                kept.connect()
+                connections = server.server.server_state.connections
+                wait_until(lambda: any(each._head_timer for each in list(connections)))
             for pause in (0.8, 0.0):  # between requests, keep-alive's own limit counts
                 kept.request("GET", "/healthz")
                 assert kept.getresponse().read().startswith(b"{")

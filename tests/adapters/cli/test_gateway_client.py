@@ -125,7 +125,7 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert event == delta("y" * 150_000)
 
 
-def test_get_json() -> None:
+def test_get_json(reserved_port: int) -> None:
     with gateway(
         Answer('{"status": "ok"}', headers={}), Answer("[]", 503, {}), Answer("<html>", 200, {})
     ) as server:
@@ -134,7 +134,7 @@ def test_get_json() -> None:
         with pytest.raises(Failure, match="not a tokenwire gateway"):
             gateway_client.get_json(server.url, "/healthz")
     with pytest.raises(Failure, match="cannot reach"):
-        gateway_client.get_json(server.url, "/healthz")
+        gateway_client.get_json(f"http://127.0.0.1:{reserved_port}/stream/", "/healthz")
     for url in ("http://", "http:///stream"):
         with pytest.raises(Failure, match="names no host"):
             gateway_client.get_json(url, "/healthz")

@@ -119,7 +119,7 @@ async def test_a_worker_that_dies_is_replaced(gateway: tuple[Running, str]) -> N
     with anyio.fail_after(PATIENCE):
         while len(workers_of(running) - {victim}) < 2:
             await anyio.sleep(0.02)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             assert (await client.get(f"{url}/healthz")).status_code == 200
 
 

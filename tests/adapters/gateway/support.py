@@ -45,6 +45,19 @@ way = "asgi"  # set by the fixture of that name
 SECRET = "a secret of the tests that is long enough"
 
 
+class Clock:
+    """The time for tokens, which goes on as a test says: however slow it is, none expires sooner.
+
+    :ivar now: seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn that stops at once where `Server.stop` says so: by itself it naps for 0.2 seconds."""
 
@@ -226,7 +239,13 @@ class Chat:
 
 @contextlib.asynccontextmanager
 async def chatting(url: str, channel: str = "c", **options: Any) -> AsyncIterator[Chat]:
-    options = {"subprotocols": ["tokenwire.v1"], "proxy": None, "close_timeout": 0.5, **options}
+    options = {
+        "subprotocols": ["tokenwire.v1"],
+        "proxy": None,
+        "open_timeout": PATIENCE,
+        "close_timeout": 0.5,
+        **options,
+    }
     async with websockets.connect(f"{url}/channels/{channel}/ws", **options) as connection:
         yield Chat(connection)
 

@@ -20,6 +20,7 @@ import tokenwire
 from tests.adapters.gateway.support import (
     PATIENCE,
     SECRET,
+    Clock,
     Server,
     chatting,
     serving,
@@ -65,7 +66,7 @@ def secured(sink: tokenwire.Sink) -> Iterator[Server]:
 
 @pytest.fixture
 async def caller(secured: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=secured.url) as client:
+    async with httpx.AsyncClient(base_url=secured.url, timeout=PATIENCE) as client:
         yield client
 
 
@@ -120,10 +121,14 @@ async def test_a_query_takes_only_short_lived_tokens_and_only_where_it_must(
     assert (await ask(caller, "GET", f"/channels/c/responses?token={short}")).status_code == 401
 
 
-async def test_an_open_stream_ends_when_its_token_expires(caller: httpx.AsyncClient) -> None:
-    token = mint_token(SECRET, capability=ALL, lifetime=2)
-    async with watching(caller, "/channels/c/events", headers=bearer(token)) as stream:
-        last = (await stream.rest())[-1]
+async def test_an_open_stream_ends_when_its_token_expires(sink: tokenwire.Sink) -> None:
+    clock = Clock()
+    with serving(Gateway(sink, tokens=Tokens(SECRET, clock=clock))) as server:
+        token = mint_token(SECRET, capability=ALL, lifetime=60, clock=clock)
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            async with watching(client, "/channels/c/events", headers=bearer(token)) as stream:
+                clock.now += 61
+                last = (await stream.rest())[-1]
     assert last.event == "error"
     assert json.loads(last.data)["code"] == "token_expired"
 
@@ -139,11 +144,11 @@ async def test_tokens_are_not_logged(
     ):
         for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
             logging.getLogger(name).propagate = True
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             await ask(client, "GET", f"/channels/c/events?token={token}")
             await ask(client, "GET", "/channels/c/responses", headers=bearer(token))
         async with websockets.connect(
-            f"{server.ws_url}/channels/c/ws?token={token}", proxy=None
+            f"{server.ws_url}/channels/c/ws?token={token}", proxy=None, open_timeout=PATIENCE
         ) as connection:
             await connection.recv()
     ours = [record for record in caplog.records if record.name.startswith(("uvicorn", "tokenwire"))]
@@ -187,7 +192,9 @@ async def test_ways_to_bring_a_token_to_a_socket(secured: Server) -> None:
         ({}, f"?token={token}"),
     ):
         url = f"{secured.ws_url}/channels/c/ws{query}"
-        async with websockets.connect(url, proxy=None, **options) as connection:
+        async with websockets.connect(
+            url, proxy=None, open_timeout=PATIENCE, **options
+        ) as connection:
             assert json.loads(await connection.recv())["auth"] == "done"
             assert token not in (connection.subprotocol or "")
     async with chatting(secured.ws_url, additional_headers=bearer("nonsense")) as chat:
@@ -209,23 +216,26 @@ async def test_rights_of_a_socket_are_those_of_its_token(secured: Server) -> Non
 
 
 async def test_a_socket_ends_when_its_token_expires_unless_it_was_renewed(
-    secured: Server,
+    sink: tokenwire.Sink,
 ) -> None:
-    short = mint_token(SECRET, subject="u1", capability=ALL, lifetime=2)
-    long = mint_token(SECRET, subject="u1", capability={"c": ["subscribe"]})
-    async with (
-        chatting(secured.ws_url, additional_headers=bearer(short)) as ends,
-        chatting(secured.ws_url, additional_headers=bearer(short)) as stays,
-    ):
-        for chat in (ends, stays):
-            await chat.ask("subscribe")
-        await stays.ask("subscribe", channel="d")
-        await stays.send("auth", token=long)
-        # What the new token does not allow is over; the rest goes on.
-        lost = await stays.until("error")
-        assert (lost["channel"], lost["error"]["code"]) == ("d", "forbidden")
-        assert (await ends.closed())[0] == 4401
-        assert "result" in await stays.ask("ping")
+    clock = Clock()
+    short = mint_token(SECRET, subject="u1", capability=ALL, lifetime=60, clock=clock)
+    long = mint_token(SECRET, subject="u1", capability={"c": ["subscribe"]}, clock=clock)
+    with serving(Gateway(sink, tokens=Tokens(SECRET, clock=clock))) as server:
+        async with (
+            chatting(server.ws_url, additional_headers=bearer(short)) as ends,
+            chatting(server.ws_url, additional_headers=bearer(short)) as stays,
+        ):
+            for chat in (ends, stays):
+                await chat.ask("subscribe")
+            await stays.ask("subscribe", channel="d")
+            await stays.send("auth", token=long)
+            # What the new token does not allow is over; the rest goes on.
+            lost = await stays.until("error")
+            assert (lost["channel"], lost["error"]["code"]) == ("d", "forbidden")
+            clock.now += 61
+            assert (await ends.closed())[0] == 4401
+            assert "result" in await stays.ask("ping")
 
 
 async def test_a_socket_keeps_its_principal(secured: Server) -> None:
@@ -273,7 +283,9 @@ async def test_authorize_decides(
 
     authorize = {"sync": decide, "async": decide_later, "object": Decider()}[style]
     with serving(Gateway(sink, authorize=authorize)) as server:
-        async with httpx.AsyncClient(base_url=server.url, headers={"x-who": "me"}) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers={"x-who": "me"}, timeout=PATIENCE
+        ) as client:
             response = await ask(client, "GET", "/channels/a%2Fb/responses")
     assert response.status_code == status
     assert asked == [("me", "a/b", "history")]
@@ -296,7 +308,7 @@ async def test_authorize_raises_what_apps_of_starlette_raise(
         raise HTTPException(raised, "sign in first")
 
     with serving(Gateway(sink, authorize=authorize)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             response = await ask(client, "GET", "/channels/c/responses")
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.json()["detail"] == "sign in first"
@@ -312,7 +324,9 @@ async def test_with_both_both_must_allow(sink: tokenwire.Sink) -> None:
     gateway = Gateway(sink, tokens=Tokens(SECRET), authorize=authorize)
     token = mint_token(SECRET, capability={"c": ["*"], "d": ["*"]})
     with serving(gateway) as server:
-        async with httpx.AsyncClient(base_url=server.url, headers=bearer(token)) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=bearer(token), timeout=PATIENCE
+        ) as client:
             statuses = [
                 (await ask(client, "GET", f"/channels/{name}/responses")).status_code
                 for name in ("c", "d", "e")
@@ -326,7 +340,7 @@ async def test_only_its_owner_may_cancel_a_response(sink: tokenwire.Sink) -> Non
     tokens = {name: mint_token(SECRET, subject=name, capability=ALL) for name in ("u1", "u2")}
     nobody = mint_token(SECRET, capability=ALL)
     with serving(gateway) as server, sink.respond("c", response_id="r1", metadata={"user": "u1"}):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             path = "/channels/c/responses/r1/cancel"
             for token in (tokens["u2"], nobody):
                 answer = await ask(client, "POST", path, headers=bearer(token))
@@ -352,7 +366,7 @@ async def test_a_refused_cancel_says_what_is_missing(sink: tokenwire.Sink) -> No
         sink.respond("c", response_id="mine", metadata={"user": 7}),
         sink.respond("c", response_id="nobody"),
     ):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
 
             async def details(response_id: str, **headers: str) -> str:
                 path = f"/channels/c/responses/{response_id}/cancel"
@@ -433,7 +447,9 @@ async def test_without_authorization_only_this_machine_is_answered(
 ) -> None:
     app = From(Gateway(sink), client)
     with serving(app, proxy_headers=False) as server:
-        async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=headers, timeout=PATIENCE
+        ) as http:
             for method, path, _ in ROUTES:
                 answer = await ask(http, method, path)
                 assert (answer.status_code < 300) is allowed
@@ -494,7 +510,9 @@ async def test_pages_of_other_sites_get_nowhere(
     gateway = Gateway(sink, allow_origins=["https://app.example"])
     with serving(gateway) as server:
         headers = {"origin": origin.format(port=server.port)}
-        async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=headers, timeout=PATIENCE
+        ) as client:
             for method, path, _ in ROUTES[2:]:
                 answer = await ask(client, method, path)
                 assert (answer.status_code < 300) is allowed
@@ -591,7 +609,7 @@ async def test_one_encoding_of_a_name_is_not_another(sink: tokenwire.Sink) -> No
         return channel == "public/x"
 
     with serving(Gateway(sink, authorize=authorize)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             for name, status in (
                 ("public%2Fx", 200),
                 ("public%252Fx", 403),
@@ -693,7 +711,7 @@ async def test_wrong_methods_are_told_the_right_ones(client: httpx.AsyncClient) 
 async def test_connections_are_counted(sink: tokenwire.Sink) -> None:
     limits = Limits(connections=3, connections_per_client=2)
     with serving(Gateway(sink, limits=limits)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with (
                 watching(client, "/channels/c/events"),
                 chatting(server.ws_url) as chat,
@@ -715,7 +733,7 @@ async def test_connections_are_counted(sink: tokenwire.Sink) -> None:
 
 async def test_there_are_only_so_many_connections_in_all(sink: tokenwire.Sink) -> None:
     with serving(Gateway(sink, limits=Limits(connections=1))) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with watching(client, "/channels/c/events"):
                 answer = await client.get("/channels/c/events")
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
@@ -726,7 +744,7 @@ async def test_connections_of_one_principal_are_counted(sink: tokenwire.Sink) ->
     gateway = Gateway(sink, tokens=Tokens(SECRET), limits=Limits(connections_per_principal=1))
     one, two = (bearer(mint_token(SECRET, subject=s, capability=ALL)) for s in ("u1", "u2"))
     with serving(gateway) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with watching(client, "/channels/c/events", headers=one):
                 assert (await client.get("/channels/c/events", headers=one)).status_code == 429
                 async with watching(client, "/channels/c/events", headers=two):
@@ -765,7 +783,7 @@ async def test_sockets_count_for_whom_authorize_names(sink: tokenwire.Sink) -> N
 async def test_requests_and_inputs_have_rates(sink: tokenwire.Sink) -> None:
     limits = Limits(request_rate=0.01, request_burst=6, input_rate=0.01, input_burst=2)
     with serving(Gateway(sink, limits=limits)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             statuses = [(await ask(client, "POST", ROUTES[3][1])).status_code for _ in range(4)]
             assert statuses == [201, 201, 429, 429]
             statuses = [(await ask(client, "GET", ROUTES[1][1])).status_code for _ in range(4)]
@@ -777,7 +795,7 @@ async def test_a_connection_flood_is_shed_and_others_are_served(sink: tokenwire.
     limits = Limits(connections_per_client=20, request_burst=1000)
     with serving(Gateway(sink, limits=limits)) as server:
         pool = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=server.url, limits=pool) as client:
+        async with httpx.AsyncClient(base_url=server.url, limits=pool, timeout=PATIENCE) as client:
             opened, refused, enough = [0], [0], asyncio.Event()
 
             async def hold() -> None:

@@ -89,7 +89,7 @@ async def test_a_reader_gets_on_that_is_cut_off_after_each_event(
         tokenwire.Sink(sink.backend, ring_events=ring) as reading,
         serving(Gateway(reading, limits=Limits(request_burst=1000))) as server,
     ):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             while len(transcript) < 3 or len(ticks) < 40:
                 headers = {"last-event-id": last} if last else {}
                 path = f"{CHANNEL}/events?rewind=all"
@@ -270,7 +270,7 @@ async def test_a_quiet_stream_is_kept_alive(sink: tokenwire.Sink) -> None:
     gateway = Gateway(sink, limits=Limits(keep_alive=0.1))
     with serving(gateway) as server:
         async with (
-            httpx.AsyncClient(base_url=server.url) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client,
             client.stream("GET", f"{CHANNEL}/events", timeout=PATIENCE) as response,
         ):
             comments = 0
@@ -285,7 +285,7 @@ async def test_no_block_is_without_data(sink: tokenwire.Sink) -> None:
     gateway = Gateway(sink, limits=Limits(keep_alive=0.05))
     with serving(gateway) as server:
         async with (
-            httpx.AsyncClient(base_url=server.url) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client,
             client.stream("GET", f"{CHANNEL}/events", timeout=PATIENCE) as response,
         ):
             body = ""
@@ -401,7 +401,7 @@ async def test_a_slow_client_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
         tokenwire.Sink(sink.backend, ring_events=16, ring_bytes=65536) as small,
         serving(Gateway(small)) as server,
     ):
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with watching(client, f"{CHANNEL}/events") as stream:
                 await stream.next()
                 with sink.respond("c", response_id="r1") as response:
@@ -417,7 +417,7 @@ async def test_a_slow_client_is_conflated_and_ends_up_exact(sink: tokenwire.Sink
 async def test_a_client_that_never_reads_is_dropped(sink: tokenwire.Sink) -> None:
     gateway = Gateway(sink, limits=Limits(send_timeout=0.5))
     with serving(gateway) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with client.stream("GET", f"{CHANNEL}/events", timeout=PATIENCE):
                 with anyio.fail_after(PATIENCE), sink.respond("c") as response:
                     while gateway.connections:
@@ -445,7 +445,7 @@ async def test_a_handler_of_ones_own_can_answer_with_a_stream(
         return stream
 
     with serving(app) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             answer = await client.post("/reply", timeout=PATIENCE)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert '"text":"text"' in answer.text

@@ -127,16 +127,15 @@ async def test_a_watcher_that_falls_behind_leaves_the_group_and_comes_back(
             connection = behind.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             response = sink.respond("c", response_id="r")
-            size = 0
+            transcript, size = Transcript(), 0
             while behind.sending_since is None:
                 response.write("x" * 50_000)
                 size += 50_000
-                assert await sink.aflush(PATIENCE)
+                await has_read(quick, transcript, size)
             await until(lambda: behind._group is None)
             for _ in range(3):
                 response.write("y")
             response.finish()
-            transcript = Transcript()
             await quick.fold(transcript, "r")
             assert transcript["r"].text == "x" * size + "yyy"
             reading = asyncio.ensure_future(read(b'"response_id":"r2","state":"complete"'))
@@ -167,13 +166,14 @@ async def test_a_watcher_that_never_reads_is_reset_and_others_are_not(
                     connection = member.transport.get_extra_info("socket")
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                     response = sink.respond("c", response_id="r")
+                    transcript, size = Transcript(), 0
                     while member.sending_since is None:
                         response.write("x" * 10_000)
-                        assert await sink.aflush(PATIENCE)
+                        size += 10_000
+                        await has_read(quick, transcript, size)
                     response.finish()
                     await until(lambda: member.reason == "slow")
                     assert await is_reset(slow)
-                transcript = Transcript()
                 await quick.fold(transcript, "r")
                 assert transcript["r"].state == "complete"
 
@@ -252,6 +252,17 @@ async def test_what_a_client_sends_behind_its_request_does_no_harm(
         with sink.respond("c", response_id="r"):
             pass
         assert b"404" not in await read(b'"type":"end"')
+
+
+async def has_read(stream: support.Stream, transcript: Transcript, size: int) -> None:
+    """Read until the text of response ``r`` is this long.
+
+    A test that writes on while the server's thread waits for a processor writes more than is kept
+    of the channel, and more than a client that should not fall behind can be sent at once.
+    """
+    while "r" not in transcript or len(transcript["r"].text) < size:
+        for event in support.native([await stream.next()]):
+            transcript.apply(event)
 
 
 def transcript_of(data: bytes) -> Transcript:
@@ -435,7 +446,9 @@ async def test_a_socket_that_falls_behind_leaves_the_group_and_comes_back(
         while not subscription.paused:
             response.write("x" * 50_000)
             size += 50_000
-            assert await sink.aflush(PATIENCE)
+            # So that no more is written than the server has to send (see `has_read`).
+            while "r" not in quick.transcript or len(quick.transcript["r"].text) < size:
+                await quick.until("events")
         await until(lambda: subscription._group is None)
         for _ in range(3):
             response.write("y")

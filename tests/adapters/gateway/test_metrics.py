@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.adapters.gateway.support import serving
+from tests.adapters.gateway.support import PATIENCE, serving
 from tokenwire import MemoryBackend, ResponseSummary, Sink
 from tokenwire.testing import FaultyBackend
 from tokenwire_adapters.asgi import Gateway
@@ -39,7 +39,7 @@ def write(sink, *tokens, **options):
         for token in tokens:
             response.write(token)
             sink.flush()
-    response.wait(10)
+    response.wait(60)
     return response
 
 
@@ -47,7 +47,7 @@ def end_in_every_state(sink):
     write(sink, "Hel", "lo").finish()
     with pytest.raises(ValueError, match="broke"), sink.respond("chat-42") as response:
         raise ValueError("broke")
-    response.wait(10)
+    response.wait(60)
     response = sink.respond("chat-42", response_id="stopped")
     response.write("so far")
     sink.cancel("chat-42", "stopped")
@@ -60,7 +60,7 @@ def scraped(sink):
     import httpx
 
     with serving(Gateway(sink)) as server:
-        text = httpx.get(f"{server.url}/metrics").raise_for_status().text
+        text = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).raise_for_status().text
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -138,10 +138,10 @@ def check_spans(sink):
         with sink.respond("chat-42", response_id="r1", metadata={"model": "m"}) as response:
             response.write("Hello")
             response.finish("stop", usage={"prompt_tokens": 3, "completion_tokens": 2})
-        response.wait(10)
+        response.wait(60)
     with pytest.raises(ValueError, match="broke"), sink.respond("chat-42") as response:
         raise ValueError("broke")
-    response.wait(10)
+    response.wait(60)
     sink.flush()
     first, _, second = exporter.get_finished_spans()
     assert (first.name, first.kind) == ("chat m", SpanKind.CLIENT)

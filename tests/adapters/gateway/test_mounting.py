@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import tokenwire
-from tests.adapters.gateway.support import chatting, native, serving, watching
+from tests.adapters.gateway.support import PATIENCE, chatting, native, serving, watching
 from tests.support.needs import needs
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway
@@ -106,7 +106,7 @@ def beside_django(gateway: Gateway) -> Any:
 async def test_mounted_it_works_as_alone(sink: tokenwire.Sink, mounted: Any, root: str) -> None:
     app = mounted(Gateway(sink))
     with serving(app, root_path=root) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             assert "the app's own" in (await client.get("/")).text
             headers = {"accept-encoding": "gzip"}
             path = "/live/t/channels/a%2Fb/events"

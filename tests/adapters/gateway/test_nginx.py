@@ -100,7 +100,7 @@ async def test_streams_and_sockets_pass_at_once_and_exact(
     gateway = Gateway(sink, tokens=Tokens(SECRET), limits=Limits(keep_alive=0.5))
     with serving(mounted(gateway)) as server, nginx(tmp_path, server.port) as port:
         base = f"http://127.0.0.1:{port}/tokenwire"
-        async with httpx.AsyncClient(base_url=base, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=PATIENCE) as client:
             async with (
                 watching(
                     client, "/channels/a%2Fb%25/events", headers={"accept-encoding": "gzip"}
@@ -135,7 +135,9 @@ def response_text(n: int) -> str:
 async def test_a_proxy_is_not_this_machine(sink: tokenwire.Sink, tmp_path: Path) -> None:
     """nginx connects from loopback, but speaks for others."""
     with serving(mounted(Gateway(sink))) as server, nginx(tmp_path, server.port) as port:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/tokenwire") as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}/tokenwire", timeout=PATIENCE
+        ) as client:
             for path in ("/channels/c/events", "/channels/c/responses", "/metrics"):
                 answer = await client.get(path)
                 assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -144,7 +146,9 @@ async def test_a_proxy_is_not_this_machine(sink: tokenwire.Sink, tmp_path: Path)
 async def test_a_client_that_leaves_nginx_is_let_go(sink: tokenwire.Sink, tmp_path: Path) -> None:
     gateway = Gateway(sink, authorize=lambda *_: True, limits=Limits(keep_alive=0.2))
     with serving(mounted(gateway)) as server, nginx(tmp_path, server.port) as port:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/tokenwire") as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}/tokenwire", timeout=PATIENCE
+        ) as client:
             async with watching(client, "/channels/c/events") as stream:
                 await stream.next()
                 assert gateway.connections == 1

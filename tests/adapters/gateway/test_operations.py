@@ -43,7 +43,7 @@ async def test_a_shutdown_leaves_nothing_behind(sink: tokenwire.Sink) -> None:
     with anyio.fail_after(PATIENCE):
         while not server.started:
             await anyio.sleep(0.01)
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
             async with watching(client, "/channels/c/events") as stream:
                 await stream.next()
                 assert await gateway.shutdown(PATIENCE)
@@ -86,7 +86,7 @@ async def test_ready_only_while_the_backend_can_be_reached() -> None:
 
     backend = Shaky()
     with tokenwire.open_sink(backend) as sink, serving(Gateway(sink)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             assert (await client.get("/readyz")).json() == {"status": "ready"}
             backend.down = True
             with anyio.fail_after(PATIENCE):
@@ -135,7 +135,7 @@ async def test_metrics_tell_what_goes_on(client: httpx.AsyncClient, sink: tokenw
 async def test_metrics_are_not_for_everybody(sink: tokenwire.Sink, for_: str, status: int) -> None:
     gateway = Gateway(sink, authorize=lambda *_: True, metrics_for=for_)  # type: ignore[arg-type]
     with serving(gateway) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             answer = await client.get("/metrics", headers={"x-forwarded-for": "10.0.0.1"})
     assert answer.status_code == status
 
@@ -219,7 +219,7 @@ async def test_requests_leave_spans(client: httpx.AsyncClient, sink: tokenwire.S
 
 
 APP = """
-import asyncio, contextlib, functools, signal, sys, threading
+import asyncio, contextlib, functools, signal, sys, threading, time
 import uvicorn
 from fastapi import FastAPI
 from tokenwire_adapters.asgi import Gateway
@@ -233,10 +233,10 @@ if sys.argv[2] == "thread":  # and the app's own signal handlers
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    while not stop.wait(0.05):
-        pass
+    told = []  # no Event: its lock may be held by this thread when the handler interrupts it
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    while not told:
+        time.sleep(0.05)
     server.should_exit = True
     thread.join()
 elif sys.argv[2] == "loop":
@@ -277,7 +277,7 @@ async def test_a_server_told_to_stop_lets_its_clients_know(
             port = int(log.partition("running on http://127.0.0.1:")[2].split()[0])
             url = f"http://127.0.0.1:{port}"
             async with (
-                httpx.AsyncClient(base_url=url) as client,
+                httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client,
                 watching(client, "/channels/c/events") as stream,
                 chatting(f"ws://127.0.0.1:{port}") as chat,
             ):

@@ -165,7 +165,7 @@ def test_a_gateway_is_stopped_while_somebody_watches(
             stack.enter_context(gateway(port, key, shared_redis.url)) for port in (first, second)
         ]
         url = stack.enter_context(nginx(tmp_path, front, [first, second]))
-        assert httpx.get(f"{url}/channels/chat-7/responses").status_code == 401
+        assert httpx.get(f"{url}/channels/chat-7/responses", timeout=PATIENCE).status_code == 401
         sink = stack.enter_context(tokenwire.open_sink(shared_redis.url))
         response = sink.respond("chat-7")
         response.write(text[0])

@@ -32,7 +32,7 @@ async def test_a_watcher_goes_on_at_another_gateway_and_may_cancel_there(
                     base = (first, second)[n % 2].url
                     headers = {"last-event-id": last} if last else {}
                     async with (
-                        httpx.AsyncClient(base_url=base) as client,
+                        httpx.AsyncClient(base_url=base, timeout=PATIENCE) as client,
                         watching(
                             client, "/channels/c/events?rewind=all", headers=headers
                         ) as stream,
@@ -116,7 +116,7 @@ async def test_a_long_replay_comes_page_by_page(shared_redis: RedisServer) -> No
             assert sink.flush(PATIENCE)
         slow.write(" on")  # so that it comes last in a replay
         assert sink.flush(PATIENCE)
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with watching(client, "/channels/c/events?rewind=all") as stream:
                 *whole, _ = await stream.until("ready")
             assert len(whole) == 17

@@ -42,16 +42,16 @@ async def left_open(socket: WebSocket):
 mounted.mount("/", alone)
 """
 IN_A_THREAD = """
-import signal, sys, threading
+import signal, sys, threading, time
 import uvicorn
 
 server = uvicorn.Server(uvicorn.Config(sys.argv[1], port=int(sys.argv[2]), log_level="info"))
 thread = threading.Thread(target=server.run)
 thread.start()
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-while not stop.wait(0.05):
-    pass
+told = []  # no Event: its lock may be held by this thread when the handler interrupts it
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+while not told:
+    time.sleep(0.05)
 server.should_exit = True
 thread.join()
 """
@@ -177,7 +177,7 @@ async def test_a_server_that_stops_does_what_its_row_says(
     async with running(SERVERS[name], app, tmp_path) as (process, port):
         url = f"http://127.0.0.1:{port}"
         async with (
-            httpx.AsyncClient(base_url=url) as client,
+            httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client,
             watching(client, "/channels/c/events") as stream,
             chatting(f"ws://127.0.0.1:{port}") as chat,
         ):
@@ -204,7 +204,7 @@ async def test_daphne_closes_a_socket_with_a_code_that_it_takes_and_then_stops(
     async with running(SERVERS["daphne"], "alone", tmp_path) as (process, port):
         async with (
             chatting(f"ws://127.0.0.1:{port}") as chat,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
             watching(client, "/channels/c/events") as stream,
         ):
             assert (await stream.next()).event == "ready"
@@ -221,8 +221,10 @@ async def test_daphne_stops_beside_a_connection_that_it_stumbles_over(tmp_path: 
     async with running(SERVERS["daphne"], "mounted", tmp_path) as (process, port):
         url = f"127.0.0.1:{port}"
         async with (
-            websockets.connect(f"ws://{url}/left-open", proxy=None, close_timeout=0.5),
-            httpx.AsyncClient(base_url=f"http://{url}") as client,
+            websockets.connect(
+                f"ws://{url}/left-open", proxy=None, open_timeout=PATIENCE, close_timeout=0.5
+            ),
+            httpx.AsyncClient(base_url=f"http://{url}", timeout=PATIENCE) as client,
             watching(client, "/channels/c/events") as stream,
         ):
             assert (await stream.next()).event == "ready"

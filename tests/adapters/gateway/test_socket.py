@@ -257,9 +257,12 @@ async def test_a_flood_of_messages_is_answered_then_ended(sink: tokenwire.Sink) 
 
 
 async def test_idle_sockets_are_ended_and_others_are_not(sink: tokenwire.Sink) -> None:
-    with serving(Gateway(sink, limits=Limits(idle_timeout=0.5, keep_alive=0.2))) as server:
+    gateway = Gateway(sink, limits=Limits(keep_alive=0.2))
+    with serving(gateway) as server:
         async with chatting(server.ws_url) as busy, chatting(server.ws_url) as idle:
             await busy.ask("subscribe")
+            # Only now, when the one has something to wait for, however long that took.
+            gateway._service.limits = Limits(idle_timeout=0.5, keep_alive=0.2)
             assert (await idle.closed())[0] == 4408
             assert json.loads(await busy.socket.recv())["op"] in ("events", "ping")
             assert "result" in await busy.ask("ping")
@@ -349,26 +352,40 @@ async def test_watches_are_let_go_with_their_socket(
             await anyio.sleep(0.01)
 
 
+async def unanswering_peer(
+    port: int,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """A client that watches, and answers no ping; None where it was dropped before it watched."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        f"GET /channels/c/ws HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+        "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    assert b" 101 " in await reader.readline()
+    subscribe = b'{"op":"subscribe","id":1}'
+    writer.write(bytes((0x81, 0x80 | len(subscribe), 0, 0, 0, 0)) + subscribe)
+    try:
+        await reader.readuntil(b'"events":[')
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+        return None
+    return reader, writer
+
+
 @pytest.mark.slow
 async def test_a_peer_that_answers_no_ping_is_dropped_quietly(
     sink: tokenwire.Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = Gateway(sink)
     with serving(gateway, ws_ping_interval=0.2, ws_ping_timeout=0.2) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(
-            f"GET /channels/c/ws HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
-            "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
-            "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        )
-        assert b" 101 " in await reader.readline()
-        subscribe = b'{"op":"subscribe","id":1}'
-        writer.write(bytes((0x81, 0x80 | len(subscribe), 0, 0, 0, 0)) + subscribe)
-        await reader.readuntil(b'"events":[')
+        with anyio.fail_after(PATIENCE):
+            while (peer := await unanswering_peer(server.port)) is None:
+                pass
         with anyio.fail_after(PATIENCE), sink.respond("c") as response:
             while gateway.connections:
                 response.write("x")
                 await anyio.sleep(0.001)
-        writer.close()
+        peer[1].close()
     gc.collect()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -9,7 +9,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 import tokenwire
-from tests.adapters.gateway.support import SECRET, chatting, serving
+from tests.adapters.gateway.support import PATIENCE, SECRET, chatting, serving
 from tokenwire_adapters.asgi import Gateway, Tokens, mint_token
 
 KEY = "a secret of several processes, long enough"
@@ -22,7 +22,9 @@ def by_header(connection: Any, channel: str, action: str) -> str | bool:
 async def digests(gateway: Gateway, headers: dict[str, str]) -> str | None:
     """What the gateway says of a client, which is the same over HTTP and WebSockets."""
     with serving(gateway) as server:
-        async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=headers, timeout=PATIENCE
+        ) as client:
             answer = await client.get("/channels/c/events", params={"wait": "0"})
             assert answer.status_code == 204
         async with chatting(server.ws_url, additional_headers=headers) as chat:
@@ -71,7 +73,7 @@ async def test_says_how_long_the_rights_last(sink: tokenwire.Sink) -> None:
     tokens = Tokens(SECRET, clock=lambda: 1000.0)
     token = tokens_until(1250)
     with serving(Gateway(sink, tokens=tokens)) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             headers = {"authorization": f"Bearer {token}"}
             answer = await client.get("/channels/c/events?wait=0", headers=headers)
     assert answer.headers["tokenwire-rights"] == "250"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tokenwire
-from tests.support.replay import Gate, Replay, Reply
+from tests.support.replay import PATIENCE, Gate, Replay, Reply
 from tests.support.sdk import TLS
 from tokenwire import Sink
 from tokenwire.instrument import Options, SdkInstrumentor
@@ -75,7 +75,7 @@ class Sync:
         self.module = importlib.import_module(module)
 
     def client(self, **options: Any) -> Any:
-        options.setdefault("verify", TLS)
+        options = {"verify": TLS, "timeout": PATIENCE, **options}
         return self.module.Client(**options)
 
     def stream(
@@ -102,7 +102,7 @@ class Async(Sync):
     is_async = True
 
     def client(self, **options: Any) -> Any:
-        options.setdefault("verify", TLS)
+        options = {"verify": TLS, "timeout": PATIENCE, **options}
         return self.module.AsyncClient(**options)
 
     def stream(

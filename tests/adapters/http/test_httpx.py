@@ -256,9 +256,8 @@ def test_the_same_request_of_another_channel_is_no_retry(sink: Sink) -> None:
 
 
 @each_way
-def test_no_server(way: Sync, sink: Sink) -> None:
-    with Replay(b"") as replay:
-        url = f"{replay.base_url}/chat/completions"
+def test_no_server(way: Sync, sink: Sink, reserved_port: int) -> None:
+    url = f"http://127.0.0.1:{reserved_port}/v1/chat/completions"
     with listening(sink, modules(way)):
         with pytest.raises(way.module.ConnectError):
             way.post(url, json=CHAT)
@@ -305,7 +304,7 @@ def test_a_body_that_is_a_stream_is_not_consumed(sink: Sink) -> None:
         yield data[5:]
 
     headers = {"content-length": str(len(data))}
-    with Replay(TEXT.body) as replay, listening(sink, "httpx"), httpx.Client() as client:
+    with Replay(TEXT.body) as replay, listening(sink, "httpx"), httpx.Client(timeout=60) as client:
         url = f"{replay.base_url}/chat/completions"
         client.post(url, content=pieces(), headers=headers)
         assert replay.exchanges[0].body == data
@@ -343,7 +342,7 @@ def test_a_redirect_that_is_not_followed_fails(sink: Sink) -> None:
 def test_hooks_may_read_the_reply_first(sink: Sink) -> None:
     hooks = {"response": [lambda response: response.read()]}
     with Replay(TEXT.body) as replay, listening(sink, "httpx"):
-        with httpx.Client(event_hooks=hooks) as client:
+        with httpx.Client(event_hooks=hooks, timeout=60) as client:
             got = client.post(f"{replay.base_url}/chat/completions", json=CHAT)
     assert got.content == TEXT.body
     check(responses(sink, "c")[0], TEXT.expected)
@@ -365,7 +364,7 @@ def test_requests_of_our_own_are_not_recorded(sink: Sink) -> None:
         url = f"{replay.base_url}/chat/completions"
 
         async def send() -> None:
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 await client.post(url, json=CHAT)
 
         tokenwire.background.run(sink, send())

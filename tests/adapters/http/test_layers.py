@@ -171,7 +171,7 @@ def test_a_call_of_a_framework_without_an_sdk_is_cancelled_at_the_provider(sink:
 
     def consume(url: str) -> None:
         try:
-            with claiming(claim), httpx.Client() as client:
+            with claiming(claim), httpx.Client(timeout=60) as client:
                 with client.stream("POST", url, json=CHAT) as response:
                     list(response.iter_bytes())
         except BaseException as error:

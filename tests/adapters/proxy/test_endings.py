@@ -23,7 +23,9 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream":
 
 
 def post(origin: str, **options: Any) -> Any:
-    return httpx.stream("POST", f"{origin}/up/v1/chat/completions", json=BODY, **options)
+    return httpx.stream(
+        "POST", f"{origin}/up/v1/chat/completions", json=BODY, timeout=60, **options
+    )
 
 
 @pytest.mark.parametrize("on_cancel", ["end", "raise"])
@@ -54,7 +56,9 @@ def test_a_cancel_before_the_reply_has_begun(sink: Sink) -> None:
     ):
         replies: list[httpx.Response] = []
         client = threading.Thread(
-            target=lambda: replies.append(httpx.post(f"{origin}/chat/completions", json=BODY))
+            target=lambda: replies.append(
+                httpx.post(f"{origin}/chat/completions", json=BODY, timeout=60)
+            )
         )
         client.start()
         connection, _ = silent.accept()
@@ -107,7 +111,7 @@ def test_an_error_of_the_provider(sink: Sink) -> None:
         Replay(Reply(body, status=429, headers={"retry-after": "1"})) as upstream,
         running({"up": upstream.base_url}, sink, channel="c") as origin,
     ):
-        reply = httpx.post(f"{origin}/up/v1/chat/completions", json=BODY)
+        reply = httpx.post(f"{origin}/up/v1/chat/completions", json=BODY, timeout=60)
     assert (reply.status_code, reply.content, reply.headers["retry-after"]) == (429, body, "1")
     response = ended(sink, "c")
     assert (response.state, response.error) == ("failed", "slow down")
@@ -132,7 +136,7 @@ def test_an_error_of_the_provider_that_breaks_off_is_in_its_words(sink: Sink) ->
 def test_an_upstream_that_is_not_there(sink: Sink, reserved_port: int) -> None:
     upstream = f"http://127.0.0.1:{reserved_port}"
     with running({"up": upstream}, sink, channel="c") as origin:
-        reply = httpx.post(f"{origin}/up/chat/completions", json=BODY)
+        reply = httpx.post(f"{origin}/up/chat/completions", json=BODY, timeout=60)
     assert reply.status_code == 502
     error = reply.json()["error"]
     assert error["code"] == "upstream_unreachable"
@@ -161,7 +165,7 @@ def test_refusals(
         upstreams = {"up": upstream.url, "other": upstream.url}
         with (
             running(upstreams, sink, max_body=1000) as origin,
-            httpx.Client(base_url=origin) as client,
+            httpx.Client(base_url=origin, timeout=60) as client,
         ):
             request = client.build_request(method, "/", **options)
             request.extensions["target"] = path.encode()
@@ -190,6 +194,7 @@ def test_authorize(sink: Sink) -> None:
                     httpx.get(
                         f"{origin}/x",
                         headers={"x-tokenwire-key": key, "host": "proxy.example"},
+                        timeout=60,
                     ).status_code
                     for key in ("good", "bad", "breaks")
                 ]
@@ -214,7 +219,7 @@ def test_keys_are_never_logged(
         for path in ("/up/chat/completions", "/gone/chat/completions", "/nobody", "/up/../x"):
             url = f"{origin}{path}?key=secret-4"
             with contextlib.suppress(httpx.RemoteProtocolError):
-                replies.append(httpx.post(url, json=BODY, headers=headers).text)
+                replies.append(httpx.post(url, json=BODY, headers=headers, timeout=60).text)
     # The client of this test logs its own addresses, where another test made httpx log.
     ours = [each for each in caplog.records if not each.name.startswith(("httpx", "httpcore"))]
     assert ours

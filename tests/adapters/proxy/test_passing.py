@@ -55,7 +55,7 @@ def test_nothing_is_added_to_a_request_without_a_body(sink: Sink) -> None:
 def test_a_body_that_comes_in_pieces_is_passed_on_in_pieces(sink: Sink) -> None:
     pieces = [b"a" * 70_000, b"b", b"c" * 5]
     with RawServer(OK) as upstream, running({"up": upstream.url}, sink) as origin:
-        reply = httpx.post(f"{origin}/v1/files", content=iter(pieces))
+        reply = httpx.post(f"{origin}/v1/files", content=iter(pieces), timeout=60)
     assert reply.text == "ok"
     head, _, chunked = upstream.requests[0].partition(b"\r\n\r\n")
     assert b"transfer-encoding: chunked" in head
@@ -72,7 +72,7 @@ def test_a_reply_is_passed_on_byte_for_byte(sink: Sink) -> None:
     ) + body
     with RawServer(reply) as upstream, running({"up": upstream.url}, sink) as origin:
         got = raw_request(origin, GET)
-        again = httpx.get(f"{origin}/v1/models")
+        again = httpx.get(f"{origin}/v1/models", timeout=60)
     head, _, rest = got.partition(b"\r\n\r\n")
     assert rest == body
     assert (
@@ -97,14 +97,14 @@ def test_a_reply_is_passed_on_byte_for_byte(sink: Sink) -> None:
 def test_replies_without_a_body(sink: Sink, status: int) -> None:
     reply = b"HTTP/1.1 %d X\r\netag: 1\r\n\r\n" % status
     with RawServer(reply) as upstream, running({"up": upstream.url}, sink) as origin:
-        got = httpx.get(f"{origin}/v1/models")
+        got = httpx.get(f"{origin}/v1/models", timeout=60)
     assert (got.status_code, got.content, got.headers["etag"]) == (status, b"", "1")
 
 
 def test_head(sink: Sink) -> None:
     reply = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
     with RawServer(reply) as upstream, running({"up": upstream.url}, sink) as origin:
-        got = httpx.head(f"{origin}/")
+        got = httpx.head(f"{origin}/", timeout=60)
     assert (got.status_code, got.headers["content-length"]) == (200, "5")
     assert upstream.requests[0].startswith(b"HEAD / HTTP/1.1")
 
@@ -115,7 +115,9 @@ def test_a_stream_is_passed_on_as_it_comes(sink: Sink) -> None:
     with (
         Replay(Reply(CHAT.body, gate=gate)) as upstream,
         running({"openai": upstream.base_url}, sink, channel="c") as origin,
-        httpx.stream("POST", f"{origin}/openai/v1/chat/completions", json=BODY) as reply,
+        httpx.stream(
+            "POST", f"{origin}/openai/v1/chat/completions", json=BODY, timeout=60
+        ) as reply,
     ):
         pieces = reply.iter_raw()
         for event in events[:5]:
@@ -136,7 +138,9 @@ def test_a_compressed_stream_is_passed_on_as_it_is_and_read(sink: Sink, encoding
     with (
         Replay(upstream_reply) as upstream,
         running({"openai": upstream.base_url}, sink, channel="c") as origin,
-        httpx.stream("POST", f"{origin}/openai/v1/chat/completions", json=BODY) as reply,
+        httpx.stream(
+            "POST", f"{origin}/openai/v1/chat/completions", json=BODY, timeout=60
+        ) as reply,
     ):
         assert b"".join(reply.iter_raw()) == body
         assert reply.headers["content-encoding"] == encoding
@@ -164,6 +168,7 @@ def test_a_compressed_request_is_passed_on_as_it_is_and_read(sink: Sink) -> None
             f"{origin}/openai/v1/chat/completions",
             content=body,
             headers={"content-encoding": "gzip"},
+            timeout=60,
         )
         assert upstream.exchanges[0].body == body
     assert ended(sink, "c").metadata["model"] == "m"
@@ -189,7 +194,7 @@ def test_a_compressed_request_is_passed_on_as_it_is_and_read(sink: Sink) -> None
 )
 def test_where_paths_lead(sink: Sink, url: str, path: str, there: str) -> None:
     with RawServer(OK) as upstream, running({"up": upstream.url + url}, sink) as origin:
-        httpx.get(origin + path)
+        httpx.get(origin + path, timeout=60)
     assert upstream.requests[0].split(b" ")[1].decode() == there
 
 
@@ -199,9 +204,9 @@ def test_channel_and_run_of_a_request(sink: Sink) -> None:
         running({"openai": upstream.base_url}, sink, channel="c", metadata={"k": 1}) as origin,
     ):
         url = f"{origin}/openai/v1/chat/completions"
-        httpx.post(url, json=BODY)
+        httpx.post(url, json=BODY, timeout=60)
         headers = {"X-Tokenwire-Channel": "other", "X-Tokenwire-Run": "run-1"}
-        httpx.post(url, json=BODY, headers=headers)
+        httpx.post(url, json=BODY, headers=headers, timeout=60)
         for exchange in upstream.exchanges:
             assert not [name for name in exchange.headers if "tokenwire" in name]
     (first,) = responses(sink, "c")
@@ -220,8 +225,8 @@ def test_channel_and_run_of_a_request(sink: Sink) -> None:
 def test_what_is_no_model_call_is_not_published(sink: Sink) -> None:
     body: dict[str, Any] = {"model": "m", "input": "x"}
     with RawServer(OK) as upstream, running({"up": upstream.url}, sink, channel="c") as origin:
-        httpx.post(f"{origin}/v1/embeddings", json=body)
-        httpx.post(f"{origin}/v1/chat/completions", json={"unknown": 1})
-        httpx.post(f"{origin}/v1/chat/completions", content=b"no JSON")
+        httpx.post(f"{origin}/v1/embeddings", json=body, timeout=60)
+        httpx.post(f"{origin}/v1/chat/completions", json={"unknown": 1}, timeout=60)
+        httpx.post(f"{origin}/v1/chat/completions", content=b"no JSON", timeout=60)
     assert len(upstream.requests) == 3
     assert responses(sink, "c") == []

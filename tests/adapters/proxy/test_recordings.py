@@ -29,7 +29,7 @@ def test_recording(recording: Recording, sink: Sink) -> None:
         Replay(Reply(recording.body, cuts=recording.events)) as upstream,
         running({"up": upstream.base_url}, sink, channel="c") as origin,
     ):
-        reply = httpx.post(f"{origin}/up{path}", json=body)
+        reply = httpx.post(f"{origin}/up{path}", json=body, timeout=60)
         assert reply.content == recording.body
         assert upstream.exchanges[0].path == f"/v1/{path.rpartition('/v1/')[2].lstrip('/')}"
     check(ended(sink, "c", 0), recording.expected)

@@ -57,6 +57,7 @@ def test_messages_pass_in_both_directions(sink: Sink) -> None:
             url(origin, "/up/v1/realtime?model=m"),
             additional_headers={"authorization": "Bearer key", "x-tokenwire-channel": "c"},
             subprotocols=["realtime"],
+            open_timeout=60,
         ) as client,
     ):
         assert client.subprotocol == "realtime"
@@ -77,6 +78,7 @@ def test_a_client_that_closes_closes_the_upstream(sink: Sink) -> None:
     options: Any = {
         "additional_headers": {"authorization": "Bearer key"},
         "subprotocols": ["realtime"],
+        "open_timeout": 60,
     }
     with upstream(requests) as there:
         with running({"up": there}, sink) as origin:
@@ -89,7 +91,7 @@ def test_a_client_that_closes_closes_the_upstream(sink: Sink) -> None:
 def test_a_handshake_that_the_upstream_refuses(sink: Sink) -> None:
     with upstream([]) as there, running({"up": there}, sink) as origin:
         with pytest.raises(InvalidStatus) as refused:
-            connect(url(origin, "/up/v1/realtime"))
+            connect(url(origin, "/up/v1/realtime"), open_timeout=60)
     assert refused.value.response.status_code == 401
     assert refused.value.response.body == b"no key\n"
 
@@ -107,5 +109,5 @@ def test_refusals(sink: Sink, path: str, options: dict[str, Any], status: int) -
     upstreams = {"up": "http://127.0.0.1:9", "other": "http://127.0.0.1:9"}
     with running(upstreams, sink, **options) as origin:
         with pytest.raises(InvalidStatus) as refused:
-            connect(url(origin, path))
+            connect(url(origin, path), open_timeout=60)
     assert refused.value.response.status_code == status
