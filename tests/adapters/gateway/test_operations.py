@@ -233,9 +233,9 @@ if sys.argv[2] == "thread":  # and the app's own signal handlers
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    told = []  # no Event: its lock may be held by this thread when the handler interrupts it
-    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-    while not told:
+    terminated = []  # no Event: its lock may be held by this thread when the handler interrupts it
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+    while not terminated:
         time.sleep(0.05)
     server.should_exit = True
     thread.join()

@@ -48,9 +48,9 @@ import uvicorn
 server = uvicorn.Server(uvicorn.Config(sys.argv[1], port=int(sys.argv[2]), log_level="info"))
 thread = threading.Thread(target=server.run)
 thread.start()
-told = []  # no Event: its lock may be held by this thread when the handler interrupts it
-signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-while not told:
+terminated = []  # no Event: its lock may be held by this thread when the handler interrupts it
+signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+while not terminated:
     time.sleep(0.05)
 server.should_exit = True
 thread.join()
