@@ -101,7 +101,7 @@ def test_only_the_wrapped_client_and_its_copies(sink: Sink) -> None:
         wrap(on, sink, channel="c")
         read(other)
         assert responses(sink, "c") == []
-        read(on.with_options(timeout=9))
+        read(on.with_options(timeout=60))
         assert len(responses(sink, "c")) == 1
         unwrap(on)
         read(on)

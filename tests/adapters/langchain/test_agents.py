@@ -19,7 +19,9 @@ from langgraph.types import Command, interrupt
 import tokenwire
 from tests.support.frameworks import await_until
 from tokenwire_adapters.langchain import TokenwireCallbackHandler
-from tokenwire_adapters.testing.provider import Provider, serve_in_thread
+from tokenwire_adapters.testing.provider import Provider, ScriptedReply, serve_in_thread
+
+from . import models
 
 Responses = Callable[[], list[tokenwire.Response]]
 QUESTION: Any = {"messages": [HumanMessage("What is the weather in Paris?")]}
@@ -226,12 +228,13 @@ async def test_a_cancel_ends_the_agent(mode: Any, config: Any, responses: Respon
 
 
 async def test_a_cancelled_graph(config: Any, responses: Responses) -> None:
-    async with Provider(pace=30) as provider:
+    async with Provider(pace=0) as provider:
+        provider.script(ScriptedReply(text=["Once", " upon"], stall_after=1))
         agent = graph(provider, get_weather, streaming=True)
         call = asyncio.create_task(
             agent.ainvoke({"messages": [HumanMessage("tell me a long story")]}, config)
         )
-        await await_until(lambda: [each for each in responses() if each.text])
+        await models.read_on(lambda: [each for each in responses() if each.text])
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

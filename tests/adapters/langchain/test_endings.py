@@ -153,9 +153,15 @@ async def acancelled_chain(model: Any, config: Any) -> None:
 
 
 async def atimed_out(model: Any, config: Any) -> None:
+    async def expire(timeout: asyncio.Timeout) -> None:
+        await _blocked(config)
+        timeout.reschedule(0)
+
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(None) as timeout:
+            expiring = asyncio.create_task(expire(timeout))
             await model.ainvoke("hi", config=config, stream=True)
+    await expiring
 
 
 async def av3_closed(model: Any, config: Any) -> None:

@@ -127,8 +127,10 @@ async def acancelled(model: Any) -> None:
 
 async def atimed_out(model: Any) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1):
-            await aexhausted(model)
+        async with asyncio.timeout(None) as timeout:
+            async for response in await model.astream_chat(models.HI):
+                if response.delta and timeout.when() is None:  # before, nothing may have been sent
+                    timeout.reschedule(asyncio.get_running_loop().time() + 0.1)
 
 
 def engine_exhausted(model: Any) -> None:

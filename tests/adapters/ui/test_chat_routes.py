@@ -272,7 +272,7 @@ async def test_a_server_that_dies_ends_its_turns():
         serving(Starlette(routes=ChatRoutes(sink, agent).routes)) as server,
     ):
         dying.respond("c1", response_id="run-1", run="run-1", metadata={"tokenwire.run": True})
-        dying.flush()
+        assert dying.flush(PATIENCE)  # its own time for that is short
         async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
             async with client.stream("GET", "/api/chat/c1/stream") as stream:
                 backend.kill()

@@ -83,16 +83,21 @@ async def run(client: httpx.AsyncClient, body: Any = HELLO) -> list[tuple[str, A
     return events_of(answer.text)
 
 
+async def read_until(stream: httpx.Response, text: str) -> str:
+    """Read until this has come, in however many pieces; return all that came."""
+    received = ""
+    with anyio.fail_after(PATIENCE):
+        async for piece in stream.aiter_text():
+            received += piece
+            if text in received:
+                break
+    return received
+
+
 async def events_of_a_run(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
     """What the events of thread "t1" are sent as, until a run is completed."""
-    received = ""
     async with client.stream("POST", "/threads/t1/stream/events", json=body) as stream:
-        with anyio.fail_after(PATIENCE):
-            async for piece in stream.aiter_text():
-                received += piece
-                if '"completed"' in received:
-                    break
-    return received
+        return await read_until(stream, '"completed"')
 
 
 async def test_a_run(client, agent):
@@ -234,9 +239,7 @@ async def test_a_page_that_goes(client, agent, sink, asked, state):
     gate = agent.gate = Gate()
     body = {**HELLO, "on_disconnect": asked}
     async with client.stream("POST", "/threads/t1/runs/stream", json=body) as stream:
-        async for piece in stream.aiter_text():
-            if "You said" in piece:
-                break
+        await read_until(stream, "You said")
     if asked == "continue":
         gate.set()
     with anyio.fail_after(PATIENCE):
@@ -321,9 +324,7 @@ async def test_a_run_that_comes_as_a_snapshot(client, agent, sink):
     agent.gate = Gate()
     again = {"input": {"messages": [{"type": "human", "content": "it again", "id": "m2"}]}}
     async with client.stream("POST", "/threads/t1/runs/stream", json=again) as stream:
-        async for piece in stream.aiter_text():
-            if "You said it again" in piece:
-                break
+        await read_until(stream, "You said it again")
         (newest,) = (await sink.ahistory("t1", limit=1)).items
         assert newest.state == "streaming"
         sent = [json.loads(frame.data) for frame in encoder.encode(SnapshotEvent(response=newest))]
