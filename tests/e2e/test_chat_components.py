@@ -150,6 +150,8 @@ def test_the_stop_button_stops_the_provider(site: Site, open_page: Open) -> None
     record = site.provider.records[-1]
     chat.stop_button.click()
     assert record.wait(PATIENCE) == "closed_early"
+    while not site.answer.ended:  # a moment later; pytest-timeout ends it
+        chat.page.wait_for_timeout(20)
     assert site.answer.state == "cancelled"
     site.provider.pace = 0
     chat.send("hello there")
