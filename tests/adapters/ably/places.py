@@ -14,6 +14,8 @@ __all__ = ["backend", "sink"]
 def backend(thread: ServerThread, client_id: str | None = "agent", **settings: Any) -> AblyBackend:
     """A backend on the server of `thread`, with a token of its own."""
     settings.setdefault("token", thread.server.token(client_id))
+    if settings["token"] is None:  # it is asked for: by this client
+        settings["client_id"] = client_id
     where = {"endpoint": "127.0.0.1", "port": thread.server.port, "tls": False}
     return AblyBackend(**{**where, **settings})
 

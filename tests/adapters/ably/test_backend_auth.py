@@ -149,9 +149,7 @@ class Giver:
 
 
 def details(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
-    issued = thread.call(
-        thread.server.auth.issue, client_id=asked.get("client_id") or asked.get("clientId")
-    )
+    issued = thread.call(thread.server.auth.issue, client_id=asked.get("clientId"))
     return 200, "application/json", json.dumps(issued)
 
 
@@ -163,7 +161,7 @@ def signed(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
     """A token request, which the client takes to Ably itself (RSA9)."""
 
     async def make() -> str:
-        signer = AblyRest(key=thread.server.key.full, client_id=asked.get("client_id"))
+        signer = AblyRest(key=thread.server.key.full, client_id=asked.get("clientId"))
         try:
             request = await signer.auth.create_token_request()
         finally:
@@ -176,8 +174,7 @@ def signed(thread: ServerThread, asked: dict[str, str]) -> tuple[int, str, str]:
 @pytest.mark.parametrize("kind", [details, plain, signed])
 def test_tokens_from_a_url(kind: Callable[..., tuple[int, str, str]]) -> None:
     with ServerThread() as thread:
-        # The application decides for whom a token is: ably (3.1.4) does not ask for `client_id`.
-        with Giver(lambda _: kind(thread, {"client_id": "agent"})) as giver:
+        with Giver(lambda asked: kind(thread, asked)) as giver:
             with sink(thread, token=None, auth_url=giver.url, client_id="agent") as created:
                 streamed(created)
                 clients = {session.state.principal.client_id for session in thread.server.sessions}
@@ -247,28 +244,29 @@ def test_a_url_that_fails_for_a_while() -> None:
 @contextmanager
 def called(thread: ServerThread, kind: str, ttl: float | None = None) -> Iterator[dict[str, Any]]:
     """A callback of some kind, and where it was called."""
-    known: dict[str, Any] = {"threads": []}
+    known: dict[str, Any] = {"threads": [], "asked_for": []}
 
-    def give() -> Any:
+    def give(params: Any) -> Any:
         known["threads"].append(threading.current_thread().name)
+        known["asked_for"].append(params.get("client_id"))
         issued = thread.server.auth.issue(
             client_id="agent", ttl_ms=None if ttl is None else int(ttl * 1000)
         )
         return issued if kind.endswith("details") else issued["token"]
 
     async def coroutine(params: Any) -> Any:
-        return give()
+        return give(params)
 
     class Object:
         async def __call__(self, params: Any) -> Any:
-            return give()
+            return give(params)
 
     known["callback"] = {
         "coroutine": coroutine,
         "coroutine details": coroutine,
         "object": Object(),
-        "plain": lambda params: give(),
-        "plain details": lambda params: give(),
+        "plain": lambda params: give(params),
+        "plain details": lambda params: give(params),
         "gives a coroutine": lambda params: coroutine(params),
     }[kind]
     yield known
@@ -280,8 +278,10 @@ def called(thread: ServerThread, kind: str, ttl: float | None = None) -> Iterato
 )
 def test_callbacks(kind: str) -> None:
     with ServerThread() as thread, called(thread, kind) as known:
-        with sink(thread, token=None, auth_callback=known["callback"]) as created:
+        callback = known["callback"]
+        with sink(thread, token=None, auth_callback=callback, client_id="agent") as created:
             streamed(created)
+        assert set(known["asked_for"]) == {"agent"}
         # What may block does so beside the I/O thread.
         inside = [name.startswith("tokenwire-io") for name in known["threads"]]
         assert inside

@@ -118,6 +118,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def rest(self) -> dict[str, Any]:
         """Keyword arguments for `AblyRest`."""
         kwargs = self._common()
+        if self.auth_url or self.auth_callback is not None:
+            # The token says whose it is, and ably 3.1.4 refuses a plain one beside a `client_id`.
+            kwargs.pop("client_id", None)
         if self.endpoint:
             kwargs["endpoint"] = self.endpoint
         if self.fallback_hosts is not None:
@@ -140,10 +143,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             kwargs["tls_port" if self.tls else "port"] = self.port
         if self.auth_callback is not None:
             kwargs["auth_callback"] = as_coroutine_function(self.auth_callback)
+            if self.client_id is not None:  # for whom: ably 3.1.4 says it in REST clients alone
+                kwargs["default_token_params"] = {"client_id": self.client_id}
         if self.auth_url:
             kwargs["auth_method"] = self.auth_method
             kwargs["auth_headers"] = self.auth_headers
-            kwargs["auth_params"] = self.auth_params
+            client = {} if self.client_id is None else {"clientId": self.client_id}  # RSA8c1a
+            kwargs["auth_params"] = {**client, **(self.auth_params or {})} or None
         return kwargs
 
 
