@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.support.ports import wait_until_served
 
 __all__ = ["UvicornCommand"]
 
@@ -30,7 +30,7 @@ class UvicornCommand:
         self, options: Sequence[str], folder: Path, environment: Mapping[str, str], port: int
     ) -> None:
         self.url = f"http://127.0.0.1:{port}/"
-        self._address = ("127.0.0.1", port)
+        self._port = port
         self._options = [*options, "--port", str(port)]
         self._workers = (
             int(options[options.index("--workers") + 1]) if "--workers" in options else 1
@@ -58,20 +58,8 @@ class UvicornCommand:
                 break
         else:
             raise AssertionError(output)
-        self._wait_until_it_listens()
-
-    def _wait_until_it_listens(self) -> None:
-        """Uvicorn opens its socket after it has said that the app's startup is complete."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                socket.create_connection(self._address, PATIENCE).close()
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
+        # Uvicorn opens its socket after it has said so.
+        wait_until_served(self._port, self._process, PATIENCE)
 
     def stop(self) -> None:
         """Stop it as a service manager does, and wait until it has ended."""

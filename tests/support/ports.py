@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import time
 from types import TracebackType
+from typing import Any
 
 # Not the shared generator: hypothesis seeds that, and every worker would draw the same ports.
 _chance = random.SystemRandom()
@@ -48,6 +51,23 @@ class ReservedPort:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def wait_until_served(port: int, process: subprocess.Popen[Any], patience: float = 60.0) -> None:
+    """Wait until a process accepts connections at a port of loopback.
+
+    :param patience: seconds.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), patience).close()
+        except ConnectionRefusedError:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _bound(port: int) -> socket.socket:

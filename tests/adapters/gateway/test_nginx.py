@@ -6,9 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from starlette.routing import Mount
 
 import tokenwire
 from tests.adapters.gateway.support import PATIENCE, SECRET, chatting, native, serving, watching
-from tests.support.ports import ReservedPort
+from tests.support.ports import ReservedPort, wait_until_served
 from tokenwire.response import Transcript
 from tokenwire_adapters.asgi import Gateway, Limits, Tokens, mint_token
 
@@ -74,13 +72,7 @@ def nginx(here: Path, upstream: int) -> Iterator[int]:
     command = [NGINX, "-p", str(here), "-e", str(here / "error.log"), "-c", str(path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
-        until = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_until_served(port, process, PATIENCE)
         yield port
     finally:
         process.terminate()

@@ -14,6 +14,7 @@ import pytest
 import tokenwire
 from tests.adapters.ui.agents import tell_slowly
 from tests.adapters.ui.pages import PATIENCE
+from tests.support.frameworks import begun
 from tests.support.needs import needs
 from tokenwire_adapters._web.ui import tasks as module
 from tokenwire_adapters.openai import wrap
@@ -61,20 +62,8 @@ def _begin(tasks: AgentTasks) -> asyncio.Task[None]:
     return task
 
 
-async def _text(sink: tokenwire.Sink) -> None:
-    async with asyncio.timeout(PATIENCE):
-        async for event in sink.watch("c", rewind="all"):
-            if isinstance(event, tokenwire.DeltaEvent):
-                return
-            if isinstance(event, tokenwire.SnapshotEvent) and event.response.text:
-                return
-
-
 async def _closed_early(provider: Provider) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while (outcome := provider.records[-1].outcome) == "running":
-            await asyncio.sleep(0.005)
-    assert outcome == "closed_early"
+    assert await provider.records[-1].wait_async(PATIENCE) == "closed_early"
 
 
 @pytest.mark.parametrize("by", ["a response of the model's own", "the run's response"])
@@ -88,7 +77,7 @@ async def test_an_agent_that_forgets_a_cancel_is_stopped(
 
     agent = Forgetful(read)
     task = _begin(AgentTasks(sink, agent))
-    await _text(sink)
+    await begun(sink)
     with caplog.at_level(logging.WARNING, "tokenwire"):
         await sink.acancel("c", RUN)
         await asyncio.wait_for(asyncio.shield(task), PATIENCE)
@@ -110,7 +99,7 @@ async def test_closing_ends_an_agent_that_forgets_a_cancel(
     agent = Forgetful(read)
     tasks = AgentTasks(sink, agent)
     task = _begin(tasks)
-    await _text(sink)
+    await begun(sink)
     await asyncio.wait_for(tasks.aclose(), PATIENCE)
     assert task.done()
     assert all(each.state == "cancelled" for each in (await sink.ahistory("c")).items)
@@ -147,7 +136,7 @@ async def test_an_agent_that_looks_after_what_it_leaves_is_not_disturbed(
             notes.finish()
 
     task = _begin(Tasks(sink, agent))
-    await _text(sink)
+    await begun(sink)
     await sink.acancel("c", RUN)
     for _ in range(10):
         await looks.acquire()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tokenwire import context
 from tokenwire._ids import new_id
 from tokenwire.errors import ResponseCancelled, TokenwireError
+from tokenwire.events import Response
 from tokenwire.sink import CancelOutcome, Sink
 from tokenwire.writer import ResponseWriter
 from tokenwire_adapters._web.ui.runs import Run, find_run
@@ -131,9 +132,13 @@ class AgentTasks:
             await self._sink.acancel(response.channel, response_id, reason="its run has ended")
 
     async def _open(self, response: ResponseWriter) -> list[str]:
+        """The ids of a run's open responses but for its envelope."""
+        return [each.id for each in await self._streaming(response) if each.id != response.id]
+
+    async def _streaming(self, response: ResponseWriter) -> list[Response]:
+        """The open responses of a run, its envelope too."""
         run = await find_run(self._sink, response.channel, response.id)
-        responses = run.responses if run is not None else ()
-        return [other.id for other in responses if not other.ended and other.id != response.id]
+        return [each for each in run.responses if not each.ended] if run is not None else []
 
     def _stop(self, response: ResponseWriter, task: asyncio.Task[None]) -> None:
         """The run was cancelled: stop the task, or what a thread reads."""
@@ -170,11 +175,9 @@ class AgentTasks:
 
     async def _written(self, response: ResponseWriter) -> dict[str, int]:
         """How much each open response of a run has, and how often its envelope was written late."""
-        run = await find_run(self._sink, response.channel, response.id)
         sizes = {
             each.id: sum(1 + len(part.text) for part in each.parts)
-            for each in (run.responses if run is not None else ())
-            if not each.ended
+            for each in await self._streaming(response)
         }
         return {**sizes, "": response.late_writes}
 
